@@ -1,14 +1,14 @@
-//! Connections with `?since=`: they get retained events in batches and then join the live stream.
+//! Connections with `?since=`: they receive retained events in batches and then join the live stream.
 //!
-//! While a connection lags, its outbox takes no live events; those are in the history too, and come from there in
-//! order. So a slow client holds nothing but its bounded outbox. If the history drops events before they were
-//! delivered, a notice in their place says how many.
+//! While a connection lags, its outbox accepts no live events; those are in the history too, and are delivered from
+//! there in order. So a slow client holds nothing but its bounded outbox. If the history drops events before they were
+//! delivered, a gap notice reports how many.
 //!
-//! Contract: at every moment the client can resume from the Time of the last event or gap notice it was sent, for
-//! every registration that was answered, without skipping an event. To achieve this there is one cursor ([`Replay`]).
-//! It starts once the client has said what it wants ([`super::opening`]); a later registration is brought up to the
-//! cursor before anything newer is sent, and its answer waits until that has begun ([`super::held`]). Rights come
-//! first: no filter runs on an event that the connection may not see.
+//! Contract: at every moment the client can resume from the Time of the last event or gap notice it was sent, for every
+//! registration that was answered, without skipping an event. To achieve this there is one cursor ([`Replay`]). It
+//! starts once the client has sent its registrations ([`super::opening`]); a later registration catches up with the
+//! cursor before anything newer is sent, and its answer is held back until that has begun ([`super::held`]). Rights
+//! come first: no filter runs on an event that the connection may not see.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,7 +1,6 @@
 //! What the control plane sends to a shard: new connections, each with its permit, and requests.
 //!
-//! Contract: any thread may use it. A [`Permit`] counts one connection for as long as the permit exists, wherever it
-//! is.
+//! Contract: any thread may use it. A [`Permit`] counts one connection for as long as the permit exists.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};

@@ -5,8 +5,8 @@
 //! Time of the last event it received without skipping any event of the new registration. Answers to later commands
 //! wait behind it, because answers keep their order.
 //!
-//! Contract: pure. Passes have rising numbers; answers leave in the order in which they came. The caller bounds their
-//! number.
+//! Contract: pure. Pass numbers are ascending; answers are sent in the order in which they were queued. The caller
+//! limits their number.
 
 use std::collections::VecDeque;
 

@@ -1,11 +1,11 @@
 //! Tracks the connections that are still replaying, and which of them can continue.
 //!
-//! Thousands of connections may lag and wait: for room, for a page of the archive, or for a point in time. The work of
-//! a turn must not grow with their number. So those that can continue are in a queue, those that wait for a point in
-//! time are sorted by it, and each of the others is checked once after something has changed, as many per turn as the
-//! caller allows.
+//! Thousands of connections may lag and wait: for room, for a page of the archive, or for a point in time. The work per
+//! turn must not grow with their number. So those that can continue are in a queue, those that wait for a point in time
+//! are sorted by it, and each of the others is checked once after something has changed, as many per turn as the caller
+//! allows.
 //!
-//! Contract: pure. A connection is in exactly one place, which its replay remembers; every step takes O(log n).
+//! Contract: pure. A connection has exactly one entry, which its replay remembers; every step takes O(log n).
 
 use std::collections::BTreeMap;
 

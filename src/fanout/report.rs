@@ -1,7 +1,7 @@
 //! Reports on registrations for operators: which exist, what each has matched, and what it costs.
 //!
-//! Contract: a report on one connection visits at most [`MEMBERSHIPS`] combinations, a report on all registrations of
-//! a shard at most [`SURVEYED`] groups a turn. The counts come from the index ([`crate::index::Tally`]).
+//! Contract: a report on one connection visits at most [`MEMBERSHIPS`] combinations, a report on all registrations of a
+//! shard at most [`SURVEYED`] groups per turn. The counts come from the index ([`crate::index::Tally`]).
 
 use std::sync::Arc;
 

@@ -2,10 +2,10 @@
 //!
 //! The work of an event's filters is charged to subscribers ([`filter::Members`](super::filter::Members) explains to
 //! whom, and why that is fair). An account limits the work per event and per second. When it is exhausted, the
-//! subscriber's filters are not evaluated for the rest of the event, and the caller is told ([`Overdrawn`]) and
-//! removes the subscriber.
+//! subscriber's filters are not evaluated for the rest of the event, and the subscriber is reported to the caller
+//! ([`Overdrawn`]), which removes it.
 //!
-//! Contract: pure; the caller says which second it is. Opening and closing an account touches nothing else: units are
+//! Contract: pure; the caller sets the current second. Opening and closing an account touches nothing else: units are
 //! taken from the owner's account in small portions. One event may use its own limit even if the second has less left.
 
 /// Limits on the work of filters, in units of about a nanosecond. A limit of 4 billion or more per event, or of 30
@@ -280,7 +280,7 @@ mod tests {
         accounts
     }
 
-    /// How many events of so many units a subscriber can pay for.
+    /// Returns how many events at this cost a subscriber can pay for.
     fn affords(accounts: &mut Accounts, subscriber: u32, units: u64) -> usize {
         let first = accounts.event + 1;
         let pays = |event| {
@@ -316,7 +316,7 @@ mod tests {
         }
     }
 
-    /// A fleet's runners may all be one principal; each of them costs little.
+    /// All runners of a fleet may be one principal; each of them costs little.
     #[test]
     fn many_subscribers_of_one_owner_who_ask_little_are_all_served() {
         let work = Work { event: 10_000_000, second: 200_000_000, owner: 400_000_000 };

@@ -2,7 +2,7 @@
 //!
 //! Contract: pure; nothing is ever refused because of a warning. A warning is written for a person: it names what is
 //! odd and what to write instead. The work is bounded: [`NAMES`] names of each list, and [`TERMS`] children of one
-//! `And`. Names that are the broker's own, or that occurred in events, are never odd.
+//! `And`. The broker's own names, and those that occurred in events, are never odd.
 
 use std::sync::Arc;
 

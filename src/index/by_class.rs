@@ -1,8 +1,8 @@
 //! The filters of one topic, partitioned by the class of their subscribers.
 //!
 //! Whether a class may see an event is decided before any of its filters is evaluated. Filters of a class that may not
-//! see it are not even looked up by hash, so the content of a hidden event has no influence on the work done for those
-//! who may not see it.
+//! see it are not even looked up by hash, so the content of a hidden event has no influence on the work done for
+//! subscribers that may not see it.
 //!
 //! Contract: finding the filters of a class takes O(1); visiting all takes a step per class.
 

@@ -7,11 +7,11 @@
 //!
 //! **Rights come before filters.** Filters run only on trie hits, each at most once per event ([`filter`]), and only
 //! for classes that may see the event: filters of other classes are neither evaluated nor looked up by hash
-//! (`by_class.rs`). So the content of a hidden event does not influence the work done for those who may not see it,
-//! and they learn nothing from answers, from timing or from cached results: results are remembered for one event only,
-//! and a class that may not see the event evaluates nothing. One trace remains: the names they filter by are recorded
-//! if an event that others filter contains them, at about ten nanoseconds a name (`filter/table.rs`); this reveals no
-//! value.
+//! (`by_class.rs`). So the content of a hidden event does not influence the work done for subscribers that may not see
+//! it, and they learn nothing from answers, from timing or from cached results: results are remembered for one event
+//! only, and a class that may not see the event evaluates nothing. One trace remains: the names in their filters are
+//! recorded if an event that others filter contains them, at about ten nanoseconds per name (`filter/table.rs`); this
+//! reveals no value.
 //!
 //! **Filters have a budget.** Their work is counted and charged to subscribers (`accounts.rs`), per event and per
 //! second. [`Index::take_overdrawn`] returns the subscribers that exceeded a limit; the caller must remove them.
@@ -22,8 +22,8 @@
 //! [`Limits::expanded`] and O(length) beyond, deregistering the same, and matching O(groups hit + members +
 //! registrations that are not expanded, `wide.rs`); the number of other registrations does not matter.
 //!
-//! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places, but the
-//! trie skips everything below a type or action that nobody named, and the design requires it. `docs/adr/` has the
+//! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places, but the trie
+//! skips everything below a type or action without registrations, and the design requires it. `docs/adr/` has the
 //! figures.
 //!
 //! ```

@@ -102,7 +102,7 @@ mod tests {
         (index, slot)
     }
 
-    /// Whether the subscriber is hit by an event that only this class may see.
+    /// Returns whether the subscriber is hit by an event that only this class may see.
     fn is_hit(index: &mut Index<u32>, key: &str, class: u32) -> bool {
         let event = Draft::new("a", "b", key).seal(jiff::Timestamp::UNIX_EPOCH);
         let mut hit = false;
@@ -117,7 +117,7 @@ mod tests {
         let first = index.regroup(slot, None, 20);
         assert_eq!((first.moved, first.after.as_deref()), (20, Some("a.b.0019")));
         assert!(is_hit(&mut index, "0019", 2) && is_hit(&mut index, "0020", 1) && !is_hit(&mut index, "0020", 2));
-        // One before the place where it goes on comes, and two go.
+        // One is added before the position where the move continues, and two are removed.
         index.register(slot, "a.b.000").unwrap();
         assert!(is_hit(&mut index, "000", 2), "it stands where it belongs");
         index.deregister(slot, "a.b.0001").unwrap();

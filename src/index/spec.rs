@@ -1,6 +1,6 @@
 //! Parses registration strings: `type.action.key[.filter]` (`docs/protocol.md`, "SPEC").
 //!
-//! Contract: pure; the result does not depend on other registrations. Lists are kept as lists here. Their product is
+//! Contract: pure; the result does not depend on other registrations. Lists are stored as lists here. Their product is
 //! counted but not built, so a hostile SPEC costs no more than its own length.
 
 use std::borrow::Cow;

@@ -4,7 +4,7 @@
 //! reaches a group updates one entry, whatever the number of members. Entries are stored apart from the groups,
 //! because nothing waits for them: an update is a store that the processor completes when it can.
 //!
-//! Contract: pure; the caller says which second it is. A group's counts begin when the group is made.
+//! Contract: pure; the caller sets the current second. A group's counts begin when the group is created.
 
 /// What a group, or all groups of a registration, have matched and cost since they were made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,7 +1,7 @@
-//! Inspects registrations: what each has done, and which have done most.
+//! Inspects registrations: what each has matched and cost, and which are the busiest.
 //!
 //! Contract: read-only. The caller limits how many groups or memberships a call may visit, because it runs on a thread
-//! that has events to deliver.
+//! that also delivers events.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -191,7 +191,7 @@ mod tests {
         }
         let [with_filter, list] = &index.usage(slots[0], 100)[..] else { panic!("two registrations") };
         let of = |usage: &Usage| (usage.spec.to_string(), usage.tally.hits, usage.tally.deliveries, usage.tally.last());
-        // In the order of their texts: `*` comes before `u`.
+        // Sorted by text: `*` comes before `u`.
         assert_eq!(of(with_filter), ("machines.*.a,b".to_owned(), 2, 6, Some(7)));
         assert_eq!(of(list), (filtered.to_owned(), 1, 1, Some(7)));
         assert_eq!((with_filter.shared, with_filter.combinations, with_filter.tally.work), (3, 2, 0));

@@ -225,7 +225,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a client sends first, it is not taken for anybody else once a proxy has added where it comes from.
+        /// Whatever a client sends, it cannot pass for another one once a proxy has appended its address.
         #[test]
         fn a_client_cannot_be_another(claims in proptest::collection::vec("[ -~]{0,40}", 0..4), standard in any::<bool>()) {
             let name = if standard { "forwarded" } else { "x-forwarded-for" };
@@ -234,7 +234,7 @@ mod tests {
             headers.push((name, added));
             let found = client(&headers).unwrap();
             prop_assert!(found == "192.0.2.1:4000" || found == PROXY, "{} of {:?}", found, headers);
-            // With the other header in the client's own hand.
+            // The other header is entirely the client's own.
             let other = if standard { "x-forwarded-for" } else { "forwarded" };
             headers.extend(claims.iter().map(|claim| (other, claim.as_str())));
             let found = client(&headers).unwrap();

@@ -48,7 +48,7 @@ pub type Body = Either<Full<Bytes>, Relay>;
 /// The response to a request.
 pub type Answer = Response<Body>;
 
-/// Maximum number of clients that are told at the same time that there is no slot for them.
+/// Maximum number of refusals for lack of a slot that are sent at the same time.
 const REFUSED_AT_A_TIME: usize = 64;
 
 /// Answers requests.

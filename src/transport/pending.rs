@@ -331,7 +331,7 @@ mod tests {
         newcomer.signs.heard();
         let much_later = now + SLOW + PAUSE;
         let _second = pending.admit(ip("203.0.113.1"), much_later).unwrap();
-        // Two each: the one that has been silent for longer goes first.
+        // Two each: the one that has been silent for longer is closed first.
         assert!(is_cut(&other) || is_cut(&crowd[1]));
         assert!(!is_cut(&crowd[0]), "somebody works on its request");
     }

@@ -74,7 +74,7 @@ mod tests {
 
     use super::*;
 
-    /// What is read of `sent`, which comes in pieces of so many bytes, and what is left of it for others.
+    /// Returns what is read of `sent`, which arrives in pieces of `piece` bytes, and what is left in the socket.
     async fn given(sent: &[u8], piece: usize) -> (Result<Option<SocketAddr>, ProxyHeaderError>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -83,7 +83,7 @@ mod tests {
         let sent = sent.to_vec();
         let sending = tokio::spawn(async move {
             for part in sent.chunks(piece) {
-                // Whoever finds no header ends the connection.
+                // The reader closes the connection if it finds no header.
                 let _ = client.write_all(part).await;
                 tokio::task::yield_now().await;
             }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     proptest! {
-        /// No bytes make it panic, and a header ends within what was given.
+        /// No bytes cause a panic, and a header ends within the given bytes.
         #[test]
         fn any_bytes_are_taken(
             start in proptest::sample::select(vec![b"PROXY ".to_vec(), b"\r\n\r\n\0\r\nQUIT\n".to_vec(), vec![]]),
@@ -151,7 +151,7 @@ mod tests {
             }
         }
 
-        /// Every cut of a good header is one that has not ended.
+        /// Every proper prefix of a valid header counts as not ended.
         #[test]
         fn a_part_has_not_ended(a in any::<u32>(), b in any::<u32>(), port in any::<u16>(), cut in any::<proptest::sample::Index>()) {
             let (a, b) = (std::net::Ipv4Addr::from(a), std::net::Ipv4Addr::from(b));

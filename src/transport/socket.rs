@@ -316,7 +316,7 @@ mod tests {
         Pin::new(socket).poll_write(&mut Context::from_waker(std::task::Waker::noop()), buf)
     }
 
-    /// As hyper writes: what is left of an answer that the client has not taken, then its own behind it.
+    /// Writes like hyper: the unsent rest of a response, then a response of hyper's own behind it.
     #[tokio::test]
     async fn an_answer_of_hypers_own_behind_one_that_is_not_taken_is_a_drp_error() {
         let (mut socket, mut client) = pair().await;
@@ -325,11 +325,11 @@ mod tests {
         let mut written = 0;
         while let Poll::Ready(count) = poll(&mut socket, &chunk) {
             written += count.unwrap();
-            // The kernel takes the rest when it has had a moment.
+            // The kernel accepts the rest after a moment.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         socket.signs.written();
-        // The end of the answer looks like an answer of hyper's.
+        // The end of the response looks like a response of hyper's own.
         let mut buffer = [b"the end ", BARE].concat();
         let length = written + buffer.len();
         assert!(poll(&mut socket, &buffer).is_pending());

@@ -1,10 +1,10 @@
-//! Shuts a shard down: delivers what was accepted, then sends everybody a close frame.
+//! Shuts a shard down: delivers what was accepted, then sends every client a close frame.
 //!
-//! Turns continue as before, so sockets that were full are written to again. Nothing is published any more, so there
-//! is time: events are taken in only while every outbox has room for a whole turn, and a client that reads is never
-//! closed as a slow consumer because the server ends. Half of the drain time is reserved for close frames; a client
-//! that does not read delays the others no longer than that. After its close frame a client has the usual time to
-//! answer it.
+//! Turns continue as before, so sockets that were full are written to again. No new events are accepted any more, so
+//! there is time: events are published only while every outbox has room for a whole turn, and a client that reads is
+//! never closed as a slow consumer because of the shutdown. Half of the drain time is reserved for close frames; a
+//! client that does not read delays the others no longer than that. After its close frame a client has the usual time
+//! to answer it.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
-//! Decides how many events a turn takes in.
+//! Decides how many events a turn publishes.
 //!
-//! At most `TURN_EVENTS` or `TURN_BYTES`, and at most a quarter of an outbox; and only if every writable connection
-//! has room for them. So one large batch never closes a client that keeps up, however small the outboxes are: what is
-//! queued for it is written first. A connection whose socket is full is not waited for.
+//! At most `TURN_EVENTS` or `TURN_BYTES`, and at most a quarter of an outbox; and only if every writable connection has
+//! room for them. So one large batch never closes a client that keeps up, however small the outboxes are: the frames
+//! queued for it are written first. Connections whose sockets are full do not delay the others.
 
 use std::time::Duration;
 

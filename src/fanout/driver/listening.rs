@@ -1,8 +1,8 @@
 //! Measures how long a shard has been listening to its clients, which is what a client's silence is compared with.
 //!
-//! A thread that is held up, by its work or because the machine did not schedule it, hears nobody, and pings that it
-//! did not send are not answered. So time counts in full only while the thread meant to sleep in its poll; of the rest
-//! at most [`GRACE`] counts per turn. Anything beyond that is a stall.
+//! A thread that is delayed, by its work or because the machine did not schedule it, receives nothing, and clients
+//! cannot answer pings that it did not send. So time counts in full only while the thread meant to sleep in its poll;
+//! of the rest at most [`GRACE`] counts per turn. Anything beyond that is a stall.
 
 use std::time::{Duration, Instant};
 

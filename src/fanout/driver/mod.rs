@@ -1,13 +1,13 @@
 //! The event loop of a shard's thread: sockets on one side, a [`Shard`] on the other.
 //!
-//! A turn handles control requests, client commands, a batch of events, one vectored write for every connection that
-//! has something to write, and timers. Everything that is queued for a connection when its turn comes leaves in one
-//! write: under load that is hundreds of frames, at rest one. No timer delays it.
+//! A turn handles control requests, client commands, a batch of events, one vectored write for every connection with
+//! queued frames, and timers. Everything that is queued for a connection when its turn comes is sent in one write:
+//! under load hundreds of frames, at rest one. No timer delays it.
 //!
 //! Contract: nothing here blocks except the poll, and everything that a client or a caller can cause has a budget per
-//! turn: what clients send ([`read`]), what the control plane asks, events and replays ([`intake`]); [`turn`] defines
-//! the bounds. Work beyond the budget waits for the next turn, which begins at once. After the events every connection
-//! is written to, at most once a round; each round starts at another connection, so that none is always last.
+//! turn: client input ([`read`]), requests of the control plane, events and replays ([`intake`]); [`turn`] defines the
+//! limits. Work beyond the budget waits for the next turn, which begins immediately. After the events every connection
+//! is written to, at most once per round; each round starts at another connection, so that none is always last.
 
 mod connections;
 mod drain;

@@ -1,6 +1,6 @@
 //! The budget of one turn of the loop.
 //!
-//! Contract: constants, plain numbers, and a look at the clock. Work that does not fit waits for the next turn.
+//! Contract: constants, plain numbers, and reading the clock. Work that does not fit waits for the next turn.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Writing: one vectored write per turn for every connection that has something to write.
+//! Writes the queued frames: one vectored write per turn for every connection that has some.
 
 use std::io;
 use std::time::Instant;

@@ -1,7 +1,7 @@
 //! The notice `hydrant.gap.queue`, sent in place of events that were dropped.
 //!
-//! It contains their number and the times of the first and the last. While it is queued it may absorb more; its text
-//! is made when the connection is written to.
+//! It contains their number and the times of the first and the last. While it is queued it may absorb more; its text is
+//! generated when the connection is written to.
 
 use jiff::Timestamp;
 use smallvec::SmallVec;

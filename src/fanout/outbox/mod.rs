@@ -1,4 +1,4 @@
-//! Outboxes: the frames that wait for each connection, and what happens when an outbox overflows.
+//! Outboxes: the frames queued for each connection, and what happens when an outbox overflows.
 //!
 //! A [`Fanout`] belongs to one shard and only its thread touches it, so a delivery takes no lock, allocates nothing
 //! and updates no shared reference count. The frame of an event is stored once per shard and encoding; an outbox is a
@@ -6,11 +6,11 @@
 //! the process.
 //!
 //! Contract: pure, no I/O, no clock. Frames leave an outbox in the order in which they entered, each exactly once or,
-//! after an overflow, not at all; every dropped frame is counted. An outbox never exceeds its bounds, but a single
+//! after an overflow, not at all; every dropped frame is counted. An outbox never exceeds its limits, but a single
 //! frame always fits into an empty one, so every event can be delivered. The work for slow consumers is bounded per
 //! turn ([`Fanout::begin_turn`]): conflation passes are postponed, and dropped frames are released gradually.
 //!
-//! Why the bounds can be generous: a stalled connection costs four bytes per event, not a copy of it, and all stalled
+//! Why the limits can be generous: a stalled connection costs four bytes per event, not a copy of it, and all stalled
 //! connections of the shard share the frames they hold.
 
 mod barriers;

@@ -1,15 +1,15 @@
 //! Applies the overflow policy of a connection whose outbox is full.
 //!
 //! *Disconnect*: nothing happens here; the caller closes the connection. *Drop-oldest*: the oldest events are dropped,
-//! never an answer and never the frame that is partly written, and a notice in their place says how many; adjacent
-//! gaps are merged. The cost of dropping does not depend on the length of the queue. *Conflate*: of the updates of one
-//! object the latest is kept in its place, with the state before the first of them. A pass goes through the whole
-//! outbox. The first one runs when a quarter of the bounds is queued, so a client that keeps up gets every event; the
-//! next runs when twice as much is queued or, at the bounds, only if the last one freed a quarter of them. So
+//! never an answer and never the frame that is partly written, and a notice in their place reports their number;
+//! adjacent gaps are merged. The cost of dropping does not depend on the length of the queue. *Conflate*: of the
+//! updates of one object the latest is kept in its place, with the state before the first of them. A pass visits the
+//! whole outbox. The first one runs when a quarter of the limits is queued, so a client that keeps up gets every event;
+//! the next runs when twice as much is queued or, at the limits, only if the last one freed a quarter of them. So
 //! conflation costs a few steps per event, and a connection for which it frees too little is closed.
 //!
-//! Many connections may stall at the same time. So a turn has an [`Effort`](super::effort): a pass for which none is
-//! left is postponed to the next turns, and its outbox may grow up to the bounds in the meantime.
+//! Many connections may stall at the same time. So each turn has an [`Effort`](super::effort): a pass for which none is
+//! left is postponed to the next turns, and its outbox may grow up to the limits in the meantime.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;

@@ -1,8 +1,8 @@
 //! Frames that no outbox refers to any more, released gradually.
 //!
-//! A connection that is closed may leave as many frames as an outbox holds, and two hundred that stall together are
-//! closed at the same event. So a deep outbox is emptied by moving its lists here, which costs the same however long
-//! they are, and every turn releases some of the frames. Until then they still count as queued.
+//! A closed connection may leave as many frames as an outbox holds, and two hundred that stall together may be closed
+//! by the same event. So a deep outbox is emptied by moving its lists here, at a cost independent of their length, and
+//! every turn releases some of the frames. Until then they still count as queued.
 //!
 //! Removing a reference from a frame that others hold takes some ten nanoseconds. Freeing a frame takes some hundred,
 //! and every answer is freed, since each is for one connection.

@@ -106,7 +106,7 @@ impl Scanner {
 mod tests {
     use super::*;
 
-    /// The same questions answered byte by byte.
+    /// Finds the same positions byte by byte.
     fn naive(text: &[u8]) -> (Vec<usize>, Vec<(usize, usize)>) {
         let (mut quotes, mut pairs, mut open) = (Vec::new(), Vec::new(), Vec::new());
         let (mut at, mut in_string) = (0, false);

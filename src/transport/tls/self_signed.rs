@@ -124,7 +124,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Subject, public key, and first and last second.
+    /// Returns subject, public key, and first and last second of validity.
     fn read(path: &Path) -> (String, Vec<u8>, i64, i64) {
         let der = CertificateDer::from_pem_file(path).unwrap();
         let (_, certificate) = X509Certificate::from_der(&der).unwrap();
@@ -164,7 +164,7 @@ mod tests {
         let second = read(&certificate);
         assert!(second.3 > first.3 && second.1 == first.1);
         from_files(&certificate, &key, None).unwrap();
-        // One that somebody else has put there is not ours to replace.
+        // A certificate that was put there by someone else must not be replaced.
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.not_after = date_time_ymd(2028, 6, 1);
         fs::write(&certificate, params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()).unwrap();
