@@ -168,9 +168,9 @@ impl Accounts {
         account.owner = account.owner() | if paused { PAUSED } else { 0 };
     }
 
-    /// Begins this second; time never goes backwards.
+    /// Begins this second; ignores earlier ones.
     pub(super) fn begin_second(&mut self, second: u32) {
-        // Never the second of an account that was not used yet.
+        // Never 0, the second of an account that was not used yet.
         self.second = self.second.max(second.saturating_add(1));
     }
 

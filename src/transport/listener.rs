@@ -82,7 +82,7 @@ pub struct ListenLimits {
 pub struct Doors {
     /// Proxies that are trusted to name their clients.
     pub proxies: Arc<TrustedProxies>,
-    /// Whether the server is about to shut down: it still answers requests, but closes connections.
+    /// Whether the server is about to shut down: each connection then closes after its next response.
     pub leaving: Arc<AtomicBool>,
 }
 

@@ -52,7 +52,7 @@ impl Driver {
         self.started.is_some() || !self.parts.inbox.is_empty()
     }
 
-    /// Returns the time until lagging connections can continue, or `None` if that needs another event first.
+    /// Returns the time until lagging connections can continue, or `None` if something has to change first.
     pub(super) fn catch_up_in(&self) -> Option<Duration> {
         let Parts { shard, broker, .. } = &self.parts;
         shard.catch_up_in(broker.now_us()).map(Duration::from_micros)

@@ -57,7 +57,7 @@ use turn::{BatchLimit, CONTROL_TIME, Input, MOVED, READ_BYTES, Slice};
 struct Drain {
     /// When the remaining connections are closed.
     deadline: Instant,
-    /// How long slow consumers are waited for.
+    /// Until when the drain waits for slow consumers.
     reader_deadline: Instant,
     /// Whether everything was delivered or dropped and every connection was sent a close frame.
     close_sent: bool,
