@@ -1,6 +1,6 @@
 //! The part of a replay that comes from the archive. It is read once, and again for the pass of a late registration.
 //!
-//! Contract: nothing is read before it is asked for, and nothing is read twice at the same time.
+//! Contract: nothing is read before it is requested, and nothing is read twice at the same time.
 
 use crate::broker::archive::{PageChannel, Pages, Reading, Wake, page_channel};
 use crate::broker::history::Beyond;
@@ -10,25 +10,25 @@ use crate::broker::splice::Splice;
 #[derive(Debug)]
 pub(super) struct Before {
     beyond: Beyond,
-    /// Where what was asked for begins in the history.
+    /// The number in the history where the replay continues.
     first: u64,
     wake: Wake,
-    /// The first time through.
+    /// The first read.
     pub(super) once: Option<Pages>,
-    /// Again, for the pass that is on.
+    /// The repeated read, for the current pass.
     pub(super) again: Option<Pages>,
-    /// Behind the last event that came.
+    /// The position after the last event received.
     pub(super) end: u64,
     pub(super) splice: Option<Splice>,
 }
 
 impl Before {
-    /// Nothing is read yet. The history is wanted from the number `first` on.
+    /// Creates the state; nothing is read yet. The replay continues in the history at the number `first`.
     pub(super) fn new(beyond: Beyond, first: u64, wake: &Wake) -> Self {
         Self { beyond, first, wake: wake.clone(), once: None, again: None, end: 0, splice: None }
     }
 
-    /// What is being read, by a pass up to the `edge` or for the first time; begins to read if need be.
+    /// Returns the current read, of a pass up to the `edge` or the first one; starts it if necessary.
     pub(super) fn reading(&mut self, pass: bool, edge: u64) -> &mut Pages {
         let Self { beyond: Beyond { archive, time, begin }, first, wake, .. } = self;
         let until = pass.then_some(edge.min(self.end));

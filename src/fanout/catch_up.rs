@@ -1,14 +1,14 @@
-//! Connections with `?since=`: they get retained events in batches and then join the live stream.
+//! Connections with `?since=`: they receive retained events in batches and then join the live stream.
 //!
-//! While a connection lags, its outbox takes no live events; those are in the history too, and come from there in
-//! order. So a slow client holds nothing but its bounded outbox. If the history drops events before they were
-//! delivered, a notice in their place says how many.
+//! While a connection lags, its outbox accepts no live events; those are in the history too, and are delivered from
+//! there in order. So a slow client holds nothing but its bounded outbox. If the history drops events before they were
+//! delivered, a gap notice reports how many.
 //!
-//! Contract: at every moment the client can resume from the Time of the last event or gap notice it was sent, for
-//! every registration that was answered, without skipping an event. To achieve this there is one cursor ([`Replay`]).
-//! It starts once the client has said what it wants ([`super::opening`]); a later registration is brought up to the
-//! cursor before anything newer is sent, and its answer waits until that has begun ([`super::held`]). Rights come
-//! first: no filter runs on an event that the connection may not see.
+//! Contract: at every moment the client can resume from the Time of the last event or gap notice it was sent, for every
+//! registration that was answered, without skipping an event. To achieve this there is one cursor ([`Replay`]). It
+//! starts once the client has sent its registrations ([`super::opening`]); a later registration catches up with the
+//! cursor before anything newer is sent, and its answer is held back until that has begun ([`super::held`]). Rights
+//! come first: no filter runs on an event that the connection may not see.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,20 +28,20 @@ use crate::index::{Overdrawn, Spec};
 use crate::overflow::Overflow;
 use crate::stats::Delivery;
 
-/// Events taken from the history at a time.
+/// Events read from the history at a time.
 const BATCH: usize = 64;
 
-/// Connections that are looked at in a turn.
+/// Connections looked at per turn.
 const LOOKS: usize = 256;
 
-/// How much of the past may be looked at in a turn, for all connections together.
+/// Limits on the history that is read per turn, for all connections together.
 #[derive(Debug, Clone, Copy)]
 pub struct Allowance {
-    /// Events.
+    /// Number of events.
     pub events: usize,
-    /// Bytes of the events that are delivered.
+    /// Bytes of the delivered events.
     pub bytes: usize,
-    /// Work of filters, in the units of [`Work`](crate::index::Work). Replays are held up and not closed where it ends.
+    /// Filter work, in the units of [`Work`](crate::index::Work). At this limit replays are delayed, not closed.
     pub work: u64,
 }
 
@@ -51,7 +51,7 @@ impl Allowance {
     }
 }
 
-/// What time it is, on both scales.
+/// The current time, on both scales.
 #[derive(Debug, Clone, Copy)]
 struct Now {
     us: u64,
@@ -59,8 +59,8 @@ struct Now {
 }
 
 impl Shard {
-    /// Takes a connection in that wants the past from `start` on. Its first `registrations` commands are those of its
-    /// query: it is given nothing before they are answered.
+    /// Opens a connection with a replay from `start`. Its first `registrations` commands are those of its query:
+    /// nothing is delivered before they are answered.
     pub fn open_since(
         &mut self,
         principal: Principal,
@@ -76,7 +76,7 @@ impl Shard {
         conn
     }
 
-    /// While events pass a connection by, its filters are not asked about them and it does not pay for any.
+    /// Pauses or resumes live events. While paused, the connection's filters are not evaluated and cost it nothing.
     fn set_paused(&mut self, conn: ConnId, paused: bool) {
         self.fanout.set_paused(conn, paused);
         if let Some(slot) = self.session(conn).slot {
@@ -88,18 +88,18 @@ impl Shard {
         self.sessions[conn.0 as usize].as_mut().expect("asked for between open and remove")
     }
 
-    /// The next event that is published has this number.
+    /// Sets the number of the next event to be published.
     pub fn set_position(&mut self, position: u64) {
         self.position = position;
         self.lagging.changed();
     }
 
-    /// Connections that lag are looked at again, whatever they wait for.
+    /// Has all lagging connections checked again, whatever they wait for.
     pub fn look_again(&mut self) {
         self.lagging.changed();
     }
 
-    /// After a new registration: what it matches of the past is still to come.
+    /// Begins the replay for a new registration, of the retained events it matches.
     pub(super) fn start_replay(&mut self, conn: ConnId, text: &str, spec: &Spec) {
         let (position, paused) = (self.position, self.fanout.is_paused(conn));
         let Some(replay) = self.session(conn).replay.as_mut() else { return };
@@ -114,7 +114,7 @@ impl Shard {
         self.set_paused(conn, true);
     }
 
-    /// After a registration was taken back.
+    /// Ends the replay of a deregistered registration.
     pub(super) fn stop_replay(&mut self, conn: ConnId, spec: &str, now: Timestamp) {
         let live_until = (!self.fanout.is_paused(conn)).then_some(self.position);
         let Some(replay) = &mut self.session(conn).replay else { return };
@@ -123,7 +123,8 @@ impl Shard {
         }
     }
 
-    /// Ends the past of a connection that takes back more registrations than are remembered; it hears of it if it lags.
+    /// Ends the replay of a connection that exceeds the limit on remembered deregistrations; a gap notice tells it if
+    /// it lags.
     fn skip_past(&mut self, conn: ConnId, now: Timestamp) {
         let Some(mut replay) = self.session(conn).replay.take() else { return };
         replay.skip(self.position).for_each(|answer| self.answer(conn, answer));
@@ -135,22 +136,22 @@ impl Shard {
         self.stir(conn);
     }
 
-    /// Sends what has waited for its place, before the last frame of a connection that ends in peace.
+    /// Sends the answers held back, before the last frame of a connection that closes normally.
     pub(super) fn send_held(&mut self, conn: ConnId) {
         let Some(mut replay) = self.session(conn).replay.take() else { return };
         replay.held.take_all().for_each(|answer| self.answer(conn, answer));
         self.session(conn).replay = Some(replay);
     }
 
-    /// Something has changed for a connection that may be behind.
+    /// Notes that something has changed for a connection that may lag.
     fn stir(&mut self, conn: ConnId) {
         let session = self.sessions.get_mut(conn.0 as usize).and_then(Option::as_mut);
         let Some(replay) = session.and_then(|session| session.replay.as_mut()) else { return };
         replay.lag = replay.lag.map(|place| self.lagging.stir(conn, place));
     }
 
-    /// Answers a command, behind what has to stand before its answer. Whoever lets more answers wait than its outbox
-    /// holds is too slow.
+    /// Answers a command, after everything that must precede the answer. A connection with more answers held back than
+    /// its outbox may hold is a slow consumer.
     pub(super) fn reply(&mut self, conn: ConnId, answer: Event) {
         let limits = self.fanout.limits();
         self.stir(conn);
@@ -164,24 +165,24 @@ impl Shard {
         }
     }
 
-    /// A connection that has got all of the past since the last call.
+    /// Removes and returns a connection that has finished its replay since the last call.
     pub fn pop_level(&mut self) -> Option<ConnId> {
         self.level.pop()
     }
 
-    /// How many connections have yet to get some of the past.
+    /// Returns the number of lagging connections.
     pub fn lagging(&self) -> usize {
         self.lagging.len()
     }
 
-    /// In how many microseconds [`Shard::catch_up`] would get on; nothing if only something else can change that.
+    /// Returns the microseconds until [`Shard::catch_up`] can make progress, or `None` if something has to change first.
     pub fn catch_up_in(&self, now_us: u64) -> Option<u64> {
         let has_pages = self.has_pages.load(Ordering::Acquire) && self.lagging.has_waiting();
         if has_pages || self.fanout.has_roomier() { Some(0) } else { self.lagging.wait_us(now_us) }
     }
 
-    /// Gives connections that lag a batch of the past, each in its turn, within the allowance. However many there are,
-    /// some hundred are looked at.
+    /// Gives lagging connections a batch of retained events, each in its turn, within the allowance. Looks at no more
+    /// than [`LOOKS`] connections, however many lag.
     pub fn catch_up(&mut self, history: &History, mut allowance: Allowance, now_us: u64, now: Timestamp) {
         let now = Now { us: now_us, time: now };
         if self.has_pages.swap(false, Ordering::AcqRel) {
@@ -215,7 +216,7 @@ impl Shard {
         self.session(conn).replay = Some(replay);
     }
 
-    /// Returns what a connection waits for that still lags.
+    /// Continues the replay of a connection. Returns what it waits for, or `None` if it no longer lags.
     fn go_on(
         &mut self,
         conn: ConnId,
@@ -228,7 +229,7 @@ impl Shard {
             return Some(replay.opening.wait_us(now.us).map_or(Wait::Change, |wait| Wait::Until(now.us + wait)));
         }
         while !allowance.is_spent() {
-            // Closed on the way, by its own filters or for want of room.
+            // Closed meanwhile, by its own filters or for lack of room.
             if self.fanout.is_closing(conn) {
                 return None;
             }
@@ -242,7 +243,7 @@ impl Shard {
                 self.report_gap(conn, replay, &gap, now);
             }
             let range = replay.next(self.position);
-            // Before anything of the next pass.
+            // Before any event of the next pass.
             if let Some(answer) = replay.held.take() {
                 self.answer(conn, answer);
                 continue;
@@ -257,14 +258,14 @@ impl Shard {
         Some(Wait::Turn)
     }
 
-    /// Until when a connection has to wait whose filters, or whose principal's, have cost as much as they may in this
-    /// second.
+    /// Returns until when a connection has to wait because its filters, or its principal's, have used up the budget of
+    /// this second.
     fn work_until(&self, conn: ConnId, replay: &Replay, now: Now) -> Option<u64> {
         let session = self.sessions[conn.0 as usize].as_ref()?;
         self.replay_work.wait_until(&replay.spent, &session.principal, now.us)
     }
 
-    /// Looks at the next chunk from the archive. Returns false if there is none yet or no room for it.
+    /// Handles the next chunk from the archive. Returns false if there is none yet or no room for it.
     fn chunk(
         &mut self,
         conn: ConnId,
@@ -299,7 +300,7 @@ impl Shard {
         true
     }
 
-    /// Looks at the next events of a range.
+    /// Handles the next events of a range.
     fn read_batch(
         &mut self,
         conn: ConnId,
@@ -313,7 +314,8 @@ impl Shard {
         let numbers = replay.numbers(range);
         let (start, end, oldest) = (numbers.start, numbers.end, history.oldest());
         let read = history.read(numbers, replay.notified(), BATCH.min(allowance.events), &mut events);
-        // What the shard has yet to take in may be gone too. It comes live, and is not counted here.
+        // Events that the shard has not yet published may be gone from the history too. They come live and are not
+        // counted here.
         let to = if start + read.lost < end { oldest } else { history.moment_before(end) }.unwrap_or(now.time);
         let missing = replay.undelivered(start..start + read.lost) + read.connections;
         if missing > 0 {
@@ -341,7 +343,7 @@ impl Shard {
         replay.advance(replay.position(read.next));
     }
 
-    /// Gives the next event if the connection wants it and may see it.
+    /// Delivers the next event if it matches a registration of the connection and the connection may see it.
     fn consider(
         &mut self,
         conn: ConnId,
@@ -353,7 +355,7 @@ impl Shard {
     ) {
         allowance.events -= 1;
         self.fanout.begin_event(event);
-        // In this order: no filter is asked about what the connection may not see.
+        // In this order: no filter is evaluated on an event that the connection may not see.
         let wanted = self.may_see(conn, event) && replay.wants(position, event);
         let cost = replay.take_cost();
         allowance.work = allowance.work.saturating_sub(cost.work);
@@ -372,7 +374,7 @@ impl Shard {
     }
 
     fn give(&mut self, conn: ConnId, event: &Arc<Event>, now: Now) {
-        // By rights that were looked at, and while live events pass it by.
+        // Without a check of rights, which `consider` has done, and although live events are paused.
         let delivery = self.fanout.deliver_checked(event, now.us, conn);
         self.fanout.end_event();
         if delivery == Delivery::Overflow {

@@ -13,7 +13,7 @@ struct Entry {
     users: usize,
 }
 
-/// The classes in use. Numbers are small and used again, because the index keeps a decision for each.
+/// The classes in use. Numbers are small and reused, because the index stores a decision for each.
 #[derive(Debug, Default)]
 pub(super) struct Classes {
     entries: Vec<Option<Entry>>,
@@ -21,7 +21,7 @@ pub(super) struct Classes {
 }
 
 impl Classes {
-    /// The class of these rights, with one more user.
+    /// Returns the class of these rights and adds a user to it.
     pub(super) fn acquire(&mut self, access: &Arc<Access>) -> Class {
         if let Some(&class) = self.by_access.get(&access.id()) {
             self.entries[class.0 as usize].as_mut().expect("named by its access").users += 1;
@@ -39,7 +39,7 @@ impl Classes {
         class
     }
 
-    /// Takes one user away; the last one forgets the class.
+    /// Removes a user from a class, and the class with its last user.
     pub(super) fn release(&mut self, class: Class) {
         let slot = &mut self.entries[class.0 as usize];
         let entry = slot.as_mut().expect("released as often as acquired");
@@ -50,7 +50,7 @@ impl Classes {
         }
     }
 
-    /// The rights of a class.
+    /// Returns the rights of a class.
     pub(super) fn access(&self, class: Class) -> &Arc<Access> {
         &self.entries[class.0 as usize].as_ref().expect("a class in use").access
     }
@@ -59,8 +59,8 @@ impl Classes {
 /// A change of rights that the registrations of a connection have yet to follow.
 #[derive(Debug, Default)]
 pub(super) struct Moving {
-    /// Classes under which they may still stand.
+    /// Classes that its registrations may still belong to.
     pub(super) old: Vec<Class>,
-    /// The last one that has moved.
+    /// The last registration that has moved.
     pub(super) after: Option<Box<str>>,
 }

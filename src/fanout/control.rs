@@ -1,7 +1,6 @@
-//! What the control plane hands to a shard: new connections, each with its permit, and requests.
+//! What the control plane sends to a shard: new connections, each with its permit, and requests.
 //!
-//! Contract: any thread may use it. A [`Permit`] counts one connection for as long as the permit exists, wherever it
-//! is.
+//! Contract: any thread may use it. A [`Permit`] counts one connection for as long as the permit exists.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};
@@ -21,7 +20,7 @@ use crate::index::{Measure, Seen};
 use crate::overflow::Overflow;
 use crate::websocket::frame::Encoding;
 
-/// Counts the connections that exist, so that there is a bound on them.
+/// Counts the open connections and limits their number.
 #[derive(Debug, Clone)]
 pub struct Admission {
     open: Arc<AtomicUsize>,
@@ -29,12 +28,12 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Admits up to `limit` connections at a time.
+    /// Creates an admission of up to `limit` connections at a time.
     pub fn new(limit: usize) -> Self {
         Self { open: Arc::default(), limit }
     }
 
-    /// A place for one more connection, if there is one.
+    /// Returns a permit for one more connection, or `None` at the limit.
     pub fn admit(&self) -> Option<Permit> {
         let admitted = self.open.fetch_add(1, Ordering::AcqRel) < self.limit;
         let permit = Permit { open: Arc::clone(&self.open), beside: None };
@@ -42,20 +41,20 @@ impl Admission {
     }
 }
 
-/// A connection's place; given back when dropped, and with it whatever else it holds a place in.
+/// Counts one connection until it is dropped; a further guard can be attached to it.
 #[derive(Debug)]
 pub struct Permit {
     open: Arc<AtomicUsize>,
     beside: Option<Box<dyn Guard>>,
 }
 
-/// Something that is given back when it is dropped.
+/// A value that releases something when it is dropped.
 pub trait Guard: fmt::Debug + Send + 'static {}
 
 impl<T: fmt::Debug + Send + 'static> Guard for T {}
 
 impl Permit {
-    /// The same place, and another one.
+    /// Attaches a guard that is dropped together with this permit.
     #[must_use]
     pub fn beside(mut self, guard: impl Guard) -> Self {
         self.beside = Some(Box::new(guard));
@@ -77,29 +76,29 @@ pub struct Newcomer {
     pub stream: TcpStream,
     /// Its TLS session, if it has one.
     pub tls: Option<Box<ServerConnection>>,
-    /// The head of the answer, if that is yet to be written.
+    /// The head of the HTTP response, if it is not yet written.
     pub head: Option<Box<[u8]>>,
-    /// What the client sent behind its handshake already.
+    /// Bytes that the client already sent after its handshake.
     pub early: Bytes,
-    /// How events are written down for it.
+    /// The encoding of its events.
     pub encoding: Encoding,
-    /// Who it is.
+    /// The authenticated identity.
     pub identity: Identity,
-    /// What happens if it does not follow.
+    /// The overflow policy of its outbox.
     pub overflow: Overflow,
-    /// Where it comes from.
+    /// The client's address.
     pub peer: SocketAddr,
-    /// From where on it wants the past, if it does.
+    /// Where its replay starts, if it asked for one.
     pub since: Option<Start>,
-    /// Whether answers tell what is odd about registrations.
+    /// Whether answers contain warnings about registrations.
     pub warnings: bool,
-    /// What it registers for by its query.
+    /// The registrations of its query.
     pub registrations: Vec<Box<str>>,
-    /// Its place among the connections.
+    /// Its permit among the connections.
     pub permit: Permit,
 }
 
-/// What the control plane asks of a shard.
+/// A request of the control plane to a shard.
 #[derive(Debug)]
 pub(super) enum Control {
     Adopt(Box<Newcomer>),

@@ -14,22 +14,22 @@ use crate::index::{self, IndexError, Slot, Spec, SpecError};
 use crate::metrics::Outcome;
 use crate::protocol::{Command, answer, without_values};
 
-/// What a registration was read as.
+/// The result of parsing a registration.
 pub type ReadSpec = Result<Spec, SpecError>;
 
-/// Bytes of a registration that is read at once, unless it has a regular expression.
+/// Registrations up to this many bytes are parsed immediately, unless they contain a regular expression.
 const SHORT_SPEC: usize = 512;
 
-/// Types that are told of by name; with more of them it may be any.
+/// Up to this many types are reported by name; beyond it, clients may want any type.
 const KINDS: usize = 64;
 
 impl Shard {
-    /// Carries out a text message and answers it.
+    /// Executes a text message and answers it.
     pub fn text(&mut self, conn: ConnId, message: &str, now: Timestamp) {
         self.text_read(conn, message, None, now);
     }
 
-    /// The same for a registration whose SPEC may have been read elsewhere already.
+    /// Like [`Shard::text`], for a registration whose SPEC may already have been parsed on another thread.
     pub fn text_read(&mut self, conn: ConnId, message: &str, spec: Option<ReadSpec>, now: Timestamp) {
         let Some((slot, principal)) = self.speaker(conn) else { return };
         let answer = match self.carry_out(conn, slot, message, spec, now) {
@@ -47,15 +47,15 @@ impl Shard {
         self.reply(conn, answer);
     }
 
-    /// Whether a message is a registration that takes long to read: it is better read on another thread.
+    /// Returns whether a message is a registration that should be parsed on another thread.
     pub fn is_long_to_read(&self, conn: ConnId, message: &str) -> bool {
         let Ok(Command::Register(spec)) = Command::parse(message) else { return false };
         let Some(slot) = self.sessions[conn.0 as usize].as_ref().and_then(|session| session.slot) else { return false };
         (spec.len() > SHORT_SPEC || spec.contains("Re")) && self.index.is_new(slot, spec) == Ok(true)
     }
 
-    /// Whether a message takes a registration back of a connection that has yet to get events which were sequenced
-    /// before: it has to wait until they are given, or told to be lost.
+    /// Returns whether a message deregisters on a connection that has yet to receive earlier events: it has to wait
+    /// until they are delivered or reported lost.
     pub fn must_catch_up(&self, conn: ConnId, message: &str) -> bool {
         if !self.fanout.is_paused(conn) {
             return false;
@@ -105,7 +105,7 @@ impl Shard {
         Ok((command, warnings))
     }
 
-    /// Returns what is odd about the registration.
+    /// Adds a registration. Returns warnings about it.
     fn register(
         &mut self,
         conn: ConnId,
@@ -123,15 +123,15 @@ impl Shard {
         Ok(if is_unwarned { Vec::new() } else { index::warnings(text, &spec, &self.seen) })
     }
 
-    /// Calls `tell` with the types that clients want, if that may have changed since the last time; with nothing if it
-    /// may be any.
+    /// Calls `tell` with the types that clients want if they may have changed since the last call, or with `None` if
+    /// clients may want any type.
     pub fn tell_kinds(&mut self, tell: impl FnOnce(Option<Vec<String>>)) {
         if std::mem::take(&mut self.has_changed) {
             tell(self.index.kinds(KINDS));
         }
     }
 
-    /// Leaves warnings out of the answers to a connection.
+    /// Omits warnings from the answers to a connection.
     pub fn set_unwarned(&mut self, conn: ConnId) {
         self.unwarned.insert(conn);
     }

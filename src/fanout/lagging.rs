@@ -1,11 +1,11 @@
 //! Tracks the connections that are still replaying, and which of them can continue.
 //!
-//! Thousands of connections may lag and wait: for room, for a page of the archive, or for a point in time. The work of
-//! a turn must not grow with their number. So those that can continue are in a queue, those that wait for a point in
-//! time are sorted by it, and each of the others is checked once after something has changed, as many per turn as the
-//! caller allows.
+//! Thousands of connections may lag and wait: for room, for a page of the archive, or for a point in time. The work per
+//! turn must not grow with their number. So those that can continue are in a queue, those that wait for a point in time
+//! are sorted by it, and each of the others is checked once after something has changed, as many per turn as the caller
+//! allows.
 //!
-//! Contract: pure. A connection is in exactly one place, which its replay remembers; every step takes O(log n).
+//! Contract: pure. A connection has exactly one entry, which its replay remembers; every step takes O(log n).
 
 use std::collections::BTreeMap;
 
@@ -14,15 +14,15 @@ use super::outbox::ConnId;
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// Nothing: its turn comes.
+    /// Nothing: it is ready.
     Turn,
-    /// For room in its outbox, for a page, or for a command: it is told by [`Lagging::stir`] or [`Lagging::changed`].
+    /// Room in its outbox, a page of the archive, or a command, reported by [`Lagging::stir`] or [`Lagging::changed`].
     Change,
-    /// For this moment, in microseconds.
+    /// This time, in microseconds.
     Until(u64),
 }
 
-/// Where a connection stands.
+/// The entry of a connection in [`Lagging`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     wait: Wait,
@@ -36,13 +36,13 @@ pub(super) struct Lagging {
     ready: BTreeMap<u64, ConnId>,
     waiting: BTreeMap<u64, ConnId>,
     timed: BTreeMap<(u64, u64), ConnId>,
-    /// How many of those that wait, from the front, have not been looked at since something changed.
+    /// The number of waiting connections, from the front, that have not been checked since something changed.
     unseen: usize,
     is_turn_of_waiting: bool,
 }
 
 impl Lagging {
-    /// Puts a connection behind the others.
+    /// Adds a connection behind the others.
     pub(super) fn put(&mut self, conn: ConnId, wait: Wait) -> Place {
         self.next += 1;
         let number = self.next;
@@ -54,7 +54,7 @@ impl Lagging {
         Place { wait, number }
     }
 
-    /// Takes a connection out.
+    /// Removes a connection.
     pub(super) fn take(&mut self, Place { wait, number }: Place) {
         match wait {
             Wait::Turn => self.ready.remove(&number),
@@ -63,7 +63,7 @@ impl Lagging {
         };
     }
 
-    /// Something has changed for one connection that waits.
+    /// Moves one waiting connection to the ready ones, because something has changed for it.
     pub(super) fn stir(&mut self, conn: ConnId, place: Place) -> Place {
         if place.wait == Wait::Turn {
             return place;
@@ -72,17 +72,17 @@ impl Lagging {
         self.put(conn, Wait::Turn)
     }
 
-    /// Something may have changed for any of those that wait.
+    /// Notes that something may have changed for any of the waiting connections.
     pub(super) fn changed(&mut self) {
         self.unseen = self.waiting.len();
     }
 
-    /// The next one to look at. It is taken out.
+    /// Removes and returns the next connection to check.
     pub(super) fn pop(&mut self, now_us: u64) -> Option<ConnId> {
         if let Some(first) = self.timed.first_entry().filter(|first| first.key().0 <= now_us) {
             return Some(first.remove());
         }
-        // In turn with those that wait, so that neither row holds the other up.
+        // Alternates with the waiting ones, so that neither queue blocks the other.
         self.is_turn_of_waiting = !self.is_turn_of_waiting;
         if self.unseen > 0 && (self.ready.is_empty() || self.is_turn_of_waiting) {
             self.unseen -= 1;
@@ -93,7 +93,7 @@ impl Lagging {
         self.ready.pop_first().map(|(_, conn)| conn)
     }
 
-    /// In how many microseconds there is one to look at, if nothing changes.
+    /// Returns the microseconds until there is a connection to check, if nothing changes.
     pub(super) fn wait_us(&self, now_us: u64) -> Option<u64> {
         if !self.ready.is_empty() || (self.unseen > 0 && !self.waiting.is_empty()) {
             return Some(0);
@@ -101,12 +101,12 @@ impl Lagging {
         self.timed.first_key_value().map(|((us, _), _)| us.saturating_sub(now_us))
     }
 
-    /// How many there are.
+    /// Returns the number of connections.
     pub(super) fn len(&self) -> usize {
         self.ready.len() + self.waiting.len() + self.timed.len()
     }
 
-    /// Whether some wait for a change.
+    /// Returns whether some connections wait for a change.
     pub(super) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }

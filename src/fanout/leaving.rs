@@ -1,12 +1,14 @@
-//! Registrations that leave the index, or change their class, with their connection: a part in each turn.
+//! Removes the registrations of closed connections from the index, and moves registrations to another class when rights
+//! change: a part in each turn.
 //!
-//! A connection may have thousands, and hundreds of such connections may go, or get other rights, at once. So what has
-//! more than [`AT_ONCE`] places in the index waits for [`Shard::let_go`] and [`Shard::move_on`].
+//! A connection may have thousands of registrations, and hundreds of such connections may close, or get other rights,
+//! at once. So a connection with more than [`AT_ONCE`] entries in the index waits for [`Shard::let_go`] or
+//! [`Shard::move_on`].
 //!
-//! Contract: a connection that is gone gets nothing from then on, and its number is its own until its registrations are
-//! out. While the registrations of one whose rights have changed move, its events are looked at once more before they
-//! are delivered: what its new rights do not show it does not get. What they show and the old ones did not may come by
-//! a registration that has moved, and not by one that has yet to.
+//! Contract: a connection that is gone receives nothing more, and its number is not reused until its registrations are
+//! out of the index. While the registrations of a connection with new rights move, its events are checked again before
+//! delivery: what the new rights do not show is not delivered. An event that the new rights show and the old ones did
+//! not is delivered if it matches a registration that has moved, and not if it only matches one that has not.
 
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use super::session::Shard;
 use crate::auth::Access;
 use crate::index::Slot;
 
-/// Places that leave or move at once.
+/// Index entries that are removed or moved immediately.
 const AT_ONCE: usize = 64;
 
 impl Shard {
@@ -35,7 +37,7 @@ impl Shard {
         }
     }
 
-    /// Leaves the registrations of a connection that is closing to [`Shard::let_go`].
+    /// Queues the registrations of a closing connection for [`Shard::let_go`].
     pub(super) fn unsubscribe(&mut self, conn: ConnId) {
         let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return };
         if let Some(slot) = session.slot.take() {
@@ -49,14 +51,14 @@ impl Shard {
         self.sessions[conn.0 as usize].as_ref()?.leaving
     }
 
-    /// Takes the registrations of closed connections out of the index, one connection after the other, until so many
-    /// places have gone.
+    /// Removes the registrations of closed connections from the index, one connection after the other, up to this
+    /// number of index entries.
     pub fn let_go(&mut self, places: usize) {
         let mut left = places;
         while left > 0
             && let Some(&conn) = self.leaving.front()
         {
-            // The connection may have gone since, and its number may be another one's.
+            // The connection may have gone since, and its number may be reused.
             if let Some(slot) = self.leaving_slot(conn) {
                 left = left.saturating_sub(1 + self.index.strip(slot, left));
                 self.has_changed = true;
@@ -69,7 +71,7 @@ impl Shard {
         }
     }
 
-    /// Whether registrations of closed connections are left in the index, or some have yet to move.
+    /// Returns whether registrations of closed connections are still in the index, or some have yet to move.
     pub fn has_leaving(&self) -> bool {
         !self.leaving.is_empty() || !self.moving.is_empty()
     }
@@ -93,11 +95,11 @@ impl Shard {
         }
     }
 
-    /// Gives a connection other rights and limits, from the next event and command on. Returns how many places its
-    /// registrations have moved by now; the rest is left to [`Shard::move_on`].
+    /// Gives a connection other rights and limits, from the next event and command on. Returns the number of index
+    /// entries moved so far; [`Shard::move_on`] moves the rest.
     pub fn set_access(&mut self, conn: ConnId, access: &Arc<Access>) -> usize {
         let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return 0 };
-        // One that is closing keeps its class: its registrations stand under it until they are out of the index.
+        // A closing connection keeps its class: its registrations belong to it until they are out of the index.
         let Some(slot) = session.slot else { return 0 };
         let class = self.classes.acquire(access);
         self.index.allow(slot, access.limits().registrations());
@@ -122,7 +124,7 @@ impl Shard {
         moved
     }
 
-    /// Moves registrations of connections whose rights have changed, until so many places have moved.
+    /// Moves registrations of connections whose rights have changed, up to this number of index entries.
     pub fn move_on(&mut self, places: usize) {
         let mut left = places;
         while left > 0

@@ -1,34 +1,34 @@
 //! Tracks which registrations of a replay may match connection events, and which losses were reported to them.
 //!
-//! The history drops connection events before others, because they have a bounded share in it. A connection is told
-//! how many are gone, once for each part of the history, and only if it listens to them.
+//! The history drops connection events before others, because their share in it is limited. A connection is notified of
+//! the number of dropped ones, once for each part of the history, and only if it is registered for connection events.
 //!
 //! Contract: pure. A deregistered registration still counts until the connection ends: reporting too much is no loss.
 
 use crate::broker::CONNECTIONS;
 
-/// How far a registration is.
+/// How far a registration has come in the replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// It goes along with the cursor.
+    /// It moves along with the cursor.
     Settled,
-    /// The pass that is on is its own.
+    /// The current pass is its own.
     Fresh,
-    /// The next pass is.
+    /// The next pass is its own.
     Waiting,
 }
 
 /// Tracks whether a replay has registrations for connection events, and which losses it has already reported.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    /// Whether there is one, by stage.
+    /// Whether there is such a registration, by stage.
     listens: [bool; 3],
-    /// Before these numbers all that is gone was told: to the settled ones, and in the pass that is on.
+    /// Up to these numbers all losses were reported: to the settled registrations, and in the current pass.
     notified: [u64; 2],
 }
 
 impl Listeners {
-    /// None yet. What is gone before the number `start` is not asked for.
+    /// Creates the state without registrations. Losses before the number `start` are not reported.
     pub(super) fn new(start: u64) -> Self {
         Self { listens: [false; 3], notified: [start; 2] }
     }
@@ -39,29 +39,29 @@ impl Listeners {
         self.listens[stage as usize] |= types.split(',').map(str::trim).any(|kind| kind == "*" || kind == CONNECTIONS);
     }
 
-    /// A pass begins at the number `start`.
+    /// Begins a pass at the number `start`.
     pub(super) fn begin_pass(&mut self, start: u64) {
         self.notified[1] = start;
     }
 
-    /// A pass ends: its registrations are settled, and those that waited are next.
+    /// Ends a pass: its registrations are settled, and the waiting ones are next.
     pub(super) fn end_pass(&mut self) {
         let [settled, fresh, waiting] = self.listens;
         self.listens = [settled || fresh, waiting, false];
     }
 
-    /// Nothing before the number `start` is asked for any more, and all registrations are settled.
+    /// Settles all registrations and gives up reporting losses before the number `start`.
     pub(super) fn skip(&mut self, start: u64) {
         self.listens = [self.listens.contains(&true), false, false];
         self.notified = [start; 2];
     }
 
-    /// The number from which on it is to be told what is gone; beyond all of them if nobody listens.
+    /// Returns the number from which on losses are to be reported, or `u64::MAX` if no registration matches them.
     pub(super) fn notified(&self, pass: bool) -> u64 {
         if self.listens[usize::from(pass)] { self.notified[usize::from(pass)] } else { u64::MAX }
     }
 
-    /// It was told up to this number.
+    /// Notes that losses were reported up to this number.
     pub(super) fn set_notified(&mut self, pass: bool, notified: u64) {
         if self.listens[usize::from(pass)] {
             self.notified[usize::from(pass)] = notified;

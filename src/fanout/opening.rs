@@ -1,43 +1,43 @@
 //! Decides when the replay of a connection with `?since=` starts.
 //!
-//! Once events have been sent, a later registration has to catch up with what the others have already passed; and a
-//! client that is cut before its answer has received events of one registration and none of another. So the replay
-//! waits until the client has said what it wants: with `?register=` until those registrations are answered, without it
-//! until none has arrived for [`PAUSE_US`], or until [`LONGEST_US`] after the first.
+//! Once events have been sent, a later registration first has to catch up with the events that the others have already
+//! received; and a client that disconnects before its answer has received events of one registration and none of
+//! another. So the replay waits until the client has sent its registrations: with `?register=` until those are
+//! answered, without it until none has arrived for [`PAUSE_US`], or until [`LONGEST_US`] after the first.
 //!
 //! Contract: pure; the caller passes the time in microseconds of a monotonic clock.
 
-/// The cursor starts when no registration has come for so long.
+/// The replay starts when no registration has arrived for this long (microseconds).
 pub(super) const PAUSE_US: u64 = 100_000;
 
-/// The cursor starts so long after the first registration, though others still come.
+/// The replay starts this long after the first registration (microseconds), even if others still arrive.
 const LONGEST_US: u64 = 1_000_000;
 
 /// Decides when the replay of a new connection may start. Pure; times in microseconds.
 #[derive(Debug)]
 pub(super) struct Opening {
-    /// Registrations of the query that are yet to be answered.
+    /// Registrations of the query that are not yet answered.
     expected: usize,
-    /// A registration came since the time was last told.
+    /// Whether a registration has arrived since the last call of [`Opening::open_at`].
     touched: bool,
     latest: Option<u64>,
-    /// When the cursor starts.
+    /// When the replay starts.
     due: Option<u64>,
     open: bool,
 }
 
 impl Opening {
-    /// `expected` registrations stand in the query.
+    /// Creates the state for a connection with `expected` registrations in its query.
     pub(super) fn new(expected: usize) -> Self {
         Self { expected, touched: false, latest: None, due: None, open: false }
     }
 
-    /// A registration came.
+    /// Notes that a registration has arrived.
     pub(super) fn registered(&mut self) {
         self.touched = true;
     }
 
-    /// A command was answered.
+    /// Notes that a command was answered.
     pub(super) fn answered(&mut self) {
         if self.expected > 0 {
             self.expected -= 1;
@@ -45,7 +45,7 @@ impl Opening {
         }
     }
 
-    /// Whether it may move by now.
+    /// Returns whether the replay may run at this time.
     pub(super) fn open_at(&mut self, now_us: u64) -> bool {
         if self.open || self.expected > 0 {
             return self.open;
@@ -58,7 +58,7 @@ impl Opening {
         self.open
     }
 
-    /// How long until [`Opening::open_at`] should be asked; nothing if that is not known yet.
+    /// Returns the time until [`Opening::open_at`] should be called again, or `None` if that is not known yet.
     pub(super) fn wait_us(&self, now_us: u64) -> Option<u64> {
         match self.due {
             _ if self.open => Some(0),

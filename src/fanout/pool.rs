@@ -1,6 +1,6 @@
-//! The shards' threads, and how the control plane reaches them.
+//! The threads of the shards, and the control plane's access to them.
 //!
-//! Contract: a connection is given to one shard and stays there. Handing over never blocks: if a shard's control queue
+//! Contract: a connection is given to one shard and stays there. Sending to a shard never blocks: if its control queue
 //! is full, the connection is refused. [`Pool::drain`] ends all threads.
 
 use std::io;
@@ -30,7 +30,7 @@ use crate::index::{self, IndexError, Measure, Seen};
 use crate::logging::crash::Vital;
 use crate::stats::OutboxLimits;
 
-/// Requests that may wait for a shard.
+/// Capacity of a shard's control queue, in requests.
 const CONTROL_QUEUE: usize = 4096;
 
 #[derive(Debug)]
@@ -38,28 +38,28 @@ pub(super) struct Port {
     control: Sender<Control>,
     waker: Arc<Waker>,
     load: Arc<AtomicUsize>,
-    /// Rights have changed since the shard last looked. A mark and not a request: it needs no room in the queue.
+    /// Set when rights have changed since the shard last looked. A flag, not a request: it needs no room in the queue.
     review: Arc<AtomicBool>,
 }
 
-/// What every shard is made with.
+/// The settings of every shard.
 #[derive(Debug, Clone)]
 pub struct ShardSettings {
-    /// Bounds of the index.
+    /// Limits of the index.
     pub index: index::Limits,
-    /// Bounds of each outbox.
+    /// Limits of each outbox.
     pub outbox: OutboxLimits,
-    /// Bytes that all outboxes of all shards may hold together.
+    /// Limit on the bytes in all outboxes of all shards together.
     pub total_bytes: usize,
-    /// Bounds of each shard's inbox.
+    /// Limits of each shard's inbox.
     pub inbox: InboxLimits,
-    /// What is deflated for connections that have agreed to it.
+    /// Which events are deflated for connections that negotiated compression.
     pub deflate: Option<DeflatePolicy>,
-    /// Longest message of a client, bytes.
+    /// Longest message accepted from a client, in bytes.
     pub message_bytes: usize,
-    /// Pings and deadlines.
+    /// Ping interval and deadlines.
     pub timing: Timing,
-    /// Whether connections are told of by events.
+    /// Whether events report connections that open and close.
     pub connection_events: bool,
 }
 
@@ -75,7 +75,7 @@ impl Pool {
     /// Starts `shards` threads and attaches them to the broker.
     ///
     /// # Errors
-    /// When the system refuses a thread, a poll or a wake-up.
+    /// The system refuses a thread, a poll or a waker.
     pub fn start(
         shards: usize,
         settings: &ShardSettings,
@@ -89,8 +89,8 @@ impl Pool {
             let (port, parts) = shard(number, settings, &budget, broker, authority, epoch)?;
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
             pool.threads.lock().push(thread.spawn(move || {
-                // Its connections would hear nothing any more, its inbox would fill, and every post would be refused
-                // for good.
+                // Its connections would receive nothing more, its inbox would fill, and every POST would be refused
+                // from then on.
                 let _vital = Vital::new("a shard");
                 Driver::new(parts).run();
             })?);
@@ -99,15 +99,15 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Gives a connection to the shard with the fewest.
+    /// Gives a connection to the shard with the fewest connections.
     ///
     /// # Errors
-    /// The connection itself, if that shard's queue is full or the shard is gone.
+    /// Returns the connection if that shard's queue is full or the shard is gone.
     pub fn adopt(&self, newcomer: Box<Newcomer>) -> Result<(), Box<Newcomer>> {
         let Some(port) = self.ports.iter().min_by_key(|port| port.load.load(Ordering::Relaxed)) else {
             return Err(newcomer);
         };
-        // Counted at once, so that a storm is spread before the shards have caught up.
+        // Counted immediately, so that a burst of connections is spread before the shards have caught up.
         port.load.fetch_add(1, Ordering::Relaxed);
         port.send(Control::Adopt(newcomer)).map_err(|control| match control {
             Control::Adopt(newcomer) => newcomer,
@@ -115,12 +115,12 @@ impl Pool {
         })
     }
 
-    /// Checks registrations as a shard would that has none of this connection yet, so that a mistake is told before
-    /// there is a connection. `most` is how many a role allows. What several registrations need together is told by the
-    /// answers.
+    /// Checks registrations as a shard without other registrations of this connection would, so that mistakes are
+    /// reported before the connection exists. `most` is the limit of the role. Limits on all registrations together are
+    /// only checked later, by the shard.
     ///
     /// # Errors
-    /// The first that is refused, and why.
+    /// The first registration that is refused, and why.
     pub fn check<'r>(&self, registrations: &'r [Box<str>], most: Option<usize>) -> Result<(), (&'r str, IndexError)> {
         let limit = most.unwrap_or(self.limits.registrations);
         if let Some(beyond) = registrations.get(limit) {
@@ -129,12 +129,12 @@ impl Pool {
         registrations.iter().try_for_each(|spec| self.limits.check(spec.trim()).map_err(|error| (spec.trim(), error)))
     }
 
-    /// How large filters may be.
+    /// Returns the size limits of filters.
     pub fn filter_limits(&self) -> index::filter::Limits {
         self.limits.filter
     }
 
-    /// Tells every shard that rights have changed.
+    /// Notifies every shard that rights have changed.
     pub fn access_changed(&self) {
         for port in &self.ports {
             port.review.store(true, Ordering::Release);
@@ -142,7 +142,7 @@ impl Pool {
         }
     }
 
-    /// Every websocket, as it is now. A shard that does not answer is left out.
+    /// Returns the current state of every websocket. Omits shards that do not answer.
     pub async fn connections(&self) -> Vec<Connection> {
         let mut all = Vec::new();
         for port in &self.ports {
@@ -156,7 +156,7 @@ impl Pool {
         all
     }
 
-    /// Closes the websocket from this address and returns it as it was; nothing if there is none.
+    /// Closes the websocket from this address and returns its last state, or `None` if there is none.
     pub async fn delete(&self, peer: SocketAddr) -> Option<Connection> {
         for port in &self.ports {
             let (reply, answer) = oneshot::channel();
@@ -169,7 +169,7 @@ impl Pool {
         None
     }
 
-    /// The connection from this address with its registrations; nothing if there is none.
+    /// Returns the connection from this address with its registrations, or `None` if there is none.
     pub async fn inspect(&self, peer: SocketAddr) -> Option<Inspection> {
         for port in &self.ports {
             let (reply, answer) = oneshot::channel();
@@ -182,7 +182,7 @@ impl Pool {
         None
     }
 
-    /// The registrations of each shard that have done most. A shard that does not answer is left out.
+    /// Returns the busiest registrations of each shard by this measure. Omits shards that do not answer.
     pub async fn registrations(&self, measure: Measure) -> Vec<Registration> {
         let mut all = Vec::new();
         for port in &self.ports {
@@ -196,7 +196,7 @@ impl Pool {
         all
     }
 
-    /// The names that events have had, as one shard has seen them: each is given all events. Nothing if it does not
+    /// Returns the names seen in events by the first shard; every shard receives all events. `None` if it does not
     /// answer.
     pub async fn seen(&self) -> Option<Seen> {
         let (reply, answer) = oneshot::channel();
@@ -204,7 +204,7 @@ impl Pool {
         answer.await.ok()
     }
 
-    /// Tells every shard which types of objects there are, so that it does not warn of them.
+    /// Sends every shard the object types of the endpoint, so that registrations for them cause no warning.
     pub fn set_types(&self, types: &[String]) {
         let types: Arc<[Box<str>]> = types.iter().map(|name| name.as_str().into()).collect();
         for port in &self.ports {
@@ -214,7 +214,7 @@ impl Pool {
         }
     }
 
-    /// Delivers what was taken in, closes all connections and ends the threads, by `deadline` at the latest. Blocks.
+    /// Delivers all accepted events, closes all connections and ends the threads, by `deadline` at the latest. Blocks.
     pub fn drain(&self, deadline: Instant) {
         for port in &self.ports {
             if port.send(Control::Drain(deadline)).is_err() {
@@ -243,7 +243,7 @@ impl Port {
     }
 }
 
-/// A shard, and the way to it.
+/// Creates a shard and the port through which the pool reaches it.
 pub(super) fn shard(
     number: usize,
     settings: &ShardSettings,

@@ -1,4 +1,4 @@
-//! Limits the filter work of replays per second: the same budget as for live events, by connection and by principal.
+//! Limits the filter work of replays per second: the same budget as for live events, per connection and per principal.
 //!
 //! Replays can wait, so a connection over its budget waits for the next second and is not closed.
 //!
@@ -11,7 +11,7 @@ use crate::index::Work;
 
 const SECOND_US: u64 = 1_000_000;
 
-/// Units that were spent in a second.
+/// Units of work spent in one second.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Spent {
     second: u64,
@@ -36,7 +36,7 @@ impl Spent {
 pub(super) struct ReplayWork {
     work: Work,
     second: u64,
-    /// Those that have spent something in that second.
+    /// The principals that have spent something in that second.
     by_principal: HashMap<Principal, Spent>,
 }
 
@@ -45,7 +45,7 @@ impl ReplayWork {
         Self { work, second: 0, by_principal: HashMap::new() }
     }
 
-    /// Until when a connection has to wait, if it or its principal has spent what it may.
+    /// Returns until when a connection has to wait, if it or its principal has used up its budget of this second.
     pub(super) fn wait_until(&self, own: &Spent, principal: &Principal, now_us: u64) -> Option<u64> {
         let second = now_us / SECOND_US;
         let all = self.by_principal.get(principal);
@@ -53,7 +53,7 @@ impl ReplayWork {
         over.then_some((second + 1) * SECOND_US)
     }
 
-    /// Charges a connection and its principal.
+    /// Charges `units` of work to a connection and its principal.
     pub(super) fn charge(&mut self, own: &mut Spent, principal: &Principal, units: u64, now_us: u64) {
         let second = now_us / SECOND_US;
         if units == 0 {

@@ -1,7 +1,7 @@
 //! Reports on registrations for operators: which exist, what each has matched, and what it costs.
 //!
-//! Contract: a report on one connection visits at most [`MEMBERSHIPS`] combinations, a report on all registrations of
-//! a shard at most [`SURVEYED`] groups a turn. The counts come from the index ([`crate::index::Tally`]).
+//! Contract: a report on one connection visits at most [`MEMBERSHIPS`] combinations, a report on all registrations of a
+//! shard at most [`SURVEYED`] groups per turn. The counts come from the index ([`crate::index::Tally`]).
 
 use std::sync::Arc;
 
@@ -14,54 +14,54 @@ use crate::auth::Access;
 use crate::broker::connection::Connection;
 use crate::index::{Busiest, Usage};
 
-/// Combinations that are looked at for one report: less than a millisecond.
+/// Combinations visited for one report: less than a millisecond.
 const MEMBERSHIPS: usize = 65_536;
 
-/// Groups that are looked at in a turn.
+/// Groups visited per turn.
 pub(super) const SURVEYED: usize = 16_384;
 
-/// One registration, with what it has done together with all those of the same rights that share it on its shard.
+/// One registration, with the totals of all registrations on its shard that share its text and rights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Registration {
     /// Its text.
     pub spec: Box<str>,
-    /// Events that it has matched since the first that share it was made.
+    /// Events matched since the first registration of the group was made.
     pub hits: u64,
-    /// The same, once for each connection that it brought them to.
+    /// Deliveries: like `hits`, but counted once for each connection.
     pub deliveries: u64,
-    /// When it last matched, to the second; nothing if it never did.
+    /// When it last matched, to the second; `None` if it never did.
     pub last_hit: Option<String>,
-    /// How many connections share it.
+    /// The number of connections that share it.
     pub shared: usize,
-    /// Combinations of type, action and key that its lists make.
+    /// Combinations of type, action and key in its lists.
     pub combinations: usize,
     /// Work of its filter, in units of about a nanosecond.
     pub filter_work: u64,
     /// Bytes of its filter.
     pub filter_bytes: usize,
-    /// What is odd about it, if somebody has looked.
+    /// Warnings about it, if they were requested.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-/// A connection, looked at.
+/// A detailed report on one connection.
 #[derive(Debug)]
 pub struct Inspection {
-    /// How it is.
+    /// The state of the connection.
     pub connection: Connection,
-    /// What it has registered.
+    /// Its registrations.
     pub registrations: Vec<Registration>,
-    /// What it may see.
+    /// Its access rights.
     pub access: Arc<Access>,
 }
 
-/// What time it is, by the clock and by the shard's own.
+/// The current time, by the wall clock and by the shard's own.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
-    /// By the clock.
+    /// The wall clock time.
     pub time: Timestamp,
-    /// Seconds since the broker began.
+    /// Seconds since the broker started.
     pub second: u64,
 }
 
@@ -86,7 +86,7 @@ impl Registration {
 }
 
 impl Shard {
-    /// The registrations of a connection.
+    /// Returns the registrations of a connection.
     pub fn registrations_of(&self, conn: ConnId, now: Moment) -> Vec<Registration> {
         let session = self.sessions.get(conn.0 as usize).and_then(Option::as_ref);
         let Some(slot) = session.and_then(|session| session.slot) else { return Vec::new() };
@@ -94,20 +94,20 @@ impl Shard {
         usage.into_iter().map(|usage| Registration::of(usage, now)).collect()
     }
 
-    /// What a connection may see.
+    /// Returns the access rights of a connection.
     pub(super) fn access_of(&self, conn: ConnId) -> Option<Arc<Access>> {
         let session = self.sessions.get(conn.0 as usize).and_then(Option::as_ref)?;
         Some(Arc::clone(self.classes.access(session.class)))
     }
 
-    /// Looks at the next groups from `from` on. Returns where to go on; nothing when all have been looked at.
+    /// Visits the next groups from `from` on. Returns where to continue, or `None` when all have been visited.
     pub(super) fn survey(&self, from: usize, busiest: &mut Busiest) -> Option<usize> {
         let next = from + SURVEYED;
         self.index.survey(from..next, busiest);
         (next < self.index.group_numbers()).then_some(next)
     }
 
-    /// What was found to have done most.
+    /// Returns the busiest registrations that a survey has found.
     pub(super) fn surveyed(&self, busiest: Busiest, now: Moment) -> Vec<Registration> {
         let usage = self.index.busiest(busiest, MEMBERSHIPS);
         usage.into_iter().map(|usage| Registration::of(usage, now)).collect()

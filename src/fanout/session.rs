@@ -37,21 +37,21 @@ use crate::overflow::Overflow;
 use crate::protocol::{Close, stream};
 use crate::stats::{Delivery, Dropped, OutboxLimits};
 
-/// What the shard knows of a connection.
+/// The state of a connection in its shard.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) principal: Principal,
     pub(super) class: Class,
-    /// Nothing once the connection is closing: it gets no more events.
+    /// `None` once the connection is closing: it gets no more events.
     pub(super) slot: Option<Slot>,
-    /// The slot of a connection that is closing, until its registrations are out of the index. Meanwhile its outbox
-    /// refuses events.
+    /// The slot of a closing connection, until its registrations are out of the index. Meanwhile its outbox refuses
+    /// events.
     pub(super) leaving: Option<Slot>,
-    /// Its socket is gone: only its registrations are left.
+    /// Whether its socket is gone and only its registrations are left.
     pub(super) is_gone: bool,
-    /// For a connection whose rights have changed, until its registrations have followed.
+    /// Set when its rights have changed, until its registrations have followed.
     pub(super) moving: Option<Box<Moving>>,
-    /// For a connection that asked for the past.
+    /// Set if the connection asked for a replay.
     pub(super) replay: Option<Box<Replay>>,
 }
 
@@ -66,37 +66,37 @@ pub struct Shard {
     pub(super) closing: Vec<(ConnId, Close)>,
     /// Closed connections whose registrations are still in the index.
     pub(super) leaving: VecDeque<ConnId>,
-    /// Connections whose rights have changed, and whose registrations have yet to follow.
+    /// Connections whose rights have changed and whose registrations have yet to follow.
     pub(super) moving: VecDeque<ConnId>,
     pub(super) commands: Commands,
-    /// Names of events, for warnings.
+    /// Names seen in events, for warnings.
     pub(super) seen: Seen,
-    /// Connections whose answers have no warnings.
+    /// Connections that get no warnings in their answers.
     pub(super) unwarned: HashSet<ConnId>,
-    /// What filters had cost when they were last asked.
+    /// The cost of filters at the last call of [`Shard::take_filter_cost`].
     pub(super) filters: Counters,
-    /// What the filters of replays have cost since they were last asked.
+    /// The cost of the filters of replays since the last call of [`Shard::take_filter_cost`].
     pub(super) replayed: Counters,
     pub(super) limits: Limits,
     /// The number of the next event.
     pub(super) position: u64,
-    /// Connections that have got all of the past since this was last asked.
+    /// Connections that finished their replay since the last call of [`Shard::pop_level`].
     pub(super) level: Vec<ConnId>,
-    /// Connections that have yet to get some of the past.
+    /// Connections that have yet to receive retained events.
     pub(super) lagging: Lagging,
     pub(super) replay_work: ReplayWork,
-    /// Something has come from the archive.
+    /// Whether pages have arrived from the archive.
     pub(super) has_pages: Arc<AtomicBool>,
-    /// Whether registrations have come or gone since they were told of.
+    /// Whether registrations have changed since the last [`Shard::tell_kinds`].
     pub(super) has_changed: bool,
-    /// Bytes that were told to the budget and not yet to the metrics.
+    /// Bytes already reported to the budget and not yet to the metrics.
     pub(super) held: i64,
-    /// Sets that mark and wakes the shard's thread.
+    /// Sets `has_pages` and wakes the shard's thread.
     pub(super) wake: Wake,
 }
 
 impl Shard {
-    /// A shard without connections. Without `deflate` every frame is plain.
+    /// Creates a shard without connections. Without `deflate` every frame is plain.
     pub fn new(index: Limits, outbox: OutboxLimits, deflate: Option<DeflatePolicy>) -> Self {
         let fanout = Fanout::new(outbox);
         Self {
@@ -129,7 +129,7 @@ impl Shard {
         .with_wake(Wake::default())
     }
 
-    /// The same, for a thread that sleeps when there is nothing to do.
+    /// Like [`Shard::new`], for a thread that sleeps while idle and is woken by `wake`.
     #[must_use]
     pub fn with_wake(self, wake: Wake) -> Self {
         let has_pages = Arc::clone(&self.has_pages);
@@ -140,7 +140,7 @@ impl Shard {
         Self { wake, ..self }
     }
 
-    /// Takes a connection in.
+    /// Opens a connection.
     pub fn open(&mut self, principal: Principal, access: &Arc<Access>, overflow: Overflow) -> ConnId {
         let conn = self.fanout.open(overflow);
         let class = self.classes.acquire(access);
@@ -162,21 +162,21 @@ impl Shard {
         }
     }
 
-    /// Sends a control frame if there is room for it; a client that does not read gets none, nor does one that is gone.
+    /// Queues a control frame if there is room for it; connections that are full or gone get none.
     pub fn control(&mut self, conn: ConnId, frame: Frame) {
         if self.sessions.get(conn.0 as usize).is_some_and(Option::is_some) {
             self.fanout.offer(conn, frame);
         }
     }
 
-    /// Delivers an event to everybody who has registered for it and may see it.
+    /// Delivers an event to every connection that has registered for it and may see it.
     ///
-    /// Rights come first: no filter is asked about an event for a class that may not see it. An event about a
+    /// Rights come first: no filter is evaluated on an event for a class that may not see it. An event about a
     /// connection is visible to its own principal too.
     pub fn publish(&mut self, event: &Arc<Event>, received_us: u64) {
         let Self { index, fanout, classes, sessions, overflowed, seen, .. } = self;
-        // The second in which it came and not that in which it is matched: who waits behind others' work is not charged
-        // for it.
+        // The second in which the event arrived, not the one in which it is matched: a delay caused by the work of
+        // others is not charged.
         index.begin_second(u32::try_from(received_us / 1_000_000).unwrap_or(u32::MAX));
         fanout.begin_event(event);
         seen.note(event.kind(), event.action());
@@ -204,7 +204,7 @@ impl Shard {
         }
     }
 
-    /// Closes a connection whose filters have cost more than they may.
+    /// Closes a connection whose filters exceed their work limit.
     pub(super) fn overspent(&mut self, conn: ConnId, overdrawn: Overdrawn) {
         let setting = match overdrawn {
             Overdrawn::Event => "limits.filter_work_per_event",
@@ -220,18 +220,18 @@ impl Shard {
         self.close(conn, Close::FilterWork { setting });
     }
 
-    /// Closes a connection that does not read as fast as events come.
+    /// Closes a slow consumer.
     pub(super) fn evict(&mut self, conn: ConnId) {
         let depth = self.fanout.depth(conn);
         self.close(conn, Close::SlowConsumer { events: depth.events, bytes: depth.bytes });
     }
 
-    /// Sheds the largest outboxes as long as the budget is exceeded, by their policies, as many as a turn allows.
-    /// [`Budget`] says which are left alone, and when it is this shard's turn.
+    /// Sheds the largest outboxes by their policies while the budget is exceeded, as many as a turn allows. [`Budget`]
+    /// defines which are left alone, and when it is this shard's turn.
     pub fn keep_budget(&mut self, budget: &Budget, number: usize) {
         self.settle(budget);
         let rounds = budget.rounds();
-        // What was shed before counts until it is let go.
+        // What was shed earlier counts until it is released.
         if self.fanout.has_waste() {
             return;
         }
@@ -250,7 +250,7 @@ impl Shard {
         let Largest { found, waiting } = largest;
         let least = budget.least(number, found.first().map_or(0, |&(bytes, _)| bytes), waiting);
         for (_, conn) in found {
-            // Some of it may have been written since it was found.
+            // Part of it may have been written since it was found.
             if self.fanout.depth(conn).bytes < least || self.fanout.is_closing(conn) {
                 continue;
             }
@@ -272,8 +272,8 @@ impl Shard {
         self.held += more;
     }
 
-    /// Ends a connection with a close frame: it gets no more events, and what waits is dropped unless the server or the
-    /// client ends in peace.
+    /// Closes a connection with a close frame. It gets no more events; queued frames are dropped unless the server
+    /// drains or the client closes normally.
     pub fn close(&mut self, conn: ConnId, close: Close) {
         if self.sessions[conn.0 as usize].is_none() || self.fanout.is_closing(conn) {
             return;
@@ -298,33 +298,33 @@ impl Shard {
         self.closing.push((conn, close));
     }
 
-    /// The connections for which a close frame was queued since the last call.
+    /// Returns the connections for which a close frame was queued since the last call.
     pub fn take_closing(&mut self) -> Vec<(ConnId, Close)> {
         std::mem::take(&mut self.closing)
     }
 
-    /// The number of the next event that is published.
+    /// Returns the number of the next event to be published.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// How many registrations a connection has.
+    /// Returns the number of registrations of a connection.
     pub fn registrations(&self, conn: ConnId) -> usize {
         let session = self.sessions.get(conn.0 as usize).and_then(Option::as_ref);
         session.and_then(|session| session.slot).map_or(0, |slot| self.index.registrations(slot))
     }
 
-    /// The outboxes, for the transport to write from.
+    /// Returns the outboxes, for the transport to write from.
     pub fn fanout(&mut self) -> &mut Fanout {
         &mut self.fanout
     }
 
-    /// The commands since the last call.
+    /// Returns the counts of commands since the last call.
     pub fn take_commands(&mut self) -> Commands {
         std::mem::take(&mut self.commands)
     }
 
-    /// What filters have cost since the last call.
+    /// Returns the cost of filters since the last call.
     pub fn take_filter_cost(&mut self) -> FilterCost {
         let now = self.index.filter_counters();
         let mut cost = now.since(std::mem::replace(&mut self.filters, now));
@@ -337,7 +337,7 @@ impl Shard {
         }
     }
 
-    /// How large the shard is, and how much more it holds than at the last call.
+    /// Returns the size of the shard, and how much its memory has grown since the last call.
     pub fn take_size(&mut self) -> ShardSize {
         ShardSize {
             held: std::mem::take(&mut self.held),
@@ -347,13 +347,14 @@ impl Shard {
         }
     }
 
-    /// Whether nothing is kept of connections that are gone.
+    /// Returns whether the shard holds nothing for closed connections.
     pub fn is_empty(&self) -> bool {
         self.index.is_empty() && self.fanout.frames() == 0 && self.sessions.iter().all(Option::is_none)
     }
 }
 
-/// Whether a connection may see an event, by the rights that it has now. It may if the event is about itself.
+/// Returns whether a connection may see an event by its current rights, or because the event is about its own
+/// principal.
 pub(super) fn may_see(session: Option<&Session>, classes: &Classes, event: &Event) -> bool {
     let Some(session) = session else { return false };
     let own = event.kind() == CONNECTIONS && session.principal.account() == event.account();

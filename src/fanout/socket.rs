@@ -12,15 +12,15 @@ use mio::net::TcpStream;
 use rustls::ServerConnection;
 use socket2::SockRef;
 
-/// Bytes that the kernel takes for a client beyond what is on its way to it. Without this bound megabytes would hide
-/// there for each client that does not read, where no overflow policy reaches them; less would make writes small.
+/// Bytes not yet sent that the kernel may buffer for a client. Without this limit it would buffer megabytes for each
+/// client that does not read, beyond the reach of the overflow policies; a lower one would make writes small.
 const UNSENT_BYTES: u32 = 128 << 10;
 
 /// A non-blocking client socket owned by a shard, plain or TLS.
 #[derive(Debug)]
 pub(super) struct Link {
     stream: TcpStream,
-    /// Boxed: a session is a kilobyte and most links have none.
+    /// Boxed: a session takes a kilobyte and most links have none.
     tls: Option<Box<ServerConnection>>,
 }
 
@@ -34,20 +34,20 @@ impl Link {
         Ok(Self { stream: TcpStream::from_std(stream), tls })
     }
 
-    /// Has the kernel end the connection when the client has acknowledged nothing of what was written for so long: for
-    /// a client that says nothing itself.
+    /// Has the kernel close the connection when the client has acknowledged no written data for this long. For clients
+    /// that send nothing themselves.
     pub(super) fn bound_silence(&mut self, silence: Duration) {
         if let Err(error) = SockRef::from(&self.stream).set_tcp_user_timeout(Some(silence)) {
             tracing::debug!(%error, "cannot bound the silence of a client");
         }
     }
 
-    /// The socket, to be registered with a poll.
+    /// Returns the socket, to register it with a poll.
     pub(super) fn source(&mut self) -> &mut TcpStream {
         &mut self.stream
     }
 
-    /// Reads what the client sent. Zero bytes are the end of the stream.
+    /// Reads what the client sent. Returns 0 at the end of the stream.
     pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return self.stream.read(into) };
         loop {
@@ -63,10 +63,10 @@ impl Link {
         }
     }
 
-    /// Writes as much as is taken.
+    /// Writes as much as the socket accepts. Returns the number of bytes.
     pub(super) fn write(&mut self, frames: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.tls.is_none() {
-            // A list of one chunk costs the kernel more than the chunk.
+            // A vectored write of one chunk costs the kernel more than a plain one.
             return match frames {
                 [frame] => self.stream.write(frame),
                 _ => self.stream.write_vectored(frames),
@@ -82,7 +82,7 @@ impl Link {
         }
     }
 
-    /// Hands what TLS has encrypted to the kernel.
+    /// Writes the bytes that TLS has encrypted to the socket.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         let Some(tls) = &mut self.tls else { return Ok(()) };
         while tls.wants_write() {
@@ -91,12 +91,13 @@ impl Link {
         Ok(())
     }
 
-    /// Whether a partial write means that the kernel takes no more; behind TLS it may be TLS's own bound.
+    /// Returns whether the link is plain. Then a partial write means that the kernel accepts no more; with TLS it may
+    /// be the limit of TLS's own buffer.
     pub(super) fn is_plain(&self) -> bool {
         self.tls.is_none()
     }
 
-    /// Says that nothing more will be written.
+    /// Shuts down the writing side.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
@@ -125,7 +126,7 @@ mod tests {
             taken += bytes;
             assert!(taken < 64 << 20, "the kernel takes it all");
         }
-        // What the client's own buffer takes comes on top.
+        // The client's own receive buffer comes on top.
         let buffered = SockRef::from(&client).recv_buffer_size().unwrap();
         assert!(taken <= 2 * buffered + 2 * UNSENT_BYTES as usize, "{taken} taken, {buffered} at the client");
     }

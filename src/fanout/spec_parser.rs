@@ -1,13 +1,14 @@
-//! Reads registrations that take long to read, on a thread beside the shard's.
+//! Parses expensive registrations on a thread beside the shard's.
 //!
-//! To parse 64 KiB of names or values, or to build the automaton of a regular expression, takes up to some ten
-//! milliseconds. On the shard's thread everybody would wait for that. A connection whose registration is being read
-//! waits, with all that it has said behind it; the registration counts from the moment on at which the shard has it.
+//! Parsing 64 KiB of names or values, or compiling the automaton of a regular expression, takes up to some ten
+//! milliseconds. On the shard's thread every connection would wait for that. Instead only the connection that sent the
+//! registration waits, together with everything it sent afterwards. The registration takes effect when the shard
+//! receives the result.
 //!
-//! Contract: one job of a connection at a time, and none of one that is gone ([`SpecParser::cancel`]), so there are no
-//! more than connections. Principals take turns, so nobody
-//! waits for more than one job of each other principal and those of its own. The shard never waits: a lock is held for
-//! a few instructions, once a job.
+//! Contract: each connection has at most one job at a time, and a job is cancelled when its connection is gone
+//! ([`SpecParser::cancel`]), so there are never more jobs than connections. Principals take turns: a job waits for at
+//! most one job of each other principal, and for earlier jobs of its own. The shard never waits: each job takes a lock
+//! for a few instructions.
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,10 +29,10 @@ use crate::index::filter::Limits;
 use crate::logging::crash::Vital;
 use crate::protocol::Command;
 
-/// How nice the thread is to the others: deliveries and logins come first.
+/// The thread's nice value: deliveries and logins have priority.
 const NICE: i32 = 5;
 
-/// A message to be read. The ticket tells it from those of a connection that had the number before.
+/// A message to parse. The ticket distinguishes it from jobs of an earlier connection with the same number.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) conn: ConnId,
@@ -40,7 +41,7 @@ pub(super) struct Job {
     pub(super) message: String,
 }
 
-/// A message that was read.
+/// A parsed message.
 #[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) conn: ConnId,
@@ -49,7 +50,7 @@ pub(super) struct Parsed {
     pub(super) spec: ReadSpec,
 }
 
-/// Jobs by principal, each with its turn.
+/// Queued jobs by principal; principals take turns.
 #[derive(Debug, Default)]
 struct Queue {
     jobs: HashMap<Principal, VecDeque<Job>>,
@@ -66,10 +67,10 @@ impl Queue {
         jobs.push_back(job);
     }
 
-    /// Takes a job back; false if it has gone already.
+    /// Removes a queued job. Returns false if it was already started.
     fn remove(&mut self, principal: &Principal, ticket: u64) -> bool {
         let Some(jobs) = self.jobs.get_mut(principal) else { return false };
-        // Tickets rise.
+        // Tickets are ascending.
         let Ok(at) = jobs.binary_search_by_key(&ticket, |job| job.ticket) else { return false };
         jobs.remove(at);
         if jobs.is_empty() {
@@ -108,35 +109,35 @@ pub(super) struct SpecParser {
 }
 
 impl SpecParser {
-    /// Starts the thread, which reads within `limits` and wakes the shard's.
+    /// Starts the thread. It parses within `limits` and calls `wake` when a result is ready.
     ///
     /// # Errors
-    /// The system refuses a thread.
+    /// The system refuses to start a thread.
     pub(super) fn start(number: usize, limits: Limits, wake: Wake) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let of_thread = Arc::clone(&shared);
         let thread = thread::Builder::new().name(format!("parser-{number}")).spawn(move || {
-            // Connections would wait for it for good.
+            // Without this thread, connections would wait for their answers forever.
             let _vital = Vital::new("a parser of registrations");
-            // At the priority of the others it reads as well.
+            // If this fails, the thread parses at normal priority.
             let _ = rustix::process::nice(NICE);
             of_thread.run(&limits, &wake);
         })?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Takes a job.
+    /// Queues a job.
     pub(super) fn submit(&self, job: Job) {
         self.shared.queue.lock().push(job);
         self.shared.has_jobs.notify_one();
     }
 
-    /// Takes the job of a connection that is gone back. Returns false if it is being read or was read.
+    /// Cancels the job of a connection that is gone. Returns false if it is being parsed or was parsed.
     pub(super) fn cancel(&self, principal: &Principal, ticket: u64) -> bool {
         self.shared.queue.lock().remove(principal, ticket)
     }
 
-    /// What was read since the last call.
+    /// Returns the messages parsed since the last call.
     pub(super) fn take(&self) -> Vec<Parsed> {
         if self.shared.is_done.swap(false, Ordering::AcqRel) {
             mem::take(&mut self.shared.done.lock())
@@ -157,7 +158,7 @@ impl Shared {
         }
     }
 
-    /// Waits for a job; nothing if it is over.
+    /// Waits for a job; returns `None` when the parser ends.
     fn next(&self) -> Option<Job> {
         let mut queue = self.queue.lock();
         loop {
@@ -176,7 +177,7 @@ impl Drop for SpecParser {
     fn drop(&mut self) {
         self.shared.queue.lock().is_over = true;
         self.shared.has_jobs.notify_one();
-        // A panic has ended the process already.
+        // A panic has already ended the process.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }

@@ -2,26 +2,26 @@
 //!
 //! The work of an event's filters is charged to subscribers ([`filter::Members`](super::filter::Members) explains to
 //! whom, and why that is fair). An account limits the work per event and per second. When it is exhausted, the
-//! subscriber's filters are not evaluated for the rest of the event, and the caller is told ([`Overdrawn`]) and
-//! removes the subscriber.
+//! subscriber's filters are not evaluated for the rest of the event, and the subscriber is reported to the caller
+//! ([`Overdrawn`]), which removes it.
 //!
-//! Contract: pure; the caller says which second it is. Opening and closing an account touches nothing else: units are
+//! Contract: pure; the caller sets the current second. Opening and closing an account touches nothing else: units are
 //! taken from the owner's account in small portions. One event may use its own limit even if the second has less left.
 
-/// What filters may cost, in units of about a nanosecond. What is 4 billion or more for an event, or 30 billion or more
-/// for a second, is without bound.
+/// Limits on the work of filters, in units of about a nanosecond. A limit of 4 billion or more per event, or of 30
+/// billion or more per second, is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
-    /// By event, for one subscriber.
+    /// Per event, for one subscriber.
     pub event: u64,
-    /// By second, for one subscriber.
+    /// Per second, for one subscriber.
     pub second: u64,
-    /// By second, for all subscribers of one owner.
+    /// Per second, for all subscribers of one owner.
     pub owner: u64,
 }
 
 impl Work {
-    /// No bound at all.
+    /// No limits.
     pub const UNLIMITED: Self = Self { event: u64::MAX, second: u64::MAX, owner: u64::MAX };
 }
 
@@ -31,7 +31,7 @@ impl Default for Work {
     }
 }
 
-/// Which bound a subscriber has gone beyond.
+/// The limit that a subscriber has exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overdrawn {
     /// [`Work::event`].
@@ -42,28 +42,30 @@ pub enum Overdrawn {
     Owner,
 }
 
-/// Portions of a second's units, at least: what a subscriber takes from its owner's account at a time.
+/// The minimum number of portions of a second's units; a subscriber takes one portion at a time from its owner's
+/// account.
 const PORTIONS: u64 = 16;
 
-/// Portions of an owner's second, at least: so many subscribers of one owner can each have one that they hardly use.
+/// The minimum number of portions of an owner's second: that many subscribers of one owner can each hold a portion that
+/// they hardly use.
 const OWNER_PORTIONS: u64 = 1 << 16;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Account {
-    /// The event and the second that the rest is about.
+    /// The event and the second that the other fields refer to.
     event: u32,
     second: u32,
-    /// Units for the event.
+    /// Units left for the event.
     left: u32,
-    /// Units of the portion; less than nothing if the last event took more.
+    /// Units left of the portion; negative if the last event took more.
     portion: i32,
     /// Portions taken.
     taken: u32,
-    /// The owner's account, none if it is [`NOBODY`]; with [`PAUSED`].
+    /// The owner's account, [`NOBODY`] if there is none; combined with [`PAUSED`].
     owner: u32,
 }
 
-/// Set in the owner of a subscriber that asks nothing at present.
+/// Set in the `owner` of a subscriber that is paused.
 const PAUSED: u32 = 1 << 31;
 
 impl Account {
@@ -76,10 +78,10 @@ impl Account {
     }
 }
 
-/// The owner of subscribers that have none; its account has no bound.
+/// The owner of subscribers that have none; its account has no limit.
 pub(super) const NOBODY: u32 = 0;
 
-/// The common account.
+/// The account of an owner.
 #[derive(Debug, Clone, Copy, Default)]
 struct Owner {
     second: u32,
@@ -90,21 +92,21 @@ struct Owner {
 #[derive(Debug)]
 pub(super) struct Accounts {
     work: Work,
-    /// A subscriber's units for an event.
+    /// A subscriber's units per event.
     event_units: u32,
-    /// Units of a portion.
+    /// Units per portion.
     portion: i32,
-    /// Portions of a subscriber's second.
+    /// A subscriber's portions per second.
     portions: u64,
     by_subscriber: Vec<Account>,
     by_owner: Vec<Owner>,
     second: u32,
     event: u32,
-    /// Who went beyond a bound, each once an event.
+    /// The subscribers that exceeded a limit, each once per event.
     overdrawn: Vec<(u32, Overdrawn)>,
-    /// Units charged beside questions.
+    /// Units charged for work other than predicates.
     beside: u64,
-    /// Whether all subscribers have one account, that of the first.
+    /// Whether all subscribers share one account, that of the first.
     is_common: bool,
 }
 
@@ -131,7 +133,7 @@ impl Accounts {
         }
     }
 
-    /// The same with one account for all subscribers together.
+    /// Like [`Accounts::new`], with one account for all subscribers together.
     pub(super) fn common(work: Work) -> Self {
         Self { is_common: true, ..Self::new(work) }
     }
@@ -141,14 +143,14 @@ impl Accounts {
         &mut self.by_subscriber[if self.is_common { 0 } else { subscriber as usize }]
     }
 
-    /// A new common account, under a number that may have been another owner's: what that one spent is not this one's.
+    /// Opens an owner's account and clears what an earlier owner with the same number has spent.
     pub(super) fn open_owner(&mut self, owner: u32) {
         if let Some(account) = self.by_owner.get_mut(owner as usize) {
             *account = Owner::default();
         }
     }
 
-    /// A new account, of one of an owner's subscribers.
+    /// Opens the account of a subscriber of an owner.
     pub(super) fn reset(&mut self, subscriber: u32, owner: u32) {
         let count = self.by_subscriber.len().max(if self.is_common { 1 } else { subscriber as usize + 1 });
         self.by_subscriber.resize(count, Account::default());
@@ -159,20 +161,20 @@ impl Accounts {
         self.by_owner.resize(count, Owner::default());
     }
 
-    /// A subscriber that is paused pays for nothing, so nothing is asked for it; it goes beyond no bound by that.
-    /// Counts from the next event on.
+    /// Pauses or resumes a subscriber from the next event on. While paused, no predicate is evaluated for it, and it
+    /// exceeds no limit by that.
     pub(super) fn pause(&mut self, subscriber: u32, paused: bool) {
         let account = self.of(subscriber);
         account.owner = account.owner() | if paused { PAUSED } else { 0 };
     }
 
-    /// Goes on to this second; one that is over does not come back.
+    /// Begins this second; ignores earlier ones.
     pub(super) fn begin_second(&mut self, second: u32) {
-        // Never that of an account that has not seen any.
+        // Never 0, the second of an account that was not used yet.
         self.second = self.second.max(second.saturating_add(1));
     }
 
-    /// Starts another event. Numbers begin anew after four billion: 1 means that none that is remembered counts.
+    /// Begins another event. Numbers wrap around after four billion: number 1 invalidates all remembered ones.
     pub(super) fn begin_event(&mut self, event: u32) {
         self.event = event;
         if event == 1 {
@@ -180,7 +182,7 @@ impl Accounts {
         }
     }
 
-    /// What a subscriber may spend on a question about this event; nothing if it may not spend any more.
+    /// Returns how many units a subscriber may spend on a predicate for this event, or `None` if it may spend no more.
     #[inline]
     pub(super) fn open(&mut self, subscriber: u32) -> Option<u64> {
         let (event, second, event_units) = (self.event, self.second, self.event_units);
@@ -196,7 +198,7 @@ impl Accounts {
         Some(u64::from(self.of(subscriber).left))
     }
 
-    /// Takes the next portion; false if there is none.
+    /// Takes the next portion; returns false if there is none.
     #[cold]
     fn renew(&mut self, subscriber: u32) -> bool {
         let account = &mut self.by_subscriber[if self.is_common { 0 } else { subscriber as usize }];
@@ -227,7 +229,8 @@ impl Accounts {
         overdrawn.is_none()
     }
 
-    /// Charges a question. `left` is what is left of what [`Accounts::open`] gave; `enough` whether it was enough.
+    /// Charges a predicate. `left` is what remains of the units from [`Accounts::open`]; `enough` whether they
+    /// sufficed.
     #[inline]
     pub(super) fn close(&mut self, subscriber: u32, left: u64, enough: bool) {
         let account = self.of(subscriber);
@@ -239,7 +242,7 @@ impl Accounts {
         }
     }
 
-    /// Charges a subscriber for what was done for it beside questions; false if it may not spend any more.
+    /// Charges a subscriber for work other than predicates; returns false if it may spend no more.
     pub(super) fn charge(&mut self, subscriber: u32, units: u64) -> bool {
         let Some(left) = self.open(subscriber) else { return false };
         self.close(subscriber, left.saturating_sub(units), left >= units);
@@ -247,7 +250,7 @@ impl Accounts {
         left >= units
     }
 
-    /// Units that were charged beside questions so far.
+    /// Returns the units charged so far for work other than predicates.
     pub(super) fn beside(&self) -> u64 {
         self.beside
     }
@@ -258,7 +261,7 @@ impl Accounts {
         self.overdrawn.push((subscriber, overdrawn));
     }
 
-    /// Who went beyond a bound since the last call.
+    /// Removes and returns a subscriber that exceeded a limit.
     pub(super) fn take_overdrawn(&mut self) -> Option<(u32, Overdrawn)> {
         self.overdrawn.pop()
     }
@@ -277,7 +280,7 @@ mod tests {
         accounts
     }
 
-    /// How many events of so many units a subscriber can pay for.
+    /// Returns how many events at this cost a subscriber can pay for.
     fn affords(accounts: &mut Accounts, subscriber: u32, units: u64) -> usize {
         let first = accounts.event + 1;
         let pays = |event| {
@@ -313,7 +316,7 @@ mod tests {
         }
     }
 
-    /// A fleet's runners may all be one principal; each of them costs little.
+    /// All runners of a fleet may be one principal; each of them costs little.
     #[test]
     fn many_subscribers_of_one_owner_who_ask_little_are_all_served() {
         let work = Work { event: 10_000_000, second: 200_000_000, owner: 400_000_000 };

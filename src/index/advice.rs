@@ -2,7 +2,7 @@
 //!
 //! Contract: pure; nothing is ever refused because of a warning. A warning is written for a person: it names what is
 //! odd and what to write instead. The work is bounded: [`NAMES`] names of each list, and [`TERMS`] children of one
-//! `And`. Names that are the broker's own, or that occurred in events, are never odd.
+//! `And`. The broker's own names, and those that occurred in events, are never odd.
 
 use std::sync::Arc;
 
@@ -68,7 +68,7 @@ const TYPES: [&str; 53] = [
     "workflows",
 ];
 
-/// The actions that DRP's servers and hydrant have.
+/// The actions of DRP's servers and of hydrant.
 const ACTIONS: [&str; 20] = [
     "action",
     "alert",
@@ -92,7 +92,7 @@ const ACTIONS: [&str; 20] = [
     "write",
 ];
 
-/// What people write for an action, and what servers say.
+/// Words that users write for an action, and the action they mean.
 const SYNONYMS: [(&str, &str); 13] = [
     ("destroy", "delete"),
     ("destroyed", "delete"),
@@ -109,29 +109,29 @@ const SYNONYMS: [(&str, &str); 13] = [
     ("updated", "update"),
 ];
 
-/// Names of a list that are looked at.
+/// Names of a list that are checked.
 const NAMES: usize = 16;
 
-/// Conjunctions of one filter that are looked at.
+/// Conjunctions of one filter that are checked.
 const ANDS: usize = 16;
 
 /// Children of one `And` that are compared with each other.
 const TERMS: usize = 32;
 
-/// Values of two lists that are compared, each with each.
+/// Pairs of values of two lists that are compared.
 const COMPARED: usize = 64;
 
-/// Names of events that are remembered, twice: those of late, and those before.
+/// Size of each of the two generations of remembered names.
 const REMEMBERED: usize = 512;
 
-/// Bytes of a name that is remembered: a registration with a longer one gets no advice about it.
+/// Longer names (bytes) are not remembered, and registrations with them get no advice about them.
 const LONGEST: usize = 32;
 
-/// Names that events have had, of one field.
+/// Names seen in events, for one field.
 ///
-/// Those that are in use stay, whatever else is posted: when so many are remembered, they become those before, and who
-/// is seen again is among those of late again. Only a name that has not been seen while as many others were is
-/// forgotten.
+/// Names in use stay, whatever other events are posted: when the recent generation is full it becomes the older one,
+/// and a name that is seen again enters the recent one again. A name is only forgotten if it is not seen while
+/// [`REMEMBERED`] others are.
 #[derive(Debug, Default, Clone)]
 struct Names {
     of_late: HashSet<Box<str>>,
@@ -154,7 +154,7 @@ impl Names {
     }
 }
 
-/// Names that events have had, and types of objects that there are elsewhere.
+/// Names seen in events, and further known object types.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
     kinds: Names,
@@ -169,13 +169,13 @@ impl Seen {
         self.actions.note(action);
     }
 
-    /// Notes which types of objects there are besides those that everybody has.
+    /// Sets the object types that exist besides the built-in ones.
     pub fn set_types(&mut self, types: Arc<[Box<str>]>) {
         self.types = types;
     }
 }
 
-/// What is odd about a registration; nothing, as a rule.
+/// Returns warnings about a registration; usually none.
 pub fn warnings(text: &str, spec: &Spec, seen: &Seen) -> Vec<String> {
     let mut all = Vec::new();
     for name in names(&spec.kind).filter(|name| !seen.kinds.contains(name)) {
@@ -216,7 +216,7 @@ fn odd_action(name: &str) -> Option<String> {
     Some(format!("no event has had the action `{name}`: servers say `{meant}`"))
 }
 
-/// The known name that a name is probably meant to be; nothing if it is one itself, or like none.
+/// Returns the known name that `name` is probably meant to be, or `None` if it is known itself or resembles none.
 fn nearest<'k, I: Iterator<Item = &'k str>>(name: &str, known: impl Fn() -> I) -> Option<&'k str> {
     if name.len() > 32 || known().any(|other| other == name) {
         return None;
@@ -231,7 +231,7 @@ fn nearest<'k, I: Iterator<Item = &'k str>>(name: &str, known: impl Fn() -> I) -
     known().find(alike)
 }
 
-/// How many letters must be put in, left out or replaced to get from one word to the other.
+/// Returns the number of letters to insert, delete or replace to get from one word to the other.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -246,7 +246,7 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// A filter without parentheses is no filter, and stands in the key.
+/// Warns if a filter without parentheses was parsed as part of the key.
 fn odd_key(text: &str) -> Option<String> {
     let rest = text.splitn(3, '.').nth(2)?;
     let at = rest.find('=')?;
@@ -264,7 +264,7 @@ fn odd_key(text: &str) -> Option<String> {
     ))
 }
 
-/// Terms of one `And` that cannot be true together.
+/// Warns about terms of one `And` that cannot be true together.
 fn contradictions(filter: &Filter) -> impl Iterator<Item = String> {
     let ands = filter.terms().iter().enumerate().filter(|(_, term)| matches!(term, Term::And(_)));
     ands.take(ANDS).filter_map(|(at, _)| {
@@ -281,7 +281,7 @@ fn contradictions(filter: &Filter) -> impl Iterator<Item = String> {
     })
 }
 
-/// Whether two questions about one field cannot both be true. Of long lists nothing is said.
+/// Returns whether two predicates on one field cannot both be true. Returns false for long lists.
 fn exclude(one: &Op, other: &Op) -> bool {
     let are_short = |one: &[Value], other: &[Value]| one.len() * other.len() <= COMPARED;
     let are_all_in =
@@ -294,7 +294,7 @@ fn exclude(one: &Op, other: &Op) -> bool {
     }
 }
 
-/// The values that alone make it true; nothing if there are others.
+/// Returns the only values that make the predicate true, or `None` if others may.
 fn allowed(op: &Op) -> Option<&[Value]> {
     match op {
         Op::Eq(value) => Some(std::slice::from_ref(value)),
@@ -304,7 +304,7 @@ fn allowed(op: &Op) -> Option<&[Value]> {
     }
 }
 
-/// Values that make it false.
+/// Returns the values that make the predicate false.
 fn forbidden(op: &Op) -> &[Value] {
     match op {
         Op::Ne(value) => std::slice::from_ref(value),
@@ -313,7 +313,7 @@ fn forbidden(op: &Op) -> &[Value] {
     }
 }
 
-/// A pattern that is tried on every event there is.
+/// Warns about a regular expression that is evaluated on every event.
 fn costly(spec: &Spec, filter: &Filter) -> Option<String> {
     let is_pattern = |term: &&Term| matches!(term, Term::Test(test) if matches!(test.op, Op::Re(_)));
     let everything = [&spec.kind, &spec.action, &spec.key].iter().all(|field| matches!(field, Field::Any));

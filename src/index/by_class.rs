@@ -1,8 +1,8 @@
 //! The filters of one topic, partitioned by the class of their subscribers.
 //!
 //! Whether a class may see an event is decided before any of its filters is evaluated. Filters of a class that may not
-//! see it are not even looked up by hash, so the content of a hidden event has no influence on the work done for those
-//! who may not see it.
+//! see it are not even looked up by hash, so the content of a hidden event has no influence on the work done for
+//! subscribers that may not see it.
 //!
 //! Contract: finding the filters of a class takes O(1); visiting all takes a step per class.
 
@@ -12,15 +12,15 @@ use smallvec::SmallVec;
 use super::Class;
 use super::filter::{Engine, FilterId, Leaf};
 
-/// Up to so many classes are found by looking at each.
+/// Up to this many classes are searched linearly.
 const LINEAR: usize = 8;
 
 /// The filters of one topic, partitioned by class.
 #[derive(Debug, Default)]
 pub(super) struct ByClass {
-    /// None of them is empty.
+    /// None of the leaves is empty.
     leaves: SmallVec<[(Class, Leaf); 1]>,
-    /// Where each class is, if they are not few.
+    /// The index of each class, if there are more than `LINEAR`.
     positions: Option<Box<HashMap<Class, usize>>>,
 }
 
@@ -29,7 +29,7 @@ impl ByClass {
         self.leaves.is_empty()
     }
 
-    /// All classes with their filters.
+    /// Returns all classes with their filters.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut (Class, Leaf)> {
         self.leaves.iter_mut()
     }

@@ -4,14 +4,14 @@ use thiserror::Error;
 
 use super::{Limits, Spec, SpecError};
 
-/// Why a registration or deregistration was refused. Nothing has changed then.
+/// The reason why a registration or deregistration was refused. Nothing has changed then.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IndexError {
     /// The text is not a registration.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// The subscriber has as many registrations as it may.
+    /// The subscriber has reached its limit on registrations.
     #[error("too many registrations: {limit} are allowed on a connection")]
     TooManyRegistrations {
         /// The limit.
@@ -20,17 +20,17 @@ pub enum IndexError {
     /// The product of the lists is too large.
     #[error("too many combinations: the lists make {combinations}, {limit} are allowed")]
     TooManyCombinations {
-        /// What the lists make.
+        /// The product of the lists.
         combinations: usize,
         /// The limit.
         limit: usize,
     },
-    /// All registrations of the subscriber together are too large.
+    /// All registrations of the subscriber together have too many combinations.
     #[error(
         "too many combinations: all registrations of the connection would make {combinations}, {limit} are allowed"
     )]
     TooManyInAll {
-        /// What all registrations would make.
+        /// The number that all registrations would make.
         combinations: usize,
         /// The limit.
         limit: usize,
@@ -40,9 +40,9 @@ pub enum IndexError {
         "filters too large: those of the connection would take {bytes} bytes, {limit} are allowed (limits.filter_bytes)"
     )]
     FilterBytes {
-        /// What all filters would take.
+        /// The bytes that all filters would take.
         bytes: usize,
-        /// The limit.
+        /// The limit, in bytes.
         limit: usize,
     },
     /// All filters of the owner's subscribers together are too large.
@@ -51,9 +51,9 @@ pub enum IndexError {
          (limits.filter_bytes_per_principal)"
     )]
     OwnerFilterBytes {
-        /// What all filters would take.
+        /// The bytes that all filters would take.
         bytes: usize,
-        /// The limit.
+        /// The limit, in bytes.
         limit: usize,
     },
     /// The texts of all registrations of the subscriber together are too long.
@@ -62,9 +62,9 @@ pub enum IndexError {
          (limits.registration_bytes)"
     )]
     TextBytes {
-        /// What all texts would take.
+        /// The bytes that all texts would take.
         bytes: usize,
-        /// The limit.
+        /// The limit, in bytes.
         limit: usize,
     },
     /// The texts of all registrations of the owner's subscribers together are too long.
@@ -73,21 +73,21 @@ pub enum IndexError {
          allowed (limits.registration_bytes_per_principal)"
     )]
     OwnerTextBytes {
-        /// What all texts would take.
+        /// The bytes that all texts would take.
         bytes: usize,
-        /// The limit.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// There is no such registration to take back.
+    /// There is no such registration to remove.
     #[error("not registered: {spec:?}")]
     NotRegistered {
-        /// The text, cut to 128 characters.
+        /// The text, truncated to 128 characters.
         spec: String,
     },
 }
 
 impl IndexError {
-    /// The byte of the registration at which it goes wrong, if there is one.
+    /// Returns the byte offset of the error in the registration, if it has one.
     pub fn offset(&self) -> Option<usize> {
         match self {
             Self::Spec(SpecError::Filter { offset, error }) => Some(offset + error.offset),
@@ -97,7 +97,7 @@ impl IndexError {
 }
 
 impl Limits {
-    /// Checks a registration as an index does that has no other of the subscriber.
+    /// Checks a registration as an index does for a subscriber without other registrations.
     ///
     /// # Errors
     /// [`IndexError`]
@@ -106,7 +106,7 @@ impl Limits {
     }
 }
 
-/// Whether a registration of `combinations` is within the limits, beside `others` of the same subscriber.
+/// Checks whether a registration of `combinations` is within the limits, given `others` of the same subscriber.
 pub(super) fn check_size(combinations: usize, others: usize, limits: &Limits) -> Result<(), IndexError> {
     if combinations > limits.combinations {
         return Err(IndexError::TooManyCombinations { combinations, limit: limits.combinations });

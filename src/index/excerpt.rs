@@ -1,10 +1,10 @@
 //! Shows where in a registration or filter an error is.
 
-/// Characters that are shown on either side.
+/// Characters shown on either side.
 const AROUND: usize = 60;
 
-/// The part of `text` around the byte at `offset`, on one line, and the column of that byte in it, from one: where a
-/// caret stands on the line below.
+/// Returns the part of `text` around the byte at `offset`, on one line, and the column of that byte in it, counted from
+/// one: the position of a caret on the line below.
 pub fn excerpt(text: &str, offset: usize) -> (String, usize) {
     let column = text.char_indices().take_while(|(at, _)| *at < offset).count();
     let first = column.saturating_sub(AROUND);

@@ -14,7 +14,7 @@ use super::filter::FilterId;
 use super::leaf::Placement;
 use super::trie::Topic;
 
-/// What the members of a group have in common.
+/// The common key of a group's members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct GroupKey {
     pub(super) topic: Topic,
@@ -22,12 +22,12 @@ pub(super) struct GroupKey {
     pub(super) class: Class,
 }
 
-/// One subscriber's place in a group; the number under which it is taken out again.
+/// A subscriber's membership in a group, by the number used to remove it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Membership(u32);
 
 impl Membership {
-    /// A number that stands for something else than a place in a group.
+    /// Creates a membership from a number that stands for something other than a place in a group.
     pub(super) fn numbered(number: u32) -> Self {
         Self(number)
     }
@@ -37,7 +37,7 @@ impl Membership {
     }
 }
 
-/// What matching touches of a group: half a cache line, and nothing else as long as there are few members.
+/// The part of a group that matching accesses: half a cache line, and nothing else while there are few members.
 #[derive(Debug)]
 struct Members {
     class: Class,
@@ -45,13 +45,13 @@ struct Members {
     slots: SmallVec<[u32; 4]>,
 }
 
-/// What only registering touches.
+/// The part of a group that only registering accesses.
 #[derive(Debug)]
 struct Registered {
     key: GroupKey,
     /// For each member its number in `Groups::memberships`.
     numbers: SmallVec<[u32; 4]>,
-    /// Where it is in its leaf, if it has no filter.
+    /// Its placement in its leaf, if it has no filter.
     placement: Placement,
 }
 
@@ -67,34 +67,34 @@ pub(super) struct Groups {
     members: Vec<Members>,
     registered: Vec<Registered>,
     free: Vec<u32>,
-    /// Numbers of groups, found by their keys, which stand in `registered`: half of all groups have one member, and a
-    /// key in the table too would be a tenth of what an idle subscriber costs.
+    /// The numbers of groups, found by their keys in `registered`: half of all groups have one member, and storing the
+    /// key in the table too would add a tenth to the cost of an idle subscriber.
     by_key: HashTable<u32>,
     hasher: DefaultHashBuilder,
     memberships: Vec<Position>,
     free_memberships: Vec<u32>,
 }
 
-/// What an insertion did.
+/// The result of an insertion.
 pub(super) struct Inserted {
     pub(super) membership: Membership,
     pub(super) group: u32,
-    /// The group is new and has to be hung into the trie.
+    /// Whether the group is new and has to be linked into the trie.
     pub(super) is_new: bool,
 }
 
-/// What a removal did.
+/// The result of a removal.
 pub(super) struct Removed {
     pub(super) group: u32,
     pub(super) key: GroupKey,
-    /// Where the group is in its leaf, if it has no filter.
+    /// The group's placement in its leaf, if it has no filter.
     pub(super) placement: Placement,
-    /// That was the last member: the group is gone and has to be taken out of the trie.
+    /// Whether that was the last member: the group is gone and has to be unlinked from the trie.
     pub(super) is_last: bool,
 }
 
 impl Groups {
-    /// Makes a subscriber a member of the group with this key.
+    /// Adds a subscriber to the group with this key.
     pub(super) fn insert(&mut self, key: GroupKey, subscriber: u32) -> Inserted {
         let (group, is_new) = self.group(key);
         let number = self.free_memberships.pop().unwrap_or_else(|| {
@@ -129,7 +129,7 @@ impl Groups {
         (id, true)
     }
 
-    /// Takes a member out.
+    /// Removes a member.
     pub(super) fn remove(&mut self, membership: Membership) -> Removed {
         let Position { group, at } = self.memberships[membership.0 as usize];
         self.free_memberships.push(membership.0);
@@ -151,38 +151,38 @@ impl Groups {
         removed
     }
 
-    /// The group of a membership.
+    /// Returns the group of a membership.
     pub(super) fn group_of(&self, membership: Membership) -> u32 {
         self.memberships[membership.0 as usize].group
     }
 
-    /// What a membership is about.
+    /// Returns the key of a membership's group.
     pub(super) fn key(&self, membership: Membership) -> GroupKey {
         self.registered[self.group_of(membership) as usize].key
     }
 
-    /// Where a group without a filter is in its leaf.
+    /// Returns the placement of a group without a filter in its leaf.
     pub(super) fn placement(&self, group: u32) -> Placement {
         self.registered[group as usize].placement
     }
 
-    /// Notes where a group without a filter is in its leaf.
+    /// Sets the placement of a group without a filter in its leaf.
     pub(super) fn set_placement(&mut self, group: u32, placement: Placement) {
         self.registered[group as usize].placement = placement;
     }
 
-    /// The class and the members of a group.
+    /// Returns the class and the members of a group.
     pub(super) fn get(&self, group: u32) -> (Class, &[u32]) {
         let group = &self.members[group as usize];
         (group.class, &group.slots)
     }
 
-    /// How many groups there are.
+    /// Returns the number of groups.
     pub(super) fn len(&self) -> usize {
         self.by_key.len()
     }
 
-    /// Gives the memory back when nothing is left.
+    /// Frees the memory when no group is left.
     pub(super) fn shrink(&mut self) {
         if self.by_key.is_empty() {
             *self = Self::default();
@@ -194,6 +194,6 @@ fn number(index: usize) -> u32 {
     u32::try_from(index).expect("fewer than 4 billion groups and memberships")
 }
 
-/// Bytes of a group with few members, but for its place in the table of keys.
+/// Bytes of a group with few members, without its entry in the table of keys.
 #[cfg(test)]
 pub(super) const SIZE: usize = size_of::<Members>() + size_of::<Registered>();

@@ -13,7 +13,7 @@ use super::wide::Wide;
 use super::{Class, Index, MACHINE_JOBS, Slot, Spec, WORK_ORDER_JOBS, small};
 
 impl<S: Copy> Index<S> {
-    /// Makes a subscriber's registration take effect.
+    /// Adds a subscriber's registration to the index.
     pub(super) fn join(&mut self, slot: Slot, class: Class, spec: &Spec, filter_bytes: usize) -> Registration {
         let filter = spec.filter.as_ref().map(|filter: &Filter| self.engine.intern(filter));
         let sized = filter.map(|filter| (filter, filter_bytes));
@@ -41,13 +41,13 @@ impl<S: Copy> Index<S> {
         memberships
     }
 
-    /// How many combinations a registration counts for.
+    /// Returns how many combinations a registration counts for.
     pub(super) fn combinations(&self, registration: &Registration) -> usize {
         registration.number().map_or(registration.memberships().len(), |wide| self.wides.get(wide).combinations())
     }
 
-    /// Where a combination is looked for. A special type is found by the owner of jobs, and by its own name as any
-    /// other is.
+    /// Returns the topics of a combination. A special type has two: the owner of jobs, and its own name like any other
+    /// type.
     fn topics(&mut self, kind: Option<&str>, action: Option<&str>, key: Option<&str>) -> [Option<Topic>; 2] {
         let mut acquire = |text: Option<&str>| text.map(|text| self.symbols.acquire(text));
         let owners = match kind {
@@ -63,7 +63,7 @@ impl<S: Copy> Index<S> {
         if inserted.is_new {
             self.tallies.reset(inserted.group);
         } else {
-            // The group has its references to the symbols already.
+            // The group already holds references to the symbols.
             self.release(key.topic);
         }
         match key.filter {
@@ -81,7 +81,7 @@ impl<S: Copy> Index<S> {
         inserted.membership
     }
 
-    /// Puts a group without a filter into its leaf, with the members that it has now.
+    /// Places a group without a filter into its leaf, according to its current members.
     fn place_group(&mut self, topic: Topic, group: u32) {
         let placement = self.groups.placement(group);
         if matches!(placement, Placement::Numbered | Placement::Listed(_)) {
@@ -135,7 +135,7 @@ impl<S: Copy> Index<S> {
         topic.symbols().for_each(|symbol| self.symbols.release(symbol));
     }
 
-    /// Joins the group that is like that of a membership, but of another class.
+    /// Joins the group with the same topic and filter in another class.
     pub(super) fn rejoin(&mut self, slot: Slot, membership: Membership, class: Class) -> Membership {
         let key = self.groups.key(membership);
         key.topic.symbols().for_each(|symbol| self.symbols.retain(symbol));

@@ -1,13 +1,13 @@
-//! The types that are registered for, for whoever brings events.
+//! Collects the types that are registered for, so that event sources can leave out the others.
 
 use super::Index;
 
-/// What registrations of jobs by their owner match.
+/// The type of the events that registrations of jobs by owner match.
 const JOBS: &str = "jobs";
 
 impl<S: Copy> Index<S> {
-    /// The types of which an event may match some registration; nothing if it may be any, or one of more than `most`.
-    /// Takes no more time than that many types do.
+    /// Returns the types of events that may match some registration, or `None` if any type may match or there are more
+    /// than `most`. Takes time proportional to `most` at worst.
     pub fn kinds(&self, most: usize) -> Option<Vec<String>> {
         if self.wides.len() > 0 {
             return None;

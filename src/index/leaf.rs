@@ -11,26 +11,26 @@ use super::by_class::ByClass;
 use super::filter::{Engine, FilterId};
 use super::node::Node;
 
-/// Where in its leaf a group without a filter is.
+/// The placement of a group without a filter in its leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Placement {
-    /// Nowhere yet.
+    /// Not placed yet.
     Nowhere,
     /// In the inline slot, with its one member.
     Whole,
     /// In the inline slot, by its number.
     Numbered,
-    /// At this place on the list.
+    /// At this index in the list.
     Listed(u32),
 }
 
-/// What stands in the leaf itself.
+/// The content of the leaf's inline slot.
 #[derive(Debug, Default)]
 pub(super) enum InlineSlot {
     /// Nothing.
     #[default]
     Empty,
-    /// A group of one.
+    /// A group of one member.
     Whole { class: Class, member: u32, group: u32 },
     /// A group by its number.
     Numbered(u32),
@@ -56,22 +56,22 @@ impl Node for Leaf {
 }
 
 impl Leaf {
-    /// The group that stands in the leaf itself.
+    /// Returns the content of the inline slot.
     pub(super) fn inline_slot(&self) -> &InlineSlot {
         &self.inline_slot
     }
 
-    /// The numbers of the other groups without a filter.
+    /// Returns the numbers of the other groups without a filter.
     pub(super) fn listed(&self) -> &[u32] {
         self.rest.as_ref().map_or(&[], |rest| &rest.groups)
     }
 
-    /// The groups with a filter, if there are any, by their classes.
+    /// Returns the groups with a filter by class, if there are any.
     pub(super) fn filtered(&mut self) -> Option<&mut ByClass> {
         self.rest.as_mut().map(|rest| &mut rest.filtered).filter(|filtered| !filtered.is_empty())
     }
 
-    /// Takes in a group that is nowhere.
+    /// Adds a group that is not placed yet.
     pub(super) fn admit(&mut self, group: u32, class: Class, members: &[u32]) -> Placement {
         if !matches!(self.inline_slot, InlineSlot::Empty) {
             let groups = &mut self.rest.get_or_insert_default().groups;
@@ -86,7 +86,7 @@ impl Leaf {
         placement
     }
 
-    /// Takes a group out. Returns the group that stands in its place now, if one was moved there.
+    /// Removes a group. Returns the group that was moved to its placement, if any.
     pub(super) fn dismiss(&mut self, placement: Placement) -> Option<u32> {
         match (placement, &mut self.rest) {
             (Placement::Whole | Placement::Numbered, _) => self.inline_slot = InlineSlot::Empty,
@@ -101,12 +101,12 @@ impl Leaf {
         None
     }
 
-    /// Takes in a group of a class, with a filter.
+    /// Adds a group of a class, with a filter.
     pub(super) fn insert_filtered(&mut self, engine: &Engine, class: Class, filter: FilterId, group: u32) {
         self.rest.get_or_insert_default().filtered.insert(engine, class, filter, group);
     }
 
-    /// Takes a group of a class with a filter out.
+    /// Removes a group of a class, with a filter.
     pub(super) fn remove_filtered(&mut self, class: Class, filter: FilterId, group: u32) {
         if let Some(rest) = &mut self.rest {
             rest.filtered.remove(class, filter, group);

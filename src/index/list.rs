@@ -9,12 +9,12 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List {
     text: Box<str>,
-    /// Where each name ends.
+    /// The end offset of each name.
     ends: Box<[u32]>,
 }
 
 impl List {
-    /// Sorts the names and leaves out those that are there twice.
+    /// Creates a list: sorts the names and removes duplicates.
     pub(super) fn of(mut names: Vec<Cow<'_, str>>) -> Self {
         names.sort_unstable();
         names.dedup();
@@ -27,12 +27,12 @@ impl List {
         Self { text: text.into(), ends }
     }
 
-    /// How many names there are.
+    /// Returns the number of names.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
@@ -42,12 +42,12 @@ impl List {
         &self.text[begin as usize..self.ends[at] as usize]
     }
 
-    /// The names in order.
+    /// Returns the names in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         (0..self.len()).map(|at| self.get(at))
     }
 
-    /// Whether it is one of them.
+    /// Returns whether the list contains a name.
     pub fn contains(&self, name: &str) -> bool {
         let (mut from, mut to) = (0, self.len());
         while from < to {

@@ -4,7 +4,7 @@
 //! arranged so that the next ones need not wait for it: the location of every probe depends only on the event's
 //! strings.
 //!
-//! The decision about a class precedes its filters; the text of the index explains why.
+//! The decision about a class precedes its filters; the [documentation of the index](super) explains why.
 
 use super::accounts::Accounts;
 use super::by_class::ByClass;
@@ -19,24 +19,24 @@ use super::wide::{Wide, Wides};
 use super::{Class, Index, Mark};
 use crate::event::Event;
 
-/// Units of work for looking at what a subscriber wants of its own.
+/// Units of work for checking what a subscriber has registered about its own owner.
 const LOOK: u64 = 32;
 
-/// Units of work for finding a subscriber once more by another of its registrations.
+/// Units of work for finding a subscriber again by another of its registrations.
 const AGAIN: u64 = 4;
 
-/// The number of no group: what belongs to none is not noted with one.
+/// Stands for no group: work that belongs to no group is not recorded in a tally.
 const NO_GROUP: u32 = u32::MAX;
 
 impl<S: Copy> Index<S> {
     /// Calls `hit` once for every subscriber that has registered for the event and whose class is `allowed` to see it.
-    /// `allowed` is asked at most once a class, and before any filter of that class.
+    /// Calls `allowed` at most once per class, before any filter of that class.
     pub fn matches(&mut self, event: &Event, allowed: impl FnMut(Class) -> bool, hit: impl FnMut(S)) {
         self.matches_all(event, None, allowed, hit);
     }
 
-    /// The same for an event of the type of [`Index::with_own_kind`] about an owner: the owner's subscribers may see it
-    /// even if their class may not.
+    /// Like [`Index::matches`], for an event of the type of [`Index::with_own_kind`] about an owner: the owner's
+    /// subscribers may see it even if their class may not.
     pub fn matches_own(&mut self, event: &Event, owner: &str, allowed: impl FnMut(Class) -> bool, hit: impl FnMut(S)) {
         self.matches_all(event, Some(owner), allowed, hit);
     }
@@ -72,7 +72,7 @@ impl<S: Copy> Index<S> {
                 hits.hit_wides(slot, numbers, wides, &mut filters);
             }
         }
-        // Those of a subscriber that is moving may stand under a class that may not see the event.
+        // Registrations of a moving subscriber may still be under a class that may not see the event.
         let is_moving = |slot: u32| subscribers[slot as usize].as_ref().is_some_and(|subscriber| subscriber.is_moving);
         for (slot, watch) in owner.into_iter().flat_map(|owner| owners.watching(owner)) {
             let is_found = !is_moving(slot) && hits.may_see(class_of(slot));
@@ -82,7 +82,7 @@ impl<S: Copy> Index<S> {
         }
     }
 
-    /// Numbers are shorter than a server may run: before one is used again, nothing may remember it.
+    /// Advances the event number. Numbers wrap around; then everything that remembers old numbers is cleared.
     fn next_event(&mut self) {
         self.event = self.event.wrapping_add(1);
         if self.event == 0 {
@@ -108,7 +108,7 @@ impl<S: Copy> Index<S> {
     }
 }
 
-/// The filters before one event; begun only when the trie leads to a filter of a class that may see it.
+/// The filters evaluated for one event; begun only when the trie leads to a filter of a class that may see it.
 struct Filters<'e> {
     engine: Option<&'e mut Engine>,
     evaluation: Option<Evaluation<'e>>,
@@ -122,7 +122,7 @@ impl<'e> Filters<'e> {
     }
 }
 
-/// The subscribers of one event, each once.
+/// Reports the subscribers of one event, each once.
 struct Hits<'i, S, A, H> {
     event: u32,
     groups: &'i Groups,
@@ -148,8 +148,8 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
     }
 
     fn mark(&mut self, members: &[u32]) {
-        // Who is found again and again by its own registrations pays for that; those of one subscriber stand together
-        // mostly.
+        // A subscriber found again by other registrations of its own pays for that. Entries of one subscriber are
+        // mostly adjacent.
         let mut again = (0, 0);
         for &member in members {
             let mark = &mut self.marks[member as usize];
@@ -185,7 +185,7 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
         self.decisions[at].1
     }
 
-    /// Whether a subscriber wants an event about its owner.
+    /// Returns whether a subscriber has registered for this event about its owner.
     fn wants_own(
         &mut self,
         slot: u32,
@@ -204,7 +204,7 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
                     .any(|&wide| self.accounts.open(slot).is_some() && self.wants_wide(wides.get(wide), filters)))
     }
 
-    /// Looks at the wide registrations of a subscriber that may see the event, as long as it can pay.
+    /// Checks the wide registrations of a subscriber that may see the event, as long as its budget lasts.
     fn hit_wides(&mut self, slot: u32, numbers: &[u32], wides: &Wides, filters: &mut Filters<'_>) {
         for &number in numbers {
             if self.accounts.open(slot).is_none() {
@@ -216,7 +216,7 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
         }
     }
 
-    /// Whether a wide registration wants the event.
+    /// Returns whether a wide registration matches the event.
     fn wants_wide(&mut self, wide: &Wide, filters: &mut Filters<'_>) -> bool {
         let wants = self.accounts.charge(wide.slot, wide.price())
             && wide.is_reached_by(filters.event)
@@ -230,7 +230,7 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
         self.pay(slot, NO_GROUP, evaluation, &mut |evaluation| evaluation.is_true(filter)) == Some(true)
     }
 
-    /// Asks a question of a group's at the cost of a subscriber; nothing if it cannot pay.
+    /// Evaluates a group's predicate and charges a subscriber; returns `None` if its budget is exhausted.
     #[inline]
     fn pay<T>(
         &mut self,
@@ -249,7 +249,7 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
     }
 }
 
-/// The members of a leaf's pairs are groups of a class that may see the event; one of a group's members pays.
+/// The members of a leaf's pairs are groups of a class that may see the event; one of the group's members pays.
 impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Members for &mut Hits<'_, S, A, H> {
     #[inline]
     fn ask<T>(

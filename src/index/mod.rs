@@ -7,11 +7,11 @@
 //!
 //! **Rights come before filters.** Filters run only on trie hits, each at most once per event ([`filter`]), and only
 //! for classes that may see the event: filters of other classes are neither evaluated nor looked up by hash
-//! (`by_class.rs`). So the content of a hidden event does not influence the work done for those who may not see it,
-//! and they learn nothing from answers, from timing or from cached results: results are remembered for one event only,
-//! and a class that may not see the event evaluates nothing. One trace remains: the names they filter by are recorded
-//! if an event that others filter contains them, at about ten nanoseconds a name (`filter/table.rs`); this reveals no
-//! value.
+//! (`by_class.rs`). So the content of a hidden event does not influence the work done for subscribers that may not see
+//! it, and they learn nothing from answers, from timing or from cached results: results are remembered for one event
+//! only, and a class that may not see the event evaluates nothing. One trace remains: the names in their filters are
+//! recorded if an event that others filter contains them, at about ten nanoseconds per name (`filter/table.rs`); this
+//! reveals no value.
 //!
 //! **Filters have a budget.** Their work is counted and charged to subscribers (`accounts.rs`), per event and per
 //! second. [`Index::take_overdrawn`] returns the subscribers that exceeded a limit; the caller must remove them.
@@ -22,8 +22,8 @@
 //! [`Limits::expanded`] and O(length) beyond, deregistering the same, and matching O(groups hit + members +
 //! registrations that are not expanded, `wide.rs`); the number of other registrations does not matter.
 //!
-//! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places, but the
-//! trie skips everything below a type or action that nobody named, and the design requires it. `docs/adr/` has the
+//! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places, but the trie
+//! skips everything below a type or action without registrations, and the design requires it. `docs/adr/` has the
 //! figures.
 //!
 //! ```
@@ -92,24 +92,24 @@ use tallies::Tallies;
 use trie::Trie;
 use wide::Wides;
 
-/// Subscribers of one class see the same events; what that means is the caller's business.
+/// A class of subscribers that see the same events; its meaning is up to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Class(pub u32);
 
-/// How much one subscriber may ask for.
+/// Limits on the registrations of one subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Registrations a subscriber.
+    /// Registrations per subscriber.
     pub registrations: usize,
-    /// Combinations a registration.
+    /// Combinations per registration.
     pub combinations: usize,
-    /// Combinations a subscriber, over all its registrations.
+    /// Combinations per subscriber, over all its registrations.
     pub combinations_in_all: usize,
-    /// Combinations up to which a registration is expanded; a wider one is kept as its lists.
+    /// Combinations up to which a registration is expanded; wider ones are stored as lists.
     pub expanded: usize,
-    /// Combinations up to which those of a subscriber together are expanded.
+    /// Combinations up to which the registrations of one subscriber together are expanded.
     pub expanded_in_all: usize,
-    /// How large a filter may be.
+    /// Size limits of a filter.
     pub filter: filter::Limits,
     /// Bytes of all filters of a subscriber; see [`filter::Filter::bytes`].
     pub filter_bytes: usize,
@@ -119,7 +119,7 @@ pub struct Limits {
     pub text_bytes: usize,
     /// Bytes of the texts of all registrations of all subscribers of an owner.
     pub owner_text_bytes: usize,
-    /// What filters may cost.
+    /// Limits on the work of filters.
     pub work: Work,
 }
 
@@ -150,43 +150,43 @@ struct Subscriber {
     class: Class,
     registrations: Registrations,
     combinations: u32,
-    /// Those of them that stand in the trie.
+    /// The number of these combinations that are expanded in the trie.
     expanded: u32,
-    /// The most registrations that it may have.
+    /// The maximum number of registrations.
     most: u32,
     owner: u32,
     /// Bytes of all its filters.
     filter_bytes: u32,
     /// Bytes of the texts of its registrations.
     text_bytes: u32,
-    /// Its registrations have yet to follow it into its class.
+    /// Whether registrations have yet to move to its class.
     is_moving: bool,
 }
 
-/// A subscriber as matching sees it.
+/// The part of a subscriber that matching accesses.
 #[derive(Debug, Clone, Copy)]
 struct Mark<S> {
     id: S,
-    /// The event it was last hit by.
+    /// The last event that hit it.
     event: u32,
 }
 
-/// How large the index is.
+/// The size of an index.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Subscribers.
+    /// Number of subscribers.
     pub subscribers: usize,
-    /// Registrations of all subscribers.
+    /// Number of registrations of all subscribers.
     pub registrations: usize,
-    /// Distinct (place, filter, class) triples, and registrations that are kept as their lists.
+    /// Number of distinct (topic, filter, class) triples, plus wide registrations.
     pub groups: usize,
-    /// Distinct strings.
+    /// Number of distinct strings.
     pub symbols: usize,
-    /// Distinct expressions, lookups and names in filters.
+    /// Number of distinct expressions, lookups and names in filters.
     pub filter_parts: usize,
 }
 
-/// Finds the subscribers of an event. Filled by [`Index::register`], asked by [`Index::matches`].
+/// Finds the subscribers of an event. [`Index::register`] adds registrations, [`Index::matches`] matches events.
 #[derive(Debug)]
 pub struct Index<S> {
     limits: Limits,
@@ -197,22 +197,22 @@ pub struct Index<S> {
     wides: Wides,
     tallies: Tallies,
     subscribers: Vec<Option<Subscriber>>,
-    /// Beside `subscribers`, because matching touches nothing else of a subscriber.
+    /// Apart from `subscribers`, because matching touches nothing else of a subscriber.
     marks: Vec<Mark<S>>,
     free: Vec<u32>,
     accounts: Accounts,
     owners: Owners,
     /// The type of events that may be about owners.
     own_kind: &'static str,
-    /// The event a class was last decided for, and the decision.
+    /// The last event for which a class was decided, and the decision.
     decisions: Vec<(u32, bool)>,
-    /// The number of the event that is being matched; begins anew after four billion.
+    /// The number of the event being matched; wraps around after four billion.
     event: u32,
     registrations: usize,
 }
 
 impl<S: Copy> Index<S> {
-    /// An empty index.
+    /// Creates an empty index.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -234,13 +234,13 @@ impl<S: Copy> Index<S> {
         }
     }
 
-    /// The same, for [`Index::matches_own`] with events of this type.
+    /// Sets the type of the events that are passed to [`Index::matches_own`].
     #[must_use]
     pub fn with_own_kind(self, own_kind: &'static str) -> Self {
         Self { own_kind, ..self }
     }
 
-    /// The same, with one account for all subscribers: what filters may cost is for them together.
+    /// Uses one account for all subscribers: the limits on filter work apply to them together.
     #[must_use]
     pub fn with_common_account(self) -> Self {
         Self { accounts: Accounts::common(self.limits.work), ..self }
@@ -251,7 +251,8 @@ impl<S: Copy> Index<S> {
         self.subscribe_for(id, class, None)
     }
 
-    /// Adds a subscriber without registrations, one of an owner's: some bounds are for all of these together.
+    /// Adds a subscriber without registrations that belongs to an owner; some limits apply to all subscribers of an
+    /// owner together.
     pub fn subscribe_for(&mut self, id: S, class: Class, owner: Option<&str>) -> Slot {
         let owner = owner.map_or(NOBODY, |name| self.owners.acquire(name));
         let most = small(self.limits.registrations);
@@ -282,7 +283,7 @@ impl<S: Copy> Index<S> {
         Slot(slot)
     }
 
-    /// Takes a subscriber out with all its registrations; the slot is used again afterwards.
+    /// Removes a subscriber with all its registrations; the slot is reused afterwards.
     pub fn unsubscribe(&mut self, slot: Slot) {
         let Some(subscriber) = self.subscribers[slot.0 as usize].take() else { return };
         for (_, registration) in subscriber.registrations {
@@ -295,7 +296,7 @@ impl<S: Copy> Index<S> {
         self.free.push(slot.0);
     }
 
-    /// Lets a subscriber have so many registrations; nothing is what [`Limits`] say. Those that it has already stay.
+    /// Sets the maximum number of registrations of a subscriber; `None` means that of [`Limits`]. Existing ones stay.
     pub fn allow(&mut self, slot: Slot, registrations: Option<usize>) {
         let most = registrations.unwrap_or(self.limits.registrations);
         self.subscriber(slot).most = small(most);
@@ -305,44 +306,44 @@ impl<S: Copy> Index<S> {
         self.subscribers[slot.0 as usize].as_mut().expect("a slot is used only between subscribe and unsubscribe")
     }
 
-    /// How many registrations a subscriber has.
+    /// Returns the number of registrations of a subscriber.
     pub fn registrations(&self, slot: Slot) -> usize {
         self.subscribers[slot.0 as usize].as_ref().map_or(0, |subscriber| subscriber.registrations.len())
     }
 
-    /// What it takes to move a subscriber or to take it out: its registrations, or their places in the trie if those
-    /// are more.
+    /// Returns the cost of moving or removing a subscriber: the number of its registrations, or of its entries in the
+    /// trie if there are more.
     pub fn weight(&self, slot: Slot) -> usize {
         let subscriber = self.subscribers[slot.0 as usize].as_ref();
         subscriber.map_or(0, |subscriber| subscriber.registrations.len().max(subscriber.expanded as usize))
     }
 
-    /// From the next event on, nothing is asked for a subscriber that is paused, and nothing charged to it. It may be
-    /// hit all the same.
+    /// Pauses or resumes a subscriber from the next event on. While paused, no predicate is evaluated for it and
+    /// nothing is charged to it; it may still be hit.
     pub fn pause(&mut self, slot: Slot, paused: bool) {
         self.accounts.pause(slot.0, paused);
     }
 
-    /// Goes on to this second, for what filters may cost in one.
+    /// Begins this second, for the limits on filter work per second.
     pub fn begin_second(&mut self, second: u32) {
         self.accounts.begin_second(second);
         self.tallies.begin_second(second);
     }
 
-    /// A subscriber whose filters have cost more than they may, each once an event. Until it is taken out it is hit by
-    /// what its registrations without filters match.
+    /// Returns a subscriber that exceeded a limit on filter work, each once per event. Until it is removed it is still
+    /// hit through its registrations without filters.
     pub fn take_overdrawn(&mut self) -> Option<(S, Overdrawn)> {
         let (slot, overdrawn) = self.accounts.take_overdrawn()?;
         Some((self.marks[slot as usize].id, overdrawn))
     }
 
-    /// What filters have cost so far, and what is paid for as they are.
+    /// Returns the cost of filters so far, and of the other work that is charged to subscribers.
     pub fn filter_counters(&self) -> Counters {
         let counters = self.engine.counters();
         Counters { work: counters.work + self.accounts.beside(), ..counters }
     }
 
-    /// How large the index is.
+    /// Returns the size of the index.
     pub fn stats(&self) -> Stats {
         Stats {
             subscribers: self.subscribers.len() - self.free.len(),
@@ -353,13 +354,13 @@ impl<S: Copy> Index<S> {
         }
     }
 
-    /// Whether nothing at all is registered and nothing is kept of earlier registrations.
+    /// Returns whether nothing is registered and nothing is left of earlier registrations.
     pub fn is_empty(&self) -> bool {
         self.trie.is_empty() && self.stats() == Stats { subscribers: self.stats().subscribers, ..Stats::default() }
     }
 }
 
-/// A count that limits keep far below 4 billion.
+/// Converts a count that limits keep far below 4 billion.
 fn small(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -1,37 +1,37 @@
-//! Subscribers that change their class, or leave, a part at a time: they may have thousands of registrations.
+//! Moves subscribers to another class, or removes them, a part at a time: they may have thousands of registrations.
 //!
-//! Contract: between two parts everything that the index promises holds. Until all of a subscriber's registrations have
-//! followed it into its class, those that have not are under the class that they stood under; the wide ones, and what
-//! is about the owner, follow at once.
+//! Contract: between two parts every guarantee of the index holds. Until all of a subscriber's registrations have moved
+//! to its new class, the others are still under their old class; wide registrations, and those for events about the
+//! owner, move immediately.
 
 use super::registrations::Registration;
 use super::{Class, Index, Slot};
 
-/// What [`Index::regroup`] has done.
+/// The result of [`Index::regroup`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Regrouped {
-    /// Places that have moved, and registrations that were looked at.
+    /// The number of memberships moved, counting at least one for each registration visited.
     pub moved: usize,
-    /// Where to go on; nothing when all have moved.
+    /// Where to continue, or `None` when all have moved.
     pub after: Option<Box<str>>,
 }
 
 impl<S: Copy> Index<S> {
-    /// Puts a subscriber into another class; its registrations stay.
+    /// Moves a subscriber with all its registrations to another class.
     pub fn reclass(&mut self, slot: Slot, class: Class) {
         self.set_class(slot, class);
         self.regroup(slot, None, usize::MAX);
     }
 
-    /// Puts a subscriber into another class. Its registrations follow by [`Index::regroup`].
+    /// Sets the class of a subscriber. [`Index::regroup`] then moves its registrations.
     pub fn set_class(&mut self, slot: Slot, class: Class) {
         if let Some(subscriber) = &mut self.subscribers[slot.0 as usize] {
             (subscriber.class, subscriber.is_moving) = (class, true);
         }
     }
 
-    /// Moves registrations of a subscriber to its class, those behind the one with the text `after`, in the order of
-    /// their texts, until `most` places have moved.
+    /// Moves registrations of a subscriber to its class, in the order of their texts, starting after the text `after`,
+    /// until `most` memberships have moved.
     pub fn regroup(&mut self, slot: Slot, after: Option<Box<str>>, most: usize) -> Regrouped {
         let Some(subscriber) = &mut self.subscribers[slot.0 as usize] else {
             return Regrouped { moved: 0, after: None };
@@ -52,21 +52,21 @@ impl<S: Copy> Index<S> {
         Regrouped { moved, after }
     }
 
-    /// Returns how many places have moved.
+    /// Moves one registration. Returns the number of memberships moved.
     fn move_to(&mut self, slot: Slot, registration: &mut Registration, class: Class) -> usize {
         let is_there = |&membership| self.groups.key(membership).class == class;
         if registration.memberships().first().is_none_or(is_there) {
             return 0;
         }
         let moved = registration.memberships().iter().map(|&membership| self.rejoin(slot, membership, class)).collect();
-        // Joined before it leaves, so that what only it uses is not freed and made again.
+        // Joined before it leaves, so that parts used only by it are not freed and created again.
         let left = registration.replace(moved);
         self.leave_groups(&left);
         left.len()
     }
 
-    /// Takes registrations of a subscriber that leaves out, until `most` places have gone, each registration whole.
-    /// Returns how many have. It is told no more of what is about its owner.
+    /// Removes registrations of a departing subscriber, until `most` memberships are removed; each registration is
+    /// removed as a whole. Returns the number removed. The subscriber no longer receives events about its owner.
     pub fn strip(&mut self, slot: Slot, most: usize) -> usize {
         let owner = self.subscriber(slot).owner;
         self.owners.silence(owner, slot.0);
@@ -102,7 +102,7 @@ mod tests {
         (index, slot)
     }
 
-    /// Whether the subscriber is hit by an event that only this class may see.
+    /// Returns whether the subscriber is hit by an event that only this class may see.
     fn is_hit(index: &mut Index<u32>, key: &str, class: u32) -> bool {
         let event = Draft::new("a", "b", key).seal(jiff::Timestamp::UNIX_EPOCH);
         let mut hit = false;
@@ -117,7 +117,7 @@ mod tests {
         let first = index.regroup(slot, None, 20);
         assert_eq!((first.moved, first.after.as_deref()), (20, Some("a.b.0019")));
         assert!(is_hit(&mut index, "0019", 2) && is_hit(&mut index, "0020", 1) && !is_hit(&mut index, "0020", 2));
-        // One before the place where it goes on comes, and two go.
+        // One is added before the position where the move continues, and two are removed.
         index.register(slot, "a.b.000").unwrap();
         assert!(is_hit(&mut index, "000", 2), "it stands where it belongs");
         index.deregister(slot, "a.b.0001").unwrap();

@@ -5,7 +5,7 @@ use super::filter::{self, Engine, Filter, View};
 use super::{MACHINE_JOBS, Spec, WORK_ORDER_JOBS};
 use crate::event::Event;
 
-/// Whether a registration wants an event, read straight from the rules of the protocol.
+/// Returns whether a registration matches an event, following the rules of the protocol literally.
 pub(super) fn wants(spec: &Spec, event: &Event) -> bool {
     let named = |name: &str| spec.kind.iter().flatten().any(|other| other == name);
     let by_key = spec.kind.matches(event.kind());
@@ -17,7 +17,7 @@ pub(super) fn wants(spec: &Spec, event: &Event) -> bool {
             || named(WORK_ORDER_JOBS) && owner(event.work_order()))
 }
 
-/// Each filter on its own, in an engine of its own; the filter tests have a naive evaluator of their own.
+/// Evaluates each filter in an engine of its own; the filter tests have a naive evaluator of their own.
 fn is_true(filter: &Filter, event: &Event) -> bool {
     let mut engine = Engine::new();
     let id = engine.intern(filter);

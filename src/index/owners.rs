@@ -11,17 +11,17 @@ use super::accounts::NOBODY;
 use super::filter::FilterId;
 use super::symbols::Symbol;
 
-/// What one of an owner's subscribers waits for of what is about the owner. Types and keys are compared when it
-/// registers, so that an event costs a subscriber the same however many registrations it has.
+/// What one subscriber has registered for about its owner. Types and keys are compared when it registers, so the cost
+/// of an event does not depend on the number of its registrations.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Watch {
-    /// By action; nothing stands for all of them.
+    /// By action; `None` stands for all actions.
     wanted: HashMap<Option<Symbol>, Wanted>,
     /// The wide registrations that may match.
     wide: Vec<u32>,
 }
 
-/// How many registrations there are, without a filter and with each.
+/// The number of registrations, without a filter and with each filter.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wanted {
     pub(super) plain: u32,
@@ -29,20 +29,20 @@ pub(super) struct Wanted {
 }
 
 impl Watch {
-    /// What is waited for, for an action.
+    /// Returns what is wanted for an action.
     pub(super) fn wanted(&self, action: Option<Symbol>) -> impl Iterator<Item = &Wanted> {
         let named = action.and_then(|action| self.wanted.get(&Some(action)));
         self.wanted.get(&None).into_iter().chain(named)
     }
 
-    /// Wide registrations by their numbers.
+    /// Returns the numbers of the wide registrations.
     pub(super) fn wide(&self) -> &[u32] {
         &self.wide
     }
 }
 
 impl Wanted {
-    /// The filters of those that have one.
+    /// Returns the filters of the registrations that have one.
     pub(super) fn filters(&self) -> impl Iterator<Item = FilterId> {
         self.filters.keys().copied()
     }
@@ -56,7 +56,7 @@ struct Owner {
     bytes: usize,
     /// Bytes of the texts of all their registrations.
     text_bytes: usize,
-    /// Those that have registered for what may be about the owner.
+    /// The subscribers with registrations that may match events about the owner.
     watching: HashMap<u32, Watch>,
 }
 
@@ -75,7 +75,7 @@ impl Default for Owners {
 }
 
 impl Owners {
-    /// One subscriber more of an owner.
+    /// Adds a subscriber to an owner. Returns the owner's number.
     pub(super) fn acquire(&mut self, name: &str) -> u32 {
         let number = self.by_name.get(name).copied().unwrap_or_else(|| self.add(name.into()));
         self.all[number as usize].subscribers += 1;
@@ -93,12 +93,12 @@ impl Owners {
         number
     }
 
-    /// Whether an owner has this one subscriber only, so that its number may have been another's before.
+    /// Returns whether an owner has only one subscriber, so that its number may have been reused.
     pub(super) fn is_first(&self, number: u32) -> bool {
         number != NOBODY && self.all[number as usize].subscribers == 1
     }
 
-    /// One subscriber less.
+    /// Removes a subscriber from an owner.
     fn release(&mut self, number: u32) {
         if number == NOBODY {
             return;
@@ -112,24 +112,24 @@ impl Owners {
         }
     }
 
-    /// The name of an owner; nothing for [`NOBODY`].
+    /// Returns the name of an owner, or `None` for [`NOBODY`].
     pub(super) fn name(&self, number: u32) -> Option<&str> {
         (number != NOBODY).then(|| &*self.all[number as usize].name)
     }
 
-    /// Whether a subscriber has registered for what may be about its owner.
+    /// Returns whether a subscriber has registrations that may match events about its owner.
     pub(super) fn is_watching(&self, number: u32, subscriber: u32) -> bool {
         self.all[number as usize].watching.contains_key(&subscriber)
     }
 
-    /// A subscriber has registered for an action, with or without a filter.
+    /// Records a registration of a subscriber for an action, with or without a filter.
     pub(super) fn watch(&mut self, number: u32, subscriber: u32, action: Option<Symbol>, filter: Option<FilterId>) {
         let watch = self.all[number as usize].watching.entry(subscriber).or_default();
         let wanted = watch.wanted.entry(action).or_default();
         *filter.map_or(&mut wanted.plain, |filter| wanted.filters.entry(filter).or_default()) += 1;
     }
 
-    /// One such registration less.
+    /// Removes the record of such a registration.
     pub(super) fn unwatch(&mut self, number: u32, subscriber: u32, action: Option<Symbol>, filter: Option<FilterId>) {
         let watching = &mut self.all[number as usize].watching;
         let Some(wanted) = watching.get_mut(&subscriber).and_then(|watch| watch.wanted.get_mut(&action)) else {
@@ -149,12 +149,12 @@ impl Owners {
         self.forget_idle(number, subscriber);
     }
 
-    /// A subscriber has a wide registration that may match.
+    /// Records a wide registration that may match.
     pub(super) fn watch_wide(&mut self, number: u32, subscriber: u32, wide: u32) {
         self.all[number as usize].watching.entry(subscriber).or_default().wide.push(wide);
     }
 
-    /// It has it no longer.
+    /// Removes the record of a wide registration.
     pub(super) fn unwatch_wide(&mut self, number: u32, subscriber: u32, wide: u32) {
         if let Some(watch) = self.all[number as usize].watching.get_mut(&subscriber) {
             watch.wide.retain(|other| *other != wide);
@@ -169,34 +169,34 @@ impl Owners {
         }
     }
 
-    /// A subscriber leaves: it waits for nothing any more.
+    /// Removes all records of a subscriber.
     pub(super) fn silence(&mut self, number: u32, subscriber: u32) {
         self.all[number as usize].watching.remove(&subscriber);
     }
 
-    /// A subscriber is gone.
+    /// Forgets a subscriber.
     pub(super) fn forget(&mut self, number: u32, subscriber: u32) {
         self.silence(number, subscriber);
         self.release(number);
     }
 
-    /// The subscribers that have registered for what may be about an owner, and for what.
+    /// Returns the subscribers with registrations that may match events about an owner.
     pub(super) fn watching(&self, name: &str) -> impl Iterator<Item = (u32, &Watch)> {
         let owner = self.by_name.get(name).map(|&number| &self.all[number as usize]);
         owner.into_iter().flat_map(|owner| owner.watching.iter().map(|(slot, watch)| (*slot, watch)))
     }
 
-    /// Bytes of the texts of all registrations of an owner.
+    /// Returns the bytes of the texts of all registrations of an owner.
     pub(super) fn all_text_bytes(&self, number: u32) -> usize {
         self.all[number as usize].text_bytes
     }
 
-    /// The same, to be changed.
+    /// Like [`Owners::all_text_bytes`], mutable.
     pub(super) fn text_bytes(&mut self, number: u32) -> &mut usize {
         &mut self.all[number as usize].text_bytes
     }
 
-    /// Bytes of all filters of an owner.
+    /// Returns the bytes of all filters of an owner, mutable.
     pub(super) fn bytes(&mut self, number: u32) -> &mut usize {
         &mut self.all[number as usize].bytes
     }

@@ -1,12 +1,12 @@
-//! Registers and deregisters: what is checked first, and what is counted.
+//! Registers and deregisters: checks limits and keeps the counts.
 //!
-//! Contract: see the text of the index. A refused registration changes nothing.
+//! Contract: see the [index](super). A refused registration changes nothing.
 
 use super::error::check_size;
 use super::{Index, IndexError, Slot, Spec, small};
 
 impl<S: Copy> Index<S> {
-    /// Registers `text` for a subscriber. Returns whether it is new: the same text again changes nothing.
+    /// Registers `text` for a subscriber. Returns whether it is new: registering the same text again changes nothing.
     ///
     /// # Errors
     /// [`IndexError`]; nothing has changed then.
@@ -18,15 +18,16 @@ impl<S: Copy> Index<S> {
         self.enter(slot, text, &spec).map(|()| true)
     }
 
-    /// Whether a subscriber has registered exactly this text.
+    /// Returns whether a subscriber has registered exactly this text.
     pub fn is_registered(&self, slot: Slot, text: &str) -> bool {
         self.subscribers[slot.0 as usize].as_ref().is_some_and(|subscriber| subscriber.registrations.contains(text))
     }
 
-    /// Whether `text` would be a new registration.
+    /// Returns whether `text` would be a new registration.
     ///
     /// # Errors
-    /// [`IndexError::TooManyRegistrations`] if it is one too many, or if the texts of all together would be too long.
+    /// [`IndexError::TooManyRegistrations`] at the limit, or an error if the texts of all registrations would be too
+    /// long.
     pub fn is_new(&self, slot: Slot, text: &str) -> Result<bool, IndexError> {
         let Some(subscriber) = &self.subscribers[slot.0 as usize] else { return Ok(false) };
         let (limit, count) = (subscriber.most as usize, subscriber.registrations.len());
@@ -40,7 +41,7 @@ impl<S: Copy> Index<S> {
         Ok(is_new)
     }
 
-    /// Registers a `text` that is new and was read as `spec`.
+    /// Registers a `text` that is new and was parsed as `spec`.
     ///
     /// # Errors
     /// [`IndexError`]; nothing has changed then.
@@ -60,11 +61,12 @@ impl<S: Copy> Index<S> {
         Ok(())
     }
 
-    /// Takes the registration with exactly this text back.
+    /// Removes the registration with exactly this text.
     ///
     /// # Errors
-    /// [`IndexError::NotRegistered`], or [`IndexError::Spec`] if it has fewer than three parts. The text is looked up
-    /// and its filter is not read, so what is not there costs no more than that.
+    /// [`IndexError::NotRegistered`], or [`IndexError::Spec`] if the text has fewer than three parts. The text is
+    /// looked up without parsing its filter, so deregistering a text that is not registered costs no more than the
+    /// lookup.
     pub fn deregister(&mut self, slot: Slot, text: &str) -> Result<(), IndexError> {
         let limits = self.limits;
         let subscriber = self.subscriber(slot);

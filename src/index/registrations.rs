@@ -9,49 +9,49 @@ use smallvec::{SmallVec, smallvec};
 use super::filter::FilterId;
 use super::groups::Membership;
 
-/// Up to so many the list grows by one at a time; beyond, by doubling.
+/// Up to this length the list grows by one at a time, beyond it by doubling.
 const LINEAR: usize = 8;
 
-/// Set in the size of a registration that is wide; filters are smaller.
+/// Set in the size of a wide registration; the size of a filter is smaller.
 const WIDE: u32 = 1 << 31;
 
-/// What a registration has become.
+/// The compiled form of a registration.
 #[derive(Debug)]
 pub(super) struct Registration {
-    /// Of a wide one, its number.
+    /// The memberships; for a wide registration, its number.
     places: SmallVec<[Membership; 2]>,
-    /// A use of the filter, if there is one; the groups rely on it.
+    /// A reference to the filter, if there is one; the groups rely on it.
     filter: FilterId,
     /// Bytes of the filter; 0 if there is none.
     bytes: u32,
 }
 
 impl Registration {
-    /// One that stands in the trie. `filter` comes with its size in bytes.
+    /// Creates a registration in the trie. `filter` comes with its size in bytes.
     pub(super) fn new(memberships: SmallVec<[Membership; 2]>, filter: Option<(FilterId, usize)>) -> Self {
         let (filter, bytes) = filter.unwrap_or((FilterId::NONE, 0));
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(WIDE - 1);
         Self { places: memberships, filter, bytes }
     }
 
-    /// One that is wide, by its number.
+    /// Creates a wide registration with this number.
     pub(super) fn wide(number: u32, filter: Option<(FilterId, usize)>) -> Self {
         let mut registration = Self::new(smallvec![Membership::numbered(number)], filter);
         registration.bytes |= WIDE;
         registration
     }
 
-    /// Its places in the trie.
+    /// Returns its memberships in groups of the trie.
     pub(super) fn memberships(&self) -> &[Membership] {
         if self.bytes & WIDE == 0 { &self.places } else { &[] }
     }
 
-    /// Puts others in their place; returns those that it had.
+    /// Replaces the memberships and returns the previous ones.
     pub(super) fn replace(&mut self, memberships: SmallVec<[Membership; 2]>) -> SmallVec<[Membership; 2]> {
         std::mem::replace(&mut self.places, memberships)
     }
 
-    /// Its number, if it is wide.
+    /// Returns its number if it is wide.
     pub(super) fn number(&self) -> Option<u32> {
         (self.bytes & WIDE != 0).then(|| self.places[0].number())
     }
@@ -60,7 +60,7 @@ impl Registration {
         (self.bytes() > 0).then_some(self.filter)
     }
 
-    /// Bytes of the filter.
+    /// Returns the bytes of the filter.
     pub(super) fn bytes(&self) -> usize {
         (self.bytes & !WIDE) as usize
     }
@@ -79,22 +79,22 @@ impl Registrations {
         self.0.iter().map(|(text, registration)| (&**text, registration))
     }
 
-    /// The one at a place, in the order of the texts.
+    /// Returns the registration at an index, in the order of the texts.
     pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut Registration> {
         self.0.get_mut(at).map(|(_, registration)| registration)
     }
 
-    /// The text before a place that is not the first.
+    /// Returns the text before an index greater than 0.
     pub(super) fn text_before(&self, at: usize) -> &str {
         &self.0[at - 1].0
     }
 
-    /// The place behind a text, whether it is there or not.
+    /// Returns the index after a text, whether it exists or not.
     pub(super) fn behind(&self, text: &str) -> usize {
         self.find(text).map_or_else(|at| at, |at| at + 1)
     }
 
-    /// Takes the last one out.
+    /// Removes and returns the last one.
     pub(super) fn pop(&mut self) -> Option<(Box<str>, Registration)> {
         self.0.pop()
     }
@@ -107,7 +107,7 @@ impl Registrations {
         self.find(text).is_ok()
     }
 
-    /// Adds a registration, or puts it in the place of that with the same text.
+    /// Adds a registration, or replaces the one with the same text.
     pub(super) fn insert(&mut self, text: Box<str>, registration: Registration) {
         match self.find(&text) {
             Ok(at) => self.0[at].1 = registration,

@@ -5,7 +5,7 @@ use super::filter::Filter;
 use super::{Index, IndexError, Slot, Spec, Subscriber, small};
 
 impl<S: Copy> Index<S> {
-    /// The size of the filter, if there is room for it.
+    /// Returns the size of the filter in bytes, or an error if it exceeds a limit.
     pub(super) fn check_filter(&mut self, slot: Slot, spec: &Spec) -> Result<usize, IndexError> {
         let more = spec.filter.as_ref().map_or(0, Filter::bytes);
         let Subscriber { owner, filter_bytes, .. } = *self.subscriber(slot);
@@ -20,7 +20,7 @@ impl<S: Copy> Index<S> {
         Ok(more)
     }
 
-    /// Adds the size of a filter to what its subscriber and its owner have, or takes it away.
+    /// Adds the size of a filter to the totals of its subscriber and its owner, or subtracts it.
     pub(super) fn count_filter(&mut self, slot: Slot, bytes: usize, change: fn(usize, usize) -> usize) {
         let subscriber = self.subscriber(slot);
         subscriber.filter_bytes = small(change(subscriber.filter_bytes as usize, bytes));
@@ -29,7 +29,7 @@ impl<S: Copy> Index<S> {
         *all = change(*all, bytes);
     }
 
-    /// Whether there is room for the text of one more registration.
+    /// Checks whether the text of another registration is within the limits.
     pub(super) fn check_text(&self, slot: Slot, text: &str) -> Result<(), IndexError> {
         let Some(Subscriber { owner, text_bytes, .. }) = &self.subscribers[slot.0 as usize] else { return Ok(()) };
         let (bytes, limit) = (*text_bytes as usize + text.len(), self.limits.text_bytes.min(u32::MAX as usize));
@@ -43,7 +43,7 @@ impl<S: Copy> Index<S> {
         Ok(())
     }
 
-    /// Adds the size of a text to what its subscriber and its owner have, or takes it away.
+    /// Adds the size of a text to the totals of its subscriber and its owner, or subtracts it.
     pub(super) fn count_text(&mut self, slot: Slot, bytes: usize, change: fn(usize, usize) -> usize) {
         let subscriber = self.subscriber(slot);
         subscriber.text_bytes = small(change(subscriber.text_bytes as usize, bytes));

@@ -1,6 +1,6 @@
 //! Parses registration strings: `type.action.key[.filter]` (`docs/protocol.md`, "SPEC").
 //!
-//! Contract: pure; the result does not depend on other registrations. Lists are kept as lists here. Their product is
+//! Contract: pure; the result does not depend on other registrations. Lists are stored as lists here. Their product is
 //! counted but not built, so a hostile SPEC costs no more than its own length.
 
 use std::borrow::Cow;
@@ -11,23 +11,23 @@ use super::filter::{Filter, Limits, ParseError};
 use super::list::List;
 use crate::event::Event;
 
-/// Why a text is not a registration.
+/// The reason why a text is not a registration.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum SpecError {
-    /// There are not two dots in it.
+    /// The text contains fewer than two dots.
     #[error("a registration has at least three parts, type.action.key: {parts} found in {spec:?}")]
     TooFewParts {
-        /// The text, cut to 128 characters.
+        /// The text, truncated to 128 characters.
         spec: String,
-        /// How many parts there are.
+        /// The number of parts found.
         parts: usize,
     },
-    /// What stands behind the key looks like a filter and is none.
+    /// The part after the key looks like a filter but is not a valid one.
     #[error("bad filter at byte {} of the registration: {error}", offset + error.offset)]
     Filter {
         /// Byte offset of the filter in the SPEC.
         offset: usize,
-        /// What is wrong with it, with its offset in the filter.
+        /// The error, with its offset in the filter.
         error: ParseError,
     },
 }
@@ -37,14 +37,14 @@ pub enum SpecError {
 pub enum Field {
     /// `*`
     Any,
-    /// `*` as a type, and besides these special types, which `*` does not include.
+    /// `*` as a type, and also these special types, which `*` does not include.
     AnyAnd(List),
     /// One of these, without duplicates.
     Of(List),
 }
 
 impl Field {
-    /// How many branches of the trie the field takes.
+    /// Returns the number of branches of the trie that the field uses.
     pub fn branches(&self) -> usize {
         match self {
             Self::Any => 1,
@@ -53,12 +53,12 @@ impl Field {
         }
     }
 
-    /// How many of the names are special types, each of which has a branch of its own besides that of its name.
+    /// Returns the number of special types among the names; each has a branch of its own besides that of its name.
     fn specials(&self) -> usize {
         self.iter().flatten().filter(|name| is_special(name)).count()
     }
 
-    /// Whether the field matches `text`.
+    /// Returns whether the field matches `text`.
     pub fn matches(&self, text: &str) -> bool {
         match self {
             Self::Any | Self::AnyAnd(_) => true,
@@ -66,7 +66,7 @@ impl Field {
         }
     }
 
-    /// Whether `text` is one of the names, the wildcard left aside.
+    /// Returns whether `text` is one of the names, ignoring the wildcard.
     fn names(&self, text: &str) -> bool {
         match self {
             Self::Any => false,
@@ -74,7 +74,7 @@ impl Field {
         }
     }
 
-    /// The branches: a name, or nothing for the wildcard.
+    /// Returns the branches: a name, or `None` for the wildcard.
     pub fn iter(&self) -> impl Iterator<Item = Option<&str>> {
         let (any, names) = match self {
             Self::Any => (Some(None), None),
@@ -85,16 +85,16 @@ impl Field {
     }
 }
 
-/// A registration, read.
+/// A parsed registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
-    /// The event's Type; may name the special job types.
+    /// Matches the event's Type; may name the special job types.
     pub kind: Field,
-    /// The event's Action.
+    /// Matches the event's Action.
     pub action: Field,
-    /// The event's Key, or the owner for the special job types.
+    /// Matches the event's Key, or the owner for the special job types.
     pub key: Field,
-    /// What the event must satisfy besides.
+    /// The filter that the event must also satisfy.
     pub filter: Option<Filter>,
 }
 
@@ -104,16 +104,16 @@ pub const MACHINE_JOBS: &str = "machine_jobs";
 /// The special type that matches jobs by their `WorkOrder`.
 pub const WORK_ORDER_JOBS: &str = "work_order_jobs";
 
-/// Whether a type is one of those two.
+/// Returns whether a type is one of those two.
 fn is_special(kind: &str) -> bool {
     matches!(kind, MACHINE_JOBS | WORK_ORDER_JOBS)
 }
 
 impl Spec {
-    /// Reads a registration; `text` is trimmed already.
+    /// Parses a registration; `text` must already be trimmed.
     ///
     /// # Errors
-    /// [`SpecError`] with what is missing or where the filter is wrong.
+    /// [`SpecError`], with what is missing or where the filter is wrong.
     pub fn parse(text: &str, limits: &Limits) -> Result<Self, SpecError> {
         let mut parts = text.splitn(3, '.');
         let (Some(kind), Some(action), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
@@ -127,7 +127,7 @@ impl Spec {
         Ok(Self { kind: types(kind), action: field(action), key: field(key), filter })
     }
 
-    /// Whether the lists match the event; the filter is another matter.
+    /// Returns whether the lists match the event, ignoring the filter.
     pub(super) fn lists_match(&self, event: &Event) -> bool {
         let owner = |kind: &str, owner: Option<&str>| {
             self.kind.names(kind) && owner.is_some_and(|owner| self.key.matches(owner))
@@ -138,15 +138,15 @@ impl Spec {
                     && (owner(MACHINE_JOBS, event.machine()) || owner(WORK_ORDER_JOBS, event.work_order())))
     }
 
-    /// How many (type, action, key) combinations the lists make; saturates.
+    /// Returns the number of (type, action, key) combinations in the lists; saturates.
     pub fn combinations(&self) -> usize {
         let types = self.kind.branches() + self.kind.specials();
         types.saturating_mul(self.action.branches()).saturating_mul(self.key.branches())
     }
 }
 
-/// The key, and the filter if what stands behind the first dot is one. Old clients register keys with dots, so what is
-/// no filter belongs to the key; but with a parenthesis it is a filter with a mistake, not a key that never matches.
+/// Splits off the key, and the filter if the part after the first dot is one. Old clients register keys with dots, so
+/// anything else belongs to the key; but a part with a parenthesis is a wrong filter, not a key that never matches.
 fn key_of<'t>(rest: &'t str, offset: usize, limits: &Limits) -> Result<(&'t str, Option<Filter>), SpecError> {
     let Some((key, text)) = rest.split_once('.') else { return Ok((rest, None)) };
     match Filter::parse(text, limits) {
@@ -156,7 +156,7 @@ fn key_of<'t>(rest: &'t str, offset: usize, limits: &Limits) -> Result<(&'t str,
     }
 }
 
-/// The types: a bare `*` does not include the special ones, so those that stand beside it stay.
+/// Parses the types: a bare `*` does not include the special types, so those listed beside it are kept.
 fn types(text: &str) -> Field {
     let Field::Any = field(text) else { return field(text) };
     let specials = List::of(text.split(',').map(name).filter(|name| is_special(name)).collect());
@@ -170,7 +170,7 @@ fn field(text: &str) -> Field {
     Field::Of(List::of(text.split(',').map(name).collect()))
 }
 
-/// `\1` is a dot, `\2` a comma, `\3` an asterisk; any other backslash stands for itself.
+/// Unescapes a name: `\1` is a dot, `\2` a comma, `\3` an asterisk; any other backslash stands for itself.
 fn name(element: &str) -> Cow<'_, str> {
     if !element.contains('\\') {
         return element.trim().into();

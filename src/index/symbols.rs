@@ -12,7 +12,7 @@ use std::num::NonZeroU32;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use smallvec::SmallVec;
 
-/// The number of an interned string. Numbers are used again after the last reference is released.
+/// The number of an interned string. Reused after the last reference is released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Symbol(NonZeroU32);
 
@@ -34,7 +34,7 @@ pub(super) struct Name {
     pub(super) symbol: Option<Symbol>,
 }
 
-/// A cache line, so that a lookup waits for memory once.
+/// One cache line, so that a lookup waits for memory once.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Entry {
@@ -59,24 +59,24 @@ pub(super) struct Symbols {
 
 impl Symbols {
     fn hash(&self, text: &str) -> u64 {
-        // The bytes alone: strings are only compared with each other, so nothing has to mark their end.
+        // Hashes the bytes alone: strings are only compared with each other, so no terminator is needed.
         let mut hasher = self.hasher.build_hasher();
         hasher.write(text.as_bytes());
         hasher.finish()
     }
 
-    /// The hash of the string that has this symbol.
+    /// Returns the hash of the string with this symbol.
     pub(super) fn hash_of(&self, symbol: Symbol) -> u64 {
         self.counts[symbol.at()].hash
     }
 
-    /// The string that has this symbol; nothing if it is no text.
+    /// Returns the string with this symbol, or `None` if it is not UTF-8.
     pub(super) fn text(&self, symbol: Symbol) -> Option<&str> {
         let entry = self.table.find(self.hash_of(symbol), |entry| entry.symbol == symbol)?;
         std::str::from_utf8(&entry.text).ok()
     }
 
-    /// An event's string, looked up.
+    /// Looks up a string of an event.
     pub(super) fn name(&self, text: &str) -> Name {
         let hash = self.hash(text);
         Name { hash, symbol: self.get(text, hash) }
@@ -87,7 +87,7 @@ impl Symbols {
         found.map(|entry| entry.symbol)
     }
 
-    /// The symbol of a string, with one more reference to it.
+    /// Returns the symbol of a string and adds a reference to it.
     pub(super) fn acquire(&mut self, text: &str) -> Symbol {
         let hash = self.hash(text);
         if let Some(symbol) = self.get(text, hash) {
@@ -101,7 +101,7 @@ impl Symbols {
         symbol
     }
 
-    /// One more reference to a string that is there.
+    /// Adds a reference to an interned string.
     pub(super) fn retain(&mut self, symbol: Symbol) {
         self.counts[symbol.at()].references += 1;
     }
@@ -115,7 +115,7 @@ impl Symbols {
         Symbol::numbered(self.counts.len() - 1)
     }
 
-    /// Takes one reference back; the last one forgets the string.
+    /// Removes a reference, and the string with its last reference.
     pub(super) fn release(&mut self, symbol: Symbol) {
         let counted = &mut self.counts[symbol.at()];
         counted.references -= 1;
@@ -131,7 +131,7 @@ impl Symbols {
         }
     }
 
-    /// How many distinct strings there are.
+    /// Returns the number of distinct strings.
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }

@@ -4,28 +4,28 @@
 //! reaches a group updates one entry, whatever the number of members. Entries are stored apart from the groups,
 //! because nothing waits for them: an update is a store that the processor completes when it can.
 //!
-//! Contract: pure; the caller says which second it is. A group's counts begin when the group is made.
+//! Contract: pure; the caller sets the current second. A group's counts begin when the group is created.
 
-/// What a group, or all groups of a registration, have done since they were made.
+/// What a group, or all groups of a registration, have matched and cost since they were made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Events that matched.
+    /// Events matched.
     pub hits: u64,
-    /// Events that matched, once for each member.
+    /// Events matched, counted once for each member.
     pub deliveries: u64,
     /// Work of the filter, in units of about a nanosecond.
     pub work: u64,
-    /// The second of the last match, from one; 0 if there was none.
+    /// The second of the last match, plus one; 0 if there was none.
     last: u32,
 }
 
 impl Tally {
-    /// The second of the last match, if there was one.
+    /// Returns the second of the last match, if there was one.
     pub fn last(&self) -> Option<u32> {
         self.last.checked_sub(1)
     }
 
-    /// Both together.
+    /// Returns the sum of both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -37,7 +37,7 @@ impl Tally {
     }
 }
 
-/// One entry a group, by its number.
+/// One entry per group, by its number.
 #[derive(Debug, Default)]
 pub(super) struct Tallies {
     by_group: Vec<Tally>,
@@ -45,19 +45,19 @@ pub(super) struct Tallies {
 }
 
 impl Tallies {
-    /// A group is new, under a number that may have been another's.
+    /// Clears the entry of a new group, whose number may have been reused.
     pub(super) fn reset(&mut self, group: u32) {
         let count = self.by_group.len().max(group as usize + 1);
         self.by_group.resize(count, Tally::default());
         self.by_group[group as usize] = Tally::default();
     }
 
-    /// Goes on to this second.
+    /// Begins this second.
     pub(super) fn begin_second(&mut self, second: u32) {
         self.second = second.saturating_add(1);
     }
 
-    /// An event matched a group of so many members.
+    /// Counts an event that matched a group with this many members.
     #[inline]
     pub(super) fn hit(&mut self, group: u32, members: usize) {
         let tally = &mut self.by_group[group as usize];
@@ -66,7 +66,7 @@ impl Tallies {
         tally.last = self.second;
     }
 
-    /// The group's filter has cost so much. What belongs to no group is not noted.
+    /// Adds work to a group's filter. Work that belongs to no group is not recorded.
     #[inline]
     pub(super) fn spend(&mut self, group: u32, units: u64) {
         if let Some(tally) = self.by_group.get_mut(group as usize) {
@@ -74,7 +74,7 @@ impl Tallies {
         }
     }
 
-    /// What stands apart from the groups has cost so much, and matched an event or not.
+    /// Counts work, and possibly a match, in a tally outside the groups.
     pub(super) fn note(&self, tally: &mut Tally, units: u64, hit: bool) {
         tally.work += units;
         if hit {
@@ -83,17 +83,17 @@ impl Tallies {
         }
     }
 
-    /// What a group has done.
+    /// Returns what a group has matched and cost.
     pub(super) fn get(&self, group: u32) -> Tally {
         self.by_group[group as usize]
     }
 
-    /// How many numbers of groups there are.
+    /// Returns how many group numbers exist.
     pub(super) fn len(&self) -> usize {
         self.by_group.len()
     }
 
-    /// Gives the memory back: no group is left.
+    /// Frees the memory; no group may be left.
     pub(super) fn clear(&mut self) {
         self.by_group = Vec::new();
     }

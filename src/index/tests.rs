@@ -1,4 +1,4 @@
-//! The index beside the naive matcher, and its bounds.
+//! Tests the index against the naive matcher, and its limits.
 
 use proptest::prelude::*;
 
@@ -20,8 +20,7 @@ pub(super) fn hits(index: &mut Index<u32>, event: &Event) -> Vec<u32> {
     hits
 }
 
-/// An idle connection with three registrations pays for one subscriber, three registrations and, in a fleet, two
-/// groups.
+/// An idle connection with three registrations costs one subscriber, three registrations and, in a fleet, two groups.
 #[test]
 fn what_an_idle_subscriber_pays_for_is_small() {
     assert!(size_of::<Option<Subscriber>>() <= 56, "{}", size_of::<Option<Subscriber>>());
@@ -52,7 +51,8 @@ fn golden_registrations() {
     assert_eq!(checked, 208);
 }
 
-/// `docs/protocol.md`, "SPEC": both hold where a list has both, and an event of such a type is one like any other.
+/// `docs/protocol.md`, "SPEC": if a list has the wildcard and a special type, both apply, and an event of such a type
+/// matches like any other.
 #[test]
 fn special_types_stand_beside_the_wildcard_and_are_types_too() {
     let mut index = Index::new(Limits::default());
@@ -73,7 +73,7 @@ fn special_types_stand_beside_the_wildcard_and_are_types_too() {
     }
 }
 
-/// RackN's event router names the event itself in its filters.
+/// RackN's event router uses the name `event` for the event itself in its filters.
 #[test]
 fn event_names_the_event_itself_unless_the_object_has_such_a_field() {
     for (filter, object, expected) in [
@@ -260,7 +260,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The index beside the model, driven by the same steps.
+/// The index and the model, driven by the same steps.
 struct Pair {
     index: Index<u32>,
     slots: Vec<Slot>,

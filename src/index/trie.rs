@@ -16,7 +16,7 @@ use super::leaf::Leaf;
 use super::node::Node;
 use super::symbols::{Name, Symbol, Symbols};
 
-/// One level: what is under each name, and what is under `*`.
+/// One level: the nodes under each name, and the node under `*`.
 #[derive(Debug)]
 pub(super) struct Level<N> {
     any: Option<Box<N>>,
@@ -42,14 +42,14 @@ impl<N: Node> Node for Level<N> {
 }
 
 impl<N: Node> Level<N> {
-    /// What applies to `name`: the branch by its name and the branch `*`.
+    /// Returns the nodes that match `name`: that of the branch by its name and that of the branch `*`.
     fn pick(&mut self, name: Name) -> impl Iterator<Item = &mut N> {
         let is = |symbol| move |branch: &Branch<N>| branch.name == symbol;
         let named = name.symbol.and_then(|symbol| self.named.find_mut(name.hash, is(symbol)));
         named.map(|branch| &mut branch.node).into_iter().chain(self.any.as_deref_mut())
     }
 
-    /// The branch itself, made if need be.
+    /// Returns the node of exactly this branch; creates it if necessary.
     fn branch(&mut self, symbols: &Symbols, name: Option<Symbol>) -> &mut N {
         let Some(name) = name else { return self.any.get_or_insert_default() };
         let rehash = |branch: &Branch<N>| symbols.hash_of(branch.name);
@@ -57,7 +57,7 @@ impl<N: Node> Level<N> {
         &mut entry.or_insert_with(|| Branch { name, node: N::default() }).into_mut().node
     }
 
-    /// Changes what is under a branch, and cuts the branch if nothing is left of it.
+    /// Changes the node of a branch, and removes the branch if it is empty afterwards.
     fn prune(&mut self, symbols: &Symbols, name: Option<Symbol>, change: impl FnOnce(&mut N)) {
         if let Some(name) = name {
             self.prune_named(symbols, name, change);
@@ -84,7 +84,7 @@ impl<N: Node> Level<N> {
     }
 }
 
-/// Where a leaf is.
+/// The location of a leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Topic {
     /// By type, action and key.
@@ -96,7 +96,7 @@ pub(super) enum Topic {
 }
 
 impl Topic {
-    /// The symbols that the topic refers to.
+    /// Returns the symbols that the topic refers to.
     pub(super) fn symbols(self) -> impl Iterator<Item = Symbol> {
         let names = match self {
             Self::Event(kind, action, key) => [kind, action, key],
@@ -106,7 +106,7 @@ impl Topic {
     }
 }
 
-/// An event's strings, looked up. An owner is there if the event is a job that has one.
+/// The looked-up strings of an event. An owner is set if the event is a job that has one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Names {
     pub(super) kind: Name,
@@ -125,7 +125,7 @@ pub(super) struct Trie {
 }
 
 impl Trie {
-    /// The leaf of a topic, made if need be.
+    /// Returns the leaf of a topic; creates it if necessary.
     pub(super) fn leaf(&mut self, symbols: &Symbols, topic: Topic) -> &mut Leaf {
         match topic {
             Topic::Event(kind, action, key) => {
@@ -136,7 +136,7 @@ impl Trie {
         }
     }
 
-    /// Changes the leaf of a topic, and cuts the branches of which nothing is left.
+    /// Changes the leaf of a topic, and removes the branches that are empty afterwards.
     pub(super) fn prune(&mut self, symbols: &Symbols, topic: Topic, change: impl FnOnce(&mut Leaf)) {
         let (jobs, action, owner) = match topic {
             Topic::Event(kind, action, key) => {
@@ -165,7 +165,7 @@ impl Trie {
         }
     }
 
-    /// The types of its events; nothing if it may be any, or one of more than `most`.
+    /// Returns the types of all branches, or `None` if any type may match or there are more than `most`.
     pub(super) fn kinds(&self, symbols: &Symbols, most: usize) -> Option<Vec<String>> {
         let Level { any, named } = &self.events;
         if any.is_some() || named.len() > most {
@@ -174,12 +174,12 @@ impl Trie {
         named.iter().map(|branch| symbols.text(branch.name).map(str::to_owned)).collect()
     }
 
-    /// Whether some registration asks for jobs by their owner.
+    /// Returns whether some registration matches jobs by their owner.
     pub(super) fn wants_owners(&self) -> bool {
         !self.machine_jobs.is_empty() || !self.work_order_jobs.is_empty()
     }
 
-    /// Whether there is no leaf at all.
+    /// Returns whether there is no leaf at all.
     pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty() && !self.wants_owners()
     }

@@ -1,7 +1,7 @@
-//! Inspects registrations: what each has done, and which have done most.
+//! Inspects registrations: what each has matched and cost, and which are the busiest.
 //!
 //! Contract: read-only. The caller limits how many groups or memberships a call may visit, because it runs on a thread
-//! that has events to deliver.
+//! that also delivers events.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,12 +10,12 @@ use std::ops::Range;
 use super::tallies::Tally;
 use super::{Index, Slot};
 
-/// What registrations are sorted by.
+/// The measure by which registrations are sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// Events that matched.
+    /// Events matched.
     Hits,
-    /// Events that matched, once for each connection.
+    /// Events matched, counted once for each connection.
     Deliveries,
     /// Work of filters.
     Work,
@@ -31,14 +31,14 @@ impl Measure {
     }
 }
 
-/// What a registration has done.
+/// What a registration has matched and cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
-    /// The registration.
+    /// The text of the registration.
     pub spec: Box<str>,
-    /// What it has done, together with all that share it.
+    /// The totals of all registrations of its group.
     pub tally: Tally,
-    /// Connections of the same rights that share it, itself included.
+    /// The number of connections with the same rights that share it, itself included.
     pub shared: usize,
     /// Combinations of type, action and key.
     pub combinations: usize,
@@ -46,14 +46,14 @@ pub struct Usage {
     pub filter_bytes: usize,
 }
 
-/// What was found: a group, or a registration that is kept as its lists, by its number.
+/// The number of a group, or of a wide registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Found {
     Group(u32),
     Wide(u32),
 }
 
-/// The groups that have done most, of those looked at so far.
+/// The busiest of the groups visited so far.
 #[derive(Debug)]
 pub struct Busiest {
     measure: Measure,
@@ -62,7 +62,7 @@ pub struct Busiest {
 }
 
 impl Busiest {
-    /// None yet, and no more than `most`.
+    /// Creates an empty result for up to `most` groups.
     pub fn new(measure: Measure, most: usize) -> Self {
         Self { measure, most, heap: BinaryHeap::new() }
     }
@@ -76,8 +76,8 @@ impl Busiest {
 }
 
 impl<S: Copy> Index<S> {
-    /// What each registration of a subscriber has done, in the order of their texts. Goes through `memberships`
-    /// combinations at most; those of a registration beyond are not counted.
+    /// Returns the usage of each registration of a subscriber, sorted by text. Visits at most `memberships`
+    /// combinations; those of a registration beyond that are not counted.
     pub fn usage(&self, slot: Slot, mut memberships: usize) -> Vec<Usage> {
         let Some(subscriber) = &self.subscribers[slot.0 as usize] else { return Vec::new() };
         let usage = |(spec, registration): (&str, &super::registrations::Registration)| {
@@ -96,13 +96,12 @@ impl<S: Copy> Index<S> {
         subscriber.registrations.iter_with_text().map(usage).collect()
     }
 
-    /// How many groups, or registrations that are kept as their lists, there may be to look at.
+    /// Returns an upper bound on the numbers of groups and of wide registrations.
     pub fn group_numbers(&self) -> usize {
         self.tallies.len().max(self.wides.numbers())
     }
 
-    /// Looks at the groups with these numbers, and at the registrations with these numbers that are kept as their
-    /// lists.
+    /// Visits the groups and the wide registrations with these numbers.
     pub fn survey(&self, numbers: Range<usize>, busiest: &mut Busiest) {
         for at in numbers.start..numbers.end.min(self.group_numbers()) {
             let number = u32::try_from(at).expect("fewer than 4 billion groups");
@@ -115,8 +114,8 @@ impl<S: Copy> Index<S> {
         }
     }
 
-    /// What the groups that have done most are, most first. Those that are gone by now are left out, and those whose
-    /// registration is not found among `memberships` combinations.
+    /// Returns the usage of the busiest groups, in descending order. Omits groups that are gone, and those whose
+    /// registration is not found within `memberships` combinations.
     pub fn busiest(&self, busiest: Busiest, mut memberships: usize) -> Vec<Usage> {
         let found = busiest.heap.into_sorted_vec();
         let usage = |(_, found)| match found {
@@ -143,7 +142,7 @@ impl<S: Copy> Index<S> {
     }
 
     fn usage_of(&self, group: u32, memberships: &mut usize) -> Option<Usage> {
-        // All groups may have gone since it was looked at.
+        // All groups may have gone since the survey.
         if group as usize >= self.tallies.len() {
             return None;
         }
@@ -192,7 +191,7 @@ mod tests {
         }
         let [with_filter, list] = &index.usage(slots[0], 100)[..] else { panic!("two registrations") };
         let of = |usage: &Usage| (usage.spec.to_string(), usage.tally.hits, usage.tally.deliveries, usage.tally.last());
-        // In the order of their texts: `*` comes before `u`.
+        // Sorted by text: `*` comes before `u`.
         assert_eq!(of(with_filter), ("machines.*.a,b".to_owned(), 2, 6, Some(7)));
         assert_eq!(of(list), (filtered.to_owned(), 1, 1, Some(7)));
         assert_eq!((with_filter.shared, with_filter.combinations, with_filter.tally.work), (3, 2, 0));

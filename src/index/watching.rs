@@ -1,8 +1,8 @@
 //! Records registrations that may match events about a subscriber's own owner.
 //!
 //! A subscriber may see events about its owner whatever its class. There may be many such subscribers, each with many
-//! registrations, so what they wait for is recorded when they register ([`Watch`](super::owners::Watch)) and not
-//! searched when an event arrives.
+//! registrations, so these registrations are recorded when they are made ([`Watch`](super::owners::Watch)) and not
+//! searched for when an event arrives.
 //!
 //! Contract: a record exists exactly as long as its registration.
 
@@ -12,13 +12,13 @@ use super::symbols::Symbol;
 use super::trie::Topic;
 use super::{Index, Slot, Spec};
 
-/// The Key of events about an owner: its name without the source that may stand before it, as in `endpoint/user:a`.
+/// Returns the Key of events about an owner: its name without a source prefix, as in `endpoint/user:a`.
 fn key(name: &str) -> &str {
     name.split_once('/').map_or(name, |(_, key)| key)
 }
 
 impl<S: Copy> Index<S> {
-    /// Notes a registration that was just made, if it may match what is about the owner.
+    /// Records a new registration if it may match events about the owner.
     pub(super) fn watch(&mut self, slot: Slot, spec: &Spec, registration: &Registration) {
         let owner = self.subscriber(slot).owner;
         let Some(name) = self.owners.name(owner) else { return };
@@ -33,7 +33,7 @@ impl<S: Copy> Index<S> {
         }
     }
 
-    /// Takes that back, before the registration leaves its groups.
+    /// Removes the record, before the registration leaves its groups.
     pub(super) fn unwatch(&mut self, slot: Slot, registration: &Registration) {
         let owner = self.subscriber(slot).owner;
         if owner == NOBODY || !self.owners.is_watching(owner, slot.0) {
@@ -47,7 +47,7 @@ impl<S: Copy> Index<S> {
         }
     }
 
-    /// The actions of those of its topics that an event about the owner reaches.
+    /// Returns the actions of the registration's topics that match events about the owner.
     fn own_actions(&self, owner: u32, registration: &Registration) -> Vec<Option<Symbol>> {
         let symbol = |text: &str| self.symbols.name(text).symbol;
         let (kind, key) = (symbol(self.own_kind), self.owners.name(owner).map(key).and_then(symbol));

@@ -1,13 +1,13 @@
-//! Registrations whose lists make many combinations: kept as lists, and looked at for every event.
+//! Registrations with many combinations: stored as lists, and checked for every event.
 //!
-//! To put tens of thousands of combinations into the trie, or to take them out, is one piece of work that others would
-//! wait for, and it can not be interrupted: a registration counts from its place in the order of events on, whole. So
-//! the trie takes small ones only ([`Limits::expanded`](super::Limits::expanded), and `expanded_in_all` of a subscriber
-//! together); a wide one costs its length once, and each event three searches ([`Wide::price`]), which its subscriber
-//! pays for as it pays for filters. Those of a subscriber that may not see the event, is paused, or cannot pay any more
-//! are not looked at: whatever their number, that costs one question.
+//! Adding tens of thousands of combinations to the trie, or removing them, is one step that cannot be interrupted while
+//! others wait, because a registration takes effect as a whole at its position in the order of events. So the trie
+//! holds small registrations only ([`Limits::expanded`](super::Limits::expanded), and `expanded_in_all` for all of a
+//! subscriber). A wide one costs its length once, and three searches per event ([`Wide::price`]), charged to its
+//! subscriber like filter work. The wide registrations of a subscriber that may not see the event, is paused, or has
+//! exhausted its budget are skipped with a single check.
 //!
-//! Contract: adding and removing take O(1), whatever the lists make.
+//! Contract: adding and removing take O(1), whatever the lists contain.
 
 use std::cell::Cell;
 
@@ -21,64 +21,63 @@ use crate::event::Event;
 /// Units of work for each step of a search.
 const STEP: u64 = 8;
 
-/// Registrations with too many combinations for the trie, matched by binary search in their lists.
+/// A registration with too many combinations for the trie, matched by binary search in its lists.
 #[derive(Debug)]
 pub(super) struct Wide {
     pub(super) slot: u32,
-    /// Without its filter.
+    /// The registration without its filter.
     lists: Spec,
     pub(super) filter: Option<FilterId>,
-    /// Where it is among those of its subscriber.
+    /// Its index among those of its subscriber.
     at: usize,
-    /// What it has done. The work of its filter is not in it.
+    /// What it has matched and cost, except the work of its filter.
     tally: Cell<Tally>,
 }
 
 impl Wide {
-    /// A subscriber's registration.
+    /// Creates the wide registration of a subscriber.
     pub(super) fn new(slot: u32, spec: &Spec, filter: Option<FilterId>) -> Self {
         let [kind, action, key] = [&spec.kind, &spec.action, &spec.key].map(Clone::clone);
         Self { slot, lists: Spec { kind, action, key, filter: None }, filter, at: 0, tally: Cell::default() }
     }
 
-    /// Whether the lists match.
+    /// Returns whether the lists match.
     pub(super) fn is_reached_by(&self, event: &Event) -> bool {
         self.lists.lists_match(event)
     }
 
-    /// What it costs to look.
+    /// Returns the cost of checking it, in units of work.
     pub(super) fn price(&self) -> u64 {
         let steps = |names: usize| u64::from((names as u64 + 1).ilog2()) + 1;
         let Spec { kind, action, key, .. } = &self.lists;
         STEP * [kind, action, key].map(|field| steps(field.branches())).iter().sum::<u64>()
     }
 
-    /// It was looked at, and matched or not.
+    /// Counts a check, and whether it matched.
     pub(super) fn count(&self, hit: bool, tallies: &Tallies) {
         let mut tally = self.tally.get();
         tallies.note(&mut tally, self.price(), hit);
         self.tally.set(tally);
     }
 
-    /// What it has done.
+    /// Returns what it has matched and cost.
     pub(super) fn tally(&self) -> Tally {
         self.tally.get()
     }
 
-    /// How many combinations its lists make.
+    /// Returns the number of combinations in its lists.
     pub(super) fn combinations(&self) -> usize {
         self.lists.combinations()
     }
 }
 
-/// All wide registrations, those of each subscriber together: whether it may see an event and can pay is asked once for
-/// all of them.
+/// All wide registrations, grouped by subscriber: rights and budget are checked once for all of a subscriber.
 #[derive(Debug, Default)]
 pub(super) struct Wides {
     all: Vec<Option<Wide>>,
     free: Vec<u32>,
     by_slot: Vec<Own>,
-    /// Where each subscriber's are.
+    /// The index in `by_slot` of each subscriber.
     places: HashMap<u32, usize>,
 }
 
@@ -90,7 +89,7 @@ struct Own {
 }
 
 impl Wides {
-    /// Adds one; the number under which it is found again.
+    /// Adds a registration and returns its number.
     pub(super) fn add(&mut self, mut wide: Wide) -> u32 {
         let slot = wide.slot;
         let place = *self.places.entry(slot).or_insert_with(|| {
@@ -110,7 +109,7 @@ impl Wides {
         number
     }
 
-    /// Takes one out.
+    /// Removes a registration.
     pub(super) fn remove(&mut self, number: u32) {
         let Some(Wide { slot, at, .. }) = self.all[number as usize].take() else { return };
         self.free.push(number);
@@ -132,22 +131,22 @@ impl Wides {
         }
     }
 
-    /// The one with this number.
+    /// Returns the registration with this number.
     pub(super) fn get(&self, number: u32) -> &Wide {
         self.find(number as usize).expect("named by its registration")
     }
 
-    /// The one with this number, if there is one.
+    /// Returns the registration with this number, if there is one.
     pub(super) fn find(&self, number: usize) -> Option<&Wide> {
         self.all.get(number)?.as_ref()
     }
 
-    /// The subscribers that have some, each with its own.
+    /// Returns the subscribers with wide registrations, each with the numbers of its own.
     pub(super) fn by_slot(&self) -> impl Iterator<Item = (u32, &[u32])> {
         self.by_slot.iter().map(|own| (own.slot, own.numbers.as_slice()))
     }
 
-    /// How many numbers there are, free ones included.
+    /// Returns how many numbers exist, free ones included.
     pub(super) fn numbers(&self) -> usize {
         self.all.len()
     }

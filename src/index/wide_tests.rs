@@ -1,5 +1,4 @@
-//! Registrations that are kept as their lists match what they would match in the trie, cost little to make, and are
-//! paid for.
+//! Tests that wide registrations match what they would match in the trie, are cheap to register, and are charged.
 
 use super::naive::Naive;
 use super::tests::hits;
@@ -55,8 +54,8 @@ fn lists_match_what_the_trie_would_match() {
     assert!(index.is_empty());
 }
 
-/// What would be one piece of work for the trie is one entry, and so are all registrations of a subscriber beyond a
-/// sum.
+/// What would be many entries in the trie is a single one, and so is every registration of a subscriber beyond its
+/// total.
 #[test]
 fn no_registration_is_more_than_a_little_work() {
     let mut index = Index::new(Limits::default());
@@ -73,7 +72,7 @@ fn no_registration_is_more_than_a_little_work() {
     let limits = Limits::default();
     assert!(index.stats().groups <= limits.expanded_in_all + 20, "{:?}", index.stats());
     assert_eq!(hits(&mut index, &event("x19", "a9", "k99", "")), [1]);
-    // What is given back can be used again.
+    // Removed combinations can be used again.
     for at in 0..20 {
         index.deregister(slot, &some(at)).unwrap();
     }
@@ -107,7 +106,7 @@ fn nothing_is_done_for_those_who_may_not_see_the_event_and_the_others_pay() {
     assert_eq!(index.take_overdrawn(), None);
 }
 
-/// A connection that replays the past pays for no live event, so nothing may be done for it either.
+/// A connection in a replay is not charged for live events, so no work may be done for it either.
 #[test]
 fn nothing_is_done_for_those_who_are_paused_or_cannot_pay() {
     let work = Work { event: 1_000, ..Work::UNLIMITED };

@@ -1,11 +1,11 @@
-//! Rights before filters, what filters may cost, and how large they may be.
+//! Tests that rights precede filters, and the limits on the work and size of filters.
 
 use super::*;
 use crate::event::{Draft, Event};
 
 const SECRET: &str = r#"{"Params":{"secret":"swordfish","list":[1,{"a":2}]},"Name":"m1"}"#;
 
-/// Each kind of question, and enough of one field to be looked up by hash.
+/// Each kind of predicate, and enough of them on one field that it is looked up by hash.
 fn every_filter() -> impl Iterator<Item = String> {
     let guesses = (0..20).map(|n| format!("Params.secret=Eq(guess{n})"));
     let others = [
@@ -94,7 +94,7 @@ fn an_owner_sees_what_is_about_it_and_nobody_else_of_its_class_is_asked() {
     assert_eq!(of(&mut index, "alice", false), (vec![], 1));
 }
 
-/// Four units a byte.
+/// Costs four units per byte.
 fn long(bytes: usize) -> Event {
     event("a", "k", &format!(r#"{{"Name":"{}"}}"#, "x".repeat(bytes)))
 }
@@ -108,7 +108,7 @@ fn an_expensive_event_stops_who_asks_too_much_and_nobody_who_shares_a_filter() {
     let work = Work { event: 300_000, ..Work::UNLIMITED };
     let mut index = Index::new(Limits { work, ..Limits::default() });
     let shared = "Name=Re(x$)".to_owned();
-    // The greedy one comes first, so the shared filter is charged to it, and again when it cannot pay.
+    // The greedy one comes first, so the shared filter is charged to it, and to the other once its budget is exhausted.
     let mut greedy = patterns(8);
     greedy.push(shared.clone());
     subscriber(&mut index, 1, 0, "mallory", &greedy);
@@ -198,7 +198,7 @@ fn another_class_costs_no_parsing_and_keeps_filters_and_sizes() {
     assert!(index.is_empty());
 }
 
-/// Nothing of it depends on how many registrations wait for it.
+/// The cost does not depend on the number of matching registrations.
 #[test]
 fn what_is_about_the_owner_costs_by_subscriber_and_not_by_registration() {
     let mut index = Index::new(Limits::default()).with_own_kind("connections");

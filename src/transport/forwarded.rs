@@ -1,11 +1,11 @@
 //! The client of a request behind proxies.
 //!
-//! Contract: pure. Only proxies in [`TrustedProxies`] are believed, each about its own neighbour only: the list of
+//! Contract: pure. Only proxies in [`TrustedProxies`] are trusted, each about its own neighbour only: the list of
 //! addresses is read from its end, where the nearest proxy writes, and whatever precedes the first address that is not
-//! a trusted proxy is the client's claim. `X-Forwarded-For` and `Forwarded` (RFC 7239) are read. If a request has both
-//! and they name different clients, one of them was passed through unread and may be the client's own invention:
-//! neither is believed then, and the request counts as the proxy's. The same holds for an address that cannot be
-//! parsed. So nobody can choose the address by which failed logins are limited.
+//! a trusted proxy is only the client's claim. `X-Forwarded-For` and `Forwarded` (RFC 7239) are read. If a request has
+//! both and they name different clients, a proxy has passed one of them through, and the client may have forged it:
+//! then neither is trusted, and the request counts as the proxy's. The same holds for an address that cannot be parsed.
+//! So no client can choose the address by which failed logins are limited.
 //!
 //! At most [`MOST`] addresses are read, from the end.
 
@@ -15,41 +15,42 @@ use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName};
 use ipnet::IpNet;
 
-/// Addresses of one header that are looked at.
+/// Maximum number of addresses of one header that are read.
 const MOST: usize = 32;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Networks whose proxies and balancers are believed.
+/// Networks whose proxies and balancers are trusted.
 #[derive(Debug, Clone, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
 
-/// An address with its port, where that is told.
+/// An address with its port, where one is given.
 type Node = (IpAddr, Option<u16>);
 
-/// What a trusted proxy says of a request.
+/// What a trusted proxy reports about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forwarded {
-    /// The client's address. Its port is the proxy's where none is told.
+    /// The client's address, with the proxy's port if none is given.
     pub client: SocketAddr,
-    /// Whether the client used TLS, where that is told.
+    /// Whether the client used TLS, if that is given.
     pub secure: Option<bool>,
 }
 
 impl TrustedProxies {
-    /// The proxies of these networks.
+    /// Creates the set of the proxies in these networks.
     pub fn new(networks: Vec<IpNet>) -> Self {
         Self(networks)
     }
 
-    /// Whether this address is one of theirs.
+    /// Returns whether this address belongs to one of the networks.
     pub fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// What `peer` says of the request with these headers; nothing if it is not trusted, or says nothing.
+    /// Returns what `peer` reports about the request with these headers; `None` if it is not trusted, or reports
+    /// nothing.
     pub fn read(&self, headers: &HeaderMap, peer: SocketAddr) -> Option<Forwarded> {
         if self.0.is_empty() || !self.trusts(peer.ip()) {
             return None;
@@ -66,8 +67,8 @@ impl TrustedProxies {
         Some(Forwarded { client, secure: secure(headers) })
     }
 
-    /// The first address from the end that is not a trusted proxy's; the last one before an address that cannot be
-    /// read.
+    /// Returns the first address from the end that is not a trusted proxy's, or the last one before an address that
+    /// cannot be parsed.
     fn client(&self, nodes: &[Option<Node>], peer: IpAddr) -> Node {
         let mut client = (peer, None);
         for node in nodes.iter().rev().take(MOST) {
@@ -81,18 +82,18 @@ impl TrustedProxies {
     }
 }
 
-/// The values of a header as one list, if there is one.
+/// Returns the values of a header as one list, if there is one.
 fn texts(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let values: Vec<&str> = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?")).collect();
     (!values.is_empty()).then(|| values.join(","))
 }
 
-/// The addresses of `X-Forwarded-For`.
+/// Returns the addresses of `X-Forwarded-For`.
 fn plain_nodes(text: &str) -> Vec<Option<Node>> {
     text.split(',').map(node).collect()
 }
 
-/// The addresses of `Forwarded`; a header that does not follow its grammar is one that cannot be read.
+/// Returns the addresses of `Forwarded`; a header that violates the grammar counts as an address that cannot be parsed.
 fn standard_nodes(text: &str) -> Vec<Option<Node>> {
     let Some(elements) = split(text, ',') else { return vec![None] };
     let of_element = |element: &str| {
@@ -104,7 +105,7 @@ fn standard_nodes(text: &str) -> Vec<Option<Node>> {
     elements.into_iter().map(of_element).collect()
 }
 
-/// Splits outside quotes; nothing if a quote does not end.
+/// Splits outside quotes; returns `None` if a quote is not closed.
 fn split(text: &str, separator: char) -> Option<Vec<&str>> {
     let (mut quoted, mut escaped, mut start, mut parts) = (false, false, 0, Vec::new());
     for (at, c) in text.char_indices() {
@@ -123,12 +124,12 @@ fn split(text: &str, separator: char) -> Option<Vec<&str>> {
     (!quoted).then_some(parts)
 }
 
-/// A value without its quotes. No address needs an escape.
+/// Returns a value without its quotes. No address needs an escape.
 fn unquoted(value: &str) -> &str {
     value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value)
 }
 
-/// `192.0.2.1`, `192.0.2.1:4711`, `2001:db8::1` or `[2001:db8::1]:4711`.
+/// Parses `192.0.2.1`, `192.0.2.1:4711`, `2001:db8::1` or `[2001:db8::1]:4711`.
 fn node(text: &str) -> Option<Node> {
     let text = text.trim();
     if let Ok(address) = text.parse::<SocketAddr>() {
@@ -138,7 +139,7 @@ fn node(text: &str) -> Option<Node> {
     Some((bare.parse::<IpAddr>().ok()?.to_canonical(), None))
 }
 
-/// Whether the client used TLS: the word of the proxy that wrote last.
+/// Returns whether the client used TLS, according to the proxy that wrote last.
 fn secure(headers: &HeaderMap) -> Option<bool> {
     let told = texts(headers, &FORWARDED_PROTO)?;
     match told.rsplit(',').next()?.trim().to_ascii_lowercase().as_str() {
@@ -224,7 +225,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a client sends first, it is not taken for anybody else once a proxy has added where it comes from.
+        /// Whatever a client sends, it cannot pass for another one once a proxy has appended its address.
         #[test]
         fn a_client_cannot_be_another(claims in proptest::collection::vec("[ -~]{0,40}", 0..4), standard in any::<bool>()) {
             let name = if standard { "forwarded" } else { "x-forwarded-for" };
@@ -233,7 +234,7 @@ mod tests {
             headers.push((name, added));
             let found = client(&headers).unwrap();
             prop_assert!(found == "192.0.2.1:4000" || found == PROXY, "{} of {:?}", found, headers);
-            // With the other header in the client's own hand.
+            // The other header is entirely the client's own.
             let other = if standard { "x-forwarded-for" } else { "forwarded" };
             headers.extend(claims.iter().map(|claim| (other, claim.as_str())));
             let found = client(&headers).unwrap();

@@ -1,12 +1,13 @@
-//! Takes a connection out of HTTP together with its answer: the head is decided here, and the new owner of the socket
+//! Takes a connection out of HTTP together with its response: the head is decided here, and the new owner of the socket
 //! writes it and the body.
 //!
-//! hyper gives a socket away only after 101. An event stream is an ordinary answer (200, its body ends with the
-//! connection), but a shard must write it, as it writes to a websocket. So the handler asks for the socket. When hyper
-//! starts to write the answer, the socket goes to the one who asked, and what hyper writes is discarded.
+//! hyper releases a socket only after a 101 response. An event stream is an ordinary response (200, its body ends with
+//! the connection), but a shard must write it, as it writes to a websocket. So the handler requests the socket. When
+//! hyper starts to write the response, the socket goes to the requester, and what hyper writes is discarded.
 //!
-//! Contract: at most one per connection. The socket is only given away if no earlier answer is unsent, and only for an
-//! answer of 200; hyper writes any other. Afterwards HTTP sees a connection that its client has closed.
+//! Contract: at most one handover per connection. The socket is only handed over if no earlier response is unsent, and
+//! only for a response with status 200; hyper writes any other. Afterwards HTTP sees a connection that its client has
+//! closed.
 
 use std::fmt;
 use std::net::TcpStream;
@@ -22,7 +23,7 @@ use crate::clock;
 /// A socket with its TLS session, if it has one.
 pub(super) type Parts = (TcpStream, Option<Box<ServerConnection>>);
 
-/// What is done with the socket; the head of the answer comes with it.
+/// The callback that receives the socket and the head of the response.
 type Take = Box<dyn FnOnce(Parts, Box<[u8]>) + Send>;
 
 #[derive(Default)]
@@ -33,10 +34,10 @@ enum State {
     Ready(Take, Box<[u8]>),
 }
 
-/// Takes the socket out of hyper once it starts to write the answer of a stream.
+/// Takes the socket out of hyper once it starts to write the response of a stream.
 #[derive(Default)]
 pub(super) struct Handover {
-    /// Looked at on every write.
+    /// Checked on every write.
     is_ready: AtomicBool,
     state: Mutex<State>,
 }
@@ -48,12 +49,12 @@ impl fmt::Debug for Handover {
 }
 
 impl Handover {
-    /// Asks for the socket with the answer to the request that is being worked on.
+    /// Requests the socket with the response to the current request.
     pub(super) fn ask(&self, take: impl FnOnce(Parts, Box<[u8]>) + Send + 'static) {
         *self.state.lock() = State::Asked(Box::new(take));
     }
 
-    /// This is the answer to the request. Returns whether the socket goes with it.
+    /// Decides by the response to the request. Returns whether the socket is handed over with it.
     pub(super) fn decide<B>(&self, answer: &Response<B>) -> bool {
         let mut state = self.state.lock();
         let State::Asked(take) = std::mem::take(&mut *state) else { return false };
@@ -65,7 +66,7 @@ impl Handover {
         true
     }
 
-    /// Who takes the socket now, with the head of the answer.
+    /// Returns the callback that receives the socket now, with the head of the response.
     pub(super) fn take(&self) -> Option<(Take, Box<[u8]>)> {
         if !self.is_ready.swap(false, Ordering::AcqRel) {
             return None;
@@ -77,7 +78,7 @@ impl Handover {
     }
 }
 
-/// The head of an answer whose body ends with the connection.
+/// Builds the head of a response whose body ends with the connection.
 fn head<B>(answer: &Response<B>) -> Box<[u8]> {
     let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();
     let mut header = |name: &[u8], value: &[u8]| head.extend([name, b": ", value, b"\r\n"].concat());

@@ -3,10 +3,11 @@
 //! Contract: runs on the control plane, never on a shard. Every wait for a client has a limit: the TLS handshake, the
 //! head of a request (hyper's timer is set; without one its timeout does nothing), a write that the client does not
 //! accept, and the number of sockets between accept and their first valid credentials ([`super::pending`]). A client
-//! without a place is told so if that is possible without a handshake. Without free file descriptors it waits and
-//! retries instead of spinning. An answer that ends the connection says so (`Connection: close`). While the server is
-//! about to shut down ([`Doors::leaving`]) every answer does, so that balancers give up their connections by
-//! themselves. A client that half-closes its connection after its request still gets its answer ([`super::socket`]).
+//! for which there is no slot is told so if that is possible without a handshake. Without free file descriptors the
+//! listener waits and retries instead of spinning. A response that ends the connection says so (`Connection: close`).
+//! While the server is about to shut down ([`Doors::leaving`]) every response does, so that balancers give up their
+//! connections by themselves. A client that half-closes its connection after its request still gets its response
+//! ([`super::socket`]).
 
 use std::convert::Infallible;
 use std::io;
@@ -41,47 +42,47 @@ use super::tls::LiveTls;
 use super::tracked::Tracked;
 use crate::metrics::{Metrics, Rejection};
 
-/// What an answer carries: what is there at once, or what comes from elsewhere while it is sent.
+/// The body of a response: available at once, or received from elsewhere while it is sent.
 pub type Body = Either<Full<Bytes>, Relay>;
 
-/// What a request is answered with.
+/// The response to a request.
 pub type Answer = Response<Body>;
 
-/// Clients that are told at one time that there is no place for them.
+/// Maximum number of refusals for lack of a slot that are sent at the same time.
 const REFUSED_AT_A_TIME: usize = 64;
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request; tells the caller when it has shown who it is.
+    /// Answers one request; calls [`Caller::trust`] once the client is authenticated.
     fn handle(&self, request: Request<Incoming>, caller: &Caller) -> impl Future<Output = Answer> + Send;
 
-    /// An HTTP connection ([`Caller::connection`]) has ended, or has become a websocket.
+    /// Called when an HTTP connection ([`Caller::connection`]) has ended or has become a websocket.
     fn left(&self, _connection: SocketAddr) {}
 }
 
-/// Bounds of the control plane.
+/// Limits of the control plane.
 #[derive(Debug, Clone, Copy)]
 pub struct ListenLimits {
-    /// For the TLS handshake.
+    /// Time for the TLS handshake.
     pub handshake: Duration,
-    /// For the head of a request.
+    /// Time for the head of a request.
     pub header: Duration,
-    /// For a client to take some of what is written to it.
+    /// Time for a client to accept some of what is written to it.
     pub stalled: Duration,
-    /// Sockets between accept and their first good credentials.
+    /// Maximum number of sockets between accept and their first valid credentials.
     pub pending: usize,
-    /// The file descriptor from which on none is given to a client.
+    /// File descriptors from this number on are not used for clients.
     pub descriptors: u64,
-    /// Bytes that the kernel keeps for a client until it takes them; 0 is as many as it likes.
+    /// Bytes that the kernel buffers for a client until it accepts them; 0 is the kernel's own limit.
     pub send_buffer: usize,
 }
 
-/// Who stands before the listeners, and whether the server stays.
+/// The trusted proxies in front of the listeners, and whether the server is about to shut down.
 #[derive(Debug, Clone, Default)]
 pub struct Doors {
-    /// Proxies that are believed when they tell of their clients.
+    /// Proxies that are trusted to name their clients.
     pub proxies: Arc<TrustedProxies>,
-    /// Whether the server is about to end: it serves, but no connection shall last.
+    /// Whether the server is about to shut down: each connection then closes after its next response.
     pub leaving: Arc<AtomicBool>,
 }
 
@@ -100,40 +101,40 @@ impl Listener {
     /// Binds an address, without TLS.
     ///
     /// # Errors
-    /// When the address cannot be bound.
+    /// The address cannot be bound.
     pub async fn bind(address: SocketAddr, limits: ListenLimits, metrics: Arc<Metrics>) -> io::Result<Self> {
         let (tcp, doors) = (TcpListener::bind(address).await?, Doors::default());
         Ok(Self { tcp, tls: None, limits, metrics, doors, is_proxied: false })
     }
 
-    /// The same, with TLS if there is a certificate.
+    /// Enables TLS if there is a certificate.
     #[must_use]
     pub fn with_tls(self, tls: Option<Arc<LiveTls>>) -> Self {
         Self { tls, ..self }
     }
 
-    /// The same behind these proxies.
+    /// Sets the trusted proxies and the shutdown flag.
     #[must_use]
     pub fn behind(self, doors: Doors) -> Self {
         Self { doors, ..self }
     }
 
-    /// The same where every connection begins with a header of the PROXY protocol.
+    /// Requires a PROXY protocol header at the beginning of every connection.
     #[must_use]
     pub fn proxied(self) -> Self {
         Self { is_proxied: true, ..self }
     }
 
-    /// The address that was bound, with the port that the system chose if it was asked to.
+    /// Returns the bound address, with the port that the system chose if it was 0.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// The system does not report the address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()
     }
 
-    /// Accepts until told to stop, and then until the requests that are under way have been answered. If it is aborted
-    /// before, they are cut off.
+    /// Accepts connections until told to stop, and then waits until the requests in progress have been answered. If it
+    /// is aborted before, they are cancelled.
     pub async fn serve<H: Handler>(self, handler: Arc<H>, mut stop: watch::Receiver<bool>) {
         let Self { tcp, tls, limits, metrics, doors, is_proxied } = self;
         let pending = Arc::new(Pending::new(limits.pending));
@@ -158,7 +159,7 @@ impl Listener {
                 Some(_) = connections.join_next() => continue,
                 () = stopped(&mut stop) => break,
             };
-            // Clients of IPv4 are who they are, also on a socket of both families.
+            // IPv4 clients keep their IPv4 address, also on a socket of both families.
             let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
             if u64::try_from(stream.as_raw_fd()).is_ok_and(|descriptor| descriptor >= limits.descriptors) {
                 server.metrics.rejected(Rejection::Limited);
@@ -173,13 +174,13 @@ impl Listener {
             };
             connections.spawn(Arc::clone(&server).connection(stream, peer, slot, stop.clone()));
         }
-        // Nobody shall wait in its queue.
+        // No connection shall wait in its queue.
         drop(tcp);
         while connections.join_next().await.is_some() {}
     }
 }
 
-/// Waits until told to stop, or nobody is left to tell.
+/// Waits until told to stop, or until the sender is gone.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
@@ -208,7 +209,7 @@ struct Server<H> {
     refused: Arc<Semaphore>,
 }
 
-/// Tells the handler when an HTTP connection ends, however it does.
+/// Notifies the handler when an HTTP connection ends, however it does.
 struct Leaving<'h, H: Handler>(&'h H, SocketAddr);
 
 impl<H: Handler> Drop for Leaving<'_, H> {
@@ -218,7 +219,8 @@ impl<H: Handler> Drop for Leaving<'_, H> {
 }
 
 impl<H: Handler> Server<H> {
-    /// There is no place. Where TLS is spoken, saying so would cost a handshake.
+    /// Refuses a connection for which there is no slot. With TLS it is only closed, because a response would cost a
+    /// handshake.
     fn refuse(&self, stream: TcpStream) {
         self.metrics.rejected(Rejection::Limited);
         if !self.opener.speaks_tls()
@@ -264,7 +266,7 @@ impl<H: Handler> Server<H> {
         let stopping = stop.clone();
         let service = service_fn(|request| {
             let stopping = &stopping;
-            // At once: an end that is read before the future runs must find the request.
+            // Immediately: a close that is read before the future runs must find the request.
             signs.busy();
             async move { Ok::<_, Infallible>(self.answer(request, caller, signs, stopping).await) }
         });
@@ -286,7 +288,7 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// The answer to one request, which says whether the connection ends with it.
+    /// Returns the response to one request, which says whether the connection ends with it.
     async fn answer(
         &self,
         mut request: Request<Incoming>,
@@ -313,7 +315,7 @@ impl<H: Handler> Server<H> {
     }
 }
 
-/// Whether a client wants no more than this one answer.
+/// Returns whether a client wants the connection to end after this response.
 fn asks_to_close<B>(request: &Request<B>) -> bool {
     let values = request.headers().get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let mut tokens = values.flat_map(|value| value.split(',')).map(str::trim);

@@ -1,6 +1,7 @@
 //! What precedes HTTP on a new connection: the PROXY protocol header where one is expected, and the TLS handshake.
 //!
-//! Contract: part of [`super::listener`] and bound by its contract. Each of the two steps has the time of a handshake.
+//! Contract: part of [`super::listener`] and bound by its contract. Each of the two steps must finish within the time
+//! limit of a handshake.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,16 +24,16 @@ use crate::metrics::{Metrics, Rejection};
 /// The first byte of a TLS handshake.
 const HANDSHAKE: u8 = 0x16;
 
-/// How long a client may take, and how much of the kernel's memory.
+/// Limits on a client's time and on the kernel's memory for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OpeningBounds {
-    /// For the header of the PROXY protocol, and for the handshake.
+    /// Time for the PROXY protocol header, and for the handshake.
     pub(super) handshake: Duration,
-    /// For some of what is written to it later.
+    /// Time for the client to accept some of what is written to it later.
     pub(super) stalled: Duration,
-    /// Bytes that the kernel keeps for a client until it takes them (it doubles the number); 0 is as many as it likes.
-    /// Without a bound it keeps up to 4 MiB for one that does not read, and some hundred of these use up the memory of
-    /// all TCP connections of the machine, so that every sender waits.
+    /// Bytes that the kernel buffers for a client until it accepts them (it doubles the number); 0 is the kernel's own
+    /// limit. That is up to 4 MiB for a client that does not read, and some hundred of these exhaust the memory of all
+    /// TCP connections of the machine, so that every sender waits.
     pub(super) send_buffer: usize,
 }
 
@@ -40,18 +41,19 @@ pub(super) struct OpeningBounds {
 #[derive(Debug)]
 pub(super) struct Opener {
     tls: Option<Arc<LiveTls>>,
-    /// Who may send the header of the PROXY protocol, where every connection begins with one.
+    /// The proxies that may send the PROXY protocol header, if every connection begins with one.
     proxies: Option<Arc<TrustedProxies>>,
     bounds: OpeningBounds,
     metrics: Arc<Metrics>,
     /// TLS handshakes that failed.
     failures: Summary,
-    /// Connections without the header of the PROXY protocol that they should have.
+    /// Connections without the PROXY protocol header that is required.
     misdirected: Summary,
 }
 
 impl Opener {
-    /// With `proxies`, every connection is one of theirs and begins with a header of the PROXY protocol.
+    /// Creates an opener. With `proxies`, every connection must come from one of them and begin with a PROXY protocol
+    /// header.
     pub(super) fn new(
         tls: Option<Arc<LiveTls>>,
         proxies: Option<Arc<TrustedProxies>>,
@@ -61,12 +63,12 @@ impl Opener {
         Self { tls, proxies, bounds, metrics, failures: Summary::default(), misdirected: Summary::default() }
     }
 
-    /// Whether a client has to begin with a handshake.
+    /// Returns whether a client has to begin with a handshake.
     pub(super) fn speaks_tls(&self) -> bool {
         self.tls.is_some()
     }
 
-    /// The socket on which HTTP can be spoken, and the client's address.
+    /// Returns a socket ready for HTTP and the client's address, or `None` if the connection was refused.
     pub(super) async fn open(
         &self,
         mut stream: TcpStream,
@@ -90,7 +92,7 @@ impl Opener {
         Some((self.handshake(stream, client, &signs).await?, client))
     }
 
-    /// The client that a balancer tells of at the start of a connection; the balancer itself if it tells of nobody.
+    /// Returns the client that a balancer names at the start of a connection, or the balancer itself if it names none.
     async fn proxied(&self, stream: &mut TcpStream, peer: SocketAddr, proxies: &TrustedProxies) -> Option<SocketAddr> {
         let read = async {
             if !proxies.trusts(peer.ip()) {
@@ -143,7 +145,7 @@ impl Opener {
         socket
     }
 
-    /// Tells of a handshake that failed, now or with a later one. Whoever goes away in the middle is not told of.
+    /// Logs a failed handshake, now or with a later one. Ignores clients that disconnect in the middle.
     fn report(&self, error: &io::Error, peer: SocketAddr) {
         if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
             return;

@@ -1,12 +1,12 @@
-//! Places for unauthenticated connections.
+//! Slots for unauthenticated connections.
 //!
-//! Contract: their number is fixed. When all are taken, a newcomer replaces a connection that makes nothing of its
-//! place: one that has sent nothing for [`SILENT`], or whose request has been incomplete for [`SLOW`]. The connection
-//! to close is chosen among those from the network with the most places, oldest first; so a crowd of silent sockets
-//! costs its own members their places and shuts nobody out. A connection whose request is being processed is never
-//! closed. If there is none to close, the newcomer is refused.
+//! Contract: their number is fixed. When all are in use, a newcomer replaces a connection that is idle: one that has
+//! sent nothing for [`SILENT`], or whose request has been incomplete for [`SLOW`]. The connection to close is chosen
+//! among those from the network with the most slots, oldest first; so a crowd of silent sockets costs its own members
+//! their slots and locks no other client out. A connection whose request is being processed is never closed. If there
+//! is none to close, the newcomer is refused.
 //!
-//! The search visits every place, so it frees several at a time, and it is not repeated at once after it found none.
+//! The search visits every slot, so it frees several at a time, and it is not repeated immediately after it found none.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,57 +19,57 @@ use tokio::sync::Notify;
 
 use super::reading::Reading;
 
-/// After so long without a byte a connection may lose its place.
+/// After this long without a byte a connection may lose its slot.
 const SILENT: Duration = Duration::from_millis(250);
 
-/// After so long without a whole request likewise.
+/// After this long without a complete request a connection may lose its slot.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Time between two searches that find nobody.
+/// Time between two searches that find no idle connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What a connection is doing.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Phase {
-    /// Nothing has come yet.
+    /// Nothing has been received yet.
     Silent,
-    /// Something has, and a whole request is waited for.
+    /// Something has been received, but not yet a complete request.
     Waiting,
-    /// A request is being worked on.
+    /// A request is being processed.
     Busy,
 }
 
-/// What is known of a connection by those who serve it.
+/// The state of a connection, reported by the code that serves it.
 #[derive(Debug)]
 pub struct Signs {
     begun: Instant,
     phase: AtomicU8,
-    /// Milliseconds after `begun` at which the phase began.
+    /// When the phase began, in milliseconds after `begun`.
     since: AtomicU64,
-    /// Whether it still sends something that nobody will read.
+    /// Whether the client may still send data that will not be read.
     unread: AtomicBool,
     answer: AtomicU8,
-    /// The body of the request that is being worked on, if it has one.
+    /// The body of the current request, if it has one.
     body: Mutex<Option<Reading>>,
 }
 
-/// How far the answer to the last request is.
+/// The state of the response to the last request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Stage {
-    /// All of it is with the kernel, or there was no request yet.
+    /// All of it was passed to the kernel, or there was no request yet.
     Done,
-    /// It is being worked on.
+    /// The request is being processed, or its response written.
     Open,
-    /// Its last byte waits in hyper's buffer.
+    /// Its last byte is in hyper's buffer.
     Written,
-    /// What goes to and fro is not HTTP any more.
+    /// The connection no longer speaks HTTP.
     Upgraded,
 }
 
 impl Signs {
-    /// Of a connection that begins now.
+    /// Creates the signs of a connection that begins now.
     pub fn new() -> Self {
         let phase = AtomicU8::new(Phase::Silent as u8);
         let answer = AtomicU8::new(Stage::Done as u8);
@@ -77,47 +77,48 @@ impl Signs {
         Self { begun: Instant::now(), phase, since, unread, answer, body }
     }
 
-    /// A byte has come.
+    /// Notes that data has been received.
     pub fn heard(&self) {
         if self.phase.load(Ordering::Relaxed) == Phase::Silent as u8 {
             self.enter(Phase::Waiting);
         }
     }
 
-    /// Bytes of an answer have left: its body may go on long after its head, and is worked on as long as it gets on.
+    /// Notes that bytes of a response have been sent: its body may take far longer than its head, and the connection is
+    /// not idle while it makes progress.
     pub fn wrote(&self) {
         if self.phase.load(Ordering::Relaxed) == Phase::Waiting as u8 {
             self.enter(Phase::Waiting);
         }
     }
 
-    /// A request has come.
+    /// Notes that a request has been received.
     pub fn busy(&self) {
         self.answer.store(Stage::Open as u8, Ordering::Relaxed);
         self.enter(Phase::Busy);
     }
 
-    /// What tells of the body of the request that has come.
+    /// Sets the reading state of the current request's body.
     pub(super) fn reads(&self, body: Option<Reading>) {
         *self.body.lock() = body;
     }
 
-    /// Whether more of a body is waited for.
+    /// Returns whether more of a body is expected.
     pub(super) fn awaits_body(&self) -> bool {
         self.body.lock().as_ref().is_some_and(Reading::waits)
     }
 
-    /// The last byte of an answer is in hyper's buffer.
+    /// Notes that the last byte of a response is in hyper's buffer.
     pub(super) fn written(&self) {
         self.answer.store(Stage::Written as u8, Ordering::Relaxed);
     }
 
-    /// Whether the last byte of an answer waits in hyper's buffer.
+    /// Returns whether the last byte of a response is in hyper's buffer.
     pub(super) fn is_written(&self) -> bool {
         self.answer.load(Ordering::Relaxed) == Stage::Written as u8
     }
 
-    /// hyper's buffer is empty. Returns whether that was the end of an answer.
+    /// Notes that hyper's buffer is empty. Returns whether that was the end of a response.
     pub(super) fn flushed(&self) -> bool {
         let is_end = self.answer.load(Ordering::Relaxed) == Stage::Written as u8;
         if is_end {
@@ -126,34 +127,35 @@ impl Signs {
         is_end
     }
 
-    /// The protocol has changed.
+    /// Notes that the protocol has changed.
     pub(super) fn upgraded(&self) {
         self.answer.store(Stage::Upgraded as u8, Ordering::Relaxed);
     }
 
-    /// Whether a request is being answered.
+    /// Returns whether a request is being answered.
     pub(super) fn is_answering(&self) -> bool {
         let stage = self.answer.load(Ordering::Relaxed);
         stage == Stage::Open as u8 || stage == Stage::Written as u8
     }
 
-    /// Whether no request is being answered: what hyper writes then is about one that it could not read.
+    /// Returns whether no request is being answered: what hyper writes then answers a request that it could not parse.
     pub(super) fn is_between_requests(&self) -> bool {
         self.answer.load(Ordering::Relaxed) == Stage::Done as u8
     }
 
-    /// Something may still come that nobody reads.
+    /// Notes that the client may still send data that will not be read.
     pub(super) fn leave_unread(&self) {
         self.unread.store(true, Ordering::Release);
     }
 
-    /// It has been answered; with `unread` of its body left on the way, so that the connection will end.
+    /// Notes that the request was answered; `unread` says that part of its body is still to come, so the connection
+    /// ends.
     pub fn answered(&self, unread: bool) {
         self.unread.store(unread, Ordering::Release);
         self.enter(Phase::Waiting);
     }
 
-    /// Whether something may still come that nobody reads.
+    /// Returns whether the client may still send data that will not be read.
     pub fn has_unread(&self) -> bool {
         self.unread.load(Ordering::Acquire)
     }
@@ -163,7 +165,7 @@ impl Signs {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    /// Since when the place has been held for nothing, if for so long that it may be lost.
+    /// Returns since when the connection has been idle, if that is long enough to lose its slot.
     fn idle_since(&self, now: Instant) -> Option<Instant> {
         let since = self.begun + Duration::from_millis(self.since.load(Ordering::Relaxed));
         let most = match self.phase.load(Ordering::Relaxed) {
@@ -181,12 +183,12 @@ impl Default for Signs {
     }
 }
 
-/// The network that an address belongs to, as far as fairness goes: /24 of IPv4, /56 of IPv6.
+/// Returns the network of an address for the fair distribution of slots: /24 of IPv4, /56 of IPv6.
 fn network(peer: IpAddr) -> [u8; 8] {
     let mut network = [0; 8];
     match peer.to_canonical() {
         IpAddr::V4(v4) => {
-            // No network of IPv6 begins so.
+            // No IPv6 network begins with these bytes.
             network[..3].copy_from_slice(&[0xff, 0xff, 4]);
             network[3..6].copy_from_slice(&v4.octets()[..3]);
         }
@@ -206,12 +208,12 @@ struct Entry {
 struct Table {
     next: u64,
     all: HashMap<u64, Entry>,
-    /// No search before this.
+    /// No search before this time.
     pause: Option<Instant>,
 }
 
 impl Table {
-    /// Takes the place away from some that make nothing of it.
+    /// Takes slots away from up to `slots` idle connections.
     fn make_room(&mut self, now: Instant, slots: usize) {
         if self.pause.is_some_and(|until| now < until) {
             return;
@@ -242,12 +244,12 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// So many places.
+    /// Creates a set of `limit` slots.
     pub fn new(limit: usize) -> Self {
         Self { limit, table: Mutex::default() }
     }
 
-    /// A place for a connection, if there is one or somebody can be cut for it.
+    /// Returns a slot for a connection, evicting idle ones if necessary; `None` if there is none to evict.
     pub fn admit(self: &Arc<Self>, peer: IpAddr, now: Instant) -> Option<PendingSlot> {
         let mut table = self.table.lock();
         if table.all.len() >= self.limit {
@@ -264,7 +266,7 @@ impl Pending {
     }
 }
 
-/// A connection's place; given back when dropped.
+/// The slot of a connection; freed when dropped.
 #[derive(Debug)]
 pub struct PendingSlot {
     pending: Arc<Pending>,
@@ -274,19 +276,19 @@ pub struct PendingSlot {
 }
 
 impl PendingSlot {
-    /// Where those who serve the connection tell what it does.
+    /// Returns the signs to which the code that serves the connection reports.
     pub fn signs(&self) -> Arc<Signs> {
         Arc::clone(&self.signs)
     }
 
-    /// The connection turns out to be one of `client`, whose network it counts for from now on.
+    /// Attributes the connection to `client`, whose network it counts for from now on.
     pub fn belongs_to(&self, client: IpAddr) {
         if let Some(entry) = self.pending.table.lock().all.get_mut(&self.id) {
             entry.network = network(client);
         }
     }
 
-    /// Tells when the place is lost to somebody else.
+    /// Returns the notification that the slot was given to another connection.
     pub fn cut(&self) -> Arc<Notify> {
         Arc::clone(&self.cut)
     }
@@ -329,7 +331,7 @@ mod tests {
         newcomer.signs.heard();
         let much_later = now + SLOW + PAUSE;
         let _second = pending.admit(ip("203.0.113.1"), much_later).unwrap();
-        // Two each: the one that has been silent for longer goes first.
+        // Two each: the one that has been silent for longer is closed first.
         assert!(is_cut(&other) || is_cut(&crowd[1]));
         assert!(!is_cut(&crowd[0]), "somebody works on its request");
     }

@@ -1,4 +1,4 @@
-//! The PROXY protocol, versions 1 and 2: what a balancer sends first on a connection, about the client behind it.
+//! The PROXY protocol, versions 1 and 2: the header in which a balancer names its client at the start of a connection.
 //!
 //! Contract: reads exactly the header, so what follows (a TLS handshake, a request) stays in the socket. At most
 //! [`LONGEST`] bytes are read. The caller limits the time and has checked that the peer is trusted. On a listener with
@@ -13,24 +13,24 @@ use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// The longest header: addresses take 52 bytes at most, the rest is what balancers add about TLS and networks.
+/// The longest header in bytes: addresses take 52 bytes at most, the rest is what balancers add about TLS and networks.
 const LONGEST: usize = 4096;
 
-/// Why there is no header.
+/// The reason why there is no header.
 #[derive(Debug, Error)]
 pub(super) enum ProxyHeaderError {
-    /// The connection ended before, or broke.
+    /// The connection ended within the header, or failed.
     #[error("the connection ended in the header: {0}")]
     Io(#[from] io::Error),
-    /// Something else came.
+    /// The data received is not a header.
     #[error("what came is no header of the PROXY protocol")]
     NotOne,
-    /// It does not end.
+    /// The header has no end within the limit.
     #[error("the header is longer than {LONGEST} bytes")]
     TooLong,
 }
 
-/// The client's address; nothing if the balancer speaks for itself, as its health checks do.
+/// Returns the client's address, or `None` if the balancer speaks for itself, as its health checks do.
 pub(super) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, ProxyHeaderError> {
     let mut buffer = vec![0; LONGEST];
     let mut taken = 0;
@@ -40,7 +40,7 @@ pub(super) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, P
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         let parsed = parse(&buffer[..there])?;
-        // As long as the header has not ended, all that came is of it.
+        // Until the header has ended, everything received belongs to it.
         let end = parsed.map_or(there, |(_, end)| end);
         stream.read_exact(&mut buffer[taken..end]).await?;
         taken = end;
@@ -52,7 +52,7 @@ pub(super) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, P
     }
 }
 
-/// The client's address and where the header ends; nothing if it has not ended yet.
+/// Returns the client's address and where the header ends, or `None` if it has not ended yet.
 fn parse(bytes: &[u8]) -> Result<Option<(Option<SocketAddr>, usize)>, ProxyHeaderError> {
     let config = ParseConfig { include_tlvs: false, ..ParseConfig::default() };
     match ProxyHeader::parse(bytes, config) {
@@ -74,7 +74,7 @@ mod tests {
 
     use super::*;
 
-    /// What is read of `sent`, which comes in pieces of so many bytes, and what is left of it for others.
+    /// Returns what is read of `sent`, which arrives in pieces of `piece` bytes, and what is left in the socket.
     async fn given(sent: &[u8], piece: usize) -> (Result<Option<SocketAddr>, ProxyHeaderError>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -83,7 +83,7 @@ mod tests {
         let sent = sent.to_vec();
         let sending = tokio::spawn(async move {
             for part in sent.chunks(piece) {
-                // Whoever finds no header ends the connection.
+                // The reader closes the connection if it finds no header.
                 let _ = client.write_all(part).await;
                 tokio::task::yield_now().await;
             }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     proptest! {
-        /// No bytes make it panic, and a header ends within what was given.
+        /// No bytes cause a panic, and a header ends within the given bytes.
         #[test]
         fn any_bytes_are_taken(
             start in proptest::sample::select(vec![b"PROXY ".to_vec(), b"\r\n\r\n\0\r\nQUIT\n".to_vec(), vec![]]),
@@ -151,7 +151,7 @@ mod tests {
             }
         }
 
-        /// Every cut of a good header is one that has not ended.
+        /// Every proper prefix of a valid header counts as not ended.
         #[test]
         fn a_part_has_not_ended(a in any::<u32>(), b in any::<u32>(), port in any::<u16>(), cut in any::<proptest::sample::Index>()) {
             let (a, b) = (std::net::Ipv4Addr::from(a), std::net::Ipv4Addr::from(b));

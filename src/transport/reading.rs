@@ -1,9 +1,10 @@
 //! Records whether the body of a request has been read to its end.
 //!
-//! Contract: a request with a body carries a [`Reading`] among its extensions. Whoever reads the body reports its end,
-//! and when it waits for more. An answer to a request that was not read ends the connection. The listener announces
-//! that (`Connection: close`) and makes sure that the answer is not lost: what the client still sends is read and
-//! discarded for a moment. A client that has ended its side while more is waited for is gone ([`super::socket`]).
+//! Contract: a request with a body carries a [`Reading`] among its extensions. The reader of the body reports when it
+//! waits for more and when the body has ended. A response to a request that was not read ends the connection. The
+//! listener announces that (`Connection: close`) and makes sure that the response is not lost: it reads and discards
+//! for a moment what the client still sends. A client that has closed its side while more of the body is expected
+//! counts as gone ([`super::socket`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,14 +12,14 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use hyper::Request;
 use hyper::body::Body;
 
-/// How far the reading is.
+/// The state of the reading.
 #[repr(u8)]
 enum State {
-    /// Nobody waits for more at present.
+    /// The reader does not wait for more at present.
     Open,
-    /// More is waited for.
+    /// The reader waits for more.
     Waits,
-    /// All of it has come.
+    /// The body was read to its end.
     Finished,
 }
 
@@ -27,7 +28,7 @@ enum State {
 pub struct Reading(Arc<AtomicU8>);
 
 impl Reading {
-    /// Puts one into a request, if it has a body.
+    /// Adds a `Reading` to a request, if it has a body.
     pub fn begin<B: Body>(request: &mut Request<B>) -> Option<Self> {
         if request.body().is_end_stream() {
             return None;
@@ -37,27 +38,27 @@ impl Reading {
         Some(reading)
     }
 
-    /// The one of a request.
+    /// Returns the `Reading` of a request.
     pub fn of<B>(request: &Request<B>) -> Option<Self> {
         request.extensions().get().cloned()
     }
 
-    /// More is waited for, or has come.
+    /// Records whether the reader waits for more of the body.
     pub fn set_waits(&self, waits: bool) {
         self.0.store(if waits { State::Waits } else { State::Open } as u8, Ordering::Release);
     }
 
-    /// The body has ended.
+    /// Records that the body has ended.
     pub fn finish(&self) {
         self.0.store(State::Finished as u8, Ordering::Release);
     }
 
-    /// Whether it has.
+    /// Returns whether the body has ended.
     pub fn is_finished(&self) -> bool {
         self.0.load(Ordering::Acquire) == State::Finished as u8
     }
 
-    /// Whether more is waited for.
+    /// Returns whether the reader waits for more.
     pub fn waits(&self) -> bool {
         self.0.load(Ordering::Acquire) == State::Waits as u8
     }

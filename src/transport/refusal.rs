@@ -1,5 +1,5 @@
-//! Answers for clients whose request cannot be processed: there is no place for it, it is not TLS, or hyper could not
-//! parse its head.
+//! Responses for clients whose request cannot be processed: there is no slot for the connection, it does not use TLS,
+//! or hyper could not parse the head of the request.
 //!
 //! hyper answers a head that it cannot parse with a bare status. The socket writes the text from here instead, so that
 //! every error has a DRP Error as its body.
@@ -10,17 +10,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long a client may take to read it.
+/// Time for a client to read the response.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An answer to whatever was asked.
+/// A response to any request.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Refusal {
-    /// There is no place for another connection.
+    /// There is no slot for another connection.
     Full,
-    /// It speaks HTTP where TLS is spoken.
+    /// The client speaks plain HTTP on a TLS port.
     NotTls,
-    /// The head of a request is no head of HTTP/1.1.
+    /// The head of a request is not valid HTTP/1.1.
     Malformed,
     /// The target of a request is too long.
     LongTarget,
@@ -28,14 +28,14 @@ pub(super) enum Refusal {
     LargeHead,
 }
 
-/// Headers of one request.
+/// Maximum number of headers of one request.
 pub(super) const MAX_HEADERS: usize = 128;
 
-/// Bytes of the head of one request.
+/// Maximum bytes of the head of one request.
 pub(super) const MAX_HEAD: usize = 32 << 10;
 
 impl Refusal {
-    /// What stands for hyper's own answer with this head, if it is one.
+    /// Returns the refusal that replaces hyper's own response with this head, if it is one.
     pub(super) fn instead_of(head: &[u8]) -> Option<Self> {
         match head.strip_prefix(b"HTTP/1.1 ")?.get(..3)? {
             b"400" => Some(Self::Malformed),
@@ -45,7 +45,7 @@ impl Refusal {
         }
     }
 
-    /// As it goes over the wire.
+    /// Returns the response as sent on the wire.
     pub(super) fn text(self) -> String {
         let large = format!("the head of the request has more than {MAX_HEADERS} headers or {MAX_HEAD} bytes");
         let (status, retry, message) = match self {
@@ -63,7 +63,7 @@ impl Refusal {
             Self::LargeHead => ("431 Request Header Fields Too Large", "", large.as_str()),
         };
         let code = &status[..3];
-        // A DRP Error; there is nothing in the texts that would have to be escaped.
+        // A DRP Error; the texts contain nothing that would have to be escaped.
         let body = format!(r#"{{"Model":"","Key":"","Type":"CONNECT","Messages":["{message}"],"Code":{code}}}"#);
         let length = body.len();
         format!(
@@ -72,8 +72,8 @@ impl Refusal {
         )
     }
 
-    /// Says it and ends the connection. What the client sends is read for a moment, because an end with unread bytes
-    /// would take the answer away from it.
+    /// Sends the response and ends the connection. Reads for a moment what the client still sends, because closing with
+    /// unread bytes could discard the response.
     pub(super) async fn say(self, mut stream: TcpStream) {
         let told = async {
             stream.write_all(self.text().as_bytes()).await?;
@@ -82,7 +82,7 @@ impl Refusal {
             while stream.read(&mut scratch).await? > 0 {}
             Ok::<_, std::io::Error>(())
         };
-        // Whoever does not listen is not told.
+        // A client that does not read misses the response.
         let _ = timeout(TIMEOUT, told).await;
     }
 }

@@ -1,8 +1,8 @@
 //! A body whose frames come from a task: a proxy forwards it while it is still being read.
 //!
 //! Contract: at most [`WAITING`] frames are held, so memory does not grow with the body. The end must be reported
-//! ([`Feed::end`]): if the feed is dropped before, the body ends with an error, and the client sees that it was cut
-//! off instead of taking a part for the whole.
+//! ([`Feed::end`]): if the feed is dropped before, the body ends with an error, so the client does not take a part for
+//! the whole.
 
 use std::io;
 use std::pin::Pin;
@@ -12,32 +12,32 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use tokio::sync::mpsc;
 
-/// Frames between the two sides.
+/// Frames queued between the two sides.
 const WAITING: usize = 2;
 
-/// The side that is sent to the client.
+/// The body that is sent to the client.
 #[derive(Debug)]
 pub struct Relay {
     frames: mpsc::Receiver<Option<Frame<Bytes>>>,
     ended: bool,
 }
 
-/// The side that is filled.
+/// The sending side that provides the frames.
 #[derive(Debug)]
 pub struct Feed(mpsc::Sender<Option<Frame<Bytes>>>);
 
-/// The client is not there any more.
+/// The client is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
 
-/// Both sides of a body.
+/// Creates both sides of a body.
 pub fn relay() -> (Feed, Relay) {
     let (sender, frames) = mpsc::channel(WAITING);
     (Feed(sender), Relay { frames, ended: false })
 }
 
 impl Feed {
-    /// Hands a frame on; waits for room.
+    /// Queues a frame; waits for room.
     ///
     /// # Errors
     /// [`Gone`].
@@ -45,7 +45,7 @@ impl Feed {
         self.0.send(Some(frame)).await.map_err(|_| Gone)
     }
 
-    /// Says that this was all.
+    /// Reports the end of the body.
     ///
     /// # Errors
     /// [`Gone`].

@@ -1,17 +1,18 @@
 //! A client's socket on the control plane: plain or TLS, read and written by hyper until it becomes a websocket.
 //!
-//! Contract: a client that takes nothing of what is written to it fails the write after a while. Without that, whoever
-//! sends requests and never reads the answers would hold its socket, and a place among the unauthenticated connections,
-//! for ever: hyper has a time for the head of a request only. A connection that ends while its client still sends
-//! something is closed in good order: what comes is read and thrown away for [`LINGER`] at most, because otherwise the
-//! system resets the connection and the client may lose the answer. What hyper answers by itself, because it cannot
-//! read the head of a request, goes out as a DRP Error instead of a bare status ([`Refusal`]). It may stand behind the
-//! rest of the answer before it, which the client has yet to take: what hyper writes beyond that rest is its own.
+//! Contract: a write fails after a while if the client accepts nothing. Otherwise a client that sends requests and
+//! never reads the responses would hold its socket, and a slot for unauthenticated connections, forever: hyper only
+//! limits the time for the head of a request. A connection that ends while its client still sends is closed gracefully:
+//! incoming data is read and discarded for up to [`LINGER`], because otherwise the system resets the connection and the
+//! client may lose the response. A response that hyper generates itself, because it cannot parse the head of a request,
+//! is sent as a DRP Error instead of a bare status ([`Refusal`]). It may follow an unsent rest of the previous
+//! response; whatever hyper writes beyond that rest is its own.
 //!
-//! A client that has ended its side after its request (a half-close) cannot be told from one that has gone, and hyper
-//! would drop the request. So the end is kept from it while the request is answered, but no longer than a write may
-//! stand still: then whoever has gone is waited for no more. One whose body still lacks something is gone: it is waited
-//! for only until what has come of the body has been taken ([`Reading`](super::reading::Reading)).
+//! A client that has closed its side after its request (a half-close) cannot be distinguished from one that is gone,
+//! and hyper would drop the request. So the end of the stream is withheld from hyper while the request is answered, but
+//! no longer than a write may stall; after that the client counts as gone. A client whose body is incomplete is gone:
+//! its end of the stream is withheld only until the received part of the body has been read
+//! ([`Reading`](super::reading::Reading)).
 
 use std::io;
 use std::pin::Pin;
@@ -29,10 +30,10 @@ use super::pending::Signs;
 use super::refusal::Refusal;
 use crate::auth::ClientCertificate;
 
-/// How often it is asked whether a client that has ended its side still owes some of a body.
+/// How often to check whether a client that has closed its side has sent an incomplete body.
 const OWES: Duration = Duration::from_millis(500);
 
-/// How long a connection that has ended is listened to.
+/// How long a connection that has ended is still read from.
 const LINGER: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
@@ -40,7 +41,7 @@ enum Stream {
     Plain(TcpStream),
     /// Boxed: a session is large.
     Tls(Box<TlsStream<TcpStream>>),
-    /// It was given away ([`super::handover`]).
+    /// It was handed over ([`super::handover`]).
     Gone,
 }
 
@@ -61,29 +62,30 @@ impl Stream {
 #[derive(Debug)]
 pub struct Socket {
     stream: Stream,
-    /// How long a write may stand still.
+    /// How long a write may make no progress.
     write_timeout: Duration,
-    /// Runs while one does.
+    /// The timer that runs while a write makes no progress.
     stalled: Option<Pin<Box<Sleep>>>,
     signs: Arc<Signs>,
-    /// Runs once nothing more will be written.
+    /// The timer that runs once nothing more will be written.
     linger: Option<Pin<Box<Sleep>>>,
     handover: Arc<Handover>,
-    /// Once the client has ended its side: until when that is kept from hyper, and when to look next.
+    /// Set once the client has closed its side: until when that is withheld from hyper, and the timer of the next
+    /// check.
     ended: Option<(Instant, Pin<Box<Sleep>>)>,
-    /// What hyper had left of the last answer when it wrote last.
+    /// The bytes of the last response that hyper still had to write after its last write.
     rest: Option<usize>,
-    /// What goes out instead of hyper's own answer, and how much of it has.
+    /// The response sent instead of hyper's own, and how many bytes of it were sent.
     refusal: Option<(String, usize)>,
 }
 
 impl Socket {
-    /// A socket as it is. A write may stand still for `write_timeout`; what comes is told to `signs`.
+    /// Creates a plain socket. A write may make no progress for `write_timeout`; incoming data is reported to `signs`.
     pub fn plain(stream: TcpStream, write_timeout: Duration, signs: Arc<Signs>) -> Self {
         Self::over(Stream::Plain(stream), write_timeout, signs)
     }
 
-    /// The same behind TLS.
+    /// Like [`Socket::plain`], over TLS.
     pub fn tls(stream: TlsStream<TcpStream>, write_timeout: Duration, signs: Arc<Signs>) -> Self {
         Self::over(Stream::Tls(Box::new(stream)), write_timeout, signs)
     }
@@ -102,30 +104,30 @@ impl Socket {
         }
     }
 
-    /// How the socket leaves HTTP other than by an upgrade.
+    /// Returns the handover, by which the socket leaves HTTP other than by an upgrade.
     pub(super) fn handover(&self) -> &Arc<Handover> {
         &self.handover
     }
 
-    /// The certificate that the client showed, if it showed one; the handshake has verified it.
+    /// Returns the certificate that the client presented, if any; the handshake has verified it.
     pub fn certificate(&self) -> Option<ClientCertificate> {
         let Stream::Tls(tls) = &self.stream else { return None };
         let chain = tls.get_ref().1.peer_certificates()?;
         chain.first().map(|certificate| ClientCertificate::verified(certificate))
     }
 
-    /// Takes the socket off the control plane's poll, for a shard.
+    /// Removes the socket from the control plane's poll, for a shard.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// The system refuses.
     pub fn into_parts(self) -> io::Result<Parts> {
         self.stream.into_parts()
     }
 
-    /// Gives the socket away if that is due.
+    /// Hands the socket over if that is due.
     fn give_away(&mut self) -> io::Result<()> {
         let Some((take, head)) = self.handover.take() else { return Ok(()) };
-        // What stands still is the rest of an earlier answer.
+        // The stalled data is the rest of an earlier response.
         if self.stalled.is_some() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
@@ -141,7 +143,7 @@ impl Socket {
         }
     }
 
-    /// Writes what goes out instead of `written`; all of that counts as written at the end.
+    /// Writes the refusal instead of `written` bytes of hyper's, all of which count as written at the end.
     fn poll_refusal(&mut self, cx: &mut Context<'_>, written: usize) -> Poll<io::Result<usize>> {
         while let Some((text, sent)) = self.refusal.take_if(|(text, sent)| *sent < text.len()) {
             let output = self.poll_output(cx, &text.as_bytes()[sent..]);
@@ -154,7 +156,7 @@ impl Socket {
         Poll::Ready(Ok(written))
     }
 
-    /// Ends a write that has stood still for too long.
+    /// Fails a write that has made no progress for too long.
     fn bounded<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if write.is_ready() {
             self.stalled = None;
@@ -165,7 +167,7 @@ impl Socket {
         stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Reads and throws away what comes, until the client has ended its side too or `LINGER` is over.
+    /// Reads and discards incoming data, until the client has closed its side too or `LINGER` is over.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut scratch = [0; 4096];
         loop {
@@ -179,7 +181,7 @@ impl Socket {
         self.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER))).as_mut().poll(cx)
     }
 
-    /// Ready when the end of the client's side is to be kept back no longer.
+    /// Completes when the end of the client's side must no longer be withheld.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { ended, write_timeout, signs, .. } = self;
         let begin = || (Instant::now() + *write_timeout, Box::pin(tokio::time::sleep(OWES.min(*write_timeout))));
@@ -194,7 +196,7 @@ impl Socket {
         }
     }
 
-    /// How much of what hyper writes is the rest of an answer, if an answer of its own stands behind it.
+    /// Returns how many bytes of what hyper writes are the rest of a response, if a response of hyper's own follows it.
     fn rest_before(&self, buf: &[u8]) -> Option<(usize, Refusal)> {
         let rest = if self.signs.is_between_requests() {
             0
@@ -204,7 +206,7 @@ impl Socket {
         Some((rest, Refusal::instead_of(&buf[rest..])?))
     }
 
-    /// Writes what hyper has written, but for an answer of its own.
+    /// Writes what hyper has written, except a response of its own.
     fn poll_answer(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let length = match self.rest_before(buf) {
             Some((0, refusal)) => {
@@ -270,7 +272,7 @@ impl AsyncWrite for Socket {
             Stream::Gone => return Poll::Ready(Ok(())),
         };
         if matches!(written, Poll::Ready(Ok(()))) && this.signs.flushed() && this.ended.is_some() {
-            // The end that was kept back is read now.
+            // The end that was withheld is read now.
             cx.waker().wake_by_ref();
         }
         this.bounded(cx, written)
@@ -314,7 +316,7 @@ mod tests {
         Pin::new(socket).poll_write(&mut Context::from_waker(std::task::Waker::noop()), buf)
     }
 
-    /// As hyper writes: what is left of an answer that the client has not taken, then its own behind it.
+    /// Writes like hyper: the unsent rest of a response, then a response of hyper's own behind it.
     #[tokio::test]
     async fn an_answer_of_hypers_own_behind_one_that_is_not_taken_is_a_drp_error() {
         let (mut socket, mut client) = pair().await;
@@ -323,11 +325,11 @@ mod tests {
         let mut written = 0;
         while let Poll::Ready(count) = poll(&mut socket, &chunk) {
             written += count.unwrap();
-            // The kernel takes the rest when it has had a moment.
+            // The kernel accepts the rest after a moment.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         socket.signs.written();
-        // The end of the answer looks like an answer of hyper's.
+        // The end of the response looks like a response of hyper's own.
         let mut buffer = [b"the end ", BARE].concat();
         let length = written + buffer.len();
         assert!(poll(&mut socket, &buffer).is_pending());

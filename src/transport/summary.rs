@@ -1,6 +1,7 @@
-//! Log lines that clients can cause: at most one per interval, and none is forgotten.
+//! Limits log lines that clients can cause: at most one per interval, with a count of those left out.
 //!
-//! Contract: the first is logged at once; those within [`INTERVAL`] after it are counted and reported with the next.
+//! Contract: the first is logged immediately; those within [`INTERVAL`] after it are counted and reported with the
+//! next.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 /// Time between two lines.
 pub const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Writes at most one log line per [`INTERVAL`] and counts those it left out.
+/// Decides when to write a log line, at most one per [`INTERVAL`], and counts those left out.
 #[derive(Debug, Default)]
 pub struct Summary(Mutex<Counted>);
 
@@ -20,7 +21,7 @@ struct Counted {
 }
 
 impl Summary {
-    /// How many were not reported, if it is time to report one.
+    /// Counts an occurrence. Returns the number not yet reported if a line is due, otherwise `None`.
     pub fn count(&self, now: Instant) -> Option<u64> {
         let mut counted = self.0.lock();
         if counted.last.is_some_and(|last| now.duration_since(last) < INTERVAL) {

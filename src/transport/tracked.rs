@@ -1,7 +1,7 @@
 //! The body of an answer that reports when hyper is done with it.
 //!
-//! Contract: once it is dropped, all of it is in hyper's buffer, or nobody wants it any more. By that a [`Socket`]
-//! knows which bytes are the answer of a handler and which are hyper's own, about a request it could not parse.
+//! Contract: once it is dropped, all of it is in hyper's buffer, or it was abandoned. This is how a [`Socket`] knows
+//! which bytes are the response of a handler and which are hyper's own, to a request it could not parse.
 //!
 //! [`Socket`]: super::socket::Socket
 
@@ -14,7 +14,7 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::pending::Signs;
 
-/// The body of an answer under way.
+/// The body of a response in progress.
 #[derive(Debug)]
 pub(super) struct Tracked<B> {
     body: B,
@@ -31,7 +31,7 @@ impl Drop for End {
 }
 
 impl<B> Tracked<B> {
-    /// Tells `signs` of the body's end, if there are any.
+    /// Wraps a body, and reports its end to `signs` if given.
     pub(super) fn new(body: B, signs: Option<Arc<Signs>>) -> Self {
         Self { body, _end: signs.map(End) }
     }

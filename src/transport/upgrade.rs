@@ -23,17 +23,17 @@ use super::socket::Socket;
 use crate::websocket::extension;
 use crate::websocket::frame::Encoding;
 
-/// The key's last bits are spare; other servers do not look at them, so neither does this one.
+/// The spare last bits of the key are ignored, as in other servers.
 const KEY: GeneralPurpose =
     GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
-/// Why a request is not a websocket handshake.
+/// The reason why a request is not a websocket handshake.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum UpgradeError {
-    /// Not GET over HTTP/1.1.
+    /// Not a GET over HTTP/1.1.
     #[error("a websocket handshake is a GET of HTTP/1.1")]
     Method,
-    /// The headers do not ask for a websocket.
+    /// The headers do not request a websocket.
     #[error("not a websocket handshake: `Connection: Upgrade` and `Upgrade: websocket` are needed")]
     NotAsked,
     /// Another version of the protocol.
@@ -47,7 +47,7 @@ pub enum UpgradeError {
 /// Checks that a request is a websocket handshake.
 ///
 /// # Errors
-/// [`UpgradeError`] with what is wrong.
+/// [`UpgradeError`] with the reason.
 pub fn check<B>(request: &Request<B>) -> Result<(), UpgradeError> {
     if request.method() != Method::GET || request.version() != Version::HTTP_11 {
         return Err(UpgradeError::Method);
@@ -72,11 +72,11 @@ fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|element| element.trim().eq_ignore_ascii_case(token))
 }
 
-/// Answers a handshake that was checked, with permessage-deflate if that is offered and `deflate` allows it. `then`
-/// gets the socket, what the client sent early, and what was agreed on, once the answer is out.
+/// Answers a checked handshake, with permessage-deflate if it is offered and `deflate` allows it. Once the response is
+/// sent, `then` gets the socket, what the client sent early, and the negotiated encoding.
 ///
 /// # Errors
-/// [`UpgradeError`] if the handshake was not one after all.
+/// [`UpgradeError`] if the request is not a handshake after all.
 pub fn accept<F>(
     request: &mut Request<Incoming>,
     deflate: bool,

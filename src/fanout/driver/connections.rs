@@ -25,8 +25,8 @@ impl Driver {
     pub(super) fn adopt(&mut self, newcomer: Newcomer) {
         let Newcomer { stream, tls, head, early, encoding, identity, overflow, peer, since, .. } = newcomer;
         let Newcomer { warnings, registrations, permit, .. } = newcomer;
-        // Asked for here, by the thread that is told of changes: who was revoked on the way is not let in, and nobody
-        // keeps rights that have changed meanwhile.
+        // Looked up on this thread, which is notified of changes: a client whose access was revoked in the meantime is
+        // refused, and no connection keeps outdated rights.
         let (Ok(access), Ok(mut link)) = (self.parts.authority.access(&identity), Link::new(stream, tls)) else {
             return self.set_load();
         };
@@ -49,7 +49,8 @@ impl Driver {
             self.conns.resize_with(conn.0 as usize + 1, || None);
         }
         let (now, created, mut validator) = (self.listening.now(), clock::now(), FrameValidator::new(encoding));
-        // As if the client had sent them first: they take their place and their time as all commands do.
+        // As if the client had sent them first, so they are executed in order and within the time limits, as all
+        // commands are.
         registrations.iter().for_each(|spec| validator.keep(&frame::from_client(&format!("register {spec}"))));
         validator.keep(&early);
         self.conns[conn.0 as usize] = Some(Conn {
@@ -96,7 +97,7 @@ impl Driver {
         }
     }
 
-    /// The connection as operators see it.
+    /// Returns the connection as operators see it.
     pub(super) fn describe(&mut self, conn: ConnId) -> Option<Connection> {
         let entry = self.conns.get(conn.0 as usize)?.as_ref()?;
         let (principal, expires) = (entry.identity.principal(), entry.identity.expires_at());
@@ -124,7 +125,7 @@ impl Driver {
         }
     }
 
-    /// Publishes what waits to be told.
+    /// Publishes the pending events about connections.
     pub(super) fn announce_pending(&mut self) {
         if self.pending_events.is_empty() {
             return;
@@ -139,8 +140,8 @@ impl Driver {
         self.parts.load.store(self.open, Ordering::Relaxed);
     }
 
-    /// Has a connection whose socket has failed forgotten, when the turn has time for it: an attacker may cut thousands
-    /// at once, each with thousands of registrations.
+    /// Queues a connection whose socket has failed, to be forgotten when the turn has time for it: an attacker may
+    /// close thousands at once, each with thousands of registrations.
     pub(super) fn lose(&mut self, conn: ConnId) {
         if let Some(entry) = self.conn(conn).filter(|entry| entry.output != Output::Lost) {
             entry.output = Output::Lost;
@@ -154,7 +155,7 @@ impl Driver {
         while forgotten < FORGOTTEN
             && let Some(conn) = self.lost.pop_front()
         {
-            // It may have been forgotten for another reason, and its number be another connection's.
+            // It may have been forgotten for another reason, and its number reused for another connection.
             if self.conn(conn).is_some_and(|entry| entry.output == Output::Lost) {
                 forgotten += 1;
                 self.vanish(conn);
@@ -162,7 +163,7 @@ impl Driver {
         }
     }
 
-    /// Forgets a connection; the socket closes with it.
+    /// Forgets a connection and closes its socket.
     pub(super) fn vanish(&mut self, conn: ConnId) {
         self.note_closing();
         let described = self.describe(conn);
@@ -172,7 +173,7 @@ impl Driver {
             let is_taken_back = self.parts.parser.cancel(entry.identity.principal(), *ticket);
             self.parsing -= usize::from(is_taken_back);
         }
-        // Closing the socket would do; a failure means that it is gone already.
+        // Closing the socket would suffice; a failure means that it is already closed.
         drop(self.parts.poll.registry().deregister(entry.link.source()));
         self.open -= 1;
         self.set_load();
@@ -188,12 +189,12 @@ impl Driver {
         }
     }
 
-    /// Starts the clock for connections that got their close frame.
+    /// Sets the deadline of connections that were sent their close frame.
     pub(super) fn note_closing(&mut self) {
         let deadline = Instant::now() + self.parts.timing.close;
         for (conn, close) in self.parts.shard.take_closing() {
             let draining = self.draining;
-            // It gets nothing any more that its command could wait for, and its answer to the close is to be read.
+            // It gets nothing more that its command could wait for, and its answer to the close frame has to be read.
             self.release_lagging(conn);
             if let Some(entry) = self.conn(conn) {
                 let deadline =
@@ -207,10 +208,10 @@ impl Driver {
         }
     }
 
-    /// If rights have changed somewhere, every connection gets those that are its own now, some hundred in a turn.
+    /// After a change of rights, looks up the rights of every connection again, some hundred per turn.
     pub(super) fn review_access(&mut self) {
-        // Those that come meanwhile have got theirs. If rights change again before the round is over, another one
-        // follows.
+        // Connections that open meanwhile have current rights. If rights change again before the round ends, another
+        // round follows.
         if self.reviewing.is_none() && self.parts.review.swap(false, Ordering::AcqRel) {
             self.reviewing = Some(0);
         }

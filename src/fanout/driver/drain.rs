@@ -1,10 +1,10 @@
-//! Shuts a shard down: delivers what was accepted, then sends everybody a close frame.
+//! Shuts a shard down: delivers what was accepted, then sends every client a close frame.
 //!
-//! Turns continue as before, so sockets that were full are written to again. Nothing is published any more, so there
-//! is time: events are taken in only while every outbox has room for a whole turn, and a client that reads is never
-//! closed as a slow consumer because the server ends. Half of the drain time is reserved for close frames; a client
-//! that does not read delays the others no longer than that. After its close frame a client has the usual time to
-//! answer it.
+//! Turns continue as before, so sockets that were full are written to again. No new events are accepted any more, so
+//! there is time: events are published only while every outbox has room for a whole turn, and a client that reads is
+//! never closed as a slow consumer because of the shutdown. Half of the drain time is reserved for close frames; a
+//! client that does not read delays the others no longer than that. After its close frame a client has the usual time
+//! to answer it.
 
 use std::time::{Duration, Instant};
 
@@ -12,17 +12,18 @@ use super::{Drain, Driver};
 use crate::fanout::outbox::ConnId;
 use crate::protocol::Close;
 
-/// What is left after the deadline gets one more turn, in which it is cut; then the thread ends, whatever there is.
+/// After the deadline the remaining connections get this long for one more turn, which closes them; then the thread
+/// ends in any case.
 const GRACE: Duration = Duration::from_millis(100);
 
 impl Drain {
-    /// The next look at the clock, which must not be later than the deadline.
+    /// Returns when to look at the clock next: never later than the deadline.
     pub(super) fn next_tick(self, now: Instant, tick: Duration) -> Instant {
         let next = now + tick;
         if now < self.deadline { next.min(self.deadline) } else { next.min(now + GRACE) }
     }
 
-    /// Whether the time is over for good.
+    /// Returns whether the thread must end now.
     pub(super) fn is_overdue(self, now: Instant) -> bool {
         now > self.deadline + GRACE
     }
@@ -37,7 +38,7 @@ impl Driver {
         self.next_tick = self.next_tick.min(deadline);
     }
 
-    /// Whether events may be taken in this turn.
+    /// Returns whether events may be published in this turn.
     pub(super) fn may_ingest_events(&mut self) -> bool {
         let Some(next) = self.next_bytes() else { return false };
         let (events, bytes) = (self.batch_limit.events, self.batch_limit.bytes.max(next));
@@ -48,7 +49,7 @@ impl Driver {
         }
     }
 
-    /// Says good-bye to everybody once nothing is left to be taken.
+    /// Closes all connections once no accepted event or command is left.
     pub(super) fn end_drain(&mut self) {
         if self.has_events() || self.awaits_commands() {
             return;
@@ -63,7 +64,7 @@ impl Driver {
         }
     }
 
-    /// Whether commands are to be answered that were held back, and there is time for it.
+    /// Returns whether held commands are still to be answered, and there is time for it.
     fn awaits_commands(&self) -> bool {
         let is_time = |drain: Drain| Instant::now() < drain.reader_deadline;
         (!self.held.is_empty() || self.parsing > 0) && self.draining.is_some_and(is_time)

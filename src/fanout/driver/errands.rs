@@ -1,8 +1,8 @@
-//! What somebody asks about all connections of a shard: a list of them, or the one from an address.
+//! Requests that visit all connections of a shard: listing them, or finding the one from an address.
 //!
-//! Contract: some hundred connections a turn, whoever asks. A connection that is there all the while is on the list
-//! once; of those that come and go meanwhile some are. Who has gone is not looked for any more; beyond [`ERRANDS`] that
-//! wait, nobody is answered.
+//! Contract: each turn visits some hundred connections, whatever the number of requests. A list contains every
+//! connection that exists throughout exactly once, and may contain some that open or close meanwhile. A request whose
+//! caller is gone is abandoned; beyond [`ERRANDS`] queued requests, new ones are not answered.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use crate::fanout::outbox::ConnId;
 use crate::fanout::report::Inspection;
 use crate::protocol::Close;
 
-/// Something that is under way, with the next connection to look at.
+/// A request in progress, with the next connection to visit.
 #[derive(Debug)]
 pub(super) struct Errand {
     next: usize,
@@ -24,7 +24,7 @@ pub(super) struct Errand {
 
 #[derive(Debug)]
 enum What {
-    /// What was found, a chunk for each part of the way: one list for all would be moved again and again as it grows.
+    /// The connections found, one chunk per turn: a single list would be moved again and again as it grows.
     List(Vec<Vec<Connection>>, oneshot::Sender<Vec<Vec<Connection>>>),
     Delete(SocketAddr, oneshot::Sender<Option<Connection>>),
     Inspect(SocketAddr, oneshot::Sender<Option<Inspection>>),
@@ -39,7 +39,7 @@ impl What {
         }
     }
 
-    /// The next part of the way begins, over so many connections.
+    /// Begins the next part, over `length` connections.
     fn begin_part(&mut self, length: usize) {
         if let Self::List(found, _) = self {
             found.push(Vec::with_capacity(length));
@@ -47,7 +47,7 @@ impl What {
     }
 
     fn finish(self) {
-        // Who asked may have gone.
+        // The caller may have gone.
         match self {
             Self::List(found, reply) => drop(reply.send(found)),
             Self::Delete(_, reply) => drop(reply.send(None)),
@@ -62,12 +62,12 @@ impl Driver {
         self.begin_errand(What::List(Vec::new(), reply));
     }
 
-    /// Looks at the connection from this address with its registrations, if it is one of this shard's.
+    /// Inspects the connection from this address with its registrations, if it belongs to this shard.
     pub(super) fn look_into(&mut self, peer: SocketAddr, reply: oneshot::Sender<Option<Inspection>>) {
         self.begin_errand(What::Inspect(peer, reply));
     }
 
-    /// Closes the connection from this address, if it is one of this shard's.
+    /// Closes the connection from this address, if it belongs to this shard.
     pub(super) fn look_for(&mut self, peer: SocketAddr, reply: oneshot::Sender<Option<Connection>>) {
         self.begin_errand(What::Delete(peer, reply));
     }
@@ -78,7 +78,7 @@ impl Driver {
         }
     }
 
-    /// Goes on with what was asked first.
+    /// Continues the first request.
     pub(super) fn run_errands(&mut self) {
         let mut left = LISTED;
         while left > 0
@@ -100,7 +100,7 @@ impl Driver {
         }
     }
 
-    /// Returns whether nothing else is to be looked at.
+    /// Visits one connection. Returns whether the request is answered.
     fn look_at(&mut self, at: usize, what: &mut What) -> bool {
         let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
         match what {
@@ -129,7 +129,7 @@ impl Driver {
     }
 }
 
-/// Answers at once; a sender that was used is closed.
+/// Answers immediately; a sender counts as closed after use.
 fn answer<T>(reply: &mut oneshot::Sender<Option<T>>, found: Option<T>) {
     let (nobody, _) = oneshot::channel();
     drop(std::mem::replace(reply, nobody).send(found));

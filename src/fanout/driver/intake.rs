@@ -1,8 +1,8 @@
-//! Decides how many events a turn takes in.
+//! Decides how many events a turn publishes.
 //!
-//! At most `TURN_EVENTS` or `TURN_BYTES`, and at most a quarter of an outbox; and only if every writable connection
-//! has room for them. So one large batch never closes a client that keeps up, however small the outboxes are: what is
-//! queued for it is written first. A connection whose socket is full is not waited for.
+//! At most `TURN_EVENTS` or `TURN_BYTES`, and at most a quarter of an outbox; and only if every writable connection has
+//! room for them. So one large batch never closes a client that keeps up, however small the outboxes are: the frames
+//! queued for it are written first. Connections whose sockets are full do not delay the others.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::clock;
 use crate::fanout::catch_up::Allowance;
 
 impl Driver {
-    /// Bytes of the next event, if there is one.
+    /// Returns the bytes of the next event, if there is one.
     pub(super) fn next_bytes(&mut self) -> Option<usize> {
         if self.started.is_none() {
             self.started = self.parts.inbox.next().map(|batch| (batch, 0));
@@ -20,8 +20,8 @@ impl Driver {
         self.started.as_ref().map(|(batch, at)| batch.events[*at].frame().len())
     }
 
-    /// Publishes the next events, as many as a turn allows, but at least one. A batch may be far larger than that: then
-    /// the rest of it waits for the next turn, and the sockets come in between. Returns how many they were.
+    /// Publishes the next events, as many as a turn allows, but at least one. The rest of a larger batch waits for the
+    /// next turn, so that sockets are served in between. Returns the number of events.
     pub(super) fn ingest_events(&mut self) -> usize {
         let (mut events, mut bytes) = (0, 0);
         let exceeded = self.parts.budget.is_exceeded();
@@ -42,7 +42,7 @@ impl Driver {
         events
     }
 
-    /// The number of the next event that will be sequenced, as far as this shard was told.
+    /// Returns the number of the next event to be sequenced, as far as this shard knows.
     pub(super) fn next_number(&self) -> u64 {
         let started = self.started.as_ref().map_or(0, |(batch, at)| batch.events.len() - at);
         self.parts.shard.position() + (started + self.parts.inbox.waiting()) as u64
@@ -52,13 +52,14 @@ impl Driver {
         self.started.is_some() || !self.parts.inbox.is_empty()
     }
 
-    /// How long until connections that lag get on; nothing if only something else can change that.
+    /// Returns the time until lagging connections can continue, or `None` if something has to change first.
     pub(super) fn catch_up_in(&self) -> Option<Duration> {
         let Parts { shard, broker, .. } = &self.parts;
         shard.catch_up_in(broker.now_us()).map(Duration::from_micros)
     }
 
-    /// What is left waits for the next turn, behind everybody's live events.
+    /// Continues the replays of lagging connections. What exceeds the turn's allowance waits for the next turn, so that
+    /// live events come first.
     pub(super) fn catch_up(&mut self) {
         let Parts { shard, broker, .. } = &mut self.parts;
         if shard.lagging() > 0 {

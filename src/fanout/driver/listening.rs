@@ -1,12 +1,12 @@
 //! Measures how long a shard has been listening to its clients, which is what a client's silence is compared with.
 //!
-//! A thread that is held up, by its work or because the machine did not schedule it, hears nobody, and pings that it
-//! did not send are not answered. So time counts in full only while the thread meant to sleep in its poll; of the rest
-//! at most [`GRACE`] counts per turn. Anything beyond that is a stall.
+//! A thread that is delayed, by its work or because the machine did not schedule it, receives nothing, and clients
+//! cannot answer pings that it did not send. So time counts in full only while the thread meant to sleep in its poll;
+//! of the rest at most [`GRACE`] counts per turn. Anything beyond that is a stall.
 
 use std::time::{Duration, Instant};
 
-/// What a turn may take without being a stall.
+/// How long a turn may take without being a stall.
 const GRACE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl Listening {
         Self { total: Duration::ZERO, last: now }
     }
 
-    /// A turn begins, after a poll that was to wait no longer than `timeout`. Returns whether the shard was held up
+    /// Begins a turn, after a poll that was to wait no longer than `timeout`. Returns whether the shard has stalled
     /// since the turn before.
     pub(super) fn advance(&mut self, now: Instant, timeout: Duration) -> bool {
         let passed = now.saturating_duration_since(self.last);
@@ -30,13 +30,13 @@ impl Listening {
         counted < passed
     }
 
-    /// The time so far, milliseconds. Stands still during a turn.
+    /// Returns the time spent listening, in milliseconds. Constant during a turn.
     pub(super) fn now(&self) -> u64 {
         millis(self.total)
     }
 }
 
-/// In milliseconds, as far as they can be told.
+/// Converts to milliseconds, saturating.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,13 +1,13 @@
 //! The event loop of a shard's thread: sockets on one side, a [`Shard`] on the other.
 //!
-//! A turn handles control requests, client commands, a batch of events, one vectored write for every connection that
-//! has something to write, and timers. Everything that is queued for a connection when its turn comes leaves in one
-//! write: under load that is hundreds of frames, at rest one. No timer delays it.
+//! A turn handles control requests, client commands, a batch of events, one vectored write for every connection with
+//! queued frames, and timers. Everything that is queued for a connection when its turn comes is sent in one write:
+//! under load hundreds of frames, at rest one. No timer delays it.
 //!
 //! Contract: nothing here blocks except the poll, and everything that a client or a caller can cause has a budget per
-//! turn: what clients send ([`read`]), what the control plane asks, events and replays ([`intake`]); [`turn`] defines
-//! the bounds. Work beyond the budget waits for the next turn, which begins at once. After the events every connection
-//! is written to, at most once a round; each round starts at another connection, so that none is always last.
+//! turn: client input ([`read`]), requests of the control plane, events and replays ([`intake`]); [`turn`] defines the
+//! limits. Work beyond the budget waits for the next turn, which begins immediately. After the events every connection
+//! is written to, at most once per round; each round starts at another connection, so that none is always last.
 
 mod connections;
 mod drain;
@@ -52,41 +52,41 @@ use survey::Survey;
 use timers::Round;
 use turn::{BatchLimit, CONTROL_TIME, Input, MOVED, READ_BYTES, Slice};
 
-/// A drain that has begun.
+/// A drain in progress.
 #[derive(Debug, Clone, Copy)]
 struct Drain {
-    /// When connections that are left are cut.
+    /// When the remaining connections are closed.
     deadline: Instant,
-    /// Until when readers that lag are waited for.
+    /// Until when the drain waits for slow consumers.
     reader_deadline: Instant,
-    /// Whether everything was delivered or dropped and everybody was sent a close frame.
+    /// Whether everything was delivered or dropped and every connection was sent a close frame.
     close_sent: bool,
 }
 
-/// The token of the wake-up.
+/// The poll token of the waker.
 pub(super) const WAKE: Token = Token(usize::MAX);
 
-/// Times that the driver keeps.
+/// Intervals and deadlines of the driver.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// Between pings.
+    /// Interval between pings.
     pub ping: Duration,
-    /// Without a sign of life.
+    /// How long a client may send nothing before it is closed.
     pub idle: Duration,
-    /// For the client to take its close frame and go.
+    /// How long a client may take to answer its close frame.
     pub close: Duration,
-    /// For an event to wait for a connection whose policy is to disconnect.
+    /// Maximum age of a queued event of a connection with the policy *disconnect*.
     pub age: Option<Duration>,
-    /// Whether a connection ends with the token it came with.
+    /// Whether a connection is closed when the token that authenticated it expires.
     pub close_on_token_expiry: bool,
 }
 
-/// Where the output of a connection stands.
+/// The state of a connection's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Output {
     /// Frames are written.
     Open,
-    /// The last frame is out.
+    /// The last frame is written.
     Finished,
     /// The socket has failed; the connection is forgotten as soon as the turn has time for it.
     Lost,
@@ -100,42 +100,42 @@ struct Conn {
     identity: Identity,
     peer: SocketAddr,
     created: Timestamp,
-    /// When it was heard, and when it was pinged, by the milliseconds for which the shard has listened.
+    /// When it was last heard and last pinged, in milliseconds of [`Listening`].
     seen: u64,
     pinged: u64,
     input: Input,
-    /// Whether its client says something, as one of a websocket does; what another one sends is thrown away.
+    /// Whether its client sends messages, as websocket clients do; bytes from other clients are discarded.
     speaks: bool,
-    /// Whether the frame validator holds whole messages that are yet to be dealt with.
+    /// Whether the frame validator holds complete messages that are not yet handled.
     kept: bool,
     /// The number of the next event when its last bytes were read.
     mark: u64,
-    /// The command that waits, for that number or to be read.
+    /// The command that waits for that number, or to be parsed.
     command: Option<Box<HeldCommand>>,
-    /// Nothing as long as the connection is open.
+    /// `None` while the connection is open.
     ending: Option<Box<Ending>>,
     output: Output,
     _permit: Permit,
 }
 
-/// A command that cannot be carried out yet. Boxed, because hardly a connection has one.
+/// A command that cannot be executed yet. Boxed, because few connections have one.
 #[derive(Debug)]
 enum HeldCommand {
-    /// It waits for its place in the order of the events.
+    /// It waits until all events before it are published.
     Waits(String),
-    /// It is being read on another thread, with this ticket.
+    /// It is being parsed on another thread, with this ticket.
     Parsing(u64),
-    /// It was read there.
+    /// It was parsed on the other thread.
     Parsed(String, ReadSpec),
-    /// It waits until the connection has got the past.
+    /// It waits until the connection's replay has caught up.
     Lags(String),
 }
 
-/// How a connection ends that got its close frame.
+/// How a connection ends that was sent its close frame.
 #[derive(Debug)]
 struct Ending {
     reason: Close,
-    /// When the connection is cut if the client has not gone by itself.
+    /// When the connection is closed if the client has not closed it.
     deadline: Instant,
 }
 
@@ -149,7 +149,7 @@ pub(super) struct Parts {
     pub(super) control: Receiver<Control>,
     pub(super) metrics: ShardMetrics,
     pub(super) budget: Arc<Budget>,
-    /// Of the shard.
+    /// The number of the shard.
     pub(super) number: usize,
     pub(super) authority: Arc<Authority>,
     pub(super) broker: Arc<Broker>,
@@ -167,37 +167,37 @@ pub(super) struct Driver {
     parts: Parts,
     conns: Vec<Option<Conn>>,
     open: usize,
-    /// Connections that have something to say.
+    /// Connections that have input.
     queue: VecDeque<ConnId>,
     /// Connections whose sockets have failed.
     lost: VecDeque<ConnId>,
     /// Connections whose commands wait for events before them, with their marks.
     held: VecDeque<(u64, ConnId)>,
-    /// Registrations that are being read, and how many there have been.
+    /// The number of registrations being parsed, and the last ticket.
     parsing: usize,
     tickets: u64,
-    /// Lists and searches under way.
+    /// Lists and searches in progress.
     errands: VecDeque<Errand>,
-    /// The next connection whose rights are to be looked up anew.
+    /// The next connection whose rights are to be looked up again.
     reviewing: Option<usize>,
-    /// Where keeping time is.
+    /// The pass over all timers in progress, if any.
     round: Option<Round>,
-    /// What is left of the turn's part of the connection that is listened to.
+    /// What is left of the slice of the connection being read.
     slice: Slice,
-    /// Looks at all registrations that are under way.
+    /// Surveys in progress.
     surveys: VecDeque<Survey>,
     listening: Listening,
-    /// When the shard was last held up, microseconds since the epoch of the broker.
+    /// When the shard last stalled, in microseconds since the broker's epoch.
     stalled_us: u64,
     dirty: Vec<ConnId>,
     scratch: Box<[u8]>,
     inflater: Inflater,
-    /// A batch that was begun, and its next event.
+    /// The batch being published, and the index of its next event.
     started: Option<(Arc<Batch>, usize)>,
     /// Events about connections that are yet to be published.
     pending_events: Vec<Event>,
     turn: usize,
-    /// How much a turn takes in.
+    /// How much a turn publishes.
     batch_limit: BatchLimit,
     tick: Duration,
     next_tick: Instant,
@@ -322,7 +322,7 @@ impl Driver {
         self.parts.metrics.turn(taken, begun.elapsed());
     }
 
-    /// Before the answers to registrations are written.
+    /// Reports the types that clients want, before the answers to registrations are written.
     fn tell_interest(&mut self) {
         let Parts { shard, broker, number, .. } = &mut self.parts;
         shard.tell_kinds(|kinds| broker.interest().set(*number, kinds));
@@ -333,7 +333,7 @@ impl Driver {
     }
 
     fn handle_control(&mut self) {
-        // Before newcomers are taken in: they are authorized anew when they are.
+        // Before newcomers are adopted: their rights are looked up when they are.
         self.review_access();
         self.run_errands();
         let until = Instant::now() + CONTROL_TIME;

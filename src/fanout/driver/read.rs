@@ -1,14 +1,15 @@
 //! Handles the bytes that clients send.
 //!
-//! Each connection gets a [`Slice`] at a time, and all connections together at most [`READ_TIME`] per turn. Whoever is
-//! beyond that waits behind the other connections that have something to say. While it waits nothing more is read from
-//! that client, so TCP slows it down. Only the message in progress is finished when the time is up; what one message
-//! may cost is bounded where it is executed.
+//! Each connection gets a [`Slice`] at a time, and all connections together at most [`READ_TIME`] per turn. A client
+//! that exceeds its slice waits behind the other connections with input. While it waits nothing more is read from it,
+//! so TCP slows it down. Only the message in progress is finished when the time is up; the cost of one message is
+//! bounded where it is executed.
 //!
 //! Order: when bytes are read they are marked with the number of the next event. A command among them is executed once
-//! the shard has reached that number, so every event that was sequenced earlier comes before its answer and is matched
-//! against the registrations as they were. Control frames do not wait for that. On a connection that still lags behind
-//! the history those events are yet to come: there a deregistration waits for them, and so does what follows it.
+//! the shard has reached that number, so every event that was sequenced earlier precedes its answer and is matched
+//! against the registrations before the command. Control frames do not wait for that. A connection that still lags
+//! behind the history has yet to receive those events: there a deregistration waits for them, and so does everything
+//! after it.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -26,7 +27,7 @@ use crate::websocket::frame;
 use crate::websocket::validator::{FrameError, Unit};
 
 impl Driver {
-    /// Puts a connection among those that have something to say.
+    /// Queues a connection that has input.
     pub(super) fn enqueue(&mut self, conn: ConnId) {
         if let Some(entry) = self.conn(conn).filter(|entry| entry.input == Input::Idle) {
             entry.input = Input::Queued;
@@ -34,15 +35,14 @@ impl Driver {
         }
     }
 
-    /// Listens to the connections that have something to say, as long as the turn has time for it; to one of them at
-    /// least.
+    /// Reads from the queued connections as long as the turn has time for it, but at least from one.
     pub(super) fn read_queued(&mut self) {
         self.release_held();
         self.release_parsed();
         let until = Instant::now() + READ_TIME;
         for _ in 0..self.queue.len() {
             let Some(conn) = self.queue.pop_front() else { break };
-            // The number may be another connection's by now.
+            // The number may have been reused for another connection.
             if self.conn(conn).is_none_or(|entry| entry.input != Input::Queued) {
                 continue;
             }
@@ -54,14 +54,14 @@ impl Driver {
         }
     }
 
-    /// Commands whose place has come get their turn.
+    /// Queues the connections whose held command is due.
     fn release_held(&mut self) {
         let position = self.parts.shard.position();
         while let Some(&(mark, conn)) = self.held.front()
             && mark <= position
         {
             self.held.pop_front();
-            // The number may be another connection's by now, whose command waits for a later mark.
+            // The number may have been reused for another connection, whose command waits for a later mark.
             let is_due = |entry: &&mut super::Conn| entry.input == Input::Held && entry.mark <= position;
             if let Some(entry) = self.conn(conn).filter(is_due) {
                 entry.input = Input::Queued;
@@ -91,17 +91,17 @@ impl Driver {
             Input::Queued => self.queue.push_back(conn),
             Input::Held => self.held.push_back((mark, conn)),
         }
-        // TLS may have something to say of its own, such as a key update.
+        // TLS may have data of its own to send, such as a key update.
         if !is_plain {
             self.flush_link(conn);
         }
     }
 
-    /// Deals with what was kept, then reads on. Returns where the input stands afterwards.
+    /// Handles buffered messages, then reads on. Returns the new state of the input.
     fn read_until_spent(&mut self, conn: ConnId, scratch: &mut [u8]) -> Input {
         let mut bytes = 0;
         loop {
-            // The first command may have to be read on another thread: then what is behind it waits.
+            // The first command may have to be parsed on another thread: then everything after it waits.
             if self.conn(conn).is_some_and(|entry| entry.command.is_none()) {
                 self.hear(conn, &scratch[..bytes]);
             }
@@ -131,7 +131,8 @@ impl Driver {
         }
     }
 
-    /// How many of so many bytes are listened to: none of a client that has nothing to say.
+    /// Returns how many of the bytes read are to be handled: none if the client of this connection cannot send
+    /// commands.
     fn heard(&mut self, conn: ConnId, bytes: usize) -> usize {
         if self.conn(conn).is_some_and(|entry| entry.speaks) { bytes } else { 0 }
     }
@@ -148,7 +149,7 @@ impl Driver {
         Ok(bytes)
     }
 
-    /// Takes in bytes of a client, behind those that were kept.
+    /// Handles bytes of a client, after the buffered ones.
     fn hear(&mut self, conn: ConnId, bytes: &[u8]) {
         let limit = self.parts.message_limit;
         let Some(entry) = self.conn(conn).filter(|entry| entry.kept || !bytes.is_empty()) else { return };
@@ -177,21 +178,21 @@ impl Driver {
             }
             message => self.on_message(conn, message),
         }
-        // A second close frame ends the connection at once, whatever follows it.
+        // A second close frame ends the connection immediately, whatever follows it.
         if self.conn(conn).is_none_or(|entry| entry.command.is_some()) {
             return ControlFlow::Break(());
         }
         self.slice.count()
     }
 
-    /// Whether events that were sequenced before a command was read are still to come.
+    /// Returns whether events that were sequenced before a command was read have yet to be published.
     fn must_wait(&mut self, conn: ConnId) -> bool {
         let position = self.parts.shard.position();
         let lagging = self.conn(conn).is_some_and(|entry| entry.mark > position);
         lagging && !self.parts.shard.fanout().is_closing(conn)
     }
 
-    /// Those whose deregistrations wait for the past get their turn if they have got it.
+    /// Queues a connection whose deregistration waited for its replay, now that it has caught up.
     pub(super) fn release_lagging(&mut self, conn: ConnId) {
         if let Some(entry) = self.conn(conn).filter(|entry| entry.input == Input::Lagging) {
             entry.input = Input::Queued;
@@ -199,7 +200,7 @@ impl Driver {
         }
     }
 
-    /// Carries a command out, or has it wait or be read first.
+    /// Executes a command, or has it wait or be parsed on another thread first.
     fn on_text(&mut self, conn: ConnId, text: String) {
         if self.parts.shard.must_catch_up(conn, &text) {
             if let Some(entry) = self.conn(conn) {
@@ -219,12 +220,12 @@ impl Driver {
         self.parts.parser.submit(Job { conn, ticket, principal, message: text });
     }
 
-    /// Registrations that were read get their turn.
+    /// Queues the connections whose registrations were parsed.
     fn release_parsed(&mut self) {
         for Parsed { conn, ticket, message, spec } in self.parts.parser.take() {
             self.parsing -= 1;
             let is_it = |entry: &&mut super::Conn| matches!(entry.command.as_deref(), Some(HeldCommand::Parsing(other)) if *other == ticket);
-            // The number may be another connection's by now.
+            // The number may have been reused for another connection.
             if let Some(entry) = self.conn(conn).filter(is_it) {
                 entry.command = Some(Box::new(HeldCommand::Parsed(message, spec)));
                 entry.input = Input::Queued;

@@ -1,4 +1,4 @@
-//! Looks at registrations that people ask for, a part in each turn.
+//! Surveys the registrations of a shard for operators, a part in each turn.
 
 use tokio::sync::oneshot;
 
@@ -8,10 +8,10 @@ use crate::fanout::outbox::ConnId;
 use crate::fanout::report::{Inspection, Moment, Registration};
 use crate::index::{Busiest, Measure};
 
-/// Registrations that are told of one shard.
+/// The number of registrations reported per shard.
 const MOST: usize = 100;
 
-/// A look at all registrations of the shard that is under way.
+/// A survey of all registrations of the shard, in progress.
 #[derive(Debug)]
 pub(super) struct Survey {
     next: usize,
@@ -20,25 +20,25 @@ pub(super) struct Survey {
 }
 
 impl Driver {
-    /// Begins to look for the registrations that have done most.
+    /// Begins a survey for the busiest registrations by this measure.
     pub(super) fn begin_survey(&mut self, measure: Measure, reply: oneshot::Sender<Vec<Registration>>) {
         self.surveys.push_back(Survey { next: 0, busiest: Busiest::new(measure, MOST), reply });
     }
 
-    /// Goes on with the first look that is under way.
+    /// Continues the first survey in progress.
     pub(super) fn go_on_with_surveys(&mut self) {
-        // Whoever has gone is not looked for.
+        // Surveys whose caller has gone are dropped.
         self.surveys.retain(|survey| !survey.reply.is_closed());
         let Some(mut survey) = self.surveys.pop_front() else { return };
         if let Some(next) = self.parts.shard.survey(survey.next, &mut survey.busiest) {
             return self.surveys.push_front(Survey { next, ..survey });
         }
         let found = self.parts.shard.surveyed(survey.busiest, self.moment());
-        // Who asked may have gone.
+        // The caller may have gone.
         drop(survey.reply.send(found));
     }
 
-    /// A connection with its registrations.
+    /// Returns a connection with its registrations.
     pub(super) fn inspect(&mut self, conn: ConnId) -> Option<Inspection> {
         let connection = self.describe(conn)?;
         let registrations = self.parts.shard.registrations_of(conn, self.moment());

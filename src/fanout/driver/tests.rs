@@ -1,4 +1,4 @@
-//! What a turn does, and what it leaves for the next one, with real sockets and without a thread.
+//! Tests what one turn does and what it leaves for the next, with real sockets and without a thread.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
@@ -56,12 +56,12 @@ impl World {
         Self { driver, _port: port, identity, listener, data }
     }
 
-    /// A connection, and the client's end of it.
+    /// Opens a connection and returns it with the client's end.
     fn connect(&mut self) -> (ConnId, TcpStream) {
         self.connect_from(None)
     }
 
-    /// One that asks for all that is retained.
+    /// Opens a connection that requests all retained events.
     fn connect_since(&mut self) -> (ConnId, TcpStream) {
         let history = self.driver.parts.broker.history();
         let since = "2000-01-01T00:00:00Z";
@@ -126,7 +126,7 @@ fn the_thread_does_not_sleep_over_a_command_whose_place_has_come() {
     assert_eq!(world.driver.timeout(), Duration::ZERO);
 }
 
-/// A number may be another connection's by the time its turn comes.
+/// The number of a connection may be reused before its queued command is due.
 #[test]
 fn what_was_noted_of_a_connection_that_is_gone_moves_no_other() {
     let mut world = World::new();
@@ -160,8 +160,8 @@ fn what_was_noted_of_a_connection_that_is_gone_moves_no_other() {
     assert_eq!(world.registrations(conn), 1);
 }
 
-/// Others' events and commands go on while a registration is read; the connection's own commands wait and keep their
-/// order.
+/// Events and commands of other connections continue while a registration is parsed; the connection's own commands wait
+/// and keep their order.
 #[test]
 fn a_registration_that_takes_long_to_read_is_read_beside_the_shard() {
     let mut world = World::new();
@@ -182,7 +182,7 @@ fn a_registration_that_takes_long_to_read_is_read_beside_the_shard() {
     while world.registrations(other) == 0 {
         world.driver.enqueue(other);
         world.driver.read_queued();
-        // What was read meanwhile is another matter.
+        // Parsed registrations of the connection are not executed yet.
         world.driver.queue.retain(|queued| *queued != conn);
     }
     while world.driver.parsing > 0 || world.registrations(conn) != 1 {
@@ -295,7 +295,7 @@ fn a_command_that_waits_for_its_place_is_answered_before_the_server_ends() {
 }
 
 impl World {
-    /// The rights of a user without a role.
+    /// Returns the rights of a user without a role.
     fn access_of_another(&self) -> Arc<crate::auth::Access> {
         crate::auth::edit_store(self.data.path(), |store| {
             store.add_user("other", crate::auth::PasswordHash::make("a-long-password")?, &[])
@@ -309,7 +309,7 @@ impl World {
         authority.access(&identity).unwrap()
     }
 
-    /// A connection with so many registrations.
+    /// Opens a connection with this many registrations.
     fn registered(&mut self, registrations: usize) -> (ConnId, TcpStream) {
         let (conn, client) = self.connect();
         for n in 0..registrations {
@@ -328,7 +328,7 @@ fn a_turn_forgets_some_of_the_connections_that_are_cut_at_once() {
     world.turn();
     assert_eq!(world.driver.open, 3);
     assert_eq!(world.driver.timeout(), Duration::ZERO);
-    // One that goes for another reason meanwhile, and whose number another connection gets.
+    // One is forgotten for another reason meanwhile, and its number is reused for another connection.
     let gone = clients[FORGOTTEN + 2].0;
     world.driver.vanish(gone);
     let (conn, _client) = world.connect();
@@ -350,10 +350,10 @@ fn registrations_of_connections_that_are_closed_at_once_leave_by_and_by() {
     let first = left(&mut world);
     assert!(first < 10 * MOVED / 2 && first > 9 * MOVED / 2, "not even those of one connection at once: {first}");
     assert_eq!(world.driver.timeout(), Duration::ZERO);
-    // Their sockets go too, and those of the others that are just cut off.
+    // Their sockets are closed too, and those of the others, which have just failed.
     clients.iter().for_each(|(conn, _)| world.driver.vanish(*conn));
     assert_eq!((world.driver.open, left(&mut world)), (0, first));
-    // What has the number of one that still has registrations gets nothing by them.
+    // A new connection must not receive events through the registrations that are still to be removed.
     let (conn, _client) = world.connect();
     assert!(clients.iter().all(|(other, _)| *other != conn), "their numbers are theirs until then");
     let event = Arc::new(crate::event::Draft::new("a", "b", "0").seal(crate::clock::now()));
@@ -365,7 +365,7 @@ fn registrations_of_connections_that_are_closed_at_once_leave_by_and_by() {
     assert!(world.driver.parts.shard.is_empty());
 }
 
-/// Registrations by the thousand follow bit by bit; what the new rights do not show does not come meanwhile.
+/// Thousands of registrations are moved gradually; meanwhile nothing is delivered that the new rights do not show.
 #[test]
 fn registrations_of_a_connection_whose_rights_change_follow_by_and_by() {
     const ALL: usize = 900;
@@ -388,7 +388,7 @@ fn registrations_of_a_connection_whose_rights_change_follow_by_and_by() {
     assert!(shard.has_leaving(), "not all at once");
     let last = (ALL - 1).to_string();
     assert!(!delivered(&mut world, "0") && !delivered(&mut world, &last), "wherever its registration stands");
-    // Again, in the middle.
+    // Again, in the middle of a move.
     world.driver.parts.shard.set_access(conn, &everything);
     assert!(delivered(&mut world, &last), "which has never moved");
     (0..8).for_each(|_| world.driver.parts.shard.move_on(MOVED));
@@ -399,8 +399,8 @@ fn registrations_of_a_connection_whose_rights_change_follow_by_and_by() {
     assert!(world.driver.parts.shard.is_empty());
 }
 
-/// A frame is let go by its last holder. A shard that has shed its large outboxes leaves the small ones alone until the
-/// other, which has had no time yet, has shed its own.
+/// A frame is released by its last holder. A shard that has shed its large outboxes leaves the small ones alone until
+/// the other, which was not scheduled yet, has shed its own share.
 #[test]
 fn a_shard_that_has_shed_waits_for_the_others_and_leaves_readers_alone() {
     let [mut here, mut there] = [World::new(), World::new()];
@@ -433,13 +433,14 @@ fn a_shard_that_has_shed_waits_for_the_others_and_leaves_readers_alone() {
     assert!(is_closing(&mut there, stalled[1]) && !is_closing(&mut here, reader) && !budget.is_exceeded());
 }
 
-/// What one client may leave behind by coming, asking for something that takes long to read, and going.
+/// What one client may leave behind by connecting, sending a registration that is expensive to parse, and
+/// disconnecting.
 #[test]
 fn what_is_read_for_a_connection_that_goes_is_taken_back() {
     let mut world = World::new();
     let (first, _client) = world.connect();
     world.turn();
-    // The parser may have one in its hands.
+    // The parser may already work on one.
     for _ in 0..50 {
         let (conn, mut client) = world.connect();
         client.write_all(&frame::from_client("register a.b.c.N=Re(^x)")).unwrap();
@@ -455,7 +456,7 @@ fn what_is_read_for_a_connection_that_goes_is_taken_back() {
     assert_eq!(world.registrations(first), 0);
 }
 
-/// All that was answered with 204 before a deregistration stands before its answer, also of one that lags.
+/// All events accepted with 204 before a deregistration are delivered before its answer, also on a lagging connection.
 #[test]
 fn a_deregistration_waits_until_its_connection_has_got_the_past() {
     let mut world = World::new();
@@ -505,7 +506,7 @@ fn rights_that_change_while_a_closed_connection_leaves_harm_nobody() {
     assert_eq!(world.driver.parts.shard.take_size().registrations, 0);
 }
 
-/// What a registration takes to leave is counted by its places in the index.
+/// The cost of removing a registration is counted by its entries in the index.
 #[test]
 fn wide_registrations_leave_by_their_combinations() {
     let mut world = World::new();

@@ -12,7 +12,7 @@ use crate::overflow::Overflow;
 use crate::protocol::{Close, stream};
 use crate::stats::Depth;
 
-/// One look at every connection. A turn looks at some hundred.
+/// One pass over all connections. A turn checks some hundred.
 #[derive(Debug, Default)]
 pub(super) struct Round {
     next: usize,
@@ -21,7 +21,7 @@ pub(super) struct Round {
 }
 
 impl Driver {
-    /// Begins a round when it is time, and goes on with it.
+    /// Begins a round when it is due, and continues it.
     pub(super) fn keep_time(&mut self) {
         let (now, now_us) = (Instant::now(), self.now_us());
         if self.round.is_none() && now >= self.next_tick {
@@ -30,7 +30,7 @@ impl Driver {
             self.parts.shard.look_again();
         }
         let Some(mut round) = self.round.take() else { return };
-        // The end of the server is not put off.
+        // The shutdown of the server must not be delayed.
         let most = if self.draining.is_some() { usize::MAX } else { KEPT };
         let end = self.conns.len().min(round.next.saturating_add(most));
         for at in round.next..end {
@@ -50,18 +50,19 @@ impl Driver {
         }
     }
 
-    /// Microseconds since the epoch of the broker.
+    /// Returns the microseconds since the broker's epoch.
     pub(super) fn now_us(&self) -> u64 {
         u64::try_from(self.parts.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// For how long something has been waiting for a connection; too long, and it is closed.
+    /// Returns the age of the oldest event queued for a connection, and closes the connection if that exceeds the
+    /// limit.
     fn keep_age_of(&mut self, conn: ConnId, now_us: u64) -> Duration {
         let fanout = self.parts.shard.fanout();
         let Some(oldest) = fanout.oldest_us(conn) else { return Duration::ZERO };
         let age = Duration::from_micros(now_us.saturating_sub(oldest));
         let bounded = fanout.policy(conn) == Some(Overflow::Disconnect);
-        // While the shard was held up, the client could not have read.
+        // While the shard was stalled, the client could not have read.
         let own = age.min(Duration::from_micros(now_us.saturating_sub(self.stalled_us)));
         if bounded && self.parts.timing.age.is_some_and(|most| own > most) {
             self.parts.shard.close(conn, Close::Stale { seconds: age.as_secs() });
@@ -75,14 +76,14 @@ impl Driver {
         let listened = self.listening.now();
         let Some(entry) = self.conn(conn) else { return };
         if !matches!(entry.input, Input::Idle | Input::Lagging) {
-            // What it has said waits for us.
+            // It has sent input that the shard has yet to handle.
             entry.seen = listened;
         }
         if let Some(ending) = &entry.ending {
             if drained {
                 self.vanish(conn);
             } else if now >= ending.deadline {
-                // Hundreds may have been given up at the same event.
+                // Hundreds may have been closed by the same event.
                 self.lose(conn);
             }
         } else if expires && entry.identity.is_expired(clock::now()) {

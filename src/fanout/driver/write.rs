@@ -1,4 +1,4 @@
-//! Writing: one vectored write per turn for every connection that has something to write.
+//! Writes the queued frames: one vectored write per turn for every connection that has some.
 
 use std::io;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use super::{Driver, Output};
 use crate::fanout::outbox::ConnId;
 use crate::fanout::outbox::gather::Gathered;
 
-/// Bytes of one vectored write.
+/// Bytes per vectored write.
 const WRITE_BYTES: usize = 256 << 10;
 
 impl Driver {
@@ -19,7 +19,7 @@ impl Driver {
         }
     }
 
-    /// Hands encrypted bytes on, and ends a connection whose last frame is out.
+    /// Flushes encrypted bytes, and shuts down a connection whose last frame is written.
     pub(super) fn flush_link(&mut self, conn: ConnId) {
         let Some(entry) = self.conn(conn).filter(|entry| entry.output != Output::Lost) else { return };
         match entry.link.flush() {
@@ -45,8 +45,8 @@ impl Driver {
         }
     }
 
-    /// The close frame is out: from now on the client has the usual time to answer it, also while draining, when what
-    /// it had to read before took as long as it took.
+    /// Sets the close deadline when the close frame is written: the client has the usual time to answer it, also while
+    /// draining, however long the frames before it took.
     fn await_close(&mut self, conn: ConnId) {
         let deadline = Instant::now() + self.parts.timing.close;
         if let Some(ending) = self.conn(conn).and_then(|entry| entry.ending.as_mut()) {
@@ -54,7 +54,7 @@ impl Driver {
         }
     }
 
-    /// Writes to every connection that has something to write.
+    /// Writes to every connection that has frames queued.
     pub(super) fn flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         self.parts.shard.fanout().take_dirty(&mut dirty);
@@ -62,7 +62,7 @@ impl Driver {
             self.turn = self.turn.wrapping_add(1);
             let start = self.turn.wrapping_mul(7919) % dirty.len();
             let (late, early) = dirty.split_at(start);
-            // One look at the clock a round: a round is a fraction of what the latency histogram can tell apart.
+            // One look at the clock per round: a round is shorter than the resolution of the latency histogram.
             let now_us = self.now_us();
             for &conn in early.iter().chain(late) {
                 self.write(conn, now_us);
@@ -91,7 +91,7 @@ impl Driver {
         match result {
             Ok(n) => {
                 if entry.input == Input::Lagging {
-                    // Nothing is read from it meanwhile: that it reads is its sign of life.
+                    // Nothing is read from it meanwhile, so reading our data is its sign of life.
                     entry.seen = listened;
                 }
                 fanout.advance(conn, n, now_us);

@@ -1,91 +1,91 @@
-//! The bound on what all outboxes of a server hold together.
+//! The limit on the memory of all outboxes of a server together.
 //!
-//! What counts is memory: the bytes of the distinct frames that wait, each once in the process, however many shards and
-//! connections wait for it. The sum of the queues would be no measure: a thousand readers that stall together hold the
-//! same frames, and closing them for a thousand times their size would be for nothing. Numbers of frames (four bytes
-//! for each that waits) and gap notices are left out: they are bounded by `outbox.events`.
+//! What counts is memory: the bytes of the distinct queued frames, each once per process, however many shards and
+//! connections queue it. The sum of the queues would be the wrong measure: a thousand clients that stall together hold
+//! the same frames, and closing them for a thousand times that size would free nothing. Frame numbers (four bytes per
+//! queued frame) and gap notices do not count: `outbox.events` limits them.
 //!
-//! Contract: shards add what they hold more or less once a turn; no lock, and nothing on the way of a delivery. When
-//! the budget is exceeded each shard sheds its largest outboxes. Two rules keep readers that follow out of it:
+//! Contract: each shard reports once per turn how much more or less it holds; no lock, and no work per delivery. When
+//! the budget is exceeded each shard sheds its largest outboxes. Two rules protect clients that keep up:
 //!
-//! - **A shard that has shed waits for the others.** A frame is let go when its last holder lets it go, so what one
-//!   shard sheds changes nothing while another, which the machine may have given no time, still holds the same frames.
-//!   It would go on down to its small outboxes, which are not the cause. So it sheds again only after every other shard
-//!   has looked, and has shed what is its own to shed.
+//! - **A shard that has shed waits for the others.** A frame is released when its last holder releases it, so shedding
+//!   in one shard changes nothing while another shard, which may not have been scheduled, still holds the same frames.
+//!   The first shard would go on down to its small outboxes, which are not the cause. So it sheds again only after
+//!   every other shard has looked at the budget and has shed its own share.
 //! - **Small outboxes are left alone**: those less than half as large as the largest of all shards, and those below an
-//!   equal part of the budget for each outbox that something waits for. While more is held than allowed, some outbox is
-//!   above that part, so there is always one to shed.
+//!   equal share of the budget for each outbox with queued frames. While the limit is exceeded, some outbox is above
+//!   that share, so there is always one to shed.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
-/// What a shard has told of itself.
+/// The state that one shard has reported.
 #[derive(Debug, Default)]
 struct Look {
-    /// Its largest outbox, bytes, when it last searched.
+    /// Bytes of its largest outbox at its last search.
     largest: AtomicUsize,
-    /// Its outboxes that something waited for then.
+    /// The number of its outboxes with queued frames at its last search.
     waiting: AtomicUsize,
     /// The last round of shedding that it knew of when it last looked.
     seen: AtomicU64,
-    /// The last round that was its own.
+    /// Its own last round of shedding.
     shed: AtomicU64,
 }
 
-/// The bound on the memory of all queued frames in the process, in bytes. Shards share it without a lock.
+/// The limit on the memory of all queued frames in the process, in bytes. Shards share it without a lock.
 #[derive(Debug)]
 pub struct Budget {
     limit: i64,
     held: AtomicI64,
-    /// How many rounds of shedding there have been.
+    /// The number of rounds of shedding so far.
     rounds: AtomicU64,
     shards: Box<[Look]>,
 }
 
 impl Budget {
-    /// A budget of `limit` bytes for so many shards.
+    /// Creates a budget of `limit` bytes for this number of shards.
     pub fn new(limit: usize, shards: usize) -> Self {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let shards = (0..shards).map(|_| Look::default()).collect();
         Self { limit, held: AtomicI64::new(0), rounds: AtomicU64::new(0), shards }
     }
 
-    /// A shard holds so many bytes more, or less. One of them may account for a frame and another for its end.
+    /// Adds the change in a shard's memory, in bytes. One shard may account for a frame and another for its release.
     pub fn add(&self, bytes: i64) {
         if bytes != 0 {
             self.held.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
-    /// Whether more is held than allowed.
+    /// Returns whether the limit is exceeded.
     pub fn is_exceeded(&self) -> bool {
         self.held.load(Ordering::Relaxed) > self.limit
     }
 
-    /// The rounds of shedding so far: what a look that begins now knows of.
+    /// Returns the number of rounds of shedding so far, which a shard that looks now knows of.
     pub fn rounds(&self) -> u64 {
         self.rounds.load(Ordering::Acquire)
     }
 
-    /// A shard has looked, and shed what was its own to shed; it knew of so many rounds.
+    /// Notes that a shard has looked and has shed its own share, knowing of this many rounds.
     pub fn looked(&self, shard: usize, rounds: u64) {
         self.shards[shard].seen.store(rounds, Ordering::Release);
     }
 
-    /// Whether every other shard has looked since this one shed last.
+    /// Returns whether every other shard has looked since this one shed last.
     pub fn has_been_looked_at(&self, shard: usize) -> bool {
         let own = self.shards[shard].shed.load(Ordering::Relaxed);
         let mut others = self.shards.iter().enumerate().filter(|(number, _)| *number != shard);
         others.all(|(_, look)| look.seen.load(Ordering::Acquire) >= own)
     }
 
-    /// A shard has shed something.
+    /// Notes that a shard has shed something.
     pub fn shed(&self, shard: usize) {
         let round = self.rounds.fetch_add(1, Ordering::AcqRel) + 1;
         self.shards[shard].shed.store(round, Ordering::Relaxed);
     }
 
-    /// Notes the largest outbox of a shard and how many of its outboxes something waits for; returns the size, bytes,
-    /// below which none is shed.
+    /// Records the largest outbox of a shard in bytes and its number of outboxes with queued frames. Returns the size
+    /// in bytes below which no outbox is shed.
     pub fn least(&self, shard: usize, largest: usize, waiting: usize) -> usize {
         self.shards[shard].largest.store(largest, Ordering::Relaxed);
         self.shards[shard].waiting.store(waiting, Ordering::Relaxed);

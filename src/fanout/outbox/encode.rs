@@ -6,16 +6,16 @@ use crate::websocket::frame::Encoding;
 
 use crate::stats::Counts;
 
-/// When a frame is deflated for the connections that have agreed to it.
+/// Decides which events are deflated for connections that negotiated compression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeflatePolicy {
-    /// Of the deflater, from 1 (fastest) to 9.
+    /// The compression level, from 1 (fastest) to 9.
     pub level: u32,
-    /// Shorter events (bytes of JSON) go out plain.
+    /// Events with fewer bytes of JSON are sent plain.
     pub min_bytes: usize,
-    /// Longer ones too: everybody else on the shard waits while an event is deflated.
+    /// Events with more bytes of JSON are sent plain too: the whole shard waits while an event is deflated.
     pub max_bytes: usize,
-    /// Types whose events go out plain.
+    /// Types whose events are sent plain.
     pub skip_types: Vec<String>,
 }
 
@@ -23,7 +23,7 @@ pub struct DeflatePolicy {
 #[derive(Debug)]
 pub(super) struct Encoder {
     policy: DeflatePolicy,
-    /// Made when it is first needed: its tables are large.
+    /// Created when it is first needed: its tables are large.
     deflater: Option<Deflater>,
 }
 
@@ -32,7 +32,7 @@ impl Encoder {
         Self { policy, deflater: None }
     }
 
-    /// Sees to the event's deflated frame. Returns the encoding in which there is a frame.
+    /// Deflates the event if that pays and was not done before. Returns the encoding of the frame to send.
     fn encode(&mut self, event: &Event, counts: &mut Counts) -> Encoding {
         if !self.pays(event) {
             return Encoding::Plain;
@@ -53,7 +53,7 @@ impl Encoder {
     }
 }
 
-/// Sees to the frame that a connection wants. Returns the encoding in which there is one.
+/// Prepares the event's frame in the `wanted` encoding. Returns the encoding that is available.
 pub(super) fn encode(encoder: &mut Option<Encoder>, counts: &mut Counts, event: &Event, wanted: Encoding) -> Encoding {
     match (wanted, encoder) {
         (Encoding::Deflate, Some(encoder)) => encoder.encode(event, counts),

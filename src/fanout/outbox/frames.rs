@@ -14,20 +14,20 @@ use crate::websocket::frame::Encoding;
 pub(super) struct FrameId(u32);
 
 impl FrameId {
-    /// Fills unused places; never looked up.
+    /// Fills unused entries; never looked up.
     pub(super) const NONE: Self = Self(u32::MAX);
 }
 
-/// Bytes that go to clients as they are.
+/// A frame: bytes that are sent to clients unchanged.
 #[derive(Debug)]
 pub enum Frame {
-    /// An event, shared by everybody who gets it.
+    /// An event, shared by all connections that get it.
     Event {
-        /// The event; its frame is the bytes.
+        /// The event, which contains the bytes of its frames.
         event: Arc<Event>,
-        /// Which of its frames.
+        /// The encoding that selects one of its frames.
         encoding: Encoding,
-        /// When hydrant took it in, microseconds on the shard's own scale.
+        /// When hydrant accepted it, in microseconds since the broker's epoch.
         received_us: u64,
     },
     /// An answer to one connection.
@@ -36,12 +36,12 @@ pub enum Frame {
     Control(Box<[u8]>),
     /// A frame that is always the same, such as a ping.
     Constant(&'static [u8]),
-    /// What one connection has lost.
+    /// A notice of the events that one connection has lost.
     Gap(Box<Gap>),
 }
 
 impl Frame {
-    /// The bytes on the wire, header included.
+    /// Returns the bytes on the wire, header included.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         match self {
@@ -53,7 +53,7 @@ impl Frame {
         }
     }
 
-    /// The same for one connection, which may not be a websocket.
+    /// Converts the frame for one connection, which may not be a websocket.
     pub(super) fn for_one(self, encoding: Encoding) -> Self {
         match self {
             Self::Answer(event) if !encoding.is_websocket() => Self::Control(event.frame_in(encoding).into()),
@@ -61,7 +61,7 @@ impl Frame {
         }
     }
 
-    /// Bytes of memory that are held because of this frame and were not before.
+    /// Registers this frame as held. Returns the bytes of memory that are held in addition.
     fn hold(&self) -> i64 {
         size(match self {
             Self::Event { event, encoding, .. } => event.hold(*encoding),
@@ -70,7 +70,7 @@ impl Frame {
         })
     }
 
-    /// Bytes of memory that are held no longer without this frame.
+    /// Registers this frame as released. Returns the bytes of memory that are no longer held.
     fn let_go(&self) -> i64 {
         size(match self {
             Self::Event { event, encoding, .. } => event.let_go(*encoding),
@@ -84,20 +84,20 @@ fn size(bytes: usize) -> i64 {
     i64::try_from(bytes).expect("what is in memory is below 2^63")
 }
 
-/// The events that a frame stands for, by their numbers in the shard; one, unless they were conflated.
+/// The numbers of the events that a frame stands for; a single one, unless they were conflated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Span {
     pub(super) first: u64,
     pub(super) last: u64,
-    /// What the connections have agreed to that wait for it, where there are several.
+    /// For conflated events, the encoding of the connections that wait for the frame.
     pub(super) wanted: Encoding,
 }
 
 impl Span {
-    /// Frames of one connection have none.
+    /// The span of frames for a single connection.
     pub(super) const NONE: Self = Self::of(0);
 
-    /// One event.
+    /// Creates the span of a single event.
     pub(super) const fn of(number: u64) -> Self {
         Self { first: number, last: number, wanted: Encoding::Plain }
     }
@@ -111,14 +111,14 @@ struct Held {
     span: Span,
 }
 
-/// What was released.
+/// The kind of a released frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Released {
-    /// An event, taken in at this time.
+    /// An event, accepted at this time (microseconds).
     Event(u64),
     /// A gap notice.
     Gap,
-    /// Anything else.
+    /// Any other frame.
     Own,
 }
 
@@ -127,19 +127,20 @@ pub(super) enum Released {
 pub(super) struct Frames {
     held: Vec<Option<Held>>,
     free: Vec<u32>,
-    /// Frames made of several events, so that each is made once and not for every connection.
+    /// Conflated frames by span, so that each is made once and not for every connection.
     conflated: HashMap<Span, FrameId>,
-    /// Bytes that this shard holds more than when it was last asked, of events only if no other shard holds them.
+    /// How many bytes this shard holds more than at the last [`Frames::take_more`]; events count only if no other shard
+    /// holds them.
     more: i64,
 }
 
 impl Frames {
-    /// Takes a frame in that is no event, with no references yet.
+    /// Stores a frame other than an event, with no references yet.
     pub(super) fn insert(&mut self, frame: Frame) -> FrameId {
         self.insert_event(frame, Span::NONE, Object::default())
     }
 
-    /// Takes a frame in, with no references yet.
+    /// Stores a frame with no references yet.
     pub(super) fn insert_event(&mut self, frame: Frame, span: Span, object: Object) -> FrameId {
         self.more += frame.hold();
         let held = Some(Held { frame, references: 0, object, span });
@@ -159,13 +160,13 @@ impl Frames {
         self.held[id.0 as usize].as_mut().expect("an outbox holds a reference to its frames")
     }
 
-    /// The bytes of a frame.
+    /// Returns the bytes of a frame.
     #[inline]
     pub(super) fn bytes(&self, id: FrameId) -> &[u8] {
         self.held(id).frame.bytes()
     }
 
-    /// The event in the frame, if it is one for everybody, and which events it stands for.
+    /// Returns the event in the frame and its span, if the frame is a shared event.
     pub(super) fn event(&self, id: FrameId) -> Option<(&Arc<Event>, Span)> {
         match self.held(id) {
             Held { frame: Frame::Event { event, .. }, span, .. } => Some((event, *span)),
@@ -173,19 +174,19 @@ impl Frames {
         }
     }
 
-    /// The object of the event in the frame, if it is one for everybody.
+    /// Returns the object of the event in the frame, if the frame is a shared event.
     pub(super) fn object(&self, id: FrameId) -> Option<Object> {
         let held = self.held(id);
         matches!(held.frame, Frame::Event { .. }).then_some(held.object)
     }
 
-    /// Whether the events in two frames are of the same object.
+    /// Returns whether the events in two frames are of the same object.
     pub(super) fn are_of_one_object(&self, a: FrameId, b: FrameId) -> bool {
         let (Some((one, _)), Some((other, _))) = (self.event(a), self.event(b)) else { return false };
         self.held(a).object.may_be(self.held(b).object) && (one.kind(), one.key()) == (other.kind(), other.key())
     }
 
-    /// When the event in the frame was taken in.
+    /// Returns when the event in the frame was accepted.
     pub(super) fn received_us(&self, id: FrameId) -> Option<u64> {
         match self.held(id).frame {
             Frame::Event { received_us, .. } => Some(received_us),
@@ -193,12 +194,12 @@ impl Frames {
         }
     }
 
-    /// Whether the frame is a gap notice.
+    /// Returns whether the frame is a gap notice.
     pub(super) fn is_gap(&self, id: FrameId) -> bool {
         matches!(self.held(id).frame, Frame::Gap(_))
     }
 
-    /// The gap in the frame, if it is a notice.
+    /// Returns the gap in the frame, if it is a gap notice.
     pub(super) fn gap_mut(&mut self, id: FrameId) -> Option<&mut Gap> {
         match &mut self.held_mut(id).frame {
             Frame::Gap(gap) => Some(gap),
@@ -206,8 +207,8 @@ impl Frames {
         }
     }
 
-    /// An event that tells of everything from `first` to `last`, two events of one object, for connections that have
-    /// agreed to `wanted`: made if there is none yet, and then encoded by `encode`.
+    /// Returns a frame that stands for all events from `first` to `last`, two events of one object, for connections
+    /// with the encoding `wanted`. Creates it with `encode` if it does not exist yet.
     pub(super) fn conflate(
         &mut self,
         first: FrameId,
@@ -231,7 +232,7 @@ impl Frames {
         made
     }
 
-    /// Adds references; a frame that has none afterwards is forgotten.
+    /// Adds references; a frame that has none afterwards is freed.
     pub(super) fn retain(&mut self, id: FrameId, references: u32) {
         let held = self.held_mut(id);
         held.references += references;
@@ -240,12 +241,12 @@ impl Frames {
         }
     }
 
-    /// Takes one reference back.
+    /// Removes one reference.
     pub(super) fn release(&mut self, id: FrameId) -> Released {
         self.release_many(id, 1)
     }
 
-    /// Takes references back.
+    /// Removes references.
     pub(super) fn release_many(&mut self, id: FrameId, references: u32) -> Released {
         let held = self.held_mut(id);
         held.references -= references;
@@ -276,17 +277,17 @@ impl Frames {
         self.free.push(id.0);
     }
 
-    /// How many bytes are held more than at the last call. See [`super::budget::Budget`].
+    /// Returns how many more bytes are held than at the last call. See [`super::budget::Budget`].
     pub(super) fn take_more(&mut self) -> i64 {
         std::mem::take(&mut self.more)
     }
 
-    /// How many frames are held.
+    /// Returns the number of frames held.
     pub(super) fn len(&self) -> usize {
         self.held.len() - self.free.len()
     }
 }
 
-/// Bytes of a frame's place in the slab.
+/// Bytes of a frame's entry in the slab.
 #[cfg(test)]
 pub(super) const SIZE: usize = size_of::<Option<Held>>();

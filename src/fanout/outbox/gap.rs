@@ -1,7 +1,7 @@
 //! The notice `hydrant.gap.queue`, sent in place of events that were dropped.
 //!
-//! It contains their number and the times of the first and the last. While it is queued it may absorb more; its text
-//! is made when the connection is written to.
+//! It contains their number and the times of the first and the last. While it is queued it may absorb more; its text is
+//! generated when the connection is written to.
 
 use jiff::Timestamp;
 use smallvec::SmallVec;
@@ -13,19 +13,19 @@ use crate::websocket::frame::Encoding;
 /// The time of an event as its producer wrote it.
 type Time = SmallVec<[u8; 36]>;
 
-/// Events that were dropped one after the other.
+/// A number of events dropped in sequence.
 #[derive(Debug)]
 pub struct Gap {
     count: u64,
     first: Time,
     last: Time,
     encoding: Encoding,
-    /// The notice as it was last written; nothing if it has to be written anew.
+    /// The notice as last written; `None` if it has to be written again.
     written: Option<Event>,
 }
 
 impl Gap {
-    /// A gap of one event, for a connection of this encoding.
+    /// Creates a gap of one event, for a connection of this encoding.
     pub(super) fn new(time: &str, encoding: Encoding) -> Self {
         Self {
             count: 1,
@@ -36,7 +36,7 @@ impl Gap {
         }
     }
 
-    /// Takes in one more.
+    /// Adds one more event.
     pub(super) fn add(&mut self, time: &str) {
         self.count += 1;
         self.last.clear();
@@ -44,14 +44,14 @@ impl Gap {
         self.written = None;
     }
 
-    /// Writes the notice down, if that is due.
+    /// Writes the notice, unless it is up to date.
     pub(super) fn write(&mut self) {
         if self.written.is_some() {
             return;
         }
         let text = |time: &Time| String::from_utf8_lossy(time).into_owned();
         let (count, first, last) = (self.count, text(&self.first), text(&self.last));
-        // Times are RFC 3339: nothing in them needs an escape.
+        // Times are RFC 3339, so nothing in them needs an escape.
         let object = format!(r#"{{"From":"{first}","To":"{last}","Events":{count}}}"#);
         let mut draft = Draft::new(HYDRANT, GAP, QUEUE);
         draft.time = Some(last.into());
@@ -59,7 +59,7 @@ impl Gap {
         self.written = Some(draft.seal_for_one(Timestamp::UNIX_EPOCH));
     }
 
-    /// The frame; empty as long as it has to be written.
+    /// Returns the bytes of the frame; empty until the notice is written.
     pub(super) fn bytes(&self) -> &[u8] {
         self.written.as_ref().map_or(&[], |event| event.frame_in(self.encoding))
     }

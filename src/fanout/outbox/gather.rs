@@ -10,28 +10,28 @@ use super::queue::Outbox;
 use super::{ConnId, Fanout};
 use crate::stats::Depth;
 
-/// At most this many frames go out in one system call; the kernel takes no more than 1,024.
+/// Maximum number of frames in one system call; the kernel accepts no more than 1,024.
 pub const GATHER_FRAMES: usize = 256;
 
 /// The frames of one vectored write.
 pub type Gathered<'a> = SmallVec<[IoSlice<'a>; GATHER_FRAMES]>;
 
 impl Fanout {
-    /// The connections that have something to write, each once, in the order of their numbers. They are no longer dirty
-    /// afterwards.
+    /// Writes into `into` the connections that have something to write, each once, in ascending order. They are no
+    /// longer dirty afterwards.
     ///
-    /// That order is the one in which they lie in memory, ours and the kernel's; the order in which they were hit is
-    /// another where subscribers are of several classes, and then writing would wait for memory more often.
+    /// Ascending order is the order in memory, in this process and in the kernel. With subscribers of several classes,
+    /// the order of delivery would be another and writing would wait for memory more often.
     pub fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
         into.clear();
         std::mem::swap(into, &mut self.dirty);
         into.sort_unstable();
-        // A connection that is gone is still on the list, and its number may be another's by now.
+        // A removed connection is still on the list, and its number may have been reused.
         into.dedup();
         into.retain(|conn| self.outboxes[conn.at()].as_mut().is_some_and(Outbox::clear_dirty));
     }
 
-    /// Puts a connection on the dirty list, if something waits for it.
+    /// Adds a connection to the dirty list if frames are queued for it.
     pub fn mark_dirty(&mut self, conn: ConnId) {
         let outbox = self.outbox(conn);
         outbox.set_blocked(false);
@@ -40,18 +40,18 @@ impl Fanout {
         }
     }
 
-    /// The socket takes nothing now: the connection stays off the dirty list until [`Fanout::mark_dirty`].
+    /// Notes that the socket accepts nothing now: the connection stays off the dirty list until [`Fanout::mark_dirty`].
     pub fn set_blocked(&mut self, conn: ConnId) {
         self.outbox(conn).set_blocked(true);
     }
 
-    /// Whether anything is dirty.
+    /// Returns whether any connection is dirty.
     pub fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
-    /// The next frames of a connection, as many as make up `max_bytes` (at least one), without what is written of the
-    /// first. In one chunk where other connections had the same in this round.
+    /// Gathers the next frames of a connection, up to `max_bytes` but at least one, without the written part of the
+    /// first. They are a single chunk if other connections had the same frames in this round.
     pub fn gather<'a>(&'a mut self, conn: ConnId, max_bytes: usize, into: &mut Gathered<'a>) {
         self.taken = self.run(conn, max_bytes).map(|run| (conn, run));
         if let Some((_, run)) = self.taken {
@@ -74,7 +74,7 @@ impl Fanout {
         }
     }
 
-    /// The run that is all that waits for a connection.
+    /// Returns the run that contains exactly what is queued for a connection.
     fn run(&mut self, conn: ConnId, max_bytes: usize) -> Option<CoalescedId> {
         let outbox = self.outboxes[conn.at()].as_ref()?;
         if outbox.depth().bytes > max_bytes {
@@ -84,7 +84,7 @@ impl Fanout {
         match self.runs.find(frames) {
             Match::None => None,
             Match::Written(run) => Some(run),
-            // What is for one connection only cannot wait for another.
+            // Frames of a single connection cannot be queued for another.
             Match::Worth(_) if !frames.iter().all(|&frame| self.frames.event(frame).is_some()) => None,
             Match::Worth(run) => {
                 let buffer = self.runs.buffer(run);
@@ -98,7 +98,7 @@ impl Fanout {
         }
     }
 
-    /// Writes down the notices that are about to go out; until now they could take in more.
+    /// Writes the text of gap notices that are about to be sent; until now they could absorb more events.
     #[cold]
     fn write_gaps(&mut self, conn: ConnId) {
         let Some(outbox) = &self.outboxes[conn.at()] else { return };
@@ -109,8 +109,7 @@ impl Fanout {
         }
     }
 
-    /// Notes that `bytes` of what was gathered are out. What shared frames have to be told they are told by
-    /// [`Fanout::end_round`].
+    /// Notes that `bytes` of the gathered frames were written. Shared runs are accounted for by [`Fanout::end_round`].
     pub fn advance(&mut self, conn: ConnId, mut bytes: usize, now_us: u64) {
         self.counts.bytes += bytes as u64;
         if bytes > 0 {
@@ -154,7 +153,7 @@ impl Fanout {
         }
     }
 
-    /// The usual case when several wait: all of it is out, so nobody needs to know how long each frame was.
+    /// Handles the usual case with several frames: all of them are written, so their lengths are not needed.
     fn advance_over_all(&mut self, conn: ConnId, now_us: u64) {
         let Self { outboxes, frames, counts, spare, waiting, .. } = self;
         let outbox = outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove");
@@ -171,7 +170,7 @@ impl Fanout {
         outbox.pop_all(events, spare);
     }
 
-    /// The usual case where everybody gets everything: a run is out. All of it are events.
+    /// Handles the usual case where every client gets every event: a run was written. All its frames are events.
     fn advance_over_run(&mut self, conn: ConnId, run: CoalescedId) {
         let outbox = self.outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove");
         let Depth { events, bytes } = outbox.depth();
@@ -182,12 +181,12 @@ impl Fanout {
         self.runs.count(run);
     }
 
-    /// Ends a round of writes: what was gathered in it for many at a time is counted, and let go.
+    /// Ends a round of writes: accounts for the runs that were sent, and releases them.
     pub fn end_round(&mut self, now_us: u64) {
         self.taken = None;
         let Self { runs, frames, counts, .. } = self;
         runs.end(|frame, deliveries| {
-            // The run's own reference is one more.
+            // One more for the run's own reference.
             if let Released::Event(received_us) = frames.release_many(frame, deliveries + 1) {
                 counts.latency.observe_many(now_us.saturating_sub(received_us), u64::from(deliveries));
             }

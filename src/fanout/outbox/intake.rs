@@ -1,21 +1,21 @@
-//! What is still put into an outbox.
+//! What an outbox accepts.
 
-/// What is still put in.
+/// What an outbox accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Intake {
     /// Events, answers and control frames.
     Open,
     /// Answers and control frames, but no events.
     Paused,
-    /// Nothing: the last frame is in.
+    /// Nothing: the last frame is queued.
     Closed,
 }
 
-/// Whether the caller is asked about each event once more before it is put in.
+/// Whether the caller must check each event again before it is queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Guard {
-    /// It is.
+    /// It must.
     On,
-    /// It is not.
+    /// It need not.
     Off,
 }

@@ -1,20 +1,20 @@
-//! Which outboxes are the largest, looked for some thousand in a turn.
+//! Searches for the largest outboxes, some thousand per turn.
 //!
-//! Contract: pure. A search goes through all outboxes once and keeps the [`KEPT`] largest that it met, as they were
-//! then. Those that are closing are not among them.
+//! Contract: pure. A search visits all outboxes once and keeps the [`KEPT`] largest with the sizes they had then. It
+//! skips closing ones.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::{ConnId, Fanout};
 
-/// Outboxes that are looked at in a turn: some ten microseconds.
+/// Outboxes visited per turn: some ten microseconds.
 const LOOKED_AT: usize = 4096;
 
-/// Outboxes that are found, and so shed, at a time.
+/// Outboxes that one search finds, and that are shed together.
 const KEPT: usize = 64;
 
-/// A search that is under way.
+/// A search in progress.
 #[derive(Debug, Default)]
 pub(super) struct Search {
     next: usize,
@@ -22,18 +22,17 @@ pub(super) struct Search {
     found: BinaryHeap<Reverse<(usize, ConnId)>>,
 }
 
-/// What was found.
+/// The result of a search.
 #[derive(Debug, Default)]
 pub struct Largest {
-    /// Connections with the bytes that waited for them, largest first.
+    /// Connections with the number of queued bytes, largest first.
     pub found: Vec<(usize, ConnId)>,
-    /// How many connections something waited for.
+    /// The number of connections with queued frames.
     pub waiting: usize,
 }
 
 impl Fanout {
-    /// Goes on with the search for the largest outboxes, or begins one. Returns what was found when it has gone through
-    /// all.
+    /// Continues the search for the largest outboxes, or begins one. Returns the result when it has visited all.
     pub fn search_largest(&mut self) -> Option<Largest> {
         let (outboxes, search) = (&self.outboxes, &mut self.search);
         let end = outboxes.len().min(search.next + LOOKED_AT);
@@ -55,12 +54,12 @@ impl Fanout {
         Some(Largest { found, waiting })
     }
 
-    /// Whether a search is under way.
+    /// Returns whether a search is in progress.
     pub fn is_searching(&self) -> bool {
         self.search.next > 0
     }
 
-    /// Gives a search up.
+    /// Abandons the search in progress.
     pub fn end_search(&mut self) {
         self.search = Search::default();
     }

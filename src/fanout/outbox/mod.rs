@@ -1,4 +1,4 @@
-//! Outboxes: the frames that wait for each connection, and what happens when an outbox overflows.
+//! Outboxes: the frames queued for each connection, and what happens when an outbox overflows.
 //!
 //! A [`Fanout`] belongs to one shard and only its thread touches it, so a delivery takes no lock, allocates nothing
 //! and updates no shared reference count. The frame of an event is stored once per shard and encoding; an outbox is a
@@ -6,11 +6,11 @@
 //! the process.
 //!
 //! Contract: pure, no I/O, no clock. Frames leave an outbox in the order in which they entered, each exactly once or,
-//! after an overflow, not at all; every dropped frame is counted. An outbox never exceeds its bounds, but a single
+//! after an overflow, not at all; every dropped frame is counted. An outbox never exceeds its limits, but a single
 //! frame always fits into an empty one, so every event can be delivered. The work for slow consumers is bounded per
 //! turn ([`Fanout::begin_turn`]): conflation passes are postponed, and dropped frames are released gradually.
 //!
-//! Why the bounds can be generous: a stalled connection costs four bytes per event, not a copy of it, and all stalled
+//! Why the limits can be generous: a stalled connection costs four bytes per event, not a copy of it, and all stalled
 //! connections of the shard share the frames they hold.
 
 mod barriers;
@@ -51,7 +51,7 @@ use largest::Search;
 use queue::{Outbox, Waste};
 use ring::Spare;
 
-/// The number of a connection in its shard. Used again after the connection is removed.
+/// The number of a connection in its shard. Reused after the connection is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u32);
 
@@ -61,7 +61,7 @@ impl ConnId {
     }
 }
 
-/// A frame of the event that is being delivered.
+/// The frame, in one encoding, of the event being delivered.
 #[derive(Debug, Clone, Copy)]
 struct Current {
     frame: FrameId,
@@ -78,29 +78,29 @@ pub struct Fanout {
     free: Vec<u32>,
     spare: Spare,
     dirty: Vec<ConnId>,
-    /// The number of the event that is being delivered.
+    /// The number of the event being delivered.
     number: u64,
     barriers: Barriers,
-    /// By encoding.
+    /// The frame of the event being delivered, by encoding.
     current: [Option<Current>; Encoding::COUNT],
     encoder: Option<Encoder>,
     runs: CoalescedBatches,
-    /// The run that was gathered last, and for whom.
+    /// The run that was gathered last, and for which connection.
     taken: Option<(ConnId, CoalescedId)>,
     counts: Counts,
     waiting: Depth,
-    /// What may still be done in this turn for connections that do not follow.
+    /// The work still allowed in this turn for slow consumers.
     effort: Effort,
-    /// Connections whose outboxes have yet to be gone through.
+    /// Connections whose conflation passes were postponed.
     postponed: VecDeque<ConnId>,
     waste: Waste,
     search: Search,
-    /// Connections that events pass by and for which less waits than before.
+    /// Paused connections with fewer queued frames than before.
     roomier: Vec<ConnId>,
 }
 
 impl Fanout {
-    /// A shard without connections.
+    /// Creates a fan-out without connections.
     pub fn new(limits: OutboxLimits) -> Self {
         Self {
             limits,
@@ -125,14 +125,14 @@ impl Fanout {
         }
     }
 
-    /// The same, with deflated frames for the connections that agree to them.
+    /// Enables deflated frames for the connections that negotiated compression.
     #[must_use]
     pub fn with_deflate(mut self, policy: DeflatePolicy) -> Self {
         self.encoder = Some(Encoder::new(policy));
         self
     }
 
-    /// Makes room for a connection with this policy.
+    /// Opens an outbox with this policy.
     pub fn open(&mut self, policy: Overflow) -> ConnId {
         if policy == Overflow::Conflate {
             self.barriers.acquire();
@@ -146,13 +146,13 @@ impl Fanout {
         ConnId(u32::try_from(self.outboxes.len() - 1).expect("fewer than 4 billion connections"))
     }
 
-    /// Drops everything that waits for a connection, and takes nothing for it any more. Its number stays its own.
+    /// Drops everything queued for a connection and accepts nothing more for it. Its number is not reused yet.
     pub fn retire(&mut self, conn: ConnId) {
         self.drop_waiting(conn, Dropped::Closed, false);
         self.outbox(conn).set_closing();
     }
 
-    /// Forgets a connection with everything that waits for it.
+    /// Removes a connection with everything queued for it.
     pub fn remove(&mut self, conn: ConnId) {
         self.drop_waiting(conn, Dropped::Closed, false);
         if let Some(outbox) = self.outboxes[conn.at()].take() {
@@ -163,12 +163,12 @@ impl Fanout {
         }
     }
 
-    /// How the events of a connection are written down from now on. Its answers stay plain.
+    /// Sets the encoding of a connection's events. Its answers stay plain.
     pub fn set_encoding(&mut self, conn: ConnId, encoding: Encoding) {
         self.outbox(conn).set_encoding(encoding);
     }
 
-    /// How the events of a connection are written down.
+    /// Returns the encoding of a connection's events.
     pub fn encoding(&self, conn: ConnId) -> Encoding {
         self.outboxes.get(conn.at()).and_then(Option::as_ref).map_or(Encoding::Plain, Outbox::encoding)
     }
@@ -177,14 +177,14 @@ impl Fanout {
         self.outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove")
     }
 
-    /// Begins an event, whoever gets it: all its deliveries come one after the other now, and then
+    /// Begins an event. All its deliveries must follow without another event in between, and then
     /// [`Fanout::end_event`].
     pub fn begin_event(&mut self, event: &Event) {
         self.number += 1;
         self.barriers.note(event, self.number);
     }
 
-    /// Puts the event into a connection's outbox.
+    /// Queues the event in a connection's outbox.
     #[inline]
     pub fn deliver(&mut self, event: &Arc<Event>, received_us: u64, conn: ConnId) -> Delivery {
         let outbox = self.outboxes[conn.at()].as_ref().expect("only open connections subscribe");
@@ -194,7 +194,7 @@ impl Fanout {
         }
     }
 
-    /// The same for a connection of which it is known that it may see the event now.
+    /// Like [`Fanout::deliver`], for a connection already known to be allowed to see the event.
     #[inline]
     pub fn deliver_checked(&mut self, event: &Arc<Event>, received_us: u64, conn: ConnId) -> Delivery {
         let outbox = self.outboxes[conn.at()].as_ref().expect("only open connections subscribe");
@@ -240,7 +240,7 @@ impl Fanout {
         }
     }
 
-    /// Puts an answer to this connection into its outbox; its policy makes room for it. Returns whether there was room.
+    /// Queues an answer for this connection; the overflow policy makes room for it. Returns whether there was room.
     pub fn send(&mut self, conn: ConnId, frame: Frame) -> bool {
         let frame = frame.for_one(self.encoding(conn));
         let bytes = frame.bytes().len();
@@ -253,8 +253,8 @@ impl Fanout {
         true
     }
 
-    /// Puts a ping or pong for this connection into its outbox, if there is room as it is. Nothing is moved for it: a
-    /// client that sends pings and does not read would have its outbox searched for each of them.
+    /// Queues a ping or pong for this connection, if there is room already. The overflow policy is not applied:
+    /// otherwise a client that sends pings and does not read would have its outbox searched for each of them.
     pub fn offer(&mut self, conn: ConnId, frame: Frame) {
         let limits = self.limits;
         let outbox = self.outbox(conn);
@@ -275,8 +275,8 @@ impl Fanout {
         self.waiting.bytes += bytes;
     }
 
-    /// Sends a last frame (the close frame) and takes nothing after it. With `discard`, what waits is dropped for that
-    /// reason, but for a frame of which a part is on its way already.
+    /// Queues a last frame (the close frame) and accepts nothing after it. With `discard`, queued frames are dropped
+    /// for that reason, except one that is partly written.
     pub fn finish(&mut self, conn: ConnId, last: Frame, discard: Option<Dropped>) {
         if self.outbox(conn).is_closing() {
             return;
@@ -288,46 +288,46 @@ impl Fanout {
         self.outbox(conn).set_closing();
     }
 
-    /// Whether so many more bytes would leave half of the outbox free: room for what is not urgent. An empty one always
-    /// has it.
+    /// Returns whether another `more` bytes would leave half of the outbox free: room for what is not urgent. Always
+    /// true for an empty outbox.
     pub fn has_spare_room(&self, conn: ConnId, more: usize) -> bool {
         let Depth { events, bytes } = self.depth(conn);
         events == 0 || (events < self.limits.events / 2 && bytes + more <= self.limits.bytes / 2)
     }
 
-    /// What waits for a connection.
+    /// Returns how much is queued for a connection.
     pub fn depth(&self, conn: ConnId) -> Depth {
         self.outboxes.get(conn.at()).and_then(Option::as_ref).map_or(Depth::default(), Outbox::depth)
     }
 
-    /// Events that a connection got, and those that it did not get because it did not follow.
+    /// Returns the number of events delivered to a connection, and of those dropped for it.
     pub fn totals(&self, conn: ConnId) -> (u64, u64) {
         self.outboxes.get(conn.at()).and_then(Option::as_ref).map_or((0, 0), Outbox::totals)
     }
 
-    /// Whether the connection's last frame is queued or out.
+    /// Returns whether the connection's last frame is queued or written.
     pub fn is_closing(&self, conn: ConnId) -> bool {
         self.outboxes.get(conn.at()).and_then(Option::as_ref).is_some_and(Outbox::is_closing)
     }
 
-    /// When the first event that waits for a connection was taken in.
+    /// Returns when the first event queued for a connection was accepted.
     pub fn oldest_us(&self, conn: ConnId) -> Option<u64> {
         let outbox = self.outboxes.get(conn.at())?.as_ref()?;
-        // Answers in front hide it, if they are that many: looking behind them all would cost more than it tells.
+        // Not found behind that many answers: looking at all frames would cost more than the result is worth.
         outbox.frames().take(gather::GATHER_FRAMES).find_map(|frame| self.frames.received_us(frame))
     }
 
-    /// What happens to a connection that does not follow.
+    /// Returns the overflow policy of a connection.
     pub fn policy(&self, conn: ConnId) -> Option<Overflow> {
         self.outboxes.get(conn.at()).and_then(Option::as_ref).map(Outbox::policy)
     }
 
-    /// What waits for all connections together: events only, and the bytes of all frames.
+    /// Returns what is queued for all connections together: the number of events, and the bytes of all frames.
     pub fn waiting(&self) -> Depth {
         self.waiting
     }
 
-    /// Whether every connection that is not closing could take so much more; looks at every connection.
+    /// Returns whether every connection that is not closing has room for this many more; visits every connection.
     pub fn all_have_room(&self, events: usize, bytes: usize) -> bool {
         self.outboxes
             .iter()
@@ -335,33 +335,34 @@ impl Fanout {
             .all(|outbox| outbox.is_closing() || outbox.has_room_for(events, bytes, &self.limits))
     }
 
-    /// The same of those that are dirty only: the others are empty, or do not take what they have.
+    /// Like [`Fanout::all_have_room`], for dirty connections only: the others are empty, or their sockets accept
+    /// nothing.
     pub fn dirty_have_room(&self, events: usize, bytes: usize) -> bool {
         let dirty = self.dirty.iter().filter_map(|conn| self.outboxes[conn.at()].as_ref());
         dirty.into_iter().all(|outbox| outbox.is_closing() || outbox.has_room_for(events, bytes, &self.limits))
     }
 
-    /// The bounds of each outbox.
+    /// Returns the limits of each outbox.
     pub fn limits(&self) -> OutboxLimits {
         self.limits
     }
 
-    /// How many bytes are held more than at the last call; for the [`Budget`].
+    /// Returns how many more bytes are held than at the last call; for the [`Budget`].
     pub fn take_held(&mut self) -> i64 {
         self.frames.take_more()
     }
 
-    /// Counts a connection that is closed because it does not follow.
+    /// Counts a connection that is closed as a slow consumer.
     pub fn count_disconnect(&mut self) {
         self.counts.overflow(Overflow::Disconnect);
     }
 
-    /// How many frames are held.
+    /// Returns the number of frames held.
     pub fn frames(&self) -> usize {
         self.frames.len()
     }
 
-    /// The counts since the last call.
+    /// Returns the counts since the last call.
     pub fn take_counts(&mut self) -> Counts {
         std::mem::take(&mut self.counts)
     }

@@ -1,15 +1,15 @@
 //! Applies the overflow policy of a connection whose outbox is full.
 //!
 //! *Disconnect*: nothing happens here; the caller closes the connection. *Drop-oldest*: the oldest events are dropped,
-//! never an answer and never the frame that is partly written, and a notice in their place says how many; adjacent
-//! gaps are merged. The cost of dropping does not depend on the length of the queue. *Conflate*: of the updates of one
-//! object the latest is kept in its place, with the state before the first of them. A pass goes through the whole
-//! outbox. The first one runs when a quarter of the bounds is queued, so a client that keeps up gets every event; the
-//! next runs when twice as much is queued or, at the bounds, only if the last one freed a quarter of them. So
+//! never an answer and never the frame that is partly written, and a notice in their place reports their number;
+//! adjacent gaps are merged. The cost of dropping does not depend on the length of the queue. *Conflate*: of the
+//! updates of one object the latest is kept in its place, with the state before the first of them. A pass visits the
+//! whole outbox. The first one runs when a quarter of the limits is queued, so a client that keeps up gets every event;
+//! the next runs when twice as much is queued or, at the limits, only if the last one freed a quarter of them. So
 //! conflation costs a few steps per event, and a connection for which it frees too little is closed.
 //!
-//! Many connections may stall at the same time. So a turn has an [`Effort`](super::effort): a pass for which none is
-//! left is postponed to the next turns, and its outbox may grow up to the bounds in the meantime.
+//! Many connections may stall at the same time. So each turn has an [`Effort`](super::effort): a pass for which none is
+//! left is postponed to the next turns, and its outbox may grow up to the limits in the meantime.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -23,10 +23,9 @@ use crate::overflow::Overflow;
 use crate::stats::{Delivery, Dropped};
 
 impl Fanout {
-    /// What becomes of an event of `bytes` that does not fit; `Queued` if it does now.
+    /// Applies the policy to an event of `bytes` that does not fit. Returns `Queued` if there is room now.
     ///
-    /// A connection that is closing has no registrations any more, for whoever reads the figures: its last ones leave
-    /// the index by and by.
+    /// A closing connection counts as having no registrations: its last ones leave the index gradually.
     #[cold]
     pub(super) fn refuse(&mut self, event: &Event, bytes: usize, conn: ConnId) -> Delivery {
         let outbox = self.outbox(conn);
@@ -95,7 +94,7 @@ impl Fanout {
         true
     }
 
-    /// Notes that the event of this time is missing behind what was kept.
+    /// Notes that an event of this time was dropped after the kept frames.
     fn note_gap(&mut self, conn: ConnId, time: &str) {
         let Self { outboxes, frames, dirty, .. } = self;
         let outbox = outboxes[conn.at()].as_mut().expect("only open connections overflow");
@@ -112,8 +111,8 @@ impl Fanout {
         self.counts.overflow(Overflow::DropOldest);
     }
 
-    /// Makes an outbox smaller because all together are too large. Returns false if that cannot be done without closing
-    /// the connection.
+    /// Shrinks an outbox because the outbox budget is exceeded. Returns false if the connection has to be closed
+    /// instead.
     pub fn shrink(&mut self, conn: ConnId) -> bool {
         self.note_room(conn);
         let outbox = self.outbox(conn);
@@ -150,7 +149,7 @@ impl Fanout {
         (enough || !at_bounds) && outbox.has_room(bytes, &limits)
     }
 
-    /// Puts a pass off to the next turns. Returns whether another `bytes` have room until then.
+    /// Postpones a pass to the next turns. Returns whether another `bytes` have room until then.
     fn postpone_pass(&mut self, conn: ConnId, bytes: usize) -> bool {
         let limits = self.limits;
         let outbox = self.outboxes[conn.at()].as_mut().expect("only open connections overflow");
@@ -160,11 +159,11 @@ impl Fanout {
         outbox.has_room(bytes, &limits)
     }
 
-    /// Goes through outboxes for which there was no time, as far as there is now.
+    /// Runs postponed passes, as far as this turn has time for them.
     pub(super) fn resume_passes(&mut self) {
         while let Some(&conn) = self.postponed.front() {
             let waiting = self.outboxes[conn.at()].as_ref().filter(|outbox| !outbox.is_closing());
-            // One that has been read meanwhile costs nothing; so does a number that is another connection's by now.
+            // An outbox that was drained meanwhile costs nothing; neither does a number that was reused.
             let frames = waiting
                 .map_or(0, |outbox| if outbox.is_below_the_earliest(&self.limits) { 0 } else { outbox.depth().events });
             if frames > 0 && !self.effort.try_pass(frames) {
@@ -183,7 +182,7 @@ impl Fanout {
         }
     }
 
-    /// Keeps of the updates of each object only the latest.
+    /// Keeps only the latest of the updates of each object.
     fn conflate(&mut self, conn: ConnId) {
         let Self { outboxes, frames, encoder, counts, spare, .. } = self;
         let Some(outbox) = outboxes[conn.at()].as_mut() else { return };
@@ -201,7 +200,7 @@ impl Fanout {
             } else {
                 frames.conflate(first, frame, wanted, |event| encode::encode(encoder, counts, event, wanted))
             };
-            // Before anything is released, so that what is still needed is not forgotten.
+            // Before anything is released, so that no frame still needed is forgotten.
             frames.retain(stays, 1);
             bytes += frames.bytes(stays).len();
             left.push(stays);
@@ -217,8 +216,8 @@ impl Fanout {
     }
 }
 
-/// For each frame the first of those that it stands for from now on: itself, an earlier update of its object, or
-/// nothing if a later one stands for it. The first `begun` frames stay as they are.
+/// Returns for each frame the first of those that it stands for from now on: itself, an earlier update of its object,
+/// or `None` if a later one stands for it. The first `begun` frames stay unchanged.
 fn firsts(frames: &Frames, barriers: &Barriers, waiting: &[FrameId], begun: usize) -> Vec<Option<FrameId>> {
     let mut firsts: Vec<Option<FrameId>> = waiting.iter().copied().map(Some).collect();
     let mut latest: HashTable<usize> = HashTable::new();

@@ -1,7 +1,7 @@
-//! Connections whose events pass them by for a while, or are looked at once more.
+//! Connections whose events are paused, or checked again by the caller.
 //!
-//! Contract: as the fan-out's text says. A connection that is paused gets answers and control frames all the same, and
-//! is told of ([`Fanout::pop_roomier`]) when less waits for it.
+//! Contract: as for [`Fanout`]. A paused connection still gets answers and control frames, and is reported by
+//! [`Fanout::pop_roomier`] when its queue shrinks.
 
 use super::intake::{Guard, Intake};
 use super::queue::Outbox;
@@ -9,33 +9,33 @@ use super::{ConnId, Fanout};
 use crate::stats::Delivery;
 
 impl Fanout {
-    /// Whether events pass the connection by, because it has yet to get earlier ones ([`Fanout::deliver`] says
-    /// `Closed`).
+    /// Pauses or resumes the events of a connection that has yet to receive earlier ones. While paused,
+    /// [`Fanout::deliver`] returns `Closed`.
     pub fn set_paused(&mut self, conn: ConnId, paused: bool) {
         self.outbox(conn).set_paused(paused);
     }
 
-    /// Whether the caller is asked about each event once more ([`Fanout::deliver`] says `Guarded`).
+    /// Sets whether the caller must check each event again; then [`Fanout::deliver`] returns `Guarded`.
     pub fn set_guarded(&mut self, conn: ConnId, guarded: bool) {
         self.outbox(conn).set_guarded(guarded);
     }
 
-    /// Whether events pass the connection by.
+    /// Returns whether the connection's events are paused.
     pub fn is_paused(&self, conn: ConnId) -> bool {
         self.outboxes.get(conn.at()).and_then(Option::as_ref).is_some_and(Outbox::is_paused)
     }
 
-    /// A connection that events pass by and for which less waits than when it was last asked; maybe more than once.
+    /// Removes and returns a paused connection whose queue has shrunk; the same one may be returned more than once.
     pub fn pop_roomier(&mut self) -> Option<ConnId> {
         self.roomier.pop()
     }
 
-    /// Whether there is one.
+    /// Returns whether [`Fanout::pop_roomier`] would return a connection.
     pub fn has_roomier(&self) -> bool {
         !self.roomier.is_empty()
     }
 
-    /// Less waits for a connection than before.
+    /// Notes that the queue of a connection has shrunk.
     pub(super) fn note_room(&mut self, conn: ConnId) {
         if self.is_paused(conn) {
             self.roomier.push(conn);
@@ -48,7 +48,7 @@ impl Outbox {
         self.intake == Intake::Closed
     }
 
-    /// Changes nothing once it is closing.
+    /// Does nothing once the outbox is closing.
     pub(super) fn set_paused(&mut self, paused: bool) {
         if self.intake != Intake::Closed {
             self.intake = if paused { Intake::Paused } else { Intake::Open };
@@ -59,7 +59,7 @@ impl Outbox {
         self.guard = if guarded { Guard::On } else { Guard::Off };
     }
 
-    /// Why an event is not simply put in, if it is not.
+    /// Returns why an event may not be queued directly, or `None` if it may.
     #[inline]
     pub(super) fn refuses(&self) -> Option<Delivery> {
         match self.intake {

@@ -1,4 +1,4 @@
-//! The overflow policies against a model that is too slow to be wrong: whole lists, searched anew for every step.
+//! Tests the overflow policies against a simple and slow model: whole lists, searched again for every step.
 
 use proptest::prelude::*;
 
@@ -12,10 +12,10 @@ const POLICIES: [Overflow; 4] = [Overflow::Disconnect, Overflow::DropOldest, Ove
 
 const KEYS: [&str; 3] = ["a", "b", "c"];
 
-/// What waits, as the model sees it.
+/// A queued item in the model.
 #[derive(Debug, Clone)]
 enum Item {
-    /// An event, the number of it, and the number of the first that it stands for.
+    /// An event, its number, and the number of the first event that it stands for.
     Event {
         event: Arc<Event>,
         original: Arc<Event>,
@@ -59,7 +59,7 @@ impl Item {
     }
 }
 
-/// One connection as the model sees it.
+/// One connection in the model.
 #[derive(Debug)]
 struct Model {
     policy: Overflow,
@@ -67,7 +67,7 @@ struct Model {
     written: usize,
     shift: u32,
     closed: bool,
-    /// Delivered, dropped, conflated.
+    /// The numbers of delivered, dropped and conflated events.
     done: [u64; 3],
 }
 
@@ -144,7 +144,7 @@ impl Model {
         !at_bounds || (4 * events <= 3 * LIMITS.events && 4 * bytes <= 3 * LIMITS.bytes)
     }
 
-    /// The next update of the same object, if nothing else happened to it in between.
+    /// Returns the next update of the same object, if it had no other event in between.
     fn later(&self, at: usize) -> Option<usize> {
         let Item::Event { event, number, .. } = &self.items[at] else { return None };
         if event.action() != "update" {
@@ -155,7 +155,7 @@ impl Model {
         let Item::Event { event: other, number: until, .. } = &self.items[later] else { return None };
         let between =
             BARRIERS.with_borrow(|all| all.iter().any(|(n, key)| key == event.key() && n > number && n < until));
-        // What the shard remembers is the last only: it does not conflate what stands before it either.
+        // The shard remembers only the last barrier, so it does not conflate updates before it either.
         let after = BARRIERS.with_borrow(|all| all.iter().any(|(n, key)| key == event.key() && n > until));
         (other.action() == "update" && !between && !after).then_some(later)
     }
@@ -220,7 +220,7 @@ impl Model {
 }
 
 thread_local! {
-    /// The numbers and keys of all events that are no updates, whoever got them.
+    /// The numbers and keys of all events other than updates, whether delivered or not.
     static BARRIERS: std::cell::RefCell<Vec<(u64, String)>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
@@ -238,7 +238,7 @@ fn written(fanout: &mut Fanout, conn: ConnId) -> Vec<u8> {
     gathered.iter().flat_map(|slice| slice.to_vec()).collect()
 }
 
-/// Notes that so much is out, at the end of a round or in its middle.
+/// Notes that `bytes` were written, at the end of a round or in its middle.
 fn write(fanout: &mut Fanout, conn: ConnId, bytes: usize, ends_round: bool) {
     fanout.advance(conn, bytes, 10);
     if ends_round {
@@ -249,7 +249,7 @@ fn write(fanout: &mut Fanout, conn: ConnId, bytes: usize, ends_round: bool) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
-    /// Whatever happens, every connection's stream is that of the model, and so are the counts.
+    /// Every connection's stream and counts always equal those of the model.
     #[test]
     fn every_policy_does_what_its_model_does(
         steps in prop::collection::vec((0..10_u8, 0..3_usize, 0..8_u8, 1..700_usize), 1..250)
@@ -273,7 +273,7 @@ proptest! {
                     }
                     fanout.begin_event(&event);
                     for (at, (&conn, model)) in conns.iter().zip(&mut models).enumerate() {
-                        // Some connections have not asked for it.
+                        // Some connections are not registered for it.
                         if mask & 1 << at.min(2) == 0 || at == 3 {
                             matched += u64::from(!model.closed);
                             prop_assert_eq!(fanout.deliver(&event, 0, conn), model.deliver(&event, number));
@@ -382,13 +382,13 @@ fn a_reader_that_follows_gets_every_event_whatever_its_policy() {
     assert_eq!((counts.delivered, counts.conflated, counts.dropped), (600, 0, [0; 3]));
 }
 
-/// Deep enough that a turn has no time for many of them.
+/// Limits so large that a turn has no time for many such outboxes.
 const DEEP: OutboxLimits = OutboxLimits { bytes: 64 << 20, events: 32_768 };
 
-/// Readers that stall.
+/// The number of stalled connections.
 const STALLED: usize = 40;
 
-/// So many of these readers, and as many events delivered to each.
+/// Creates the stalled connections and delivers `events` events to each.
 fn stalled(policy: Overflow, events: usize) -> (Fanout, Vec<ConnId>) {
     let mut fanout = Fanout::new(DEEP);
     let conns: Vec<ConnId> = (0..STALLED).map(|_| fanout.open(policy)).collect();
@@ -401,7 +401,7 @@ fn stalled(policy: Overflow, events: usize) -> (Fanout, Vec<ConnId>) {
     (fanout, conns)
 }
 
-/// An update of one of a hundred objects for all of them.
+/// Delivers an update of one of a hundred objects to all of them.
 fn give(fanout: &mut Fanout, conns: &[ConnId], at: usize) -> Vec<Delivery> {
     let key = (at % 100).to_string();
     let event = Arc::new(Draft::new("machines", "update", &key).seal(jiff::Timestamp::UNIX_EPOCH));
@@ -454,8 +454,8 @@ fn what_many_leave_behind_is_let_go_bit_by_bit_and_counted() {
     }
 }
 
-/// Answers wait for one connection each: their memory goes with them, which takes far longer than counting a frame
-/// down.
+/// Each answer is queued for one connection: its memory is freed with it, which takes far longer than removing a
+/// reference.
 #[test]
 fn what_only_one_connection_held_is_let_go_in_smaller_parts() {
     let (conns, each) = (10, 3_000);

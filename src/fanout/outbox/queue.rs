@@ -3,9 +3,9 @@
 //! An idle outbox is a few dozen bytes: six numbers are stored inline, more in a ring that is borrowed from the shard
 //! and returned as soon as the outbox is empty.
 //!
-//! With drop-oldest a second list precedes the ring. It holds what was kept while the events around it were dropped
-//! (answers, the partly written frame) and the gaps. Each frame moves there at most once, so dropping an event costs
-//! the same however long the queue is.
+//! With drop-oldest a second list precedes the ring. It holds the gap notices, and the frames that were kept while the
+//! events around them were dropped (answers, the partly written frame). Each frame moves there at most once, so the
+//! cost of dropping an event does not depend on the length of the queue.
 
 use std::collections::VecDeque;
 
@@ -16,21 +16,21 @@ use crate::overflow::Overflow;
 use crate::stats::{Depth, Dropped, OutboxLimits};
 use crate::websocket::frame::Encoding;
 
-/// Drained rings that are kept for later. A turn fills the outboxes of all connections before it writes to the first:
-/// with fewer a busy shard of a thousand connections would allocate in every turn.
+/// How many drained rings are kept for reuse. A turn fills the outboxes of all connections before it writes to the
+/// first: with fewer, a busy shard of a thousand connections would allocate in every turn.
 const SPARE_RINGS: usize = 1024;
 
-/// A spare ring larger than this (numbers) is not kept: one stalled connection must not leave its size behind. All
-/// spare rings of a shard together are at most 1 MiB; a turn's events fit into one.
+/// A spare ring with a larger capacity (in frame numbers) is not kept: one stalled connection must not leave its size
+/// behind. All spare rings of a shard together take at most 1 MiB; the events of a turn fit into one.
 const SPARE_CAPACITY: usize = 256;
 
-/// An outbox that conflates does so first when it is this power of two below its bounds.
+/// A conflating outbox first conflates when it is this power of two below its limits.
 const EARLIEST: u8 = 2;
 
-/// Lists of frames that were dropped and are yet to be let go, and why.
+/// Lists of dropped frames that are yet to be released, with the reason.
 pub(super) type Waste = VecDeque<([VecDeque<FrameId>; 2], Dropped)>;
 
-/// A started frame that stays when the others go.
+/// A started frame that stays when the others are dropped.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kept {
     /// Any frame, and how many bytes of it are still to be written.
@@ -42,25 +42,25 @@ pub(super) enum Kept {
 /// The frames queued for one connection, in order, and how many bytes of the first have been written.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    /// What stands before the ring; nothing unless events were dropped.
+    /// The frames before the ring; `None` unless events were dropped.
     #[expect(clippy::box_collection, reason = "most outboxes have none: a pointer instead of 32 bytes in each")]
     kept: Option<Box<VecDeque<FrameId>>>,
     ring: Ring,
-    /// Bytes of all frames but gap notices.
+    /// Bytes of all frames except gap notices.
     bytes: usize,
-    /// Frames but gap notices.
+    /// Number of frames except gap notices.
     counted: u32,
     gaps: u32,
     delivered: u64,
     dropped: u64,
     written: u32,
     policy: Overflow,
-    /// The bounds are this power of two below those of the shard.
+    /// The limits of this outbox are this power of two below those of the shard.
     shift: u8,
     encoding: Encoding,
     dirty: bool,
     blocked: bool,
-    /// Whether it has yet to be gone through, when there is time for it.
+    /// Whether its conflation pass was postponed.
     postponed: bool,
     pub(super) guard: Guard,
     pub(super) intake: Intake,
@@ -92,7 +92,7 @@ impl Outbox {
         self.policy
     }
 
-    /// How the events of this connection are written down.
+    /// Returns the encoding of this connection's events.
     pub(super) fn encoding(&self) -> Encoding {
         self.encoding
     }
@@ -105,14 +105,14 @@ impl Outbox {
         Depth { events: (self.counted + self.gaps) as usize, bytes: self.bytes }
     }
 
-    /// Whether another `bytes` may wait. An outbox without frames takes anything; gap notices do not count.
+    /// Returns whether another `bytes` fit. An outbox without frames accepts any frame; gap notices do not count.
     pub(super) fn has_room(&self, bytes: usize, limits: &OutboxLimits) -> bool {
         self.counted == 0
             || (self.bytes + bytes <= limits.bytes >> self.shift
                 && (self.counted as usize) < limits.events >> self.shift)
     }
 
-    /// Whether a turn of so much more fits after what waits.
+    /// Returns whether another `events` with `bytes` in total fit.
     pub(super) fn has_room_for(&self, events: usize, bytes: usize, limits: &OutboxLimits) -> bool {
         self.counted == 0
             || (self.bytes + bytes <= limits.bytes >> self.shift
@@ -125,7 +125,7 @@ impl Outbox {
         self.ring.push(frame, spare);
     }
 
-    /// The first frame.
+    /// Returns the first frame.
     pub(super) fn front(&self) -> Option<FrameId> {
         match &self.kept {
             Some(kept) => kept.front().copied(),
@@ -133,7 +133,7 @@ impl Outbox {
         }
     }
 
-    /// Takes the first frame off, of which `bytes` were still to be written.
+    /// Removes the first frame, of which `bytes` were still to be written.
     pub(super) fn pop(&mut self, bytes: usize, spare: &mut Spare) {
         self.written = 0;
         self.bytes -= bytes;
@@ -148,14 +148,14 @@ impl Outbox {
         }
     }
 
-    /// Takes all frames off, of which `events` are events that are out.
+    /// Removes all frames, of which `events` are delivered events.
     pub(super) fn pop_all(&mut self, events: usize, spare: &mut Spare) {
         self.clear(None, spare);
         self.shift = earliest(self.policy);
         self.delivered += events as u64;
     }
 
-    /// Takes the first frame off, which is a gap notice.
+    /// Removes the first frame, which is a gap notice.
     pub(super) fn pop_gap(&mut self) {
         self.written = 0;
         self.gaps -= 1;
@@ -196,25 +196,25 @@ impl Outbox {
         }
     }
 
-    /// All frames in order.
+    /// Returns all frames in order.
     pub(super) fn frames(&self) -> impl Iterator<Item = FrameId> {
         let kept = self.kept.as_ref().map_or((&[][..], &[][..]), |kept| kept.as_slices());
         let ring = self.ring.runs();
         [kept.0, kept.1, ring.0, ring.1].into_iter().flatten().copied()
     }
 
-    /// All frames in order, if they lie in one chunk and nothing of them is written.
+    /// Returns all frames in order, if they lie in one chunk and nothing of them is written.
     pub(super) fn untouched(&self) -> Option<&[FrameId]> {
         let (frames, wrapped) = self.ring.runs();
         (self.written == 0 && self.kept.is_none() && wrapped.is_empty()).then_some(frames)
     }
 
-    /// The first frame that was not kept when others were dropped, unless it was begun.
+    /// Returns the first frame of the ring, unless it is partly written.
     pub(super) fn droppable(&self) -> Option<FrameId> {
         self.ring.front().filter(|_| self.kept.is_some() || self.written == 0)
     }
 
-    /// Puts the first frame of the ring after those that are kept. Returns whether there was one.
+    /// Moves the first frame of the ring behind the kept ones. Returns whether there was one.
     pub(super) fn keep(&mut self, spare: &mut Spare) -> bool {
         let Some(front) = self.ring.front() else { return false };
         self.kept.get_or_insert_default().push_back(front);
@@ -222,35 +222,35 @@ impl Outbox {
         true
     }
 
-    /// Takes out the first frame of the ring, of that many bytes, without it having been written.
+    /// Removes the first frame of the ring, of `bytes`, unwritten.
     pub(super) fn discard(&mut self, bytes: usize, spare: &mut Spare) {
         self.bytes -= bytes;
         self.counted -= 1;
         self.pop_ring(spare);
     }
 
-    /// The last of those that are kept, if it was not begun.
+    /// Returns the last of the kept frames, unless it is partly written.
     pub(super) fn last_kept(&self) -> Option<FrameId> {
         let kept = self.kept.as_ref()?;
         kept.back().copied().filter(|_| kept.len() > 1 || self.written == 0)
     }
 
-    /// Puts a gap notice after those that are kept.
+    /// Adds a gap notice after the kept frames.
     pub(super) fn push_gap(&mut self, frame: FrameId) {
         self.kept.get_or_insert_default().push_back(frame);
         self.gaps += 1;
     }
 
-    /// Whether a gap notice waits.
+    /// Returns whether a gap notice is queued.
     pub(super) fn has_gaps(&self) -> bool {
         self.gaps > 0
     }
 
-    /// Holds these frames instead of those it has; `bytes` are still to be written of them.
+    /// Replaces all frames by these, of which `bytes` are still to be written.
     pub(super) fn refill(&mut self, frames: &[FrameId], bytes: usize, spare: &mut Spare) {
         let written = self.written;
         match &mut self.ring {
-            // In place: another as large would have to grow first.
+            // In place: a new ring as large would have to grow first.
             Ring::Borrowed(ring) if frames.len() > ring.capacity() / 4 => {
                 ring.clear();
                 ring.extend(frames);
@@ -265,67 +265,68 @@ impl Outbox {
         (self.bytes, self.written) = (bytes, written);
     }
 
-    /// Chooses how far below its bounds the outbox is gone through again: at twice what waits now, or at a quarter of
-    /// them.
+    /// Chooses how far below its limits the outbox is conflated again: at twice its current size, but no earlier than
+    /// at a quarter of the limits.
     pub(super) fn choose_shift(&mut self, limits: &OutboxLimits) {
         let twice =
             |shift: &u8| 2 * self.bytes <= limits.bytes >> shift && 2 * self.counted as usize <= limits.events >> shift;
         self.shift = (0..=EARLIEST).rev().find(twice).unwrap_or(0);
     }
 
-    /// Lets it grow up to the bounds of the shard until there is time to go through it. Returns whether that is new.
+    /// Lets the outbox grow up to the shard's limits until there is time for its pass. Returns whether the pass was not
+    /// yet postponed.
     pub(super) fn postpone(&mut self) -> bool {
         self.shift = 0;
         !std::mem::replace(&mut self.postponed, true)
     }
 
-    /// Takes the mark away that it has yet to be gone through. Returns whether it had it.
+    /// Ends the postponement of a pass. Returns whether there was one.
     pub(super) fn end_postponement(&mut self) -> bool {
         std::mem::take(&mut self.postponed)
     }
 
-    /// Whether so little waits that it need not be gone through.
+    /// Returns whether the outbox is too small for a pass.
     pub(super) fn is_below_the_earliest(&self, limits: &OutboxLimits) -> bool {
         self.bytes <= limits.bytes >> EARLIEST && self.counted as usize <= limits.events >> EARLIEST
     }
 
-    /// Whether its bounds are those of the shard.
+    /// Returns whether the limits of this outbox are those of the shard.
     pub(super) fn is_at_its_bounds(&self) -> bool {
         self.shift == 0
     }
 
-    /// Counts an event that is out.
+    /// Counts a delivered event.
     pub(super) fn count_delivered(&mut self) {
         self.delivered += 1;
     }
 
-    /// Counts events that the connection does not get.
+    /// Counts dropped events.
     pub(super) fn count_dropped(&mut self, events: u64) {
         self.dropped += events;
     }
 
-    /// Events that are out, and events that the connection did not get.
+    /// Returns the numbers of delivered and of dropped events.
     pub(super) fn totals(&self) -> (u64, u64) {
         (self.delivered, self.dropped)
     }
 
-    /// Bytes of the first frame that are out already.
+    /// Returns the number of written bytes of the first frame.
     pub(super) fn written(&self) -> usize {
         self.written as usize
     }
 
-    /// Notes that `bytes` more of the first frame are out, of which `counted` were waiting.
+    /// Notes that `bytes` more of the first frame were written, of which `counted` were counted as queued.
     pub(super) fn set_written(&mut self, bytes: usize, counted: usize) {
         self.bytes -= counted;
         self.written += u32::try_from(bytes).expect("an event is bounded far below 4 GiB at the intake");
     }
 
-    /// The first frame, if a part of it is out.
+    /// Returns the first frame if it is partly written.
     pub(super) fn started(&self) -> Option<FrameId> {
         self.front().filter(|_| self.written > 0)
     }
 
-    /// Empties the outbox, but for `kept`, its started first frame.
+    /// Empties the outbox, except for `kept`, its partly written first frame.
     pub(super) fn clear(&mut self, kept: Option<Kept>, spare: &mut Spare) {
         self.give_back(spare);
         self.ring = EMPTY;
@@ -338,7 +339,7 @@ impl Outbox {
         }
     }
 
-    /// The same, and hands out the frames that it had, in order, without `kept`. Costs the same however many they are.
+    /// Like [`Outbox::clear`], but returns the removed frames in order. The cost does not depend on their number.
     pub(super) fn clear_out(&mut self, kept: Option<Kept>, spare: &mut Spare) -> [VecDeque<FrameId>; 2] {
         let first = self.kept.take().map_or_else(VecDeque::new, |kept| *kept);
         let mut lists = [first, std::mem::replace(&mut self.ring, EMPTY).into_list()];
@@ -350,14 +351,14 @@ impl Outbox {
         lists
     }
 
-    /// Marks the outbox dirty. Returns whether it has to be put on the dirty list.
+    /// Marks the outbox dirty. Returns whether it has to be added to the dirty list.
     pub(super) fn mark_dirty(&mut self) -> bool {
         let new = !self.dirty && !self.blocked;
         self.dirty |= new;
         new
     }
 
-    /// Takes the mark away. Returns whether it had it.
+    /// Clears the dirty mark. Returns whether it was set.
     pub(super) fn clear_dirty(&mut self) -> bool {
         std::mem::take(&mut self.dirty)
     }

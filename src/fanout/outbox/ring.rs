@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use super::frames::FrameId;
 
-/// So many have room in the outbox itself.
+/// How many numbers are stored in the outbox itself.
 pub(super) const INLINE: usize = 6;
 
 /// Frame numbers in order: up to [`INLINE`] stored inline, more in memory borrowed from the shard.
@@ -16,14 +16,14 @@ pub(super) enum Ring {
     Borrowed(VecDeque<FrameId>),
 }
 
-/// Nothing waits.
+/// A ring without frames.
 pub(super) const EMPTY: Ring = Ring::Inline { frames: [FrameId::NONE; INLINE], head: 0, len: 0 };
 
-/// Memory of drained outboxes, for the next that needs more than its inline room.
+/// Memory of drained outboxes, for others that need more than their inline room.
 pub(super) type Spare = Vec<VecDeque<FrameId>>;
 
 impl Ring {
-    /// Puts a frame after the others.
+    /// Adds a frame after the others.
     #[inline]
     pub(super) fn push(&mut self, frame: FrameId, spare: &mut Spare) {
         match self {
@@ -41,7 +41,7 @@ impl Ring {
         }
     }
 
-    /// The frames in order.
+    /// Returns the frames in order.
     pub(super) fn into_list(self) -> VecDeque<FrameId> {
         match self {
             Self::Inline { frames, head, len } => (0..len).map(|at| frames[usize::from(head + at) % INLINE]).collect(),
@@ -49,7 +49,7 @@ impl Ring {
         }
     }
 
-    /// The first frame.
+    /// Returns the first frame.
     pub(super) fn front(&self) -> Option<FrameId> {
         match self {
             Self::Inline { len: 0, .. } => None,
@@ -58,7 +58,7 @@ impl Ring {
         }
     }
 
-    /// The frames in order, in two chunks.
+    /// Returns the frames in order, in two chunks.
     pub(super) fn runs(&self) -> (&[FrameId], &[FrameId]) {
         match self {
             Self::Inline { frames, head, len } => {

@@ -1,4 +1,4 @@
-//! Outboxes, rounds and runs by what comes out of them, and that everything is counted.
+//! Tests of outboxes, rounds and runs by their output, and of all counts.
 
 use proptest::prelude::*;
 
@@ -141,7 +141,7 @@ fn dirty_connections_come_in_the_order_of_their_numbers() {
     assert_eq!(dirty, conns);
 }
 
-/// Puts events into the outboxes of these connections.
+/// Delivers events to these connections.
 fn deliver_all(fanout: &mut Fanout, conns: &[ConnId], events: &[Arc<Event>]) {
     for (at, event) in events.iter().enumerate() {
         fanout.begin_event(event);
@@ -163,7 +163,7 @@ fn what_many_wait_for_is_put_together_once_and_counted_for_each() {
         deliver_all(&mut fanout, some, &events[..5]);
         fanout.send(conns[19], Frame::Constant(b"answer"));
         let mut chunks = Vec::new();
-        // Two kinds take turns.
+        // Two kinds of subscribers alternate.
         for conn in all.iter().zip(some.iter().chain(some)).flat_map(|(&a, &b)| [a, b]) {
             let mut gathered = Gathered::new();
             fanout.gather(conn, 1 << 20, &mut gathered);
@@ -177,7 +177,7 @@ fn what_many_wait_for_is_put_together_once_and_counted_for_each() {
             let n = if conn == conns[18] { bytes.len() - 1 } else { bytes.len() };
             fanout.advance(conn, n, 100);
         }
-        // The fourth of each kind and those after it; the last of the first kind has an answer too.
+        // From the fourth of each kind on; the last of the first kind has an answer too.
         assert_eq!(chunks.iter().filter(|&&chunks| chunks == 1).count(), 16 + 7);
         assert_eq!(fanout.waiting().events, 1);
         fanout.end_round(100);
@@ -206,7 +206,7 @@ fn a_connection_may_go_while_others_have_the_same_in_one_piece() {
         }
     }
     conns[1..].iter().for_each(|&conn| fanout.remove(conn));
-    // In the same round: the numbers of their frames are not given to others yet.
+    // In the same round, so the numbers of their frames are not reused yet.
     assert_eq!(fanout.open(Overflow::Disconnect), conns[5]);
     deliver_all(&mut fanout, &conns[5..], &[event("new")]);
     assert_eq!(written(&mut fanout, conns[5], usize::MAX), event("new").frame());
@@ -220,7 +220,7 @@ fn a_connection_may_go_while_others_have_the_same_in_one_piece() {
 }
 
 proptest! {
-    /// matched = delivered + waiting + dropped, nothing is held for nobody, and every byte comes out in order.
+    /// matched = delivered + waiting + dropped, no frame is held without a reference, and every byte is sent in order.
     #[test]
     fn nothing_is_lost_uncounted(steps in prop::collection::vec((0..4_u8, 0..3_u32, 1..400_usize), 1..200)) {
         let mut fanout = Fanout::new(LIMITS);

@@ -1,11 +1,11 @@
 //! Frames that no outbox refers to any more, released gradually.
 //!
-//! A connection that is closed may leave as many frames as an outbox holds, and two hundred that stall together are
-//! closed at the same event. So a deep outbox is emptied by moving its lists here, which costs the same however long
-//! they are, and every turn releases some of the frames. Until then they still count as queued.
+//! A closed connection may leave as many frames as an outbox holds, and two hundred that stall together may be closed
+//! by the same event. So a deep outbox is emptied by moving its lists here, at a cost independent of their length, and
+//! every turn releases some of the frames. Until then they still count as queued.
 //!
-//! To count down a frame that others wait for takes some ten nanoseconds. To free one takes some hundred, and that is
-//! what becomes of all answers, since each is for one connection.
+//! Removing a reference from a frame that others hold takes some ten nanoseconds. Freeing a frame takes some hundred,
+//! and every answer is freed, since each is for one connection.
 
 use super::effort::FREED;
 use super::frames::Released;
@@ -13,34 +13,33 @@ use super::queue::Kept;
 use super::{ConnId, Fanout};
 use crate::stats::Dropped;
 
-/// What is let go at once.
+/// Up to this many frames are released at once.
 const SHALLOW: usize = 32;
 
 impl Fanout {
-    /// A turn begins, and with it what it may do for connections that do not follow: goes on with what was left of
-    /// that.
+    /// Begins a turn with new limits on the work for slow consumers, and continues what was left of the last turn.
     pub fn begin_turn(&mut self) {
         self.effort.renew();
         self.sweep();
         self.resume_passes();
     }
 
-    /// Whether a turn has something left to go on with.
+    /// Returns whether work is left for the next turn.
     pub fn has_leftovers(&self) -> bool {
         self.has_waste() || !self.postponed.is_empty() || self.is_searching()
     }
 
-    /// Whether frames that were dropped are still held.
+    /// Returns whether dropped frames are still held.
     pub fn has_waste(&self) -> bool {
         !self.waste.is_empty()
     }
 
-    /// Whether the turn allows to drop more.
+    /// Returns whether the turn allows to drop more.
     pub fn may_shed(&self) -> bool {
         self.effort.droppable() > 0
     }
 
-    /// Lets frames go that were dropped, as many as the turn allows. Returns whether all are gone.
+    /// Releases dropped frames, as many as the turn allows. Returns whether all are released.
     pub fn sweep(&mut self) -> bool {
         while let Some((lists, reason)) = self.waste.front_mut() {
             let Some(list) = lists.iter_mut().find(|list| !list.is_empty()) else {
@@ -65,7 +64,7 @@ impl Fanout {
         true
     }
 
-    /// Drops what waits for a connection, but for the frame that was begun if that is to be kept.
+    /// Drops what is queued for a connection; `keep_started` keeps a partly written frame.
     pub(super) fn drop_waiting(&mut self, conn: ConnId, reason: Dropped, keep_started: bool) {
         let Self { outboxes, frames, spare, .. } = self;
         let Some(outbox) = outboxes[conn.at()].as_mut() else { return };

@@ -8,28 +8,28 @@ use crate::broker::archive::Chunk;
 use crate::broker::splice::Splice;
 
 impl Replay {
-    /// Whether what comes next is in the archive.
+    /// Returns whether the next event is in the archive.
     pub(in crate::fanout) fn is_in_archive(&self, range: Range) -> bool {
         range.from < self.base
     }
 
-    /// The numbers in the history that a range means.
+    /// Returns the numbers in the history that a range of positions stands for.
     pub(in crate::fanout) fn numbers(&self, range: Range) -> std::ops::Range<u64> {
         range.from - self.base..range.until - self.base
     }
 
-    /// The position of an event of the history.
+    /// Returns the position of an event of the history.
     pub(in crate::fanout) fn position(&self, number: u64) -> u64 {
         self.base + number
     }
 
-    /// The next chunk from the archive, if it is there: it stays.
+    /// Returns the next chunk from the archive, if it has arrived, without removing it.
     pub(in crate::fanout) fn peek(&mut self) -> Option<&Chunk> {
         let (pass, edge) = (self.pass.is_some(), self.edge);
         self.before.as_mut()?.reading(pass, edge).peek()
     }
 
-    /// The chunk that was looked at.
+    /// Removes and returns the next chunk.
     pub(in crate::fanout) fn take(&mut self) -> Option<Chunk> {
         let (pass, edge) = (self.pass.is_some(), self.edge);
         let before = self.before.as_mut()?;
@@ -40,9 +40,9 @@ impl Replay {
         Some(chunk)
     }
 
-    /// The archive has given everything. `splice` tells how to go on if it is read for the first time; without one
-    /// nothing but what is still to come, from `position` on, is safe from being a repetition. Returns whether that is
-    /// so.
+    /// Notes that the archive has delivered everything. After the first read `splice` says where the history continues;
+    /// without one, repetitions can only be avoided by continuing from `position`, so events are lost. Returns whether
+    /// that is the case.
     pub(in crate::fanout) fn leave_archive(&mut self, splice: Option<Splice>, position: u64) -> bool {
         let Some(before) = &mut self.before else { return false };
         if self.pass.is_some() {
@@ -62,12 +62,12 @@ impl Replay {
         self.before.as_ref()?.splice.as_ref()
     }
 
-    /// Whether the event of the history with this number came from the archive.
+    /// Returns whether the event of the history with this number came from the archive.
     pub(in crate::fanout) fn was_delivered(&self, number: u64) -> bool {
         self.splice().is_some_and(|splice| splice.leaves_out(number))
     }
 
-    /// How many events of the history in a range did not come from the archive.
+    /// Returns how many events in a range of the history did not come from the archive.
     pub(in crate::fanout) fn undelivered(&self, range: std::ops::Range<u64>) -> u64 {
         let all = range.end.saturating_sub(range.start);
         self.splice().map_or(all, |splice| splice.wanted(range))

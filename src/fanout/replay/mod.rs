@@ -40,23 +40,23 @@ use crate::index::filter::Counters;
 use crate::index::{Class, Limits, Spec};
 use registered::Registered;
 
-/// Registrations taken back that are remembered.
+/// Maximum number of deregistered registrations that are remembered.
 const MARKS: usize = 1024;
 
-/// Of these, those with a filter: they are asked about every event, though the connection's own bounds on filters no
-/// longer count them.
+/// How many of these may have a filter: each is evaluated on every event, and no longer counts against the connection's
+/// own limits on filters.
 const FILTERED_MARKS: usize = 16;
 
-/// The combinations of those that are remembered: those of the connection's own bounds no longer count them either.
+/// How many combinations these may have together; they no longer count against the connection's own limits either.
 const MARKED_COMBINATIONS: usize = 65_536;
 
-/// An event's own Time is a place to resume from unless it is further ahead.
+/// The Time of an event is used to resume only if it is no further ahead of now than this.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// Rights are judged by the caller.
+/// Access rights are checked by the caller.
 const ANYBODY: Class = Class(0);
 
-/// The next events to look at.
+/// The positions of the next events to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) from: u64,
@@ -67,37 +67,38 @@ pub(super) struct Range {
 #[derive(Debug)]
 pub(super) struct Replay {
     start: Start,
-    /// The first place.
+    /// The first position.
     begin: u64,
-    /// What the history's places are moved by.
+    /// The offset between a number in the history and its position.
     base: u64,
     before: Option<Box<Before>>,
     registered: Registered,
-    /// Where the common part begins: all that is settled has gone through everything before it.
+    /// The cursor of all settled registrations: everything before it was handled for them.
     edge: u64,
-    /// Where the pass of the fresh ones is.
+    /// The cursor of the current pass, for the fresh registrations.
     pass: Option<u64>,
-    /// The number of the pass that is on, or of the next one. A registration is settled if its own is below.
+    /// The number of the current pass, or of the next one. Registrations with a lower number are settled.
     passes: u64,
-    /// Registrations that wait for the next pass.
+    /// The number of registrations that wait for the next pass.
     waiting: usize,
-    /// The pass of the registration that was made last, until its command is answered.
+    /// The pass of the most recent registration, until its command is answered.
     of_last: Option<u64>,
     pub(super) held: Held,
     pub(super) opening: Opening,
     connections: Listeners,
-    /// The last event that was looked at, of this pass or before the edge.
+    /// The last event handled by the current pass, or by the settled registrations.
     last: Option<Arc<Event>>,
-    /// Bytes of the next event, if it waits for room.
+    /// Bytes of the next event, if it waits for room in the outbox.
     pub(super) held_up: usize,
-    /// Where it stands among those that lag, if it is.
+    /// Its entry among the lagging connections, if it lags.
     pub(super) lag: Option<Place>,
-    /// What its filters have cost in this second.
+    /// The filter work spent in the current second.
     pub(super) spent: Spent,
 }
 
 impl Replay {
-    /// `wake` is for what comes from the archive. `registrations` stand in the query.
+    /// Creates a replay. `wake` is called when pages arrive from the archive; `registrations` is the number of
+    /// registrations in the query.
     pub(super) fn new(mut start: Start, registrations: usize, limits: Limits, wake: &Wake) -> Self {
         let notified = start.sequence;
         let before = start.beyond.take().map(|beyond| {
@@ -126,30 +127,30 @@ impl Replay {
         }
     }
 
-    /// What the client asked for.
+    /// Returns the `since` that the client requested.
     pub(super) fn requested(&self) -> &str {
         &self.start.requested
     }
 
-    /// A Time from which a client that is cut off now can resume without a loss: what a notice of this gap bears. It is
-    /// that of the last event before it, or what was asked for; without either, the end of the gap.
+    /// Returns a Time from which a client that disconnects now can resume without a loss, for the notice of this gap:
+    /// that of the last event before the gap, or the requested one; without either, the end of the gap.
     pub(super) fn safe_time(&self, gap: &Gap, now: Timestamp) -> Timestamp {
         let latest = now.checked_add(SKEW).unwrap_or(now);
         let last = self.last.as_ref().and_then(|event| event.moment()).filter(|time| *time <= latest);
         last.max(self.start.time).unwrap_or(gap.to)
     }
 
-    /// What is missing before the start, once.
+    /// Returns the gap before the start, once.
     pub(super) fn take_gap(&mut self) -> Option<Gap> {
         self.start.gap.take()
     }
 
-    /// The connection was given everything before `position` by the shard itself.
+    /// Notes that the shard has delivered everything before `position` live.
     pub(super) fn went_live_until(&mut self, position: u64) {
         self.edge = self.base + position;
     }
 
-    /// A new registration, which the shard's index has taken.
+    /// Adds a registration, which the shard's index has accepted.
     pub(super) fn register(&mut self, text: &str, spec: &Spec) {
         self.opening.registered();
         let (stage, pass) = if self.edge <= self.begin {
@@ -172,21 +173,21 @@ impl Replay {
         self.last = None;
     }
 
-    /// The answer to a command: given back if it can be sent, kept if something has to stand before it.
+    /// Returns the answer to a command if it can be sent now, otherwise holds it back.
     pub(super) fn answer(&mut self, answer: Event) -> Option<Event> {
         self.opening.answered();
         self.held.hold(self.of_last.take(), answer)
     }
 
-    /// A registration was taken back. `live_until` is the shard's place if the connection does not lag. Returns false
-    /// if there are too many of them to remember.
+    /// Removes a registration. `live_until` is the position of the shard if the connection does not lag. Returns false
+    /// if too many deregistered ones are remembered.
     pub(super) fn deregister(&mut self, text: &str, live_until: Option<u64>) -> bool {
         let Some(pass) = self.registered.pass(text) else { return true };
         let until = match pass.cmp(&self.passes) {
             Ordering::Less => Some(live_until.map_or(self.edge, |position| self.base + position)),
             Ordering::Equal => self.pass,
             Ordering::Greater => {
-                // It waits for a pass: nothing came because of it.
+                // It waits for a pass: it has delivered nothing.
                 self.waiting -= 1;
                 None
             }
@@ -195,8 +196,8 @@ impl Replay {
         !self.registered.has_too_many_marks()
     }
 
-    /// Nothing before the shard's `position` is asked for any more, nor what the archive has given although the shard
-    /// has not come to it. Gives the answers back that have waited.
+    /// Skips everything before the shard's `position`, and everything that the archive has already delivered although
+    /// the shard has not reached it. Returns the answers held back.
     pub(super) fn skip(&mut self, position: u64) -> impl Iterator<Item = Event> {
         let position = position.max(self.splice().map_or(0, Splice::end));
         self.registered.settle();
@@ -208,7 +209,8 @@ impl Replay {
         self.held.take_all()
     }
 
-    /// The events to look at next, before the shard's `position`; nothing if the connection has got everything.
+    /// Returns the events to look at next, before the shard's `position`, or `None` if the connection has received
+    /// everything.
     pub(super) fn next(&mut self, position: u64) -> Option<Range> {
         let position = self.base + position;
         while let Some(from) = self.pass {
@@ -220,8 +222,8 @@ impl Replay {
         (self.edge < position).then_some(Range { from: self.edge, until: position })
     }
 
-    /// Whether the shard can go on from `position`: nothing is left, and nothing before the start would come again, nor
-    /// what the archive has given although the shard has not come to it.
+    /// Returns whether the shard can continue with live events from `position`: nothing is left to replay, and the
+    /// archive has delivered nothing from that position on.
     pub(super) fn is_level(&self, position: u64) -> bool {
         let passed = self.splice().is_none_or(|splice| splice.end() <= position);
         self.pass.is_none() && self.edge == self.base + position && passed
@@ -231,7 +233,7 @@ impl Replay {
         if let Some(before) = &mut self.before {
             before.again = None;
         }
-        // Whoever waited for the next pass may have been taken back.
+        // The registrations that waited for the next pass may have been deregistered.
         let is_next = std::mem::take(&mut self.waiting) > 0;
         self.passes += if is_next { 1 } else { 2 };
         self.held.release(self.passes);
@@ -242,37 +244,37 @@ impl Replay {
         }
     }
 
-    /// What filters have cost since the last call.
+    /// Returns the cost of filters since the last call.
     pub(super) fn take_cost(&mut self) -> Counters {
         self.registered.take_cost()
     }
 
-    /// Whether an event's filters have cost more than they may since the last call.
+    /// Returns whether the filters of an event have exceeded their work limit since the last call.
     pub(super) fn is_overdrawn(&mut self) -> bool {
         self.registered.is_overdrawn()
     }
 
-    /// Whether an event of the range that [`Replay::next`] gave is to be delivered.
+    /// Returns whether an event of the range returned by [`Replay::next`] is to be delivered.
     pub(super) fn wants(&mut self, position: u64, event: &Event) -> bool {
         let wanted = self.registered.wanted(position, event, self.passes);
         let new = if self.pass.is_some() { wanted.now && !wanted.before } else { wanted.before };
         new && !wanted.had
     }
 
-    /// An event was delivered: what waited for the first one of this pass may go.
+    /// Notes a delivered event: answers that waited for the first event of this pass may be sent.
     pub(super) fn delivered(&mut self) {
         if self.pass.is_some() {
             self.held.release(self.passes + 1);
         }
     }
 
-    /// The event was looked at, and everything before `next` is dealt with.
+    /// Notes that the event was handled, and everything before `next`.
     pub(super) fn pass_by(&mut self, event: &Arc<Event>, next: u64) {
         self.last = Some(Arc::clone(event));
         self.advance(next);
     }
 
-    /// Everything before `next` is dealt with.
+    /// Notes that everything before `next` was handled.
     pub(super) fn advance(&mut self, next: u64) {
         match &mut self.pass {
             Some(pass) => *pass = next,
@@ -280,12 +282,13 @@ impl Replay {
         }
     }
 
-    /// What is gone of events about connections is counted from this number on; never if nobody listens to them.
+    /// Returns the number from which on dropped connection events are counted, or `u64::MAX` if no registration matches
+    /// them.
     pub(super) fn notified(&self) -> u64 {
         self.connections.notified(self.pass.is_some())
     }
 
-    /// It was said up to here.
+    /// Notes that dropped connection events were reported up to this number.
     pub(super) fn set_notified(&mut self, notified: u64) {
         self.connections.set_notified(self.pass.is_some(), notified);
     }

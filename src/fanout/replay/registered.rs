@@ -1,10 +1,10 @@
-//! Which registrations of a connection an event of the past matches, and how far each of them is.
+//! Which registrations of a connection match a retained event, and how far each of them has come.
 //!
-//! Every text that is or was registered has one entry, with a filter that was compiled once: whatever becomes of a
-//! registration, a number in its entry says so, and nothing is parsed or moved.
+//! Every text that is or was registered has one entry, with a filter that was compiled once. Changes to a registration
+//! only change numbers in its entry; nothing is parsed or moved.
 //!
-//! Contract: pure. All that matching costs is counted ([`Registered::take_cost`]) and bounded by event for all entries
-//! together ([`Registered::is_overdrawn`]). What was taken back and may not come again has bounds of its own
+//! Contract: pure. The cost of matching is counted ([`Registered::take_cost`]) and bounded per event for all entries
+//! together ([`Registered::is_overdrawn`]). Entries of deregistered texts have limits of their own
 //! ([`Registered::has_too_many_marks`]).
 
 use hashbrown::HashMap;
@@ -14,10 +14,10 @@ use crate::event::Event;
 use crate::index::filter::Counters;
 use crate::index::{Index, Limits, Slot, Spec, Work};
 
-/// Units of work for each entry that an event matches.
+/// Units of work charged for each entry that an event matches.
 const HIT: u64 = 8;
 
-/// Combinations up to which a registration is expanded here.
+/// Registrations with up to this many combinations are expanded in this index.
 const EXPANDED: usize = 16;
 
 #[derive(Debug)]
@@ -26,13 +26,13 @@ struct Entry {
     slot: Slot,
     combinations: usize,
     has_filter: bool,
-    /// The pass that it goes through, or went through; nothing if it was taken back.
+    /// The pass that delivers it, or delivered it; `None` once deregistered.
     pass: Option<u64>,
-    /// The connection has got what it matches before this place.
+    /// The connection has received its matches before this position.
     until: u64,
 }
 
-/// What was taken back and is remembered.
+/// Totals of the deregistered entries that are remembered.
 #[derive(Debug, Default, Clone, Copy)]
 struct Marks {
     all: usize,
@@ -54,14 +54,14 @@ impl Marks {
     }
 }
 
-/// By which registrations an event is wanted.
+/// Which registrations match an event.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Wanted {
-    /// By one of an earlier pass.
+    /// One of an earlier pass matches.
     pub(super) before: bool,
-    /// By one of the pass.
+    /// One of the current pass matches.
     pub(super) now: bool,
-    /// The connection has it.
+    /// The connection has already received the event.
     pub(super) had: bool,
 }
 
@@ -74,13 +74,13 @@ pub(super) struct Registered {
     by_text: HashMap<Box<str>, u32>,
     marks: Marks,
     hits: u64,
-    /// What filters had cost when they were last asked.
+    /// The cost of filters at the last call of [`Registered::take_cost`].
     cost: Counters,
 }
 
 impl Registered {
-    /// `limits` are those of the shard's index, which has taken what is registered here: it is the gate, and a role may
-    /// allow more than the settings do.
+    /// Creates an empty set. `limits` are those of the shard's index, which has already accepted every registration
+    /// added here; so only the limit on work per event applies, because a role may allow more than the settings do.
     pub(super) fn new(limits: Limits) -> Self {
         let Work { event, .. } = limits.work;
         let index = Index::new(Limits {
@@ -106,7 +106,7 @@ impl Registered {
         }
     }
 
-    /// A registration that goes through this pass.
+    /// Adds a registration that is delivered by this pass.
     pub(super) fn register(&mut self, text: &str, spec: &Spec, pass: u64) {
         if let Some(&number) = self.by_text.get(text) {
             let entry = self.entries[number as usize].as_mut().expect("named by its text");
@@ -126,13 +126,14 @@ impl Registered {
         self.by_text.insert(text.into(), number);
     }
 
-    /// The pass of a registration.
+    /// Returns the pass of a registration.
     pub(super) fn pass(&self, text: &str) -> Option<u64> {
         let number = *self.by_text.get(text)?;
         self.entries[number as usize].as_ref()?.pass
     }
 
-    /// A registration was taken back; the connection has got what it matches before `until`, if there is such a place.
+    /// Marks a registration as deregistered. If `until` is given, the connection has received its matches before that
+    /// position.
     pub(super) fn deregister(&mut self, text: &str, until: Option<u64>) {
         let Some(&number) = self.by_text.get(text) else { return };
         let entry = self.entries[number as usize].as_mut().expect("named by its text");
@@ -145,7 +146,7 @@ impl Registered {
         }
     }
 
-    /// Forgets an entry that was taken back.
+    /// Forgets a deregistered entry.
     fn forget(&mut self, number: u32) {
         let Some(entry) = self.entries[number as usize].take() else { return };
         self.marks.remove(&entry);
@@ -154,14 +155,13 @@ impl Registered {
         self.free.push(number);
     }
 
-    /// Whether more was taken back than is remembered.
+    /// Returns whether more deregistered entries are remembered than allowed.
     pub(super) fn has_too_many_marks(&self) -> bool {
         let Marks { all, filtered, combinations } = self.marks;
         all > MARKS || filtered > FILTERED_MARKS || combinations > MARKED_COMBINATIONS
     }
 
-    /// Nothing before is asked for any more: what was taken back is forgotten, and the rest has gone through
-    /// everything.
+    /// Forgets deregistered entries and marks the others as settled, because no earlier event is requested any more.
     pub(super) fn settle(&mut self) {
         for number in 0..u32::try_from(self.entries.len()).expect("fewer than 4 billion registrations") {
             match &mut self.entries[number as usize] {
@@ -172,7 +172,7 @@ impl Registered {
         }
     }
 
-    /// By which registrations the event at this place is wanted, while `pass` is on.
+    /// Returns which registrations match the event at this position, while `pass` is the current pass.
     pub(super) fn wanted(&mut self, position: u64, event: &Event, pass: u64) -> Wanted {
         let Self { index, entries, hits, .. } = self;
         let mut wanted = Wanted::default();
@@ -190,7 +190,7 @@ impl Registered {
         wanted
     }
 
-    /// What matching has cost since the last call.
+    /// Returns the cost of matching since the last call.
     pub(super) fn take_cost(&mut self) -> Counters {
         let now = self.index.filter_counters();
         let mut cost = now.since(std::mem::replace(&mut self.cost, now));
@@ -198,7 +198,7 @@ impl Registered {
         cost
     }
 
-    /// Whether an event's filters have cost more than they may since the last call.
+    /// Returns whether the filters of an event have exceeded their work limit since the last call.
     pub(super) fn is_overdrawn(&mut self) -> bool {
         std::iter::from_fn(|| self.index.take_overdrawn()).count() > 0
     }

@@ -1,7 +1,7 @@
 //! Finds where the arguments of an operator end.
 
-/// The offset of the comma or parenthesis that ends a value: the first outside quotes and brackets. A backslash hides
-/// the character after it.
+/// Returns the offset of the comma or parenthesis that ends a value: the first outside quotes and brackets. A backslash
+/// escapes the character after it.
 pub(super) fn argument_end(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut at, mut depth, mut quoted) = (0, 0_usize, false);
@@ -20,7 +20,7 @@ pub(super) fn argument_end(text: &str) -> Option<usize> {
     None
 }
 
-/// A pattern written as a JSON string, decoded, and the offset of the parenthesis after it.
+/// Decodes a pattern written as a JSON string. Returns it with the offset of the parenthesis after it.
 pub(super) fn quoted_pattern(text: &str) -> Option<(String, usize)> {
     let trimmed = text.trim_start();
     if !trimmed.starts_with('"') {
@@ -33,8 +33,8 @@ pub(super) fn quoted_pattern(text: &str) -> Option<(String, usize)> {
     closed.then(|| (pattern, text.len() - tail.trim_start().len()))
 }
 
-/// The offset of the parenthesis that ends a bare pattern: the first one without a partner. Parentheses in classes and
-/// between `\Q` and `\E` are not counted unless no end is found otherwise, as in the broken `Re([)`.
+/// Returns the offset of the parenthesis that ends a bare pattern: the first one without a partner. Parentheses in
+/// classes and between `\Q` and `\E` are not counted unless no end is found otherwise, as in the broken `Re([)`.
 pub(super) fn pattern_end(text: &str) -> Option<usize> {
     balanced(text, true).or_else(|| balanced(text, false))
 }
@@ -57,12 +57,12 @@ fn balanced(text: &str, skip_classes: bool) -> Option<usize> {
     None
 }
 
-/// How many bytes to the last of `\Q...\E`; only the `\Q` if it is not closed.
+/// Returns the number of bytes before the last one of `\Q...\E`; 1 if it is not closed.
 fn quoted_width(text: &str) -> usize {
     text.find("\\E").map_or(1, |end| end + 1)
 }
 
-/// The offset of the bracket that closes the class at `open`.
+/// Returns the offset of the bracket that closes the class at `open`.
 fn class_end(bytes: &[u8], open: usize) -> Option<usize> {
     let mut at = open + 1;
     at += usize::from(bytes.get(at) == Some(&b'^'));

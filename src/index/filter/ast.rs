@@ -7,10 +7,10 @@ use super::path::Path;
 use super::regex::Pattern;
 use super::value::Value;
 
-/// A term with its share of the tables that lead to it.
+/// Estimated bytes of a term, with its share of the tables that lead to it.
 const TERM_BYTES: usize = 256;
 
-/// A value with its share of them.
+/// Estimated bytes of a value, with its share of those tables.
 const VALUE_BYTES: usize = 64;
 
 /// A parsed filter. Two filters are equal if their canonical texts are.
@@ -22,18 +22,18 @@ pub struct Filter {
 /// One node of the tree. The number is the count of terms in the subtree, this one included.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Term {
-    /// True if every child is.
+    /// True if every child is true.
     And(u32),
-    /// True if any child is.
+    /// True if any child is true.
     Or(u32),
-    /// True if its only child is not.
+    /// True if its only child is false.
     Not(u32),
-    /// A question about one field.
+    /// A predicate on one field.
     Test(Box<Test>),
 }
 
 impl Term {
-    /// How many terms the subtree has, this one included.
+    /// Returns the number of terms in the subtree, this one included.
     pub fn size(&self) -> usize {
         match self {
             Self::And(size) | Self::Or(size) | Self::Not(size) => *size as usize,
@@ -42,49 +42,49 @@ impl Term {
     }
 }
 
-/// A question about one field.
+/// A predicate on one field.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Test {
-    /// Which field.
+    /// The path of the field.
     pub path: Path,
-    /// What is asked of it.
+    /// The operator with its values.
     pub op: Op,
 }
 
 impl Test {
-    /// About how many bytes it takes, with its field and its values.
+    /// Returns the estimated bytes of the predicate, with its field and its values.
     fn bytes(&self) -> usize {
         let names: usize = self.path.segments().iter().map(|name| VALUE_BYTES + name.len()).sum();
         TERM_BYTES + names + self.op.bytes()
     }
 }
 
-/// What is asked of a field.
+/// An operator with its values.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Op {
-    /// The field is there; `null` is there.
+    /// The field exists; `null` counts as existing.
     Exists,
-    /// It is there and equal.
+    /// The field exists and is equal.
     Eq(Value),
-    /// It is missing or different.
+    /// The field is missing or different.
     Ne(Value),
-    /// It is there and the expression matches somewhere in it.
+    /// The field exists and the expression matches somewhere in it.
     Re(Pattern),
-    /// It is there and equal to one of them.
+    /// The field exists and is equal to one of the values.
     In(Box<[Value]>),
-    /// It is missing or equal to none of them.
+    /// The field is missing or equal to none of the values.
     Nin(Box<[Value]>),
-    /// It differs between Original and Object, and had and has these values.
+    /// The field differs between Original and Object, and has these values there.
     Changed {
-        /// What Original must hold.
+        /// The value required in Original.
         from: Option<Value>,
-        /// What Object must hold.
+        /// The value required in Object.
         to: Option<Value>,
     },
 }
 
 impl Op {
-    /// About how many bytes its values take.
+    /// Returns the estimated bytes of its values.
     fn bytes(&self) -> usize {
         let value = |value: &Value| VALUE_BYTES + 2 * value.as_str().len();
         match self {
@@ -96,7 +96,7 @@ impl Op {
         }
     }
 
-    /// The operator's name in the language.
+    /// Returns the operator's name in the language.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Exists => "Exists",
@@ -111,25 +111,25 @@ impl Op {
 }
 
 impl Filter {
-    /// Takes terms in prefix order; the parser's way in.
+    /// Creates a filter from terms in prefix order; used by the parser.
     pub(super) fn from_terms(terms: Vec<Term>) -> Self {
         debug_assert_eq!(terms.first().map(Term::size), Some(terms.len()), "one complete tree");
         Self { terms: terms.into_boxed_slice() }
     }
 
-    /// The terms in prefix order; the first is the root.
+    /// Returns the terms in prefix order; the first is the root.
     pub fn terms(&self) -> &[Term] {
         &self.terms
     }
 
-    /// The term at `index` of [`Filter::terms`] with all below it, as a filter of its own.
+    /// Returns the term at `index` of [`Filter::terms`] with its subtree, as a filter of its own.
     #[must_use]
     pub fn subtree(&self, index: usize) -> Self {
         Self { terms: self.terms[index..index + self.terms[index].size()].into() }
     }
 
-    /// About how many bytes the filter takes once it is registered: its terms, their fields and values, compiled
-    /// patterns.
+    /// Returns the estimated bytes of the filter once it is registered: its terms, their fields and values, and
+    /// compiled patterns.
     pub fn bytes(&self) -> usize {
         let term = |term: &Term| match term {
             Term::Test(test) => test.bytes(),
@@ -138,7 +138,7 @@ impl Filter {
         self.terms.iter().map(term).sum()
     }
 
-    /// Where the children of the term at `index` stand in [`Filter::terms`].
+    /// Returns the indexes in [`Filter::terms`] of the children of the term at `index`.
     pub fn children(&self, index: usize) -> impl Iterator<Item = usize> + '_ {
         let end = index + self.terms[index].size();
         let mut next = index + 1;

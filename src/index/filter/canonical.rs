@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use super::number;
 
-/// The canonical text of one valid JSON value without white space around it. Most scalars borrow.
+/// Returns the canonical text of one valid JSON value without surrounding white space. Borrows most scalars.
 pub fn canonical(raw: &[u8]) -> Cow<'_, [u8]> {
     match raw.first() {
         Some(b'{' | b'[') => Cow::Owned(Forest::read(raw).write()),
@@ -27,7 +27,7 @@ fn owned(raw: &[u8], write: fn(&[u8], &mut Vec<u8>)) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// Decodes a string with its quotes. What cannot be decoded (half a surrogate pair) stands for itself.
+/// Decodes a string with its quotes. A string that cannot be decoded (half a surrogate pair) is returned as it is.
 pub fn decode(quoted: &[u8]) -> Cow<'_, [u8]> {
     let inner = quoted.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(quoted);
     if !inner.contains(&b'\\') {
@@ -51,7 +51,7 @@ fn write_scalar(raw: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The offset after the scalar (or member name) that starts at `at`.
+/// Returns the offset after the scalar (or member name) that starts at `at`.
 fn scalar_end(text: &[u8], at: usize) -> usize {
     let mut end = at + 1;
     if text[at] == b'"' {
@@ -66,7 +66,7 @@ fn scalar_end(text: &[u8], at: usize) -> usize {
     end
 }
 
-/// What a node of the [`Forest`] is.
+/// The kind of a node in the [`Forest`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Scalar,
@@ -91,7 +91,7 @@ struct Forest<'t> {
     nodes: Vec<Node<'t>>,
 }
 
-/// What is left to write.
+/// Something left to write.
 enum Task<'t> {
     Node(usize),
     Name(&'t [u8]),
@@ -144,11 +144,11 @@ impl<'t> Forest<'t> {
         std::iter::successors(self.nodes[parent].first_child, |child| self.nodes[*child].next).collect()
     }
 
-    /// The members of an object by name, the last of each name.
+    /// Returns the members of an object sorted by name, only the last of each name.
     fn members(&self, object: usize) -> Vec<(Cow<'t, [u8]>, usize)> {
         let named = |child: usize| (decode(self.nodes[child].name.unwrap_or_default()), child);
         let mut members: Vec<_> = self.children(object).into_iter().map(named).collect();
-        // Later ones first among equal names, so that the duplicates which go are the earlier ones.
+        // Later ones first among equal names, so that the earlier duplicates are removed.
         members.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
         members.dedup_by(|later, kept| later.0 == kept.0);
         members
@@ -171,7 +171,7 @@ impl<'t> Forest<'t> {
         out
     }
 
-    /// Tasks are taken from the end, so everything is queued backwards.
+    /// Queues the parts in reverse order, because tasks are popped from the end.
     fn queue_array(&self, array: usize, tasks: &mut Vec<Task<'t>>) {
         tasks.push(Task::Byte(b']'));
         for (position, child) in self.children(array).into_iter().enumerate().rev() {

@@ -13,7 +13,7 @@
 //! [`Limits::MOST_NESTING`](super::Limits::MOST_NESTING).
 //!
 //! Why lazily from the root and not bottom-up as in the A-Tree paper: registrations are first narrowed by type, action
-//! and key, so most predicates are never needed; [`Leaf`](super::Leaf) finds by hash those that are.
+//! and key, so most predicates are never needed; [`Leaf`](super::Leaf) finds the others by hash.
 
 use super::ast::Filter;
 use super::canonical::decode;
@@ -23,10 +23,10 @@ use super::plan::{Expr, FilterId, Keys, Plan, Signed};
 use super::value::Value;
 use super::view::{View, differ_in_kind};
 
-/// What an engine has done since it was made; for the metrics of the same names.
+/// What an engine has done since it was created; the source of the metrics with the same names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Questions (`Eq`, `Re`, ...) worked out.
+    /// Predicates (`Eq`, `Re`, ...) evaluated.
     pub predicate_evaluations: u64,
     /// Paths looked up.
     pub field_lookups: u64,
@@ -37,7 +37,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// What has been done since an `earlier` look.
+    /// Returns the difference to an `earlier` reading.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl Counters {
         }
     }
 
-    /// Adds what something else has done.
+    /// Adds other counts.
     pub fn add(&mut self, more: Self) {
         self.predicate_evaluations += more.predicate_evaluations;
         self.field_lookups += more.field_lookups;
@@ -61,13 +61,13 @@ impl Counters {
 pub struct Engine {
     plan: Plan,
     fields: Fields,
-    /// What is known about each expression.
+    /// The remembered result of each expression.
     memos: Vec<Memo>,
     event: u64,
     counters: Counters,
 }
 
-/// The number of the event, and in the lowest bit the answer.
+/// The number of the event, and the result in the lowest bit.
 #[derive(Clone, Copy, Default)]
 struct Memo(u64);
 
@@ -90,23 +90,23 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine without filters.
+    /// Creates an engine without filters.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A use of `filter`. Equal filters get the same id, also if they are only equal after rewriting
-    /// (`Not(A=Ne(1))` and `A=In(1,1.0)`).
+    /// Adds a use of `filter` and returns its id. Equal filters get the same id, even if they are only equal after
+    /// rewriting (`Not(A=Ne(1))` and `A=In(1,1.0)`).
     pub fn intern(&mut self, filter: &Filter) -> FilterId {
         self.plan.intern(filter, &mut self.fields)
     }
 
-    /// One use less; what nobody uses any more is freed. A filter must leave the leaves that it is in before.
+    /// Removes a use of a filter; parts without a use are freed. The filter must be removed from all leaves first.
     pub fn release(&mut self, filter: FilterId) {
         self.plan.release(filter, &mut self.fields);
     }
 
-    /// Starts the next event.
+    /// Begins the next event.
     pub fn begin<'e>(&'e mut self, view: View<'e>) -> Evaluation<'e> {
         self.event += 1;
         self.fields.begin();
@@ -114,12 +114,12 @@ impl Engine {
         Evaluation { engine: self, view }
     }
 
-    /// What has been done so far.
+    /// Returns the counts since the engine was created.
     pub fn counters(&self) -> Counters {
         Counters { field_lookups: self.fields.count, work: self.fields.meter.spent(), ..self.counters }
     }
 
-    /// How many expressions, lookups and names are held; zero once everything has been released.
+    /// Returns the number of expressions, lookups and names held; zero once everything has been released.
     pub fn held(&self) -> usize {
         self.plan.len() + self.fields.len()
     }
@@ -129,7 +129,7 @@ impl Engine {
     }
 }
 
-/// One event before the filters of an engine.
+/// The evaluation of an engine's filters on one event.
 #[derive(Debug)]
 pub struct Evaluation<'e> {
     engine: &'e mut Engine,
@@ -137,15 +137,15 @@ pub struct Evaluation<'e> {
 }
 
 impl Evaluation<'_> {
-    /// Whether the filter is true of the event.
+    /// Returns whether the filter is true for the event.
     pub fn matches(&mut self, filter: FilterId) -> bool {
         let truth = self.truth(filter.signed());
         self.matched(u64::from(truth));
         truth
     }
 
-    /// The JSON that a filter of one [`Test`](super::Test) looks at: the value now and, for `Changed`, the value before
-    /// it. For people who want to know why; a filter of several terms gives nothing.
+    /// Returns the JSON that a filter of a single [`Test`](super::Test) reads: the current value and, for `Changed`,
+    /// the previous one. Explains results to users; returns nothing for a filter of several terms.
     pub fn values(&mut self, filter: FilterId) -> [Option<&str>; 2] {
         let lookups = self.engine.plan.get(filter.signed().id()).lookups();
         lookups.map(|lookup| {
@@ -154,23 +154,23 @@ impl Evaluation<'_> {
         })
     }
 
-    /// From now on, so many units of work may be spent.
+    /// Sets the units of work that may be spent from now on.
     pub fn allow(&mut self, units: u64) {
         self.engine.fields.meter.allow(units);
     }
 
-    /// Units that are left of what was allowed.
+    /// Returns the units left of the allowance.
     pub fn left(&self) -> u64 {
         self.engine.fields.meter.left()
     }
 
-    /// Whether the filter is true, without counting it; nothing if what was allowed is not enough to know.
+    /// Returns whether the filter is true, without counting a match; `None` if the allowance does not suffice.
     pub(in crate::index) fn is_true(&mut self, filter: FilterId) -> Option<bool> {
         let truth = self.truth(filter.signed());
         self.unless_short(truth)
     }
 
-    /// What is known already about the filter, at no cost.
+    /// Returns the result of the filter if it is already known, at no cost.
     #[inline]
     pub(super) fn known(&self, filter: FilterId) -> Option<bool> {
         let signed = filter.signed();
@@ -182,14 +182,14 @@ impl Evaluation<'_> {
         self.engine.counters.filter_matches += members;
     }
 
-    /// Prepares [`Evaluation::key`]; nothing if what was allowed is not enough.
+    /// Prepares [`Evaluation::key`]; returns `None` if the allowance does not suffice.
     pub(super) fn find_key(&mut self, lookup: LookupId, compounds: bool) -> Option<()> {
         let _made = self.key(lookup, compounds);
         self.unless_short(())
     }
 
-    /// The canonical text of what a lookup finds; nothing if it finds nothing, or an array or object although only
-    /// scalars are asked for.
+    /// Returns the canonical text of the value that a lookup finds; `None` if it finds nothing, or an array or object
+    /// while only scalars are requested.
     pub(super) fn key(&mut self, lookup: LookupId, compounds: bool) -> Option<&[u8]> {
         let span = self.engine.fields.find(lookup, self.view)?;
         if !compounds && matches!(self.view.at(span).first(), Some(b'{' | b'[')) {
@@ -253,7 +253,7 @@ impl Evaluation<'_> {
                     return false;
                 }
                 let text = if raw.first() == Some(&b'"') { decode(raw) } else { raw.into() };
-                // What is not UTF-8 cannot come from an event.
+                // Events are always UTF-8.
                 std::str::from_utf8(&text).is_ok_and(|text| pattern.is_match(text))
             }
             Expr::Changed { now, before, from, to } => {
@@ -282,7 +282,7 @@ fn is_in(fields: &mut Fields, lookup: LookupId, view: View<'_>, values: &[Value]
     values.binary_search_by(|value| value.as_str().as_bytes().cmp(found)).is_ok()
 }
 
-/// `Changed` up to its last clause, on an event.
+/// Evaluates `Changed` on an event, without its last clause.
 fn has_changed(fields: &mut Fields, now: LookupId, before: LookupId, from: Option<&Value>, view: View<'_>) -> bool {
     if fields.has_both_objects(view) && fields.equal([now, before], view).unwrap_or(true) {
         return false;

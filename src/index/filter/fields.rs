@@ -22,70 +22,70 @@ pub(super) const ORIGINAL: u32 = 1;
 /// The event itself as the start of a path; only its five fields besides Object and Original.
 const ENVELOPE: u32 = 2;
 
-/// How the wire form goes on after the five fields in front; see `event::Draft::seal`.
+/// The part of the wire form after the first five fields; see `event::Draft::seal`.
 const BEFORE_OBJECT: &[u8] = b"\"Object\":";
 const BEFORE_ORIGINAL: usize = ",\"Original\":".len();
 
-/// A name within another path.
+/// A name below another path.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Node {
     parent: u32,
     name: Box<str>,
 }
 
-/// What is remembered about a node.
+/// The remembered data of a node.
 #[derive(Clone)]
 struct NodeMemo {
-    /// Of its name.
+    /// The hash of its name.
     hash: u32,
     index: Option<usize>,
-    /// The names below it that somebody has interned since it is there.
+    /// The names below it that were interned since it exists.
     wanted: Wanted,
-    /// The event that `found` is about.
+    /// The event that `found` belongs to.
     found_in: u64,
     found: Option<Span>,
-    /// The event that `table` is about.
+    /// The event that `table` belongs to.
     table_in: u64,
     table: Option<Table>,
 }
 
-/// A field that filters look at; ids are [`LookupId`]s.
+/// A field that filters read; ids are [`LookupId`]s.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Lookup {
-    /// By the lookup rule: under Object if `first` is there, otherwise in the envelope.
+    /// By the lookup rule: under Object if `first` exists there, otherwise in the envelope.
     Anywhere { first: u32, within: u32, outside: Option<u32> },
     /// Under Object or Original alone, for `Changed`.
     Within(u32),
 }
 
-/// A lookup that somebody has interned.
+/// The id of an interned lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct LookupId(u32);
 
-/// What is remembered about a lookup.
+/// The remembered data of a lookup.
 #[derive(Clone, Copy, Default)]
 struct LookupMemo {
     found_in: u64,
     found: Option<Span>,
-    /// The event that `canonical` is about.
+    /// The event that `canonical` belongs to.
     canonical_in: u64,
-    /// Where the canonical text is in the scratch memory; nothing if the text itself is canonical.
+    /// The range of the canonical text in the scratch memory; `None` if the text itself is canonical.
     canonical: Option<(usize, usize)>,
 }
 
-/// Everything about fields that an engine keeps.
+/// The field data of an engine.
 pub(super) struct Fields {
     nodes: Pool<Node>,
     node_memos: Vec<NodeMemo>,
     lookups: Pool<Lookup>,
     lookup_memos: Vec<LookupMemo>,
     event: u64,
-    /// Where the value of Object starts, once the envelope's table has been made.
+    /// The offset of Object's value, once the envelope's table was built.
     object_start: usize,
     scanner: Scanner,
     tables: Tables,
     canonicals: Vec<u8>,
-    /// How many lookups have been carried out.
+    /// The number of lookups performed.
     pub(super) count: u64,
     pub(super) meter: Meter,
 }
@@ -111,7 +111,7 @@ impl Fields {
         fields
     }
 
-    /// Starts the next event.
+    /// Begins the next event.
     pub(super) fn begin(&mut self) {
         const KEPT: usize = 1 << 20;
         self.event += 1;
@@ -121,25 +121,25 @@ impl Fields {
         self.canonicals.shrink_to(KEPT);
     }
 
-    /// How many nodes and lookups there are beyond the roots.
+    /// Returns the number of nodes and lookups without the roots.
     pub(super) fn len(&self) -> usize {
         self.nodes.len() + self.lookups.len() - 3
     }
 
-    /// A use of the field that `path` means by the lookup rule.
+    /// Adds a use of the field that `path` means by the lookup rule.
     pub(super) fn intern(&mut self, path: &Path) -> LookupId {
         let segments = path.segments();
         let within = self.chain(OBJECT, segments);
         let first = self.chain(OBJECT, &segments[..1]);
         let outside = match segments {
-            // RackN's event router names the event itself so.
+            // RackN's event router uses this name for the event itself.
             [event, named @ ..] if &**event == "event" && !named.is_empty() => self.outside(named),
             named => self.outside(named),
         };
         self.lookup(Lookup::Anywhere { first, within, outside })
     }
 
-    /// A use of the field that a path means in the event itself, if it means one there.
+    /// Adds a use of the field that a path means in the event itself, if there is one.
     fn outside(&mut self, segments: &[Box<str>]) -> Option<u32> {
         match &*segments[0] {
             "Object" => Some(self.chain(OBJECT, &segments[1..])),
@@ -149,13 +149,13 @@ impl Fields {
         }
     }
 
-    /// A use of the field below `root` alone.
+    /// Adds a use of the field below `root` alone.
     pub(super) fn intern_within(&mut self, root: u32, segments: &[Box<str>]) -> LookupId {
         let node = self.chain(root, segments);
         self.lookup(Lookup::Within(node))
     }
 
-    /// Interns a lookup whose nodes have been counted for it already.
+    /// Interns a lookup whose uses of nodes were already counted.
     fn lookup(&mut self, lookup: Lookup) -> LookupId {
         let nodes = lookup.nodes();
         let (id, new) = self.lookups.intern(lookup);
@@ -169,20 +169,20 @@ impl Fields {
         LookupId(id)
     }
 
-    /// One use less.
+    /// Removes a use.
     pub(super) fn release(&mut self, id: LookupId) {
         if let Some(lookup) = self.lookups.release(id.0) {
             lookup.nodes().into_iter().flatten().for_each(|node| self.release_node(node));
         }
     }
 
-    /// One use more of the node below `root`; each node holds a use of its parent.
+    /// Adds a use of the node below `root`; each node holds a use of its parent.
     fn chain(&mut self, root: u32, segments: &[Box<str>]) -> u32 {
         self.nodes.retain(root);
         segments.iter().fold(root, |parent, name| self.node(parent, name))
     }
 
-    /// The node for `name`; takes over the use of the parent.
+    /// Returns the node for `name`; takes over the use of the parent.
     fn node(&mut self, parent: u32, name: &str) -> u32 {
         let (id, new) = self.nodes.intern(Node { parent, name: name.into() });
         if new {
@@ -208,7 +208,7 @@ impl Fields {
         }
     }
 
-    /// The field that `id` means in this event.
+    /// Returns the field that `id` means in this event.
     pub(super) fn find(&mut self, id: LookupId, view: View<'_>) -> Option<Span> {
         let memo = self.lookup_memos[id.0 as usize];
         if memo.found_in == self.event {
@@ -231,14 +231,15 @@ impl Fields {
         found
     }
 
-    /// The canonical text of what [`Fields::find`] finds. Nothing also if it cannot be paid for.
+    /// Returns the canonical text of the value that [`Fields::find`] finds; also `None` if the allowance does not
+    /// suffice.
     pub(super) fn canonical<'a>(&'a mut self, id: LookupId, view: View<'a>) -> Option<&'a [u8]> {
         let raw = view.at(self.find(id, view)?);
         self.make_canonical(id, raw).then_some(())?;
         Some(self.made(id, raw))
     }
 
-    /// Whether two lookups find equal values; nothing if that cannot be paid for.
+    /// Returns whether two lookups find equal values; `None` if the allowance does not suffice.
     pub(super) fn equal(&mut self, [a, b]: [LookupId; 2], view: View<'_>) -> Option<bool> {
         let [first, second] = [self.find(a, view), self.find(b, view)].map(|span| span.map(|span| view.at(span)));
         let (Some(first), Some(second)) = (first, second) else { return Some(first.is_none() && second.is_none()) };
@@ -250,12 +251,12 @@ impl Fields {
         Some(self.made(a, first) == self.made(b, second))
     }
 
-    /// Makes the canonical text of what a lookup has found, if it is not made yet; false if it cannot be paid for.
+    /// Creates the canonical text of a found value unless it exists; returns false if the allowance does not suffice.
     fn make_canonical(&mut self, id: LookupId, raw: &[u8]) -> bool {
         if self.lookup_memos[id.0 as usize].canonical_in == self.event {
             return true;
         }
-        // Most scalars are canonical as they are.
+        // Most scalars are already canonical.
         let scalar = !matches!(raw.first(), Some(b'{' | b'['));
         if !self.meter.afford(if scalar { price::compare(raw.len()) } else { price::canonical(raw.len()) }) {
             return false;
@@ -274,12 +275,12 @@ impl Fields {
         true
     }
 
-    /// The canonical text that was made of what a lookup has found.
+    /// Returns the canonical text created for a found value.
     fn made<'a>(&'a self, id: LookupId, raw: &'a [u8]) -> &'a [u8] {
         self.lookup_memos[id.0 as usize].canonical.map_or(raw, |(start, end)| &self.canonicals[start..end])
     }
 
-    /// Whether neither Object nor Original is null.
+    /// Returns whether neither Object nor Original is null.
     pub(super) fn has_both_objects(&mut self, view: View<'_>) -> bool {
         [OBJECT, ORIGINAL].into_iter().all(|root| {
             let found = self.resolve(root, view);
@@ -287,7 +288,7 @@ impl Fields {
         })
     }
 
-    /// The field of a node in this event. Recursion ends at the root; paths have a bounded length.
+    /// Returns the field of a node in this event. Recursion ends at the root; paths have a bounded length.
     fn resolve(&mut self, id: u32, view: View<'_>) -> Option<Span> {
         let memo = &self.node_memos[id as usize];
         if memo.found_in == self.event {
@@ -314,7 +315,7 @@ impl Fields {
         span
     }
 
-    /// Original is the last field of an event, directly after Object.
+    /// Returns Original, which is the last field of an event, directly after Object.
     fn original(&mut self, view: View<'_>) -> Option<Span> {
         let object = self.resolve(OBJECT, view)?;
         let start = object.end as usize + BEFORE_ORIGINAL;
@@ -331,7 +332,7 @@ impl Fields {
         self.tables.member_named(view.text, table, self.nodes.get(id).name.as_bytes(), memo.hash)
     }
 
-    /// The table of what the node means; empty for a scalar.
+    /// Returns the table of a node's value; empty for a scalar.
     fn table(&mut self, id: u32, view: View<'_>) -> Option<Table> {
         let memo = &self.node_memos[id as usize];
         if memo.table_in == self.event {
@@ -362,7 +363,7 @@ impl Fields {
         self.object_start
     }
 
-    /// The fields in front of Object; finds where Object starts on the way.
+    /// Returns the table of the fields before Object, and records where Object starts.
     fn envelope(&mut self, view: View<'_>) -> Option<Table> {
         let stop = if view.plain { &[] } else { BEFORE_OBJECT };
         let (table, behind) = self.tables.build_until(view.text, 0, stop, &mut self.scanner);
@@ -372,7 +373,7 @@ impl Fields {
 }
 
 impl Lookup {
-    /// The nodes that it holds a use of.
+    /// Returns the nodes that it holds a use of.
     fn nodes(&self) -> [Option<u32>; 3] {
         match *self {
             Self::Anywhere { first, within, outside } => [Some(first), Some(within), outside],

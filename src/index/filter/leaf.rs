@@ -20,13 +20,13 @@ use super::fields::LookupId;
 use super::plan::{FilterId, Keys};
 use super::value::Value;
 
-/// The members of a leaf, to whoever asks it.
+/// The members of a leaf, and the accounts that pay for evaluation.
 ///
-/// What is worked out is paid for by a member that wants it, the first that can. What is known already costs nobody
-/// anything. So all that is done is paid for once, and nobody pays for more than its own filters would cost it alone: a
-/// filter that others have too can be paid for by any of them, but by none twice, and by none that does not have it.
+/// An evaluation is charged to a member that wants it, the first that can pay. A known result costs nothing. So all
+/// work is charged exactly once, and no member pays more than its own filters would cost alone: a filter that several
+/// members share may be charged to any of them, but never twice to one, and never to a member without it.
 pub trait Members {
-    /// Asks `question` at the cost of `member`; nothing if it cannot pay.
+    /// Evaluates `question` and charges it to `member`; returns `None` if the member cannot pay.
     fn ask<T>(
         &mut self,
         member: u32,
@@ -34,11 +34,11 @@ pub trait Members {
         question: impl FnMut(&mut Evaluation<'_>) -> Option<T>,
     ) -> Option<T>;
 
-    /// The member's filter is true.
+    /// Reports a member whose filter is true.
     fn found(&mut self, member: u32);
 }
 
-/// Without accounts.
+/// Reports members without charging them.
 impl<F: FnMut(u32)> Members for F {
     fn ask<T>(
         &mut self,
@@ -79,13 +79,13 @@ const SHORT: usize = 8;
 /// ```
 #[derive(Debug, Default)]
 pub struct Leaf {
-    /// All pairs, as long as there are few.
+    /// All pairs, while there are few.
     inline: SmallVec<[(FilterId, u32); 2]>,
     spilled: Option<Box<Spilled>>,
 }
 
 impl Leaf {
-    /// Adds a pair; false if it was there already.
+    /// Adds a pair; returns false if it already exists.
     pub fn insert(&mut self, engine: &Engine, filter: FilterId, member: u32) -> bool {
         if let Some(spilled) = &mut self.spilled {
             return spilled.insert(engine, filter, member);
@@ -104,7 +104,7 @@ impl Leaf {
         true
     }
 
-    /// Takes a pair out; false if it was not there.
+    /// Removes a pair; returns false if it does not exist.
     pub fn remove(&mut self, filter: FilterId, member: u32) -> bool {
         if let Some(spilled) = &mut self.spilled {
             let removed = spilled.remove(filter, member);
@@ -117,17 +117,17 @@ impl Leaf {
         position.map(|position| self.inline.swap_remove(position)).is_some()
     }
 
-    /// How many pairs there are.
+    /// Returns the number of pairs.
     pub fn len(&self) -> usize {
         self.spilled.as_ref().map_or(self.inline.len(), |spilled| spilled.positions.len())
     }
 
-    /// Whether there is no pair.
+    /// Returns whether there is no pair.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Calls [`Members::found`] once for every pair whose filter is true of the event, in no particular order.
+    /// Calls [`Members::found`] once for every pair whose filter is true for the event, in no particular order.
     pub fn candidates(&mut self, evaluation: &mut Evaluation<'_>, mut members: impl Members) {
         if let Some(spilled) = &mut self.spilled {
             spilled.candidates(evaluation, &mut members);
@@ -138,16 +138,16 @@ impl Leaf {
     }
 }
 
-/// A leaf with an index. Positions are indexes into lists, so that anything is taken out by swapping the last one in.
+/// A leaf with an index. Positions are indexes into lists, so anything is removed by swapping the last item in.
 #[derive(Debug, Default)]
 struct Spilled {
-    /// The distinct filters; free ones have no members.
+    /// The distinct filters; free slots have no members.
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_filter: HashMap<FilterId, u32>,
-    /// Where a pair stands among its filter's members.
+    /// The position of each pair among its filter's members.
     positions: HashMap<(FilterId, u32), u32>,
-    /// The slots that no value leads to.
+    /// The slots that cannot be found by a value.
     rest: Vec<(FilterId, u32)>,
     access: Vec<Access>,
     postings: Vec<Posting>,
@@ -162,7 +162,7 @@ struct Slot {
     filter: FilterId,
     members: SmallVec<[u32; 2]>,
     home: Home,
-    /// The visit that asked it last; filters with keys under several lookups can be found twice.
+    /// The last visit that evaluated it; filters with keys under several lookups can be found twice.
     visit: u64,
 }
 
@@ -175,17 +175,17 @@ enum Home {
     Postings(Box<[(u32, u32)]>),
 }
 
-/// The values of one field that filters wait for.
+/// The values of one field that filters require.
 #[derive(Debug)]
 struct Access {
     lookup: LookupId,
     /// Postings by the hash of their value.
     values: HashTable<u32>,
-    /// How many of them are arrays or objects.
+    /// The number of values that are arrays or objects.
     compounds: usize,
 }
 
-/// The slots that wait for one value, each with the number of this posting among its own.
+/// The slots that require one value, each with the number of this posting among its own.
 #[derive(Debug)]
 struct Posting {
     lookup: LookupId,
@@ -238,7 +238,7 @@ impl Spilled {
         id
     }
 
-    /// The keys that lead to the fewest other filters; a field that others use already before one that nobody looks at.
+    /// Returns the keys that lead to the fewest other filters; prefers fields that other filters already use.
     fn best(&self, sets: Vec<Keys>) -> Option<Keys> {
         sets.into_iter().min_by_key(|keys| {
             let waiting = |(lookup, value): &(LookupId, Value)| {
@@ -304,7 +304,7 @@ impl Spilled {
                 }
             }
             Home::Postings(positions) => {
-                // Read anew for each: taking one out moves another slot, never this one, which is in each once.
+                // Read again for each: removing one moves another slot, never this one, which is in each once.
                 for (posting, position) in positions {
                     self.unfile(posting, position);
                 }
@@ -366,7 +366,7 @@ impl Spilled {
     }
 }
 
-/// Looks a field up at the cost of somebody who waits for one of its values; nothing if nobody can pay.
+/// Looks up a field and charges a member that requires one of its values; returns `None` if no member can pay.
 fn find_key(
     access: &Access,
     postings: &[Posting],
@@ -381,7 +381,7 @@ fn find_key(
         .find_map(|member| members.ask(*member, evaluation, |evaluation| evaluation.find_key(access.lookup, compounds)))
 }
 
-/// Asks the filter of all these members.
+/// Evaluates the filter of all these members.
 #[inline]
 fn try_all(evaluation: &mut Evaluation<'_>, filter: FilterId, all: &[u32], members: &mut impl Members) {
     let truth = evaluation.known(filter).or_else(|| {

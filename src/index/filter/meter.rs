@@ -6,31 +6,31 @@
 //! ([`Meter::spend`]). When the allowance is used up the meter is *short*: results are meaningless then and must not
 //! be remembered.
 
-/// What work costs, in units.
+/// The cost of work, in units.
 pub(super) mod price {
-    /// A question, besides what it looks at.
+    /// A predicate, besides the text it looks at.
     pub(in super::super) const QUESTION: u64 = 16;
-    /// An answer that was looked up again.
+    /// A remembered result.
     pub(in super::super) const RECALL: u64 = 2;
-    /// A lookup, besides the walk over what was not walked yet.
+    /// A lookup, besides walking over text that was not walked yet.
     pub(in super::super) const LOOKUP: u64 = 32;
 
-    /// Walking over text to find its members.
+    /// Returns the cost of walking over text to find its members.
     pub(in super::super) fn walk(bytes: usize) -> u64 {
         bytes as u64 / 2
     }
 
-    /// Matching text by a pattern.
+    /// Returns the cost of matching text against a pattern.
     pub(in super::super) fn pattern(bytes: usize) -> u64 {
         bytes as u64 * 4
     }
 
-    /// Comparing two texts, the first so long.
+    /// Returns the cost of comparing two texts, the first of this length.
     pub(in super::super) fn compare(bytes: usize) -> u64 {
         bytes as u64 / 16
     }
 
-    /// Writing a value in its canonical form.
+    /// Returns the cost of writing a value in its canonical form.
     pub(in super::super) fn canonical(bytes: usize) -> u64 {
         bytes as u64 * 16
     }
@@ -41,7 +41,7 @@ pub(super) mod price {
 pub(super) struct Meter {
     left: u64,
     short: bool,
-    /// Units spent since it was made.
+    /// Units spent since the meter was created.
     spent: u64,
 }
 
@@ -52,12 +52,12 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// Starts anew with so many units.
+    /// Sets a new allowance.
     pub(super) fn allow(&mut self, units: u64) {
         (self.left, self.short) = (units, false);
     }
 
-    /// Takes units for what has been done.
+    /// Spends units for work already done.
     #[inline]
     pub(super) fn spend(&mut self, units: u64) {
         self.spent += units;
@@ -65,7 +65,8 @@ impl Meter {
         self.left = self.left.saturating_sub(units);
     }
 
-    /// Takes units for what is to be done; if they are not there it must not be done.
+    /// Spends units for work to be done. Returns false if the allowance does not suffice; then the work must not be
+    /// done.
     #[inline]
     pub(super) fn afford(&mut self, units: u64) -> bool {
         if self.left < units {
@@ -77,18 +78,18 @@ impl Meter {
         !self.short
     }
 
-    /// Whether the allowance was too small.
+    /// Returns whether the allowance was too small.
     #[inline]
     pub(super) fn is_short(&self) -> bool {
         self.short
     }
 
-    /// Units that are left of the allowance.
+    /// Returns the units left of the allowance.
     pub(super) fn left(&self) -> u64 {
         self.left
     }
 
-    /// Units spent since it was made.
+    /// Returns the units spent since the meter was created.
     pub(super) fn spent(&self) -> u64 {
         self.spent
     }

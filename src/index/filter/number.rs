@@ -3,12 +3,12 @@
 //! Numbers are compared as decimals, not as floats: `1`, `1.0` and `10e-1` are the same number, while integers that
 //! differ only in the last digit stay different, however long they are.
 
-/// Longest integer that is written out although it ends in zeros; from 1e21 on, zeros go into the exponent.
+/// Longest integer, in digits, that is written out with trailing zeros; from 1e21 on, they go into the exponent.
 const PLAIN_DIGITS: i64 = 21;
-/// Most zeros after the decimal point before the exponent takes them.
+/// Maximum number of zeros after the decimal point; beyond that an exponent is written.
 const LEADING_ZEROS: i64 = 6;
 
-/// Whether a valid JSON number is its own canonical text; the cheap test for the common case.
+/// Returns whether a valid JSON number is its own canonical text; a cheap check for the common case.
 pub(super) fn is_canonical(raw: &[u8]) -> bool {
     let digits = raw.strip_prefix(b"-").unwrap_or(raw);
     raw != b"-0" && length(digits.len()) <= PLAIN_DIGITS && digits.iter().all(u8::is_ascii_digit)
@@ -37,7 +37,7 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// Nothing if the exponent is beyond counting; such numbers are equal only to their own text.
+    /// Parses a number. Returns `None` if the exponent overflows; such numbers are equal only to their own text.
     fn read(raw: &[u8]) -> Option<Self> {
         let (mantissa, exponent) = match raw.iter().position(|b| matches!(b, b'e' | b'E')) {
             Some(at) => (&raw[..at], Some(&raw[at + 1..])),
@@ -64,7 +64,7 @@ impl Decimal {
             return;
         }
         let digits = &self.digits[..];
-        // Where the decimal point stands, counted from the first digit.
+        // The position of the decimal point, counted from the first digit.
         let point = self.exponent.saturating_add(length(digits.len()));
         if self.exponent == 0 {
             out.extend_from_slice(digits);
@@ -96,7 +96,7 @@ fn length(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// How many digits stand after the point, for a negative exponent that is smaller than the count of digits.
+/// Returns the number of digits after the point, for a negative exponent that is smaller than the number of digits.
 fn below(exponent: i64) -> usize {
     usize::try_from(-exponent).expect("negative and small")
 }

@@ -1,6 +1,6 @@
 //! Parses text into a [`Filter`].
 //!
-//! One pass, left to right, without recursion: open combinators are kept in a list. Every error has a byte offset and
+//! One pass, left to right, without recursion: open combinators are stored in a list. Every error has a byte offset and
 //! says what was expected there. All limits are checked before memory is allocated for what exceeds them.
 
 use thiserror::Error;
@@ -11,27 +11,27 @@ use super::path::{Path, PathError};
 use super::regex::{Budget, Pattern, PatternError};
 use super::value::{Value, ValueError};
 
-/// How much a filter may ask for. What exceeds a limit is refused when it is parsed, never later.
+/// Limits on a filter. A filter that exceeds one is refused when it is parsed, never later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of text.
     pub text: usize,
-    /// Combinators within each other, and brackets within each other in a value. At most [`Limits::MOST_NESTING`].
+    /// Nesting depth of combinators, and of brackets in a value. At most [`Limits::MOST_NESTING`].
     pub nesting: usize,
-    /// Terms altogether.
+    /// Number of terms.
     pub terms: usize,
     /// Values in one `In` or `Nin`.
     pub list: usize,
-    /// Regular expressions altogether; compiling them is the dearest part of a filter.
+    /// Number of regular expressions; compiling them is the most expensive part of a filter.
     pub patterns: usize,
     /// Bytes of one regular expression.
     pub pattern: usize,
-    /// Bytes that all regular expressions together may compile to.
+    /// Bytes that all compiled regular expressions together may take.
     pub compiled: usize,
 }
 
 impl Limits {
-    /// Evaluation recurses over the tree, so nesting has a bound that no configuration lifts.
+    /// The upper bound of `nesting`, whatever the configuration, because evaluation recurses over the tree.
     pub const MOST_NESTING: usize = 256;
 }
 
@@ -41,17 +41,17 @@ impl Default for Limits {
     }
 }
 
-/// Why a text is not a filter, and where.
+/// The reason why a text is not a filter, and its position.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("filter, byte {offset}: {reason}")]
 pub struct ParseError {
-    /// Byte offset in the text that was given.
+    /// Byte offset in the given text.
     pub offset: usize,
     /// What is wrong there, or what was expected.
     pub reason: SyntaxError,
 }
 
-/// What is wrong with a filter; [`ParseError`] adds the offset.
+/// An error in a filter; [`ParseError`] adds the offset.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SyntaxError {
@@ -67,10 +67,10 @@ pub enum SyntaxError {
     /// A second child of Not.
     #[error("Not takes exactly one term")]
     NotTakesOne,
-    /// The path is wrong.
+    /// The path is invalid.
     #[error("{0}")]
     Path(#[from] PathError),
-    /// No `=` after the path, or a character that no path may hold.
+    /// No `=` after the path, or a character that is not allowed in a path.
     #[error("expected `=` after the field (a field's name cannot hold `(`, `)` or `,`)")]
     Equals,
     /// Not an operator.
@@ -84,39 +84,39 @@ pub enum SyntaxError {
     Arguments {
         /// The operator's name.
         operator: &'static str,
-        /// What it takes.
+        /// The arguments it takes.
         takes: &'static str,
     },
-    /// The value is wrong.
+    /// The value is invalid.
     #[error("{0}")]
     Value(#[from] ValueError),
-    /// The regular expression is wrong.
+    /// The regular expression is invalid.
     #[error("bad regular expression: {0}")]
     Pattern(#[from] PatternError),
     /// The text ends within the arguments.
     #[error("the arguments that start here have no closing `)` (quotes and brackets must be balanced)")]
     Unclosed,
-    /// Something else between terms.
+    /// Unexpected text between terms.
     #[error("expected `,` or `)`")]
     Separator,
-    /// Something after the filter.
+    /// Unexpected text after the filter.
     #[error("unexpected text after the filter")]
     Trailing,
-    /// A limit.
+    /// A limit is exceeded.
     #[error("over the limit: {what} (at most {most})")]
     Limit {
-        /// What there is too much of.
+        /// What the limit applies to.
         what: &'static str,
-        /// How much there may be.
+        /// The maximum.
         most: usize,
     },
 }
 
 impl Filter {
-    /// Reads a filter. Protocol: `docs/protocol.md`, "Filters".
+    /// Parses a filter as specified in `docs/protocol.md`, "Filters".
     ///
     /// # Errors
-    /// [`ParseError`] with the offset, also for what exceeds `limits`.
+    /// [`ParseError`] with the offset, also if one of the `limits` is exceeded.
     pub fn parse(text: &str, limits: &Limits) -> Result<Self, ParseError> {
         let (terms, open) = (Vec::new(), Vec::new());
         let mut parser = Parser { text, at: 0, limits, terms, open, patterns: 0, budget: Budget::new(limits.compiled) };
@@ -136,10 +136,10 @@ struct Parser<'t> {
     at: usize,
     limits: &'t Limits,
     terms: Vec<Term>,
-    /// Where the combinators that are still open stand in `terms`.
+    /// The indexes in `terms` of the open combinators.
     open: Vec<usize>,
     patterns: usize,
-    /// What further patterns may cost.
+    /// The cost still allowed for further patterns.
     budget: Budget,
 }
 
@@ -178,7 +178,7 @@ impl<'t> Parser<'t> {
         self.at += rest.len() - rest.trim_start().len();
     }
 
-    /// The combinator that starts here and how many bytes to its first child.
+    /// Returns the combinator that starts here and the number of bytes before its first child.
     fn combinator(&self) -> Step<Option<(Term, usize)>> {
         let rest = self.rest();
         let name = word(rest);
@@ -196,7 +196,7 @@ impl<'t> Parser<'t> {
         Ok(Some((term, name.len() + gap.len() - gap.trim_start().len() + 1)))
     }
 
-    /// Closes what ends here and goes on to the next term; true if the filter is complete.
+    /// Closes the combinators that end here and moves on to the next term; returns true if the filter is complete.
     fn after_term(&mut self) -> Step<bool> {
         loop {
             self.skip_space();
@@ -242,7 +242,7 @@ impl<'t> Parser<'t> {
         Ok(Test { path, op: self.arguments(op)? })
     }
 
-    /// The field up to the `=`, which is skipped.
+    /// Parses the field up to the `=`, which is skipped.
     fn path(&mut self) -> Step<Path> {
         let rest = self.rest();
         let Some(end) = rest.find(['=', '(', ')', ',']) else {
@@ -259,7 +259,7 @@ impl<'t> Parser<'t> {
         Ok(path)
     }
 
-    /// What to say where a term should stand and nothing does.
+    /// Returns the error for a missing term.
     fn missing_term(&self) -> SyntaxError {
         match self.open.last() {
             Some(&index) if index + 1 == self.terms.len() => SyntaxError::NoTerms(match self.terms[index] {
@@ -295,7 +295,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// The values up to the closing parenthesis; nothing for one that is left out.
+    /// Parses the values up to the closing parenthesis; omitted values are `None`.
     fn values(&mut self, operator: Operator) -> Step<Vec<Option<Value>>> {
         let start = self.at;
         let mut values = Vec::new();
@@ -333,7 +333,7 @@ impl<'t> Parser<'t> {
         self.compile(rest[..end].trim()).map_err(|(inside, error)| (offset + inside, error.into()))
     }
 
-    /// Compiles within what the filter's other patterns have left.
+    /// Compiles a pattern within the budget left by the filter's other patterns.
     fn compile(&mut self, source: &str) -> Result<Pattern, (usize, PatternError)> {
         Pattern::parse_within(source, self.limits.pattern, &mut self.budget)
     }
@@ -370,12 +370,12 @@ impl Operator {
     }
 }
 
-/// The letters that `text` starts with.
+/// Returns the letters that `text` starts with.
 fn word(text: &str) -> &str {
     &text[..text.bytes().take_while(u8::is_ascii_alphabetic).count()]
 }
 
-/// A name as it goes into an error.
+/// Truncates a name for an error message.
 fn cut(name: &str) -> String {
     name.chars().take(32).collect()
 }

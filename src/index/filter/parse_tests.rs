@@ -1,4 +1,4 @@
-//! What the language of filters takes, how it is written again, and where an error is.
+//! Tests which filters are accepted, how they are printed, and where errors are reported.
 
 use super::*;
 

@@ -8,34 +8,34 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// Most names in a path; looking one up walks that deep.
+/// Maximum number of names in a path; a lookup descends that deep.
 const MOST_SEGMENTS: usize = 128;
 
-/// At least one name.
+/// A path of at least one name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Path {
     segments: Box<[Box<str>]>,
 }
 
-/// Why a text is not a path.
+/// The reason why a text is not a path.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum PathError {
-    /// Nothing there.
+    /// The text is empty.
     #[error("a field path is missing")]
     Empty,
-    /// Two dots in a row, or a dot at an end.
+    /// There are two dots in a row, or a dot at an end.
     #[error("an empty name in a dotted path (write it as a pointer if it is meant: /A//B)")]
     EmptyName,
-    /// More names than any object nests.
+    /// There are more names than the limit.
     #[error("a path of more than {MOST_SEGMENTS} names")]
     Long,
-    /// `~` that is neither `~0` nor `~1`.
+    /// A `~` is followed by neither 0 nor 1.
     #[error("`~` in a pointer must be followed by 0 or 1")]
     Escape,
 }
 
 impl Path {
-    /// Reads a path; white space around it must be gone already.
+    /// Parses a path; white space around it must already be removed.
     ///
     /// # Errors
     /// [`PathError`] with the byte offset in `text`.
@@ -72,12 +72,12 @@ impl Path {
         Ok(Self { segments: segments.into() })
     }
 
-    /// The names, from the outside in.
+    /// Returns the names, outermost first.
     pub fn segments(&self) -> &[Box<str>] {
         &self.segments
     }
 
-    /// The names below Object and Original that `Changed` compares: a leading `Object` is dropped.
+    /// Returns the names below Object and Original that `Changed` compares: a leading `Object` is dropped.
     pub fn within_object(&self) -> &[Box<str>] {
         match self.segments.split_first() {
             Some((first, rest)) if &**first == "Object" => rest,
@@ -123,7 +123,7 @@ fn unescape(raw: &str) -> Result<String, usize> {
     Ok(out)
 }
 
-/// The array index that a name stands for: decimal digits without leading zeros.
+/// Returns the array index that a name stands for: decimal digits without leading zeros.
 pub fn array_index(segment: &str) -> Option<usize> {
     let canonical = segment == "0" || !segment.starts_with('0');
     let digits = !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_digit());

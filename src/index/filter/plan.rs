@@ -12,12 +12,12 @@ use super::pool::Pool;
 use super::regex::Pattern;
 use super::value::Value;
 
-/// A filter that an engine holds, until it is released as often as it was interned.
+/// A filter held by an engine, until it is released as often as it was interned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FilterId(Signed);
 
 impl FilterId {
-    /// Stands where there is no filter. No engine gives it out before the first, and nobody may ask for it.
+    /// A placeholder for no filter. It equals the first id that an engine assigns, so it must never be evaluated.
     pub(in crate::index) const NONE: Self = Self(Signed(0));
 
     pub(super) fn signed(self) -> Signed {
@@ -47,7 +47,7 @@ impl Signed {
     }
 }
 
-/// A question, or several.
+/// A predicate, or a conjunction.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) enum Expr {
     Exists(LookupId),
@@ -66,7 +66,7 @@ pub(super) enum Expr {
 }
 
 impl Expr {
-    /// What stands earlier in a conjunction; the cheap questions first.
+    /// Returns the rank in a conjunction; cheap predicates come first.
     fn cost(&self) -> u8 {
         match self {
             Self::Exists(_) => 0,
@@ -78,7 +78,7 @@ impl Expr {
         }
     }
 
-    /// The fields that it reads; of `Changed`, now and before.
+    /// Returns the fields that it reads; for `Changed`, the current and the previous one.
     pub(super) fn lookups(&self) -> [Option<LookupId>; 2] {
         match self {
             Self::Exists(lookup) | Self::Eq(lookup, _) | Self::In(lookup, _) | Self::Re(lookup, _) => {
@@ -90,14 +90,14 @@ impl Expr {
     }
 }
 
-/// An equality that must hold for a filter to be true: what is found must equal one of the values of one of the
-/// lookups.
+/// Equalities of which at least one must hold for a filter to be true: the value found by a lookup equals the given
+/// value.
 pub(super) type Keys = Vec<(LookupId, Value)>;
 
-/// More keys than this for one filter would make the index larger than what it saves.
+/// Maximum number of keys per filter; more would make the index larger than what it saves.
 const MOST_KEYS: usize = 4096;
 
-/// All expressions that are in use.
+/// All expressions in use.
 #[derive(Default)]
 pub(super) struct Plan {
     exprs: Pool<Expr>,
@@ -108,27 +108,27 @@ impl Plan {
         self.exprs.get(id)
     }
 
-    /// How many expressions there are.
+    /// Returns the number of expressions.
     pub(super) fn len(&self) -> usize {
         self.exprs.len()
     }
 
-    /// One more than the largest id that there may be.
+    /// Returns one more than the largest possible id.
     pub(super) fn capacity(&self) -> usize {
         self.exprs.capacity()
     }
 
-    /// A use of the filter.
+    /// Adds a use of the filter.
     pub(super) fn intern(&mut self, filter: &Filter, fields: &mut Fields) -> FilterId {
         let mut built: Vec<Option<Signed>> = vec![None; filter.terms().len()];
-        // Children follow their parents, so from the end every child comes first.
+        // Children follow their parents, so in reverse order every child is built before its parent.
         for index in (0..built.len()).rev() {
             built[index] = Some(self.term(filter, index, &mut built, fields));
         }
         FilterId(built[0].expect("the root is built last"))
     }
 
-    /// A use of the term at `index`, whose children are built.
+    /// Adds a use of the term at `index`, whose children are already built.
     fn term(&mut self, filter: &Filter, index: usize, built: &mut [Option<Signed>], fields: &mut Fields) -> Signed {
         let mut take = |child: usize| built[child].take().expect("children follow their parents");
         match &filter.terms()[index] {
@@ -185,7 +185,7 @@ impl Plan {
         Signed::new(id)
     }
 
-    /// True if all children are. Takes over the uses of the children.
+    /// Creates the conjunction of the children. Takes over their uses.
     fn conjunction(&mut self, children: Vec<Signed>, fields: &mut Fields) -> Signed {
         let mut flat = Vec::with_capacity(children.len());
         for child in children {
@@ -211,7 +211,7 @@ impl Plan {
         if let [only] = unique[..] { only } else { self.expr(Expr::And(unique.into()), fields) }
     }
 
-    /// One use less of a filter; what nobody uses any more goes.
+    /// Removes a use of a filter; parts without a use are freed.
     pub(super) fn release(&mut self, filter: FilterId, fields: &mut Fields) {
         self.release_signed(filter.0, fields);
     }
@@ -227,8 +227,8 @@ impl Plan {
         }
     }
 
-    /// The sets of keys that a filter can be found by: it is true only if, for each of the sets, one key holds. Empty
-    /// if there is none, as for `Not(A=Exists())`.
+    /// Returns the sets of keys by which a filter can be found: it is true only if at least one key of each set holds.
+    /// Empty if there is none, as for `Not(A=Exists())`.
     pub(super) fn keys(&self, filter: FilterId) -> Vec<Keys> {
         match self.get(filter.0.id()) {
             Expr::And(children) if !filter.0.negated() => {
@@ -238,7 +238,7 @@ impl Plan {
         }
     }
 
-    /// The smallest set for this expression. Recursion is bounded by the nesting of filters.
+    /// Returns the smallest set for this expression. Recursion is bounded by the nesting of filters.
     fn one_key_set(&self, signed: Signed) -> Option<Keys> {
         let keys = match (self.get(signed.id()), signed.negated()) {
             (Expr::Eq(lookup, value), false) => vec![(*lookup, value.clone())],
@@ -252,7 +252,7 @@ impl Plan {
         (keys.len() <= MOST_KEYS).then_some(keys)
     }
 
-    /// An `Or`: every branch must have keys, and any of them may be the one that holds.
+    /// Returns the keys of an `Or`: every branch must have keys, and any of them may be the one that holds.
     fn any_of(&self, negated_branches: &[Signed]) -> Option<Keys> {
         let mut all = Vec::new();
         for branch in negated_branches {

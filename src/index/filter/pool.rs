@@ -1,13 +1,13 @@
 //! Interning with reference counts.
 //!
-//! Equal items get the same id. An item is removed when its last user releases it, and its id is used again.
-//! Everything is O(1). Ids are dense, so data about items can be kept in a list beside the pool.
+//! Equal items get the same id. An item is removed when its last user releases it, and its id is reused. Everything is
+//! O(1). Ids are dense, so data about items can be stored in a list beside the pool.
 
 use std::hash::{BuildHasher, Hash};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-/// A counted set of items.
+/// A reference-counted set of items.
 pub(super) struct Pool<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
@@ -27,7 +27,7 @@ impl<T> Default for Pool<T> {
 }
 
 impl<T: Hash + Eq> Pool<T> {
-    /// The id of `item`, with one use more, and whether the item is new.
+    /// Adds a use of `item`. Returns its id and whether the item is new.
     pub(super) fn intern(&mut self, item: T) -> (u32, bool) {
         let hash = self.hasher.hash_one(&item);
         let slots = &self.slots;
@@ -46,12 +46,12 @@ impl<T: Hash + Eq> Pool<T> {
         (id, true)
     }
 
-    /// One use more of something that is there.
+    /// Adds a use of an existing item.
     pub(super) fn retain(&mut self, id: u32) {
         self.slots[id as usize].uses += 1;
     }
 
-    /// One use less; hands the item back if that was the last.
+    /// Removes a use; returns the item if that was the last.
     pub(super) fn release(&mut self, id: u32) -> Option<T> {
         let slot = &mut self.slots[id as usize];
         slot.uses -= 1;
@@ -66,17 +66,17 @@ impl<T: Hash + Eq> Pool<T> {
         Some(item)
     }
 
-    /// The item with this id.
+    /// Returns the item with this id.
     pub(super) fn get(&self, id: u32) -> &T {
         self.slots[id as usize].item.as_ref().expect("an id is valid until it is released")
     }
 
-    /// One more than the largest id given out so far.
+    /// Returns one more than the largest id assigned so far.
     pub(super) fn capacity(&self) -> usize {
         self.slots.len()
     }
 
-    /// How many items there are.
+    /// Returns the number of items.
     pub(super) fn len(&self) -> usize {
         self.index.len()
     }

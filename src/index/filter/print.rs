@@ -10,7 +10,7 @@ use super::value::Value;
 
 impl Display for Filter {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        // Where the open combinators end; the list is at most as long as the nesting allowed.
+        // The ends of the open combinators; the list is at most as long as the nesting limit.
         let mut ends: Vec<usize> = Vec::new();
         for (index, term) in self.terms().iter().enumerate() {
             match term {
@@ -29,7 +29,7 @@ impl Display for Filter {
     }
 }
 
-/// Writes what stands between the term that ended before `next` and the next one.
+/// Writes the text between the term that ended before `next` and the next one.
 fn close(next: usize, ends: &mut Vec<usize>, f: &mut Formatter<'_>) -> fmt::Result {
     while ends.last() == Some(&next) {
         ends.pop();

@@ -1,18 +1,18 @@
 //! Finds quotes and matching brackets in JSON, 64 bytes at a time.
 //!
-//! Scanning an object byte by byte would cost more than everything else that is done with an event. Instead, each
-//! block of 64 bytes becomes three bit masks (quotes, opening and closing brackets outside strings), once per event
-//! and only as far as needed. A question is then a few operations on the masks.
+//! Scanning an object byte by byte would cost more than everything else that is done with an event. Instead, each block
+//! of 64 bytes becomes three bit masks (quotes, opening and closing brackets outside strings), once per event and only
+//! as far as needed. A search is then a few operations on the masks.
 //!
 //! Contract: the text is valid JSON from its first byte. For other bytes the results are meaningless but stay within
 //! the text.
 
 use crate::json::block::{BLOCK, Lanes, Quoted, Strings, closing, padded, position};
 
-/// Blocks that are read in one go.
+/// Blocks read at a time.
 const AT_ONCE: usize = 8;
 
-/// What stands where in one block; the lowest bit is the first byte.
+/// The masks of one block; the lowest bit is the first byte.
 #[derive(Clone, Copy)]
 struct Block {
     quotes: u64,
@@ -20,7 +20,7 @@ struct Block {
     closes: u64,
 }
 
-/// The masks of one text as far as they are known.
+/// The masks of one text, as far as it was read.
 #[derive(Default)]
 pub(super) struct Scanner {
     blocks: Vec<Block>,
@@ -34,12 +34,13 @@ impl Scanner {
         self.strings = Strings::default();
     }
 
-    /// Whether any backslash has been seen so far.
+    /// Returns whether any backslash has been seen so far.
     pub(super) fn seen_backslash(&self) -> bool {
         self.strings.seen_backslash()
     }
 
-    /// The first quote at or after `from` that begins or ends a string; the end of the text if there is none.
+    /// Returns the offset of the first quote at or after `from` that begins or ends a string, or of the end of the
+    /// text.
     #[inline]
     pub(super) fn quote(&mut self, text: &[u8], from: usize) -> usize {
         let mut index = from / BLOCK;
@@ -54,11 +55,11 @@ impl Scanner {
         text.len()
     }
 
-    /// The bracket that closes the one at `open`; the end of the text if there is none.
+    /// Returns the offset of the bracket that closes the one at `open`, or of the end of the text.
     #[inline]
     pub(super) fn close(&mut self, text: &[u8], open: usize) -> usize {
         let mut index = open / BLOCK;
-        // Without the one at `open`.
+        // Excludes the bracket at `open`.
         let mut mask = !1 << (open % BLOCK);
         let mut depth = 0_usize;
         while let Some(block) = self.block(text, index) {
@@ -78,7 +79,7 @@ impl Scanner {
         self.blocks.get(index)
     }
 
-    /// Reads on, some blocks at a time, until the block at `index` is known or the text ends.
+    /// Reads more blocks until the block at `index` is known or the text ends.
     #[inline(never)]
     fn extend(&mut self, text: &[u8], index: usize) {
         while self.blocks.len() <= index {
@@ -105,7 +106,7 @@ impl Scanner {
 mod tests {
     use super::*;
 
-    /// The same questions answered byte by byte.
+    /// Finds the same positions byte by byte.
     fn naive(text: &[u8]) -> (Vec<usize>, Vec<(usize, usize)>) {
         let (mut quotes, mut pairs, mut open) = (Vec::new(), Vec::new(), Vec::new());
         let (mut at, mut in_string) = (0, false);

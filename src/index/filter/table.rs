@@ -2,7 +2,7 @@
 //!
 //! A table is built at most once per event and object, when the first of its fields is needed; every further field is
 //! one probe. Tables of one event share their memory, which is reused for the next one. The caller says which names it
-//! may ask for ([`Wanted`]): most members of a large object are none of these and are skipped without being hashed.
+//! may look up ([`Wanted`]): most members of a large object are none of these and are skipped without being hashed.
 //!
 //! Contract: compact valid JSON. If several members have a wanted name, the last one is found.
 
@@ -13,7 +13,7 @@ use hashbrown::DefaultHashBuilder;
 use super::canonical::decode;
 use super::scan::Scanner;
 
-/// A piece of the event's text, in bytes.
+/// A range of the event's text, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) start: u32,
@@ -25,7 +25,7 @@ impl Span {
         Self { start: offset(start), end: offset(end) }
     }
 
-    /// The bytes of `text` that it stands for.
+    /// Returns the bytes of `text` in this range.
     pub(super) fn of(self, text: &[u8]) -> &[u8] {
         text.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
@@ -35,8 +35,8 @@ fn offset(at: usize) -> u32 {
     u32::try_from(at).expect("an event is bounded far below 4 GiB at the intake")
 }
 
-/// Which names a table may be asked for: a bit for each of 64 kinds of names. What is wanted is always in it; what is
-/// not is in it seldom.
+/// The names that may be looked up in a table: a bit for each of 64 kinds of names. It always contains the wanted
+/// names, and rarely others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Wanted(u64);
 
@@ -53,7 +53,7 @@ impl Wanted {
         self.0 & Self::bit(name) != 0
     }
 
-    /// By length, first and last byte: read fast, and seldom the same among the fields of one object.
+    /// Returns the bit for a name, by length, first and last byte: fast, and rarely equal for two fields of one object.
     fn bit(name: &[u8]) -> u64 {
         let (first, last) = (name.first().copied().unwrap_or(0), name.last().copied().unwrap_or(0));
         1 << ((name.len() + usize::from(first) * 7 + usize::from(last) * 29) % 64)
@@ -63,37 +63,37 @@ impl Wanted {
 /// One member or element.
 #[derive(Clone, Copy)]
 struct Entry {
-    /// Of the decoded name.
+    /// The hash of the decoded name.
     hash: u32,
-    /// The entry before in the same bucket, as a distance from the table's first; [`NONE`] at the end.
+    /// The previous entry in the same bucket, as a distance from the table's first; [`NONE`] at the end.
     next: u32,
-    /// Where the name's opening quote is.
+    /// The offset of the name's opening quote.
     name: u32,
     value: Span,
 }
 
-/// One object's or array's part of [`Tables`].
+/// The part of [`Tables`] that belongs to one object or array.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Table {
     first: u32,
     count: u32,
-    /// Where its buckets are; their number is a power of two, or none for a short table.
+    /// The offset of its buckets; their number is a power of two, or zero for a short table.
     buckets: u32,
     mask: u32,
     array: bool,
 }
 
 impl Table {
-    /// Whether its entries are elements and not members.
+    /// Returns whether its entries are elements and not members.
     pub(super) fn is_array(self) -> bool {
         self.array
     }
 }
 
 const NONE: u32 = u32::MAX;
-/// Up to this many members a walk over the hashes is as fast as buckets.
+/// Up to this many members a scan of the hashes is as fast as buckets.
 const SHORT: u32 = 8;
-/// Entries kept between events; an event with more gives the memory back.
+/// Entries whose memory is kept between events; after a larger event it is freed.
 const KEPT: usize = 1 << 16;
 
 /// The tables of one event.
@@ -115,14 +115,14 @@ impl Tables {
         }
     }
 
-    /// The hash to look a name up with.
+    /// Returns the hash for looking up a name.
     pub(super) fn hash(&self, name: &[u8]) -> u32 {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(name);
         u32::try_from(hasher.finish() & u64::from(u32::MAX)).expect("masked")
     }
 
-    /// Makes the table of the value that starts at `start` and tells where that value ends.
+    /// Builds the table of the value at `start`. Returns it with the offset of the value's end.
     pub(super) fn build(&mut self, text: &[u8], start: usize, wanted: Wanted, scanner: &mut Scanner) -> (Table, usize) {
         match text.get(start) {
             Some(b'{') => self.build_object(text, start, wanted, scanner),
@@ -146,7 +146,7 @@ impl Tables {
         (table, text.len().min(at + 1))
     }
 
-    /// Takes down one member, if it is wanted, and tells where it ends.
+    /// Records one member, if it is wanted, and returns where it ends.
     #[inline]
     fn member(&mut self, text: &[u8], at: usize, wanted: Wanted, scanner: &mut Scanner) -> usize {
         let quote = scanner.quote(text, at + 1);
@@ -172,7 +172,7 @@ impl Tables {
         (Table { array: true, ..self.table(first) }, text.len().min(at + 1))
     }
 
-    /// Takes down the members that stand before the one called `stop`, and tells where the value of that one starts.
+    /// Records the members before the one named `stop`. Returns the table with the offset of that member's value.
     pub(super) fn build_until(
         &mut self,
         text: &[u8],
@@ -188,7 +188,7 @@ impl Tables {
         (self.table(first), text.len().min(at + stop.len()))
     }
 
-    /// The table of all entries from `first` on, without buckets.
+    /// Returns the table of all entries from `first` on, without buckets.
     fn table(&self, first: usize) -> Table {
         Table { first: offset(first), count: offset(self.entries.len() - first), buckets: 0, mask: 0, array: false }
     }
@@ -209,7 +209,7 @@ impl Tables {
         }
     }
 
-    /// The value of the last member called `name`.
+    /// Returns the value of the last member named `name`.
     pub(super) fn member_named(&self, text: &[u8], table: Table, name: &[u8], hash: u32) -> Option<Span> {
         let entries = self.entries(table);
         let is = |entry: &Entry| entry.hash == hash && named(text, entry, name);
@@ -226,7 +226,7 @@ impl Tables {
         None
     }
 
-    /// The element at `index`.
+    /// Returns the element at `index`.
     pub(super) fn element(&self, table: Table, index: usize) -> Option<Span> {
         self.entries(table).get(index).map(|entry| entry.value)
     }
@@ -242,7 +242,7 @@ fn named(text: &[u8], entry: &Entry, name: &[u8]) -> bool {
     *decode(quoted) == *name
 }
 
-/// The offset after the value that starts at `start`.
+/// Returns the offset after the value that starts at `start`.
 #[inline]
 pub(super) fn value_end(text: &[u8], start: usize, scanner: &mut Scanner) -> usize {
     let end = match text.get(start) {
@@ -250,7 +250,7 @@ pub(super) fn value_end(text: &[u8], start: usize, scanner: &mut Scanner) -> usi
         Some(b'{' | b'[') => scanner.close(text, start) + 1,
         Some(_) => {
             let ends = |b: &u8| matches!(b, b',' | b'}' | b']');
-            // One byte at least, so that a walk goes on even on what is not JSON.
+            // At least one byte, so that a walk makes progress even on invalid JSON.
             start + 1 + text[start + 1..].iter().position(ends).unwrap_or(text.len() - start - 1)
         }
         None => text.len(),

@@ -6,27 +6,27 @@ use thiserror::Error;
 
 use super::canonical::canonical;
 
-/// A JSON value, kept as its canonical text; see [`canonical`](mod@super::canonical).
+/// A JSON value, stored as its canonical text; see [`canonical`](mod@super::canonical).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Value(Box<str>);
 
-/// Why an argument is not a value.
+/// The reason why an argument is not a value.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum ValueError {
-    /// Nothing between the commas.
+    /// There is nothing between the commas.
     #[error("a value is missing (the empty string is written \"\")")]
     Empty,
-    /// Starts like JSON and is not.
+    /// The argument starts like JSON but is not valid.
     #[error("not valid JSON: {0}")]
     Json(String),
-    /// Arrays and objects within each other beyond the limit.
+    /// Arrays and objects are nested beyond the limit.
     #[error("a value nested deeper than {0}")]
     Nested(usize),
 }
 
 impl Value {
-    /// Reads an argument, trimmed: JSON if it is JSON, otherwise the text itself as a string, unless it starts as a
-    /// JSON string, array or object does.
+    /// Parses a trimmed argument: as JSON if it is valid JSON, otherwise as a string that contains the text itself,
+    /// unless it starts like a JSON string, array or object.
     ///
     /// # Errors
     /// [`ValueError`] with the byte offset in `text`.
@@ -51,19 +51,19 @@ impl Value {
         Ok(Self(text.into_boxed_str()))
     }
 
-    /// The JSON string that holds `text`.
+    /// Creates a JSON string from `text`.
     pub fn string(text: &str) -> Self {
         let mut quoted = Vec::with_capacity(text.len() + 2);
         crate::json::quote(text, &mut quoted);
         Self(String::from_utf8(quoted).expect("made from text").into_boxed_str())
     }
 
-    /// The canonical JSON text.
+    /// Returns the canonical JSON text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is an array or an object.
+    /// Returns whether the value is an array or an object.
     pub fn is_compound(&self) -> bool {
         self.0.starts_with(['[', '{'])
     }
@@ -75,7 +75,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// Where a bracket opens one level too deep.
+/// Returns the offset of a bracket that opens a level beyond `limit`.
 fn deeper_than(json: &str, limit: usize) -> Option<usize> {
     let bytes = json.as_bytes();
     let (mut depth, mut at, mut quoted) = (0_usize, 0, false);
@@ -95,13 +95,13 @@ fn deeper_than(json: &str, limit: usize) -> Option<usize> {
     None
 }
 
-/// serde says line and column (in bytes, from 1); we say bytes from 0.
+/// Converts the line and column of serde (in bytes, from 1) to an offset in bytes from 0.
 fn offset_of(text: &str, error: &serde_json::Error) -> usize {
     let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
     (before + error.column().saturating_sub(1)).min(text.len())
 }
 
-/// The message without serde's own idea of the position.
+/// Returns the message without serde's own position.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split(" at line ").next().unwrap_or_default().to_owned()

@@ -1,4 +1,4 @@
-//! TLS: with a self-signed certificate made at the first start, with configured files, or not at all.
+//! TLS: with a self-signed certificate created at the first start, with configured files, or disabled.
 //!
 //! rustls with aws-lc-rs, TLS 1.2 and 1.3, HTTP/1.1 only. No process-wide provider is installed, so nothing depends on
 //! initialization order. Session tickets are enabled, so a storm of reconnects costs no signatures; their keys rotate
@@ -22,35 +22,35 @@ use thiserror::Error;
 pub use reload::LiveTls;
 pub use self_signed::self_signed;
 
-/// Why there is no TLS.
+/// The reason why TLS cannot be set up.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// The error of the system.
         source: std::io::Error,
     },
-    /// A file does not hold what it should.
+    /// A file has invalid content.
     #[error("{path}: {reason}")]
     Content {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// The certificate could not be made.
+    /// The certificate could not be created.
     #[error("cannot make a self-signed certificate: {0}")]
     Make(#[from] rcgen::Error),
-    /// Certificate and key do not go together, or are of a kind that is not supported.
+    /// Certificate and key do not match, or are of an unsupported kind.
     #[error("certificate and key cannot be used: {0}")]
     Unusable(#[from] rustls::Error),
 }
 
-/// The configuration from a certificate chain and a key in PEM files. With `client_ca`, clients may show certificates
-/// that this authority has signed; those who show none are let through to show something else.
+/// Creates the configuration from a certificate chain and a key in PEM files. With `client_ca`, clients may present
+/// certificates signed by this authority; those without one may authenticate otherwise.
 ///
 /// # Errors
 /// [`TlsError`] that names the file.

@@ -1,9 +1,9 @@
 //! The current TLS configuration, and its replacement when its files change.
 //!
-//! Contract: a handshake uses what [`LiveTls::current`] returns at its beginning; open connections keep what they
-//! have. A change is applied completely or not at all: files that do not match, such as a new certificate before its
-//! key arrives, leave everything as it was until they do. Each change makes new keys for session tickets, so that no
-//! session continues that began with the replaced certificate.
+//! Contract: a handshake uses what [`LiveTls::current`] returns at its beginning; open connections keep what they have.
+//! A change is applied completely or not at all: as long as the files do not match, such as a new certificate before
+//! its key arrives, the old configuration stays. Each change creates new keys for session tickets, so that no session
+//! that began with the replaced certificate continues.
 //!
 //! The files are watched like those of the users (`stat`, four times a second, see [`crate::files`]) and read when two
 //! checks agree. A failed change is retried at every check and reported once per reason.
@@ -23,7 +23,7 @@ use crate::clock;
 use crate::files::{AGAIN, INTERVAL, Look, Looks, Marks, Refusal};
 use crate::metrics::{Metrics, Reload};
 
-/// Makes a configuration from the files as they are.
+/// Creates a configuration from the current files.
 type Build = dyn Fn() -> Result<Arc<ServerConfig>, TlsError> + Send + Sync;
 
 /// The current TLS configuration. Reloads it when its files change; a bad change leaves it in force.
@@ -35,7 +35,7 @@ pub struct LiveTls {
     refusal: Mutex<Option<Refusal>>,
 }
 
-/// What the configuration in force was made of.
+/// The state of the files from which the current configuration was created.
 #[derive(Debug)]
 struct Taken {
     looks: Looks,
@@ -50,7 +50,7 @@ impl fmt::Debug for LiveTls {
 }
 
 impl LiveTls {
-    /// Takes the first configuration. `build` makes it from `files` and nothing else.
+    /// Creates the first configuration. `build` must create it from `files` and nothing else.
     ///
     /// # Errors
     /// Those of `build`.
@@ -58,7 +58,7 @@ impl LiveTls {
         files: Vec<PathBuf>,
         build: impl Fn() -> Result<Arc<ServerConfig>, TlsError> + Send + Sync + 'static,
     ) -> Result<Self, TlsError> {
-        // Looked at before they are read: a change in between is seen next time.
+        // Checked before they are read, so that a change in between is seen next time.
         let mut looks = Looks::new();
         looks.read(marks(&files), false);
         let taken = Mutex::new(Taken { looks, contents: contents(&files) });
@@ -66,7 +66,7 @@ impl LiveTls {
         Ok(Self { current: ArcSwap::new(build()?), files, build: Box::new(build), taken, refusal })
     }
 
-    /// What the next handshake uses.
+    /// Returns the configuration for the next handshake.
     pub fn current(&self) -> Arc<ServerConfig> {
         self.current.load_full()
     }
@@ -74,7 +74,7 @@ impl LiveTls {
     /// Reads the files again. Returns whether anything has changed.
     ///
     /// # Errors
-    /// Why they cannot be taken; everything stays as it was then.
+    /// The reason why the files cannot be used; the configuration is unchanged then.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let mut taken = self.taken.lock();
         let (marks, contents) = (marks(&self.files), contents(&self.files));
@@ -89,12 +89,12 @@ impl LiveTls {
         Ok(true)
     }
 
-    /// The change that is not in force, if there is one.
+    /// Returns the change that could not be applied, if there is one.
     pub fn refusal(&self) -> Option<Refusal> {
         self.refusal.lock().clone()
     }
 
-    /// Reloads, and reports the outcome in the log and the metrics; a reason that is known already is not repeated.
+    /// Reloads, and reports the outcome in the log and the metrics; does not repeat a reason already reported.
     pub fn reload_and_report(&self, metrics: &Metrics) {
         let reloaded = self.reload();
         let reason = reloaded.as_ref().err().map(ToString::to_string);
@@ -112,7 +112,7 @@ impl LiveTls {
         }
     }
 
-    /// Takes changes until told to stop.
+    /// Applies changes until told to stop.
     pub async fn follow(self: Arc<Self>, metrics: Arc<Metrics>, mut stop: watch::Receiver<bool>) {
         let mut pause = INTERVAL;
         loop {
@@ -122,7 +122,7 @@ impl LiveTls {
             }
             let (tls, metrics) = (Arc::clone(&self), Arc::clone(&metrics));
             let looked = tokio::task::spawn_blocking(move || tls.look(&metrics));
-            // A panic or a runtime that ends leaves nothing to follow.
+            // After a panic, or when the runtime ends, there is nothing left to follow.
             let Ok(look) = looked.await else { return };
             pause = if look == Look::Unsettled { AGAIN } else { INTERVAL };
         }

@@ -1,8 +1,8 @@
-//! The self-signed certificate: made at the first start, kept in the data directory, renewed before it expires.
+//! The self-signed certificate: created at the first start, stored in the data directory, renewed before it expires.
 //!
-//! Contract: DRP clients pin the first certificate they see, so it is made once and is valid for as long as browsers
-//! accept (825 days). A renewed certificate has the same key. Only a certificate that was made here is ever replaced.
-//! An old one is better than none: if the new one cannot be written, the old one stays. Blocks.
+//! Contract: DRP clients pin the first certificate they see, so it is created once and is valid for as long as browsers
+//! accept (825 days). A renewed certificate has the same key. Only a certificate created here is ever replaced. If the
+//! new one cannot be written, the old one stays. Blocks.
 
 use std::fs;
 use std::io::Write;
@@ -20,20 +20,20 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::TlsError;
 
-/// For how long one is good; more is not taken by all clients.
+/// Days of validity; some clients reject more.
 const DAYS: i64 = 825;
 
-/// One that ends within so many days is renewed.
+/// A certificate that expires within this many days is renewed.
 const RENEW_DAYS: i64 = 30;
 
-/// How the common name begins.
+/// The beginning of the common name.
 const NAME: &str = "hydrant on ";
 
-/// The files of the self-signed certificate in `data_dir` and of its key, which are made there if they are missing
-/// and renewed if it is time.
+/// Returns the paths of the self-signed certificate and of its key in `data_dir`. Creates the files if they are missing
+/// and renews the certificate before it expires.
 ///
 /// # Errors
-/// [`TlsError`] that names the file, if one is missing and cannot be made.
+/// [`TlsError`] that names the file, if one is missing and cannot be created.
 pub fn self_signed(data_dir: &Path, addresses: &[IpAddr], now: Timestamp) -> Result<(PathBuf, PathBuf), TlsError> {
     let (certificate, key) = (data_dir.join("tls-cert.pem"), data_dir.join("tls-key.pem"));
     if !certificate.exists() || !key.exists() {
@@ -50,8 +50,8 @@ pub fn self_signed(data_dir: &Path, addresses: &[IpAddr], now: Timestamp) -> Res
     Ok((certificate, key))
 }
 
-/// Whether it is one that was made here, and it is time for another. One that cannot be read is for others to
-/// complain of.
+/// Returns whether a certificate was created here and is due for renewal. Ignores one that cannot be read: loading it
+/// reports the error.
 fn ends_soon(path: &Path, now: Timestamp) -> bool {
     let Ok(der) = CertificateDer::from_pem_file(path) else { return false };
     let Ok((_, certificate)) = X509Certificate::from_der(&der) else { return false };
@@ -80,7 +80,7 @@ fn make(certificate: &Path, pair: &KeyPair, addresses: &[IpAddr], now: Timestamp
     params.distinguished_name.push(DnType::CommonName, format!("{NAME}{host}"));
     params.distinguished_name.push(DnType::OrganizationName, "hydrant");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    // A day ago, for clients whose clocks are late.
+    // Valid since yesterday, for clients whose clocks are slow.
     let from = Offset::UTC.to_datetime(now).date().saturating_sub(Span::new().days(1));
     let until = from.saturating_add(Span::new().days(DAYS));
     params.not_before = date_time_ymd(from.year().into(), month(from), day(from));
@@ -96,14 +96,14 @@ fn day(date: Date) -> u8 {
     date.day().unsigned_abs()
 }
 
-/// The name of this machine, as far as a certificate can have it; empty if it has none.
+/// Returns the host name of this machine, reduced to what a certificate may contain; empty if it has none.
 fn host() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
     name.trim().chars().filter(fits).take(48).collect()
 }
 
-/// Writes a file beside its place first, so that no half of it is ever there.
+/// Writes to a temporary file and renames it, so that the file is never incomplete.
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
     let file = |source| TlsError::File { path: path.to_owned(), source };
     let temporary = path.with_extension("new");
@@ -124,7 +124,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Subject, public key, and first and last second.
+    /// Returns subject, public key, and first and last second of validity.
     fn read(path: &Path) -> (String, Vec<u8>, i64, i64) {
         let der = CertificateDer::from_pem_file(path).unwrap();
         let (_, certificate) = X509Certificate::from_der(&der).unwrap();
@@ -164,7 +164,7 @@ mod tests {
         let second = read(&certificate);
         assert!(second.3 > first.3 && second.1 == first.1);
         from_files(&certificate, &key, None).unwrap();
-        // One that somebody else has put there is not ours to replace.
+        // A certificate that was put there by someone else must not be replaced.
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.not_after = date_time_ymd(2028, 6, 1);
         fs::write(&certificate, params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()).unwrap();

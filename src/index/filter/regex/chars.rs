@@ -5,7 +5,7 @@ use super::classes;
 use super::translate::{Step, Translator, write_code};
 
 impl<'p> Translator<'p> {
-    /// `\d` and `\p{..}` with their kin: the items and whether they are negated.
+    /// Parses `\d`, `\p{..}` and the like. Returns the items and whether they are negated.
     pub(super) fn class_escape(&mut self) -> Step<Option<(String, bool)>> {
         let start = self.at;
         let Some(letter) = self.rest().strip_prefix('\\').and_then(|rest| rest.bytes().next()) else {
@@ -25,7 +25,7 @@ impl<'p> Translator<'p> {
         Ok(Some((items, (letter == b'P') != inverted)))
     }
 
-    /// The name after `\p`: one character, or what stands in braces.
+    /// Parses the name after `\p`: one character, or the text in braces.
     fn class_name(&mut self) -> Option<&'p str> {
         let rest = self.rest();
         let (name, width) = match rest.strip_prefix('{') {
@@ -36,7 +36,7 @@ impl<'p> Translator<'p> {
         Some(name)
     }
 
-    /// One escaped character, in a class or out of it.
+    /// Parses one escaped character, inside or outside a class.
     pub(super) fn char_escape(&mut self) -> Step<u32> {
         let start = self.at;
         self.at += 1;
@@ -65,7 +65,7 @@ impl<'p> Translator<'p> {
         }
     }
 
-    /// What stands behind `\x`: two digits, or any number of them in braces.
+    /// Parses the digits after `\x`: two, or any number of them in braces.
     fn hexadecimal(&mut self) -> Option<u32> {
         let rest = self.rest();
         let (digits, width) = match rest.strip_prefix('{') {
@@ -79,7 +79,7 @@ impl<'p> Translator<'p> {
         (all_hex && code <= u32::from(char::MAX)).then_some(code)
     }
 
-    /// `[..]`.
+    /// Parses `[..]`.
     pub(super) fn class(&mut self) -> Step<()> {
         let start = self.at;
         self.at += 1;
@@ -119,7 +119,7 @@ impl<'p> Translator<'p> {
         Ok(())
     }
 
-    /// The name of `[:name:]` and the width of it all, if that is what stands here.
+    /// Returns the name of `[:name:]` and the width of the whole, if it starts here.
     fn posix_name(&self) -> Option<(&'p str, usize)> {
         let name = self.rest().strip_prefix("[:")?.split_once(":]")?.0;
         Some((name, name.len() + 4))
@@ -141,21 +141,21 @@ impl<'p> Translator<'p> {
         if negated {
             self.out.push('^');
         }
-        // Only half surrogate pairs were in it: the empty class.
+        // It contained only half surrogate pairs, so this is the empty class.
         self.out.push_str(if items.is_empty() { classes::EMPTY } else { items });
         self.out.push_str(if self.flags.fold { "])" } else { "]" });
         Ok(())
     }
 }
 
-/// A class within a class; it must be one, so that its negation stays its own.
+/// Appends a class within a class, so that its negation applies to it alone.
 fn nest(items: &mut String, inner: &str, negated: bool) {
     items.push_str(if negated { "[^" } else { "[" });
     items.push_str(inner);
     items.push(']');
 }
 
-/// A range of a class; the surrogates in it are left out, as no text has them.
+/// Appends a range of a class without the surrogates in it, which no text contains.
 fn write_range(items: &mut String, low: u32, high: u32) {
     const SURROGATES: std::ops::RangeInclusive<u32> = 0xD800..=0xDFFF;
     for (low, high) in [(low, high.min(SURROGATES.start() - 1)), (low.max(SURROGATES.end() + 1), high)] {

@@ -3,11 +3,11 @@
 /// A class that matches nothing, as an item of another.
 pub(super) const EMPTY: &str = r"[^\x{0}-\x{10FFFF}]";
 
-/// What the large classes of a pattern may cost together. A table of Unicode takes 10 microseconds to write out, and
-/// with `(?i)` up to a millisecond for every class that it is in.
+/// The maximum cost of a pattern's large classes together. A table of Unicode takes 10 microseconds to write out, and
+/// with `(?i)` up to a millisecond for every class that contains it.
 pub(super) const MOST: u32 = 64;
 
-/// What a class with these items costs.
+/// Returns the cost of a class with these items.
 pub(super) fn cost(items: &str, fold: bool) -> u32 {
     let tables = items.matches(r"\p{").count() + items.matches(r"\P{").count();
     let nested = items.matches("[^").count();
@@ -16,7 +16,7 @@ pub(super) fn cost(items: &str, fold: bool) -> u32 {
     u32::try_from(tables + folded).unwrap_or(u32::MAX)
 }
 
-/// Ranges of the POSIX classes (`[:alpha:]`), written as they stand between brackets.
+/// Ranges of the POSIX classes (`[:alpha:]`), written as between brackets.
 const POSIX: [(&str, &str); 14] = [
     ("alnum", "0-9A-Za-z"),
     ("alpha", "A-Za-z"),
@@ -34,7 +34,7 @@ const POSIX: [(&str, &str); 14] = [
     ("xdigit", "0-9A-Fa-f"),
 ];
 
-/// General categories, both spellings of those that have a long one, as Go reduces names (see [`canonical_name`]).
+/// General categories, with both spellings where there is a long one, as Go normalizes names (see [`canonical_name`]).
 const CATEGORIES: [(&str, &str); 80] = [
     ("C", "C"),
     ("Cc", "Cc"),
@@ -118,7 +118,7 @@ const CATEGORIES: [(&str, &str); 80] = [
     ("Surrogate", "Cs"),
 ];
 
-/// Scripts by the names that Go 1.26 takes; it refuses those of more than one word.
+/// Scripts by the names that Go 1.26 accepts; it refuses those of more than one word.
 const SCRIPTS: &str = "Adlam Ahom Arabic Armenian Avestan Balinese Bamum Batak Bengali Bhaiksuki Bopomofo Brahmi \
     Braille Buginese Buhid Carian Chakma Cham Cherokee Chorasmian Common Coptic Cuneiform Cypriot Cyrillic Deseret \
     Devanagari Dogra Duployan Elbasan Elymaic Ethiopic Georgian Glagolitic Gothic Grantha Greek Gujarati Gurmukhi Han \
@@ -129,12 +129,12 @@ const SCRIPTS: &str = "Adlam Ahom Arabic Armenian Avestan Balinese Bamum Batak B
     Syriac Tagalog Tagbanwa Takri Tamil Tangsa Tangut Telugu Thaana Thai Tibetan Tifinagh Tirhuta Toto Ugaritic Vai \
     Vithkuqi Wancho Yezidi Yi";
 
-/// The items of the POSIX class `name`.
+/// Returns the items of the POSIX class `name`.
 pub(super) fn posix(name: &str) -> Option<&'static str> {
     POSIX.iter().find(|(known, _)| *known == name).map(|(_, items)| *items)
 }
 
-/// The items of `\d`, `\s` or `\w`.
+/// Returns the items of `\d`, `\s` or `\w`.
 pub(super) fn perl(letter: u8) -> Option<&'static str> {
     match letter.to_ascii_lowercase() {
         b'd' => Some("0-9"),
@@ -144,7 +144,7 @@ pub(super) fn perl(letter: u8) -> Option<&'static str> {
     }
 }
 
-/// The items of the Unicode class `name`; nothing if Go does not know it.
+/// Returns the items of the Unicode class `name`, or `None` if Go does not know it.
 pub(super) fn unicode(name: &str) -> Option<String> {
     let name = canonical_name(name);
     match name.as_str() {
@@ -156,7 +156,7 @@ pub(super) fn unicode(name: &str) -> Option<String> {
     if let Some((_, category)) = CATEGORIES.iter().find(|(known, _)| *known == name) {
         return Some(match *category {
             "LC" => r"\p{Lu}\p{Ll}\p{Lt}".to_owned(),
-            // Valid text has no surrogates: nothing but the empty class.
+            // Valid text has no surrogates, so this is the empty class.
             "Cs" => EMPTY.to_owned(),
             plain => format!(r"\p{{gc={plain}}}"),
         });
@@ -164,7 +164,7 @@ pub(super) fn unicode(name: &str) -> Option<String> {
     SCRIPTS.split_whitespace().any(|script| script == name).then(|| format!(r"\p{{sc={name}}}"))
 }
 
-/// Go's way to compare class names: no `_`, `-` or space, first letter large and the rest small.
+/// Normalizes a class name as Go does: no `_`, `-` or space, first letter in upper case and the rest in lower case.
 fn canonical_name(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for c in name.chars().filter(|c| !matches!(c, '_' | '-' | ' ')) {

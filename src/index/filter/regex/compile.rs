@@ -1,17 +1,17 @@
-//! From a translated pattern to a machine that looks at every byte once.
+//! Compiles a translated pattern to an automaton that looks at every byte once.
 //!
-//! Whoever may connect may register a pattern, and it runs on the thread that delivers to everybody. So a pattern is
-//! taken only as a complete DFA: one table lookup a byte, whatever the pattern and whatever the text. (A lazy DFA falls
-//! back to simulating the NFA when its cache runs over, which a pattern such as `1[01]{200}[^01]` forces: a step then
-//! costs as much as the pattern is large.) A pattern without a DFA within the bounds is refused, and the refusal says
-//! what to change.
+//! Any client may register a pattern, and it runs on the thread that delivers to all connections. So a pattern is
+//! accepted only if it compiles to a complete DFA: one table lookup per byte, whatever the pattern and the text. (A
+//! lazy DFA falls back to simulating the NFA when its cache overflows, which a pattern such as `1[01]{200}[^01]`
+//! forces: the cost of a step is then proportional to the size of the pattern.) A pattern without a DFA within the
+//! limits is refused, and the error says what to change.
 //!
-//! Making the DFA is bounded too, since it can take time exponential in the pattern: by the bytes of the NFA
-//! ([`NFA_BYTES`]), the bytes of the DFA, and the steps of making it ([`Budget::steps`]). Steps cannot be counted while
-//! the library works, but they can be bounded before: each state of the DFA costs at most [`Costs::state`] steps and at
-//! least [`STATE_BYTES`] bytes, and the bytes can be limited.
+//! Building the DFA is bounded too, since it can take time exponential in the pattern: by the bytes of the NFA
+//! ([`NFA_BYTES`]), the bytes of the DFA, and the steps of building it ([`Budget::steps`]). Steps cannot be counted
+//! while the library works, but they can be bounded in advance: each state of the DFA costs at most [`Costs::state`]
+//! steps and at least [`STATE_BYTES`] bytes, and the bytes can be limited.
 //!
-//! Contract: pure; equal patterns and limits give equal answers on every machine. Figures:
+//! Contract: pure; equal patterns and limits give equal results on every machine. Figures:
 //! `docs/benchmarks/filters.md`.
 
 use regex_automata::dfa::{StartKind, dense};
@@ -22,17 +22,17 @@ use regex_syntax::ParserBuilder;
 use super::PatternError;
 use super::trim::trim;
 
-/// What patterns may still cost to compile.
+/// The cost still allowed for compiling patterns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// Bytes that they may compile to.
+    /// Bytes that the compiled patterns may take.
     pub bytes: usize,
     /// Steps of compiling; a few nanoseconds each.
     pub steps: usize,
 }
 
 impl Budget {
-    /// Room for patterns of so many bytes.
+    /// Creates a budget for compiled patterns of this many bytes.
     pub const fn new(bytes: usize) -> Self {
         Self { bytes, steps: STEPS }
     }
@@ -41,13 +41,13 @@ impl Budget {
 /// Steps for all patterns of a filter: some 20 ms.
 const STEPS: usize = 5_000_000;
 
-/// Bytes of the NFA of one pattern.
+/// Maximum bytes of the NFA of one pattern.
 const NFA_BYTES: usize = 128 << 10;
 
-/// Bytes in which the library describes the states of the DFA while it makes it.
+/// Maximum bytes that the library uses to describe the states of the DFA while it builds it.
 const DESCRIPTION_BYTES: usize = 640 << 10;
 
-/// The least that the library needs to describe a state.
+/// The minimum number of bytes that the library needs to describe a state.
 const STATE_BYTES: usize = 48;
 
 /// Steps that a transition costs besides following the NFA.
@@ -56,7 +56,7 @@ const TRANSITION: usize = 32;
 /// A compiled pattern.
 pub(super) type Machine = dense::DFA<Vec<u32>>;
 
-/// Compiles a translated pattern, and takes what it cost from the room.
+/// Compiles a translated pattern, and subtracts its cost from the budget.
 pub(super) fn compile(translated: &str, budget: &mut Budget) -> Result<Machine, PatternError> {
     let pattern = ParserBuilder::new().build().parse(translated).map_err(|error| refusal(&error))?;
     let config = thompson::Config::new().which_captures(WhichCaptures::None).nfa_size_limit(Some(NFA_BYTES));
@@ -79,25 +79,25 @@ fn refusal(error: &regex_syntax::Error) -> PatternError {
     if text.contains("nested") || text.contains("nest limit") {
         return PatternError::Nested;
     }
-    // The last line says what is wrong; those before show our own translation.
+    // The last line says what is wrong; the lines before show our own translation.
     PatternError::Unsupported(text.lines().last().unwrap_or_default().trim().to_owned())
 }
 
-/// What making a DFA costs at most, in steps.
+/// The maximum cost of building a DFA, in steps.
 #[derive(Debug, Clone, Copy)]
 struct Costs {
-    /// Bytes that the pattern does not tell apart are one class.
+    /// The number of classes of bytes that the pattern distinguishes.
     classes: usize,
-    /// A state of the DFA, whatever it holds.
+    /// The cost of a state of the DFA, whatever it contains.
     state: usize,
-    /// The dearest state of the NFA. It is in a state of the DFA at most once.
+    /// The cost of the most expensive state of the NFA. It is in a state of the DFA at most once.
     dearest: usize,
-    /// The next dearest. A byte of a description stands for one state of the NFA.
+    /// The second highest cost. A byte of a description stands for one state of the NFA.
     next: usize,
 }
 
 impl Costs {
-    /// Nothing if the NFA is too tangled to work it out.
+    /// Computes the costs; returns `None` if the NFA is too complex to do so.
     fn of(nfa: &NFA) -> Option<Self> {
         let mut closures = Closures::new(nfa);
         let classes = nfa.byte_classes();
@@ -126,7 +126,7 @@ impl Costs {
         Some(costs)
     }
 
-    /// Bytes of description that cost no more than so many steps.
+    /// Returns the bytes of description that cost no more than `steps`.
     fn description(&self, steps: usize) -> usize {
         let by_states = (steps / self.state.max(1)).saturating_mul(STATE_BYTES);
         let by_bytes = steps / (self.next + (self.dearest + self.classes * TRANSITION) / STATE_BYTES).max(1);
@@ -134,11 +134,11 @@ impl Costs {
     }
 }
 
-/// How many states are reached from a state without a byte.
+/// The number of states reachable from each state without reading a byte.
 struct Closures<'n> {
     nfa: &'n NFA,
     sizes: Vec<usize>,
-    /// By which walk a state was seen last.
+    /// The last walk that visited each state.
     seen: Vec<usize>,
     walk: usize,
     stack: Vec<StateID>,
@@ -174,7 +174,7 @@ impl<'n> Closures<'n> {
         Some(size)
     }
 
-    /// Has the walk go on to the states that one leads to without a byte.
+    /// Queues the states that a state leads to without reading a byte.
     fn push_next(&mut self, id: StateID) {
         match self.nfa.state(id) {
             State::Look { next, .. } | State::Capture { next, .. } => self.stack.push(*next),

@@ -1,15 +1,15 @@
-//! Regular expressions with Go's meaning.
+//! Regular expressions with the semantics of Go.
 //!
-//! Filters come from people who know DRP, which is written in Go, so `Re` means what Go's `regexp` package means: RE2
-//! syntax, linear time, unanchored. Rust's `regex` crate has the same engine family but reads some of the same text
-//! differently (`\d` is Unicode there, `[a&&b]` an intersection, `\Q..\E` an error, ...). So [`translate`] reads the
-//! pattern by Go's grammar and writes it down in the subset on which both agree.
+//! Users of DRP know Go, in which it is written, so `Re` means what Go's `regexp` package means: RE2 syntax, linear
+//! time, unanchored. Rust's `regex` crate has the same engine family but interprets some of the same text differently
+//! (`\d` is Unicode there, `[a&&b]` an intersection, `\Q..\E` an error, ...). So [`translate`] parses the pattern by
+//! Go's grammar and writes it in the subset on which both agree.
 //!
-//! Contract: a pattern either gives Go's answer for every text or is refused with a reason and an offset. Matching
-//! takes one table lookup a byte of the text, at most a few nanoseconds, whatever the pattern ([`compile`] says how,
-//! and bounds what compiling takes). What we refuse and Go accepts: patterns over the limits (length, compiled size,
-//! steps of compiling, nesting, large classes). Unicode tables are those of the `regex-syntax` crate, a few versions
-//! newer than Go's.
+//! Contract: a pattern either gives Go's result for every text or is refused with a reason and an offset. Matching
+//! takes one table lookup per byte of the text, at most a few nanoseconds, whatever the pattern ([`compile`] explains
+//! how, and bounds the cost of compiling). Patterns that Go accepts and this module refuses are those over the limits
+//! (length, compiled size, steps of compiling, nesting, large classes). Unicode tables are those of the `regex-syntax`
+//! crate, a few versions newer than Go's.
 
 mod chars;
 mod classes;
@@ -35,28 +35,28 @@ pub struct Pattern {
     machine: Arc<Machine>,
 }
 
-/// Why a pattern is refused. The offset that comes with it counts bytes of the pattern.
+/// The reason why a pattern is refused. The offset that comes with it counts bytes of the pattern.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum PatternError {
     /// The text itself is over the limit.
     #[error("a pattern longer than {0} bytes")]
     Long(usize),
-    /// It would compile to more than the limit.
+    /// The compiled pattern would exceed the limit.
     #[error(
         "a pattern that is too large once it is compiled (with the filter's others, {0} bytes are left): use smaller \
          counts in {{n,m}} and fewer alternatives, or split the filter"
     )]
     Large(usize),
-    /// There is no machine for it that looks at each byte once.
+    /// There is no automaton for it that looks at each byte once.
     #[error(
         "a pattern that, with the filter's others, could take too long: write + or * in place of {{n,m}}, anchor it \
          with ^, or use fewer alternatives and optional parts"
     )]
     Slow,
-    /// More classes with a large part of Unicode than the limit; each takes long to write out.
+    /// More large Unicode classes than the limit; each takes long to write out.
     #[error("a pattern with too many large character classes (\\p{{..}} and negated ones, above all with (?i))")]
     Classes,
-    /// Groups within each other, deeper than the engine takes.
+    /// Groups are nested deeper than the engine accepts.
     #[error("a pattern nested too deeply")]
     Nested,
     /// A group that is not closed.
@@ -68,10 +68,10 @@ pub enum PatternError {
     /// A class that is not closed.
     #[error("missing closing ]")]
     MissingBracket,
-    /// Look-around and the other things after `(?` that RE2 does not have.
+    /// Look-around and other constructs after `(?` that RE2 does not have.
     #[error("invalid or unsupported group syntax (RE2 has no look-around, conditions or comments)")]
     Group,
-    /// A bad group name.
+    /// An invalid group name.
     #[error("invalid group name")]
     GroupName,
     /// `\` at the end.
@@ -83,22 +83,22 @@ pub enum PatternError {
     /// A range that runs backwards or a class name that RE2 does not know.
     #[error("invalid character class")]
     Class,
-    /// `*` and the like with nothing before.
+    /// `*` and the like without anything before.
     #[error("missing argument to a repetition operator")]
     MissingArgument,
     /// `**` and the like.
     #[error("a repetition operator right after another")]
     DoubleRepeat,
-    /// `{n,m}` that is over 1000 or runs backwards; nested ones multiply.
+    /// `{n,m}` that is over 1000 or runs backwards; nested counts multiply.
     #[error("invalid repeat count (at most 1000, nested ones multiplied)")]
     RepeatSize,
-    /// The engine refuses what Go takes; should not happen.
+    /// The engine refuses what Go accepts; should not happen.
     #[error("unsupported pattern: {0}")]
     Unsupported(String),
 }
 
 impl Pattern {
-    /// Reads a pattern in Go's syntax. `length` and `compiled` are limits in bytes.
+    /// Parses a pattern in Go's syntax. `length` and `compiled` are limits in bytes.
     ///
     /// # Errors
     /// [`PatternError`] with the byte offset in `source`.
@@ -106,10 +106,11 @@ impl Pattern {
         Self::parse_within(source, length, &mut Budget::new(compiled))
     }
 
-    /// The same, beside other patterns: what this one takes of the room is gone.
+    /// Like [`Pattern::parse`], within a budget shared with other patterns, from which the cost of this one is
+    /// subtracted.
     ///
     /// # Errors
-    /// The same.
+    /// [`PatternError`] with the byte offset in `source`.
     pub fn parse_within(source: &str, length: usize, budget: &mut Budget) -> Result<Self, (usize, PatternError)> {
         if source.len() > length {
             return Err((length, PatternError::Long(length)));
@@ -119,17 +120,17 @@ impl Pattern {
         Ok(Self { source: source.into(), machine: Arc::new(machine) })
     }
 
-    /// The pattern as it was given.
+    /// Returns the pattern as given.
     pub fn as_str(&self) -> &str {
         &self.source
     }
 
-    /// Bytes that it takes.
+    /// Returns the bytes that the pattern takes.
     pub fn bytes(&self) -> usize {
         self.source.len() + self.machine.memory_usage()
     }
 
-    /// Whether it matches anywhere in `text`.
+    /// Returns whether the pattern matches anywhere in `text`.
     pub fn is_match(&self, text: &str) -> bool {
         let found = self.machine.try_search_fwd(&Input::new(text).earliest(true));
         found.expect("no byte makes the machine give up").is_some()

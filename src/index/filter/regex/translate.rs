@@ -1,19 +1,19 @@
-//! From Go's RE2 syntax to the same language in the syntax of the `regex` crate.
+//! Translates Go's RE2 syntax to the same language in the syntax of the `regex` crate.
 //!
 //! One pass without a tree. Every atom is written with its own flags and escapes, so that nothing in the output depends
-//! on the mode the other parser is in: literals as `x` or `\x{..}`, classes as explicit items, groups as `(?:..)`.
-//! Only whether there is a match is asked, so captures and laziness are dropped. Go's rules on what is an error, and
-//! its bound of 1000 on nested counts, are kept.
+//! on the mode of the other parser: literals as `x` or `\x{..}`, classes as explicit items, groups as `(?:..)`. Only
+//! whether there is a match matters, so captures and laziness are dropped. Go's rules on what is an error, and its
+//! limit of 1000 on nested counts, are preserved.
 
 use std::fmt::Write;
 
 use super::PatternError;
 use super::classes;
 
-/// Go's bound on `{n}`, nested ones multiplied.
+/// Go's limit on `{n}`, with nested counts multiplied.
 const MOST_REPEATS: u32 = 1000;
 
-/// Rewrites `pattern`.
+/// Translates `pattern`.
 pub(super) fn translate(pattern: &str) -> Result<String, (usize, PatternError)> {
     let mut translator = Translator::new(pattern);
     while translator.at < pattern.len() {
@@ -33,18 +33,18 @@ pub(super) struct Flags {
     multi_line: bool,
 }
 
-/// The last thing written, which a repetition operator would apply to.
+/// The last atom written, to which a repetition operator would apply.
 struct Atom {
-    /// Where it starts in the output.
+    /// Its start in the output.
     start: usize,
     /// The largest product of nested counts in it.
     weight: u32,
-    /// Whether it ends in a repetition operator, so that another one needs a group between.
+    /// Whether it ends in a repetition operator, so that another one needs a group in between.
     repeated: bool,
 }
 
 struct Group {
-    /// Where it starts in the pattern and in the output.
+    /// Its start in the pattern and in the output.
     opened: usize,
     start: usize,
     /// The flags outside.
@@ -63,7 +63,7 @@ pub(super) struct Translator<'p> {
     /// The largest weight of the finished atoms in this group.
     weight: u32,
     after_repeat: bool,
-    /// What large classes may still cost.
+    /// The cost still allowed for large classes.
     pub(super) classes: u32,
 }
 
@@ -104,7 +104,7 @@ impl<'p> Translator<'p> {
         there
     }
 
-    /// Takes one element of the pattern; true if it was a repetition operator.
+    /// Translates one element of the pattern; returns true if it was a repetition operator.
     fn step(&mut self) -> Step<bool> {
         let start = self.at;
         match self.pattern.as_bytes()[start] {
@@ -127,7 +127,7 @@ impl<'p> Translator<'p> {
         Ok(false)
     }
 
-    /// Starts a new atom; the one before can no longer be repeated.
+    /// Begins a new atom; the one before can no longer be repeated.
     pub(super) fn begin_atom(&mut self) -> usize {
         self.finish_atom();
         self.atom = Some(Atom { start: self.out.len(), weight: 1, repeated: false });
@@ -155,7 +155,7 @@ impl<'p> Translator<'p> {
     fn literal(&mut self, code: u32) {
         self.begin_atom();
         match char::from_u32(code) {
-            // Half a surrogate pair never stands in valid text.
+            // Valid text never contains half a surrogate pair.
             None => self.out.push_str(classes::EMPTY),
             Some(c) if self.flags.fold && (c.is_ascii_alphabetic() || !c.is_ascii()) => {
                 self.out.push_str("(?i:");
@@ -191,7 +191,7 @@ impl<'p> Translator<'p> {
         self.at += 1;
     }
 
-    /// `(?P<name>`, `(?<name>`, `(?flags)`, `(?flags:`.
+    /// Parses `(?P<name>`, `(?<name>`, `(?flags)` or `(?flags:`.
     fn special_group(&mut self) -> Step<()> {
         let start = self.at;
         let rest = self.rest();
@@ -246,8 +246,8 @@ impl<'p> Translator<'p> {
         self.repeat(start, operator, 1)
     }
 
-    /// Reads `{n}`, `{n,}` or `{n,m}`; anything else is a literal brace and is left alone. A number that is too long
-    /// to be one comes back as too large.
+    /// Parses `{n}`, `{n,}` or `{n,m}`; anything else is a literal brace and not consumed. A number that overflows is
+    /// returned as too large.
     fn counts(&mut self) -> Option<(u32, Option<u32>)> {
         let body = self.rest()[1..].split_once('}')?.0;
         let (min, max) = match body.split_once(',') {
@@ -280,7 +280,7 @@ impl<'p> Translator<'p> {
         let Some(atom) = &mut self.atom else {
             return Err((start, PatternError::MissingArgument));
         };
-        // Nothing is repeated by {0}, however large.
+        // `{0}` repeats nothing, however large the atom.
         atom.weight = if operator == "{0}" { 1 } else { atom.weight.saturating_mul(count.max(1)) };
         if count >= 2 && atom.weight > MOST_REPEATS {
             return Err((start, PatternError::RepeatSize));
@@ -324,7 +324,7 @@ impl<'p> Translator<'p> {
     }
 }
 
-/// Go's numbers in counts: no leading zeros. Too long is too large.
+/// Parses a count by Go's rules: no leading zeros. A number that overflows is too large.
 fn number(digits: &str) -> Option<u32> {
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     let canonical = digits == "0" || !digits.starts_with('0');

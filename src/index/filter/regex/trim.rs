@@ -1,22 +1,22 @@
-//! What a pattern asks for when nothing but "is there a match?" is asked.
+//! Removes the parts of a pattern that do not affect whether it matches.
 //!
-//! A search may start and end anywhere, so what can be empty at an unanchored edge of a pattern decides nothing:
-//! `.*foo` finds what `foo` finds, `[a-z]{1,40}-[0-9]+` what `[a-z]-[0-9]` finds. Cutting this off is exact, and it is
-//! what keeps many patterns that people write within the bounds of [`compile`](super::compile).
+//! A search may start and end anywhere, so an optional part at an unanchored edge of a pattern has no influence:
+//! `.*foo` matches the same texts as `foo`, and `[a-z]{1,40}-[0-9]+` the same as `[a-z]-[0-9]`. Removing such parts is
+//! exact, and it keeps many patterns that users write within the limits of [`compile`](super::compile).
 //!
-//! Contract: pure. A search with the result says the same about every text. Recursion is bounded by the parser's bound
-//! on nesting.
+//! Contract: pure. The result matches exactly the texts that the pattern matches. Recursion is bounded by the parser's
+//! limit on nesting.
 
 use regex_syntax::hir::{Hir, HirKind, Repetition};
 
-/// The edge of a pattern that is looked at.
+/// The edge of a pattern to be trimmed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Edge {
     Front,
     Back,
 }
 
-/// The pattern without what decides nothing.
+/// Returns the pattern without the parts that have no influence.
 pub(super) fn trim(pattern: Hir) -> Hir {
     cut(cut(pattern, Edge::Front), Edge::Back)
 }
@@ -39,7 +39,7 @@ fn cut(pattern: Hir, edge: Edge) -> Hir {
     }
 }
 
-/// More than the least number of repetitions contain the least number.
+/// Reduces a repetition to its minimum: more repetitions contain that many.
 fn cut_repetition(repetition: Repetition, edge: Edge) -> Hir {
     match repetition {
         Repetition { min: 1, sub, .. } => cut(*sub, edge),
@@ -60,7 +60,7 @@ fn cut_concat(mut parts: Vec<Hir>, edge: Edge) -> Hir {
     Hir::concat(parts)
 }
 
-/// Whether it matches the empty text anywhere, whatever stands around.
+/// Returns whether a part matches the empty text anywhere, whatever surrounds it.
 fn can_be_empty(part: &Hir) -> bool {
     let looks = !part.properties().look_set().is_empty();
     match part.kind() {
