@@ -8,8 +8,8 @@
 //! to the caller and is otherwise unknown; another user needs the claim users/get, a connection connections/get, both
 //! within the caller's tenant. A caller that may see a connection but not its user learns whether the rights show the
 //! event, but not why. Roles that would show an event are listed only for callers who may list roles. `User` names the
-//! principal that logs in by that name: a user of this server's own if there is one, otherwise one of the endpoint, with
-//! the rights known since that user first logged in.
+//! principal that logs in by that name: a user of this server's own if there is one, otherwise one of the endpoint,
+//! with the rights known since that user first logged in.
 //!
 //! Bounds: any caller may ask, so one question is processed at a time, outside the shards, and its cost is limited by
 //! the number of registrations and by their number times the bytes of the event.
