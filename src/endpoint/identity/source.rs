@@ -1,9 +1,9 @@
 //! Reads users, roles, tenants and preferences from the endpoint.
 //!
-//! Contract: data read together takes effect together, except for the [`Keys`] of tokens, which count at once. An
-//! older answer never replaces a newer one: lists, and accounts that are already known, are read by one task at a time
-//! ([`Delegation::read`]). Unknown accounts are read by the logins that need them, many at a time; they are only ever added.
-//! Each wait, for the turn and for the endpoint, lasts at most [`ANSWER_TIMEOUT`].
+//! Contract: data read together takes effect together, except for the [`Keys`] of tokens, which count at once. An older
+//! answer never replaces a newer one: lists, and accounts that are already known, are read by one task at a time
+//! ([`Delegation::read`]). Unknown accounts are read by the logins that need them, many at a time; they are only ever
+//! added. Each wait, for the turn and for the endpoint, lasts at most [`ANSWER_TIMEOUT`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
