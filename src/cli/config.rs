@@ -19,8 +19,7 @@ pub(super) struct ConfigArgs {
 
 #[derive(Subcommand)]
 enum What {
-    /// Tell all that is wrong with the file, the environment and the certificates that are named; exits with 64 if
-    /// anything is
+    /// Report every problem in the file, the environment and the certificates they name; exits with 64 if there is any
     Check {
         /// TOML file [env: HYDRANT_CONFIG]
         file: Option<PathBuf>,
@@ -31,7 +30,7 @@ enum What {
     Doc,
 }
 
-/// Why a check did not end with `ok`.
+/// The reason why a check did not end with `ok`.
 #[derive(Debug, Error)]
 pub(crate) enum ConfigCommandError {
     #[error(transparent)]

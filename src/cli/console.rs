@@ -1,26 +1,28 @@
-//! What commands say to the person at the terminal, and how much a terminal can do.
+//! Messages of commands to the user at the terminal, and the terminal's capabilities.
 
 use std::fmt::Arguments;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 
-/// Writes a message, each line with the program's name.
+/// Writes a message, each line prefixed with the program's name.
 pub(super) fn report(err: &mut dyn Write, message: Arguments<'_>) {
     for line in message.to_string().lines() {
-        // In one piece, so that nothing comes in between. If standard error is gone, there is nobody to tell.
+        // Written in one call, so that nothing is interleaved. If standard error is closed, there is nowhere to report
+        // to.
         let _ = err.write_all(format!("hydrant: {line}\n").as_bytes());
     }
 }
 
-/// Says that standard input is read, where a person would otherwise wait for the program while it waits for the person.
+/// Notes that standard input is being read, if it is a terminal: the user might otherwise not know that the program
+/// waits for input.
 pub(super) fn hint_if_typed(err: &mut dyn Write) {
     if io::stdin().is_terminal() {
         report(err, format_args!("reading events from standard input; Ctrl-D ends it"));
     }
 }
 
-/// Whether lines on standard error are coloured: on a terminal that can, unless `NO_COLOR` or `CLICOLOR=0` says no, and
-/// anywhere if `CLICOLOR_FORCE` says so.
+/// Returns whether lines on standard error are coloured: on a capable terminal, unless `NO_COLOR` or `CLICOLOR=0` is
+/// set, and everywhere with `CLICOLOR_FORCE`.
 pub(super) fn is_coloured() -> bool {
     colours(&Wishes {
         no: anstyle_query::no_color(),
@@ -30,15 +32,15 @@ pub(super) fn is_coloured() -> bool {
     })
 }
 
-/// Whether standard error is a terminal that understands more than text.
+/// Returns whether standard error is a terminal that supports control sequences.
 pub(super) fn can_draw() -> bool {
     io::stderr().is_terminal() && anstyle_query::term_supports_ansi_color()
 }
 
-/// What standard output is, for those who lay it out.
+/// The properties of standard output that matter for layout.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Screen {
-    /// Its columns, if it is a terminal that understands more than text.
+    /// The width in columns, if it is a terminal that supports control sequences.
     pub(super) columns: Option<usize>,
     pub(super) is_coloured: bool,
 }

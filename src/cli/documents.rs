@@ -1,9 +1,9 @@
-//! The JSON documents of an input, one after the other: events as objects, one a line (NDJSON) or however they are laid
-//! out, and arrays of events.
+//! Reads the JSON documents of an input: events as objects, one per line (NDJSON) or in any layout, and arrays of
+//! events.
 //!
-//! Contract: nothing but the document at hand is kept, so an input may be of any size; a document may not
-//! ([`LONGEST`]). A mistake is reported with its line, inside an array with the number of the event too. Only the JSON
-//! is checked here. Whether it is an event is for the server to say.
+//! Contract: only the current document is kept in memory, so an input may be of any size; the size of a document is
+//! limited ([`LONGEST`]). An error is reported with its line, and inside an array with the number of the event. Only
+//! the JSON is checked here; the server decides whether it is an event.
 
 use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, Read};
@@ -15,15 +15,15 @@ use thiserror::Error;
 
 use crate::json;
 
-/// The default bound of the server for a whole request; longer documents have no chance.
+/// Maximum length of a document in bytes: the server's default limit for a whole request.
 pub(super) const LONGEST: usize = 64 << 20;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Why the input cannot be read on.
+/// The reason why reading the input stopped.
 #[derive(Debug, Error)]
 pub(crate) enum InputError {
-    // Behind the name of the input, as the others, but without a line.
+    // Printed after the name of the input, as the others, but without a line.
     #[error(" {0}")]
     Read(#[from] io::Error),
     #[error("{line}: {reason}")]
@@ -36,17 +36,17 @@ pub(crate) enum InputError {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) text: String,
-    /// The line on which it begins, from one.
+    /// The line on which it begins, from 1.
     pub(super) line: u64,
 }
 
-/// A document.
+/// One document of the input.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Document {
     Object(Found),
     /// An array of objects.
     Array {
-        /// As it stands in the input.
+        /// The text as in the input.
         text: String,
         /// The line on which it begins.
         line: u64,
@@ -54,7 +54,7 @@ pub(super) enum Document {
     },
 }
 
-/// Reads one document after another.
+/// Reads documents one after another.
 pub(super) struct Documents<R: Read> {
     input: Rc<RefCell<Input<R>>>,
     stream: StreamDeserializer<'static, IoRead<Tap<R>>, Box<RawValue>>,
@@ -70,7 +70,7 @@ impl<R: Read> Documents<R> {
         Self { input, stream, ended: false }
     }
 
-    /// The next document, nothing at the end of the input. After an error there is nothing more.
+    /// Returns the next document, or `None` at the end of the input and after an error.
     pub(super) fn next(&mut self) -> Result<Option<Document>, InputError> {
         if self.ended {
             return Ok(None);
@@ -85,7 +85,7 @@ impl<R: Read> Documents<R> {
         document
     }
 
-    /// Whether nothing more has been read of the input than the documents so far.
+    /// Returns whether no more input has been read than the documents returned so far.
     pub(super) fn is_waiting(&self) -> bool {
         self.input.borrow().reader.buffer().trim_ascii().is_empty()
     }
@@ -99,7 +99,7 @@ impl<R: Read> Documents<R> {
         }
     }
 
-    /// What is wrong with the document at which reading ended.
+    /// Returns the error for the document at which reading stopped.
     fn mistake(&self, error: serde_json::Error) -> InputError {
         let input = self.input.borrow();
         if error.is_io() {
@@ -119,7 +119,7 @@ impl<R: Read> Documents<R> {
     }
 }
 
-/// Where in its array a mistake is; nothing if the document, which begins on line `begun`, is no array.
+/// Formats the position of an error in its array, which begins on line `begun`; empty if the document is not an array.
 fn element(document: &[u8], begun: u64) -> String {
     if document.first() != Some(&b'[') {
         return String::new();
@@ -133,7 +133,7 @@ fn found(text: &str, line: u64) -> Found {
     Found { text: String::from_utf8(compacted).expect("white space is taken out between characters"), line }
 }
 
-/// The objects of an array that begins on this line.
+/// Parses the objects of an array that begins on this line.
 fn elements(array: &str, line: u64) -> Result<Vec<Found>, InputError> {
     let mut events = Vec::new();
     let (mut line, mut seen) = (line, 0);
@@ -158,7 +158,7 @@ fn breaks(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
 }
 
-/// The number, from one, of the last element of an array that is not complete.
+/// Returns the number, from 1, of the last element of an incomplete array.
 fn last(array: &[u8]) -> usize {
     let (mut depth, mut in_string, mut escaped, mut commas) = (0_usize, false, false, 0);
     for &byte in array {
@@ -178,13 +178,13 @@ fn last(array: &[u8]) -> usize {
     commas + 1
 }
 
-/// What has been read, as the parser does not tell it.
+/// The input, and what has been read of it, which the parser does not report.
 struct Input<R> {
     reader: BufReader<R>,
     line: u64,
-    /// The line on which the document at hand begins.
+    /// The line on which the current document begins.
     begun: u64,
-    /// The document at hand, as far as it has been read.
+    /// The current document, as far as it has been read.
     document: Vec<u8>,
     is_first: bool,
 }
@@ -207,7 +207,7 @@ impl<R: Read> Read for Tap<R> {
             }
             input.line += u64::from(byte == b'\n');
         }
-        // What the parser says of it does not matter: it is known by its length.
+        // The parser's message does not matter: this error is recognized by the document's length.
         if input.document.len() > LONGEST { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(read) }
     }
 }

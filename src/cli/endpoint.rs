@@ -1,4 +1,4 @@
-//! The flags with which `watch` and `post` find their endpoint: those of drpcli, and its variables.
+//! The flags and environment variables with which `watch` and `post` find their endpoint: those of drpcli.
 
 #![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
 
@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::client::{ClientError, Credentials, DEFAULT_ENDPOINT, Target, Trust};
 
-/// What drpcli uses when nothing is said.
+/// The default endpoint, as in drpcli.
 const DEFAULT_USER: &str = "rocketskates";
 const DEFAULT_PASSWORD: &str = "r0cketsk8ts";
 
@@ -19,10 +19,10 @@ pub(super) const HELP: &str = "\
 Credentials come from -T, else -U and -P, else RS_TOKEN, else RS_KEY (user:password), else DRP's first user.
 The server's certificate is NOT verified unless --cacert is given, as with drpcli: DRP endpoints sign their own.";
 
-/// Why an endpoint cannot be asked.
+/// The reason why an endpoint cannot be used.
 #[derive(Debug, Error)]
 pub(crate) enum EndpointError {
-    // Not repeated: it may be a password alone.
+    // Does not repeat the value, which may be only a password.
     #[error("RS_KEY: it looks like user:password, but has no colon")]
     Key,
     #[error(transparent)]
@@ -31,7 +31,7 @@ pub(crate) enum EndpointError {
     Runtime(std::io::Error),
 }
 
-/// Where to and as whom. Not `Debug`: it holds a password.
+/// The address of an endpoint and the credentials. Not `Debug`, because it holds a password.
 #[derive(Args)]
 #[command(next_help_heading = "Endpoint")]
 pub(super) struct EndpointArgs {
@@ -41,7 +41,7 @@ pub(super) struct EndpointArgs {
     /// User name [env: RS_KEY]
     #[arg(short = 'U', long, value_name = "NAME")]
     username: Option<String>,
-    /// Password; others on this machine can see it on the command line, so prefer RS_KEY [env: RS_KEY]
+    /// Password; other users of this machine can see it on the command line, so prefer RS_KEY [env: RS_KEY]
     #[arg(short = 'P', long)]
     password: Option<String>,
     /// Token instead of user and password [env: RS_TOKEN]
@@ -53,7 +53,7 @@ pub(super) struct EndpointArgs {
 }
 
 impl EndpointArgs {
-    /// The target that flags and environment name.
+    /// Returns the target that flags and environment name.
     pub(super) fn target(&self) -> Result<Target, EndpointError> {
         let variable = |name: &str| std::env::var(name).ok();
         let endpoint = self.url(variable).parse()?;
@@ -90,7 +90,8 @@ fn split_key(key: &str) -> Result<(String, String), EndpointError> {
     Ok((user.to_owned(), password.to_owned()))
 }
 
-/// The runtime of the commands that talk to an endpoint: they run for long and wait for several things at once.
+/// Returns the runtime of the commands that talk to an endpoint: they run for a long time and wait for several things
+/// at once.
 pub(super) fn runtime() -> Result<Runtime, EndpointError> {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(EndpointError::Runtime)
 }

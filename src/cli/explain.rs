@@ -1,7 +1,7 @@
-//! `hydrant explain`: why an event does or does not match a registration, or reach somebody.
+//! `hydrant explain`: why an event does or does not match a registration, or reach a user or connection.
 //!
-//! Without `--user` and `--connection` nothing is asked of anybody: the registration and the event are enough. With one
-//! of them the server answers, by the rights that it knows and by its own rules about who may ask.
+//! Without `--user` and `--connection` no server is needed: the registration and the event are enough. With either of
+//! them the server answers, by the rights that it knows and by its own rules about who may ask.
 //!
 //! Contract: the exit code is 0 if the (last) event is delivered, 1 if it is not, 64 if there is no answer.
 
@@ -25,14 +25,14 @@ use crate::index::{IndexError, Spec, excerpt, filter};
 
 const PATH: &str = "/api/v3/hydrant/explain";
 
-/// Why an event does or does not reach a registration, or somebody: exit code 0 if it does, 1 if not, 64 if there is no
-/// answer
+/// Explain why an event does or does not match a registration, or reach a user or connection: exit code 0 if it does, 1
+/// if not, 64 if there is no answer
 #[derive(Args)]
 #[command(after_help = endpoint::HELP)]
 pub(super) struct ExplainArgs {
     /// The registration: type.action.key or type.action.key.filter
     spec: String,
-    /// Events as JSON: one a line, several over lines, or an array; - is standard input
+    /// Events as JSON: one per line, several over lines, or an array; - reads standard input
     #[arg(value_name = "EVENT-FILE")]
     file: PathBuf,
     /// Ask the server whether this user may see it too
@@ -41,14 +41,14 @@ pub(super) struct ExplainArgs {
     /// Ask the server about an open connection, with its registrations besides this one
     #[arg(long, value_name = "ADDR:PORT")]
     connection: Option<String>,
-    /// Answer in JSON, one document an event
+    /// Print JSON, one document per event
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     endpoint: endpoint::EndpointArgs,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, Error)]
 pub(crate) enum ExplainError {
     #[error("{reason}{}", shown.as_ref().map_or_else(String::new, caret))]
@@ -65,7 +65,7 @@ pub(crate) enum ExplainError {
     Output(#[from] io::Error),
 }
 
-/// The text, and a caret below the column.
+/// Formats the text, and a caret below the column.
 fn caret((text, column): &(String, usize)) -> String {
     format!("\n  {text}\n  {:>column$}", "^")
 }
@@ -118,13 +118,13 @@ fn one(
     Ok(answer["Delivered"] == true)
 }
 
-/// Has the server explain.
+/// Asks the server for the explanation.
 fn ask(args: &ExplainArgs, event: &str) -> Result<Value, ExplainError> {
     let named = [("User", &args.user), ("Connection", &args.connection)];
     let named = named.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
     let named: Vec<String> =
         named.map(|(name, value)| format!(r#","{name}":{}"#, Value::from(value.as_str()))).collect();
-    // Put together as text: what stands in an event passes byte for byte.
+    // Built as text, so that the event is passed on byte for byte.
     let question = format!(r#"{{"Event":{event},"Spec":{}{}}}"#, Value::from(args.spec.trim()), named.concat());
     let target = args.endpoint.target()?;
     let body = endpoint::runtime()?.block_on(async {
@@ -134,7 +134,7 @@ fn ask(args: &ExplainArgs, event: &str) -> Result<Value, ExplainError> {
     serde_json::from_slice(&body).map_err(ExplainError::Answer)
 }
 
-/// The answer for people: the sentence, then a line for each step.
+/// Writes the answer for people: a sentence, then a line for each step.
 fn write(answer: &Value, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", text(&answer["Reason"]))?;
     let list = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
@@ -157,7 +157,7 @@ fn write(answer: &Value, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Recursion is bounded by the nesting that a filter may have.
+/// Recursion is bounded by the maximum nesting of a filter.
 fn write_step(step: &Value, depth: usize, out: &mut dyn Write) -> io::Result<()> {
     let mark = match step["Verdict"].as_str() {
         Some("held") => "yes",

@@ -1,13 +1,14 @@
-//! `hydrant filter`: trying a filter without a broker.
+//! `hydrant filter`: tries a filter without a broker.
 //!
-//! Contract: the answers are the engine's that serves registrations. The exit code is that of the last event: 0 true, 1
-//! false. What cannot be answered (a bad filter, a file that holds no events) ends with 64, so that 1 always means
-//! false.
+//! Contract: the results are those of the engine that serves registrations. The exit code is that of the last event: 0
+//! if the filter matches it, 1 if not. Errors (a bad filter, a file without events) end with 64, so that 1 always means
+//! that the filter did not match.
 //!
-//! What is read is a filter, not a whole registration: `machines.update.*.Stage=Eq(x)` would otherwise be taken for a
+//! The argument is a filter, not a whole registration: `machines.update.*.Stage=Eq(x)` would otherwise be read as a
 //! path of many fields.
 //!
-//! An event is told from a plain object by its fields: it has a Type, an Action, and a Key or an Object.
+//! A JSON object counts as an event if it has a Type, an Action, and a Key or an Object; otherwise it is a plain
+//! object.
 
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -26,10 +27,10 @@ use crate::index::excerpt;
 use crate::index::filter::{Engine, Evaluation, Filter, FilterId, Limits, ParseError, Term, Test, View};
 use crate::json;
 
-/// What stands second in a registration.
+/// The common actions: the second part of a registration.
 const ACTIONS: [&str; 5] = ["create", "update", "save", "delete", "action"];
 
-/// Filters: what a registration may ask of an event
+/// Filters: the conditions that a registration may set on events
 #[derive(Args)]
 pub(super) struct FilterArgs {
     #[command(subcommand)]
@@ -38,8 +39,8 @@ pub(super) struct FilterArgs {
 
 #[derive(Subcommand)]
 enum What {
-    /// Print how a filter is understood, and what it says of events: exit code 0 if the last answer is true, 1 if
-    /// false, 64 if there is none though a file was named
+    /// Print how a filter is parsed, and whether it matches events: exit code 0 if it matches the last event, 1 if not,
+    /// 64 if a file was named and there is no result
     Test(TestArgs),
 }
 
@@ -47,16 +48,16 @@ enum What {
 struct TestArgs {
     /// The filter, such as 'And(Stage=Changed(),Params.site=Eq(lab))'
     filter: String,
-    /// Events or plain objects as JSON: one a line, several over lines, or an array; - is standard input, which is read
-    /// too where no file is named
+    /// Events or plain objects as JSON: one per line, several over lines, or an array; - reads standard input, which is
+    /// the default
     #[arg(value_name = "EVENT-FILE")]
     file: Option<PathBuf>,
-    /// Answer in JSON, one document a line
+    /// Print JSON, one document per line
     #[arg(long)]
     json: bool,
 }
 
-/// Why there is no answer.
+/// The reason why there is no result.
 #[derive(Debug, Error)]
 pub(crate) enum FilterError {
     #[error("{error}\n  {}\n  {:>2$}", .shown.0, "^", .shown.1)]
@@ -72,7 +73,7 @@ pub(crate) enum FilterError {
     Output(#[from] io::Error),
 }
 
-/// What to test instead of a whole registration.
+/// Says which filter to test instead of a whole registration.
 fn its_filter(filter: Option<&str>) -> String {
     filter.map_or_else(|| "there is no filter in it".to_owned(), |filter| format!("its filter is `{filter}`"))
 }
@@ -99,13 +100,14 @@ pub(super) fn run(
         Ok::<_, FilterError>(())
     })?;
     match last {
-        // Whoever only wants to see how it is understood gives no events.
+        // Without events, the command only shows how the filter is parsed.
         None if args.file.is_some() => Err(samples.empty().into()),
         last => Ok(last.unwrap_or_default()),
     }
 }
 
-/// Tells a whole SPEC from a filter: no field is called `*`. One that is called as an action is, perhaps, a field.
+/// Refuses a whole SPEC, recognized by a `*` among its parts, since no field is called `*`. If the second part is an
+/// action, it may be a field, so only a note is printed.
 fn refuse_spec(text: &str, err: &mut dyn Write) -> Result<(), FilterError> {
     let head = &text[..text.find(['=', '(']).unwrap_or(text.len())];
     let parts: Vec<&str> = head.splitn(4, '.').map(str::trim).collect();
@@ -132,7 +134,7 @@ fn write_filter(filter: &Filter, json: bool, out: &mut dyn Write) -> io::Result<
     write_tree(filter, out)
 }
 
-/// The canonical text with a line for each term; it reads back as the same filter.
+/// Writes the canonical text with a line for each term; it parses to the same filter.
 fn write_tree(filter: &Filter, out: &mut dyn Write) -> io::Result<()> {
     let mut ends = Vec::new();
     for (index, term) in filter.terms().iter().enumerate() {
@@ -162,21 +164,21 @@ fn close(next: usize, ends: &mut Vec<usize>, out: &mut dyn Write) -> io::Result<
     writeln!(out, "{}", if ends.is_empty() { "" } else { "," })
 }
 
-/// The filter and each of its terms in an engine.
+/// An engine with the filter and each of its terms.
 struct Asker<'f> {
     filter: &'f Filter,
     engine: Engine,
     terms: Vec<FilterId>,
 }
 
-/// What was found out about one event.
+/// The result for one event.
 #[derive(Serialize)]
 struct Answer {
     line: u64,
     matches: bool,
-    /// The term at which the answer is certain, read from the left.
+    /// The term that decides the result, evaluated from left to right.
     decided_by: String,
-    /// The terms that had to be asked up to there.
+    /// The terms evaluated up to that one.
     terms: Vec<Asked>,
 }
 
@@ -184,7 +186,7 @@ struct Answer {
 struct Asked {
     term: String,
     matches: bool,
-    /// Nothing if the field is missing.
+    /// The value of the field; `None` if it is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Box<RawValue>>,
     /// For `Changed`: the value in Original.
@@ -195,7 +197,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// Asks a term, whose id in the engine is `id`.
+    /// Evaluates the term whose id in the engine is `id`.
     fn new(test: &Test, id: FilterId, evaluation: &mut Evaluation<'_>) -> Self {
         let matches = evaluation.matches(id);
         let raw = |json: Option<_>| json.and_then(|json: &str| RawValue::from_string(json.into()).ok());
@@ -229,7 +231,7 @@ impl<'f> Asker<'f> {
     }
 }
 
-/// Asks from left to right, no further than needed. Recursion is bounded by the nesting that a filter may have.
+/// Evaluates terms from left to right, no further than needed. Recursion is bounded by the maximum nesting of a filter.
 fn walk(
     filter: &Filter,
     ids: &[FilterId],
@@ -277,7 +279,7 @@ impl Answer {
     }
 }
 
-/// A value for people: not more than a line of it.
+/// Formats a value for people, in at most one line.
 fn shown(value: Option<&RawValue>) -> String {
     const LONGEST: usize = 160;
     let Some(value) = value else { return "missing".to_owned() };

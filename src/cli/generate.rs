@@ -1,4 +1,4 @@
-//! `hydrant completions` and `hydrant man`: what packages are made with, generated from the command tree.
+//! `hydrant completions` and `hydrant man`: generate files for packages from the command tree.
 
 use std::io::{self, Write};
 
@@ -14,12 +14,12 @@ pub(super) struct CompletionsArgs {
 
 #[derive(Args)]
 pub(super) struct ManArgs {
-    /// The command whose page is wanted, with its subcommands: `config check`; without one, the program's own
+    /// The command to document, with its subcommands: `config check`; by default the program itself
     #[arg(value_name = "COMMAND")]
     path: Vec<String>,
 }
 
-/// Why there is no page.
+/// The reason why there is no page.
 #[derive(Debug, Error)]
 pub(crate) enum ManError {
     #[error("there is no command `{0}`")]
@@ -29,7 +29,7 @@ pub(crate) enum ManError {
 }
 
 pub(super) fn completions(args: &CompletionsArgs, mut tree: Command, out: &mut dyn Write) -> io::Result<()> {
-    // The generator panics when its output fails, so it gets one that cannot.
+    // The generator panics if its output fails, so it writes into memory.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut tree, "hydrant", &mut script);
     out.write_all(&script)
@@ -41,7 +41,7 @@ pub(super) fn man(args: &ManArgs, mut tree: Command, out: &mut dyn Write) -> Res
     for name in &args.path {
         command = command.find_subcommand(name).ok_or_else(|| ManError::Unknown(name.clone()))?;
     }
-    // Subcommands only know the page's title by their full name: `hydrant-config-check`.
+    // Subcommands know the page's title only by their full name: `hydrant-config-check`.
     let title = command.get_display_name().unwrap_or("hydrant").to_owned();
     clap_mangen::Man::new(command.clone()).title(title.to_uppercase()).render(out)?;
     Ok(())

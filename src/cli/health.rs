@@ -1,8 +1,8 @@
-//! `hydrant health`: asks a server's probe, for the health check of a container, which has no curl.
+//! `hydrant health`: queries a server's probe, for the health check of a container, which has no curl.
 //!
-//! Prints what the probe answers. Exits with 0 if that is 200, and with 1 if it is anything else or nothing within
-//! [`TIMEOUT`] a step. In plain HTTP and without credentials, as probes are. Written on a socket: a client with a
-//! runtime and a pool would be most of the time that this takes.
+//! Prints the probe's response. Exits with 0 if the status is 200, and with 1 if it is anything else or a step takes
+//! longer than [`TIMEOUT`]. It speaks plain HTTP without credentials, as probes do, on a bare socket: starting a client
+//! with a runtime and a pool would take most of the command's time.
 
 #![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
 
@@ -13,22 +13,22 @@ use std::time::Duration;
 use clap::Args;
 use thiserror::Error;
 
-/// For connecting, for asking and for each part of the answer.
+/// The timeout for connecting, for sending the request and for each part of the response.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// `/readyz` names every upstream; longer answers are cut.
+/// Maximum length of a response in bytes; `/readyz` names every upstream, and longer responses are truncated.
 const ANSWER: u64 = 64 * 1024;
 
 #[derive(Args)]
 pub(super) struct HealthArgs {
-    /// Ask whether it is ready for clients (/readyz), not only whether it runs (/healthz)
+    /// Check whether the server is ready for clients (/readyz), not only whether it runs (/healthz)
     #[arg(long)]
     ready: bool,
-    /// Where the server's probes are, its metrics_listen
+    /// The address of the server's probes, its metrics_listen
     #[arg(env = "HYDRANT_METRICS_LISTEN", hide_env_values = true, default_value = "127.0.0.1:8093")]
     address: String,
 }
 
-/// Why a server is not healthy.
+/// The reason why a server is not healthy.
 #[derive(Debug, Error)]
 pub(crate) enum HealthError {
     #[error("{address}: {error}")]
@@ -53,7 +53,7 @@ pub(super) fn run(args: &HealthArgs, out: &mut dyn Write) -> Result<(), HealthEr
     Ok(writeln!(out, "{body}")?)
 }
 
-/// Everything that the server sends until it closes.
+/// Reads everything that the server sends until it closes the connection.
 fn ask(address: &str, path: &str) -> io::Result<String> {
     let mut stream = connect(address)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
@@ -65,7 +65,7 @@ fn ask(address: &str, path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// To the first of its addresses that takes the connection.
+/// Connects to the first of the addresses that accepts the connection.
 fn connect(address: &str) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for place in address.to_socket_addrs()? {
@@ -77,7 +77,7 @@ fn connect(address: &str) -> io::Result<TcpStream> {
     Err(last)
 }
 
-/// The status and the body of an answer.
+/// Parses the status and the body of a response.
 fn read(answer: &str) -> Option<(u16, &str)> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;

@@ -1,13 +1,13 @@
-//! The command line: the tree of commands, and what each ends with.
+//! The command line: the tree of commands, and their exit codes.
 //!
 //! Contract: [`run`] never ends the process and never prints by itself; it writes results to `out`, everything else to
 //! `err` (`serve`, whose standard error may be a pipe that nobody reads, by [`crate::logging`]), and returns the exit
-//! code: 0 done, 1 failed ([`FAILED`]), 64 bad usage or configuration ([`USAGE`], from sysexits). A reader of `out`
-//! that went away is not a failure: `hydrant config doc | head` ends quietly with 0.
+//! code: 0 success, 1 failure ([`FAILED`]), 64 bad usage or configuration ([`USAGE`], from sysexits). If the reader of
+//! `out` is gone, that is not a failure: `hydrant config doc | head` ends quietly with 0.
 //!
-//! `watch`, `record`, `post` and `top` run for long and wait for several things at once, so they have a small runtime
-//! of their own; `watch` and `top` write to the process's standard output through it, so that a stalled reader cannot
-//! keep Ctrl-C from working.
+//! `watch`, `record`, `post` and `top` run for a long time and wait for several things at once, so they have a small
+//! runtime of their own; `watch` and `top` write to the process's standard output through it, so that a stalled reader
+//! cannot keep Ctrl-C from working.
 
 mod config;
 mod console;
@@ -69,29 +69,29 @@ struct Cli {
 enum Command {
     /// Run the broker
     Serve(serve_args::ServeArgs),
-    /// Print events as they happen, one JSON document a line
+    /// Print events as they happen, one JSON document per line
     Watch(watch::WatchArgs),
-    /// Keep events in a file, to be played back by post
+    /// Record events in a file, to be played back by post
     Record(record::RecordArgs),
-    /// Send events to an endpoint, also those of a recording
+    /// Send events, or a recording, to an endpoint
     Post(post::PostArgs),
-    /// Show how a broker is, as it changes: rates, queues, connections, registrations
+    /// Show the state of a broker as it changes: rates, queues, connections, registrations
     Top(top::TopArgs),
     /// Add, change, list and remove users
     Users(users::UsersArgs),
-    /// Make, list and remove roles
+    /// Create, list and remove roles
     Roles(users::RolesArgs),
-    /// Make, list and remove tenants
+    /// Create, list and remove tenants
     Tenants(users::TenantsArgs),
     /// Issue and check tokens
     Token(users::TokenArgs),
     /// Try a filter on events
     Filter(filter::FilterArgs),
-    /// Say why an event does or does not match a registration, or reach somebody
+    /// Explain why an event does or does not match a registration, or reach a user or connection
     Explain(explain::ExplainArgs),
     /// Check or explain the configuration
     Config(config::ConfigArgs),
-    /// Ask a server whether it runs, or is ready for clients
+    /// Check whether a server runs, or is ready for clients
     Health(health::HealthArgs),
     /// Print a completion script for a shell
     Completions(generate::CompletionsArgs),
@@ -99,7 +99,7 @@ enum Command {
     Man(generate::ManArgs),
 }
 
-/// Why a command ended without doing what was asked.
+/// The reason why a command failed.
 #[derive(Debug, Error)]
 enum CliError {
     #[error(transparent)]
@@ -139,7 +139,7 @@ impl CliError {
         }
     }
 
-    /// The error of the output, if it is one.
+    /// Returns the error of the output, if it is one.
     fn output(&self) -> Option<&io::Error> {
         match self {
             Self::Config(ConfigCommandError::Output(error))
@@ -155,10 +155,10 @@ impl CliError {
         }
     }
 
-    /// Whether what was typed, or the configuration, is at fault.
+    /// Returns whether the arguments or the configuration are at fault.
     fn is_usage(&self) -> bool {
         match self {
-            // So that 1 always means that the event is not delivered.
+            // Not 1, which always means that the event is not delivered.
             Self::Settings(_) | Self::Config(_) | Self::Filter(_) | Self::Explain(_) | Self::Man(_) => true,
             Self::Serve(error) => error.is_configuration(),
             Self::Users(error) => error.is_usage(),
@@ -184,7 +184,7 @@ fn is_target(error: &EndpointError) -> bool {
     }
 }
 
-/// Reads the arguments (the program's name first), does what they say and returns the exit code.
+/// Parses the arguments (the program's name first), runs the command and returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let result = match Cli::try_parse_from(args) {
         Ok(cli) => dispatch(cli.command, out, err),
@@ -203,7 +203,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
     code
 }
 
-/// The exit code of a command that did what was asked: 0, but for `filter` and `explain`, which answer with it.
+/// Runs a command and returns its exit code: 0 on success, except for `filter` and `explain`, whose result it is.
 fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, CliError> {
     let mut code = 0;
     match command {
@@ -211,7 +211,7 @@ fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
             let (settings, notes) = args.settings()?;
             return Ok(serve::run(settings, &notes, out).map(|()| 0)?);
         }
-        // Not flushed here: a write that nobody takes may still hold the lock of standard output.
+        // Not flushed here: a blocked write may still hold the lock of standard output.
         Command::Watch(args) => return Ok(watch::run(&args, err).map(|()| 0)?),
         Command::Record(args) => return Ok(record::run(&args, err).map(|()| 0)?),
         Command::Top(args) => return Ok(top::run(&args, out, err).map(|()| 0)?),
@@ -231,10 +231,10 @@ fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
     Ok(code)
 }
 
-/// Help and version go to `out` and are no failure; wrong usage goes to `err`.
+/// Writes help and version to `out`, which is a success; writes wrong usage to `err`.
 fn usage<'a>(error: &clap::Error, out: &'a mut dyn Write, err: &'a mut dyn Write) -> u8 {
     let (to, code) = if error.use_stderr() { (err, USAGE) } else { (out, 0) };
-    // Nobody is left to be told if this fails.
+    // If this fails, there is nowhere left to report it.
     let _ = write!(to, "{}", error.render());
     let _ = to.flush();
     code

@@ -1,7 +1,7 @@
-//! Events that a command answers questions about, from a file or from standard input.
+//! Reads the events that a command evaluates, from a file or from standard input.
 //!
-//! Contract: they are read and looked at one document after the other, in order; the first mistake ends it, after what
-//! was read before it has been looked at. Errors name the file, and the line where there is one.
+//! Contract: documents are read and processed one after the other, in order; the first error ends the input, after the
+//! documents before it have been processed. Errors name the file, and the line where there is one.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -16,7 +16,7 @@ use crate::event::EventError;
 
 const STANDARD_INPUT: &str = "standard input";
 
-/// Why events cannot be looked at.
+/// The reason why events cannot be read.
 #[derive(Debug, Error)]
 pub(super) enum SamplesError {
     #[error("cannot open {file}: {error}")]
@@ -29,24 +29,25 @@ pub(super) enum SamplesError {
     Empty(String),
 }
 
-/// Where events come from.
+/// The source of events.
 pub(super) struct Samples<'p> {
-    /// Nothing for standard input.
+    /// The path; `None` for standard input.
     path: Option<&'p Path>,
     name: String,
 }
 
 impl<'p> Samples<'p> {
-    /// Those of a file; `-` is standard input.
+    /// Reads from a file; `-` means standard input.
     pub(super) fn of(file: &'p Path) -> Self {
         let path = (file != Path::new("-")).then_some(file);
         Self { path, name: path.map_or_else(|| STANDARD_INPUT.to_owned(), |path| path.display().to_string()) }
     }
 
-    /// Looks at each. `input` is read if it is meant; on a terminal a note on `err` says so.
+    /// Calls `look` with each event. Reads `input` if the source is standard input; on a terminal, a note on `err` says
+    /// so.
     ///
     /// # Errors
-    /// [`SamplesError`], or what `look` fails with.
+    /// [`SamplesError`], or the error of `look`.
     pub(super) fn each<E: From<SamplesError>>(
         &self,
         input: &mut dyn BufRead,
@@ -78,12 +79,12 @@ impl<'p> Samples<'p> {
         Ok(())
     }
 
-    /// The error of one that is no event.
+    /// Returns the error for a document that is not an event.
     pub(super) fn refuse(&self, found: &Found, error: EventError) -> SamplesError {
         SamplesError::Event { file: self.name.clone(), line: found.line, error }
     }
 
-    /// The error of a file in which there is none.
+    /// Returns the error for a file without events.
     pub(super) fn empty(&self) -> SamplesError {
         SamplesError::Empty(self.name.clone())
     }

@@ -1,9 +1,8 @@
-//! `hydrant serve`: the broker with its listeners, until SIGTERM or SIGINT.
+//! `hydrant serve`: runs the broker with its listeners, until SIGTERM or SIGINT.
 //!
-//! Signals: SIGTERM and SIGINT drain and end with 0, a second one ends at once with 1, whatever is waited for; one
-//! while the server is still starting ends it with 0. SIGHUP reads users, roles, keys and the certificate again. Logs
-//! go to standard error and hold up nobody ([`crate::logging`]); standard output gets only what a person should try
-//! next.
+//! Signals: SIGTERM and SIGINT drain and end with 0. A second one ends at once with 1, even while the server drains;
+//! one during startup ends with 0. SIGHUP reloads users, roles, keys and the certificate. Logs go to standard error and
+//! block nothing ([`crate::logging`]); standard output gets only what the user should try next.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -18,28 +17,28 @@ use crate::config::{LogFormat, Settings, TlsMode};
 use crate::logging::{self, crash};
 use crate::server::{Server, StartError};
 
-/// Why the server did not start or did not go on.
+/// The reason why the server did not start, or failed.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// It did not start.
+    /// The server could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
     /// The runtime or the signals could not be set up.
     #[error("cannot start: {0}")]
     Runtime(#[from] io::Error),
-    /// It was told twice to end.
+    /// A second signal asked it to end at once.
     #[error("ended without draining")]
     Hurried,
 }
 
 impl ServeError {
-    /// Whether the settings are at fault.
+    /// Returns whether the settings are at fault.
     pub(crate) fn is_configuration(&self) -> bool {
         matches!(self, Self::Start(error) if error.is_configuration())
     }
 }
 
-/// Runs until the process is asked to end. `notes` are what the settings' reader found worth knowing.
+/// Runs until the process is asked to end. `notes` are remarks on the settings, which are logged.
 ///
 /// # Errors
 /// [`ServeError`].
@@ -69,7 +68,7 @@ async fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError
     service_manager::ready(&server);
     tokio::spawn(service_manager::signs_of_life(server.health()));
     if server.settings().demo.is_some() {
-        // Who started the demonstration may have closed its output; the server goes on.
+        // The user of the demonstration may have closed its output; the server continues.
         let _ = write_hints(&server, out);
     }
     while signals.next().await == Asked::Reload {
@@ -88,38 +87,38 @@ async fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError
     }
 }
 
-/// Niceness of the threads of control: a third of a shard's weight (`sched(7)`).
+/// Nice value of the control threads: a third of a shard's weight (`sched(7)`).
 const CONTROL_NICE: i32 = 5;
 
-/// Lets the shards' threads go before the calling one where they share a core. A storm of connects or downloads would
-/// get half of it otherwise, and a shard that needs more falls behind for as long as the storm lasts. Where cores are
-/// free nobody notices.
+/// Gives the shards' threads priority over the calling one where they share a core. A burst of connects or downloads
+/// would otherwise get half of the core, and a shard that needs more would lag for as long as the burst lasts. On free
+/// cores this has no effect.
 ///
-/// Threads inherit that from the one that starts them, and cannot get rid of it again: the main thread, which starts
-/// the shards and those that hash passwords, keeps its own.
+/// Threads inherit the nice value of the thread that starts them, and cannot lower it again. So the main thread, which
+/// starts the shards and the threads that hash passwords, keeps its own.
 fn yield_to_shards() {
-    // A thread that may not even do that goes on as it is.
+    // If the system refuses even this, the thread runs with its old priority.
     let _ = rustix::process::nice(CONTROL_NICE);
 }
 
-/// So long the last lines get to leave.
+/// Timeout for flushing the last lines of the log.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Says why the server has ended, after the last lines of its log and no less patiently with who reads them.
+/// Reports why the server has ended, after the last lines of its log and with the same timeout for a stalled reader.
 pub(super) fn report(error: &ServeError) {
     if let Ok(mut log) = logging::standard_error() {
         console::report(&mut log, format_args!("{error}"));
-        // Who does not read it is not waited for.
+        // A stalled reader is not waited for.
         let _ = logging::flush(LAST_LINES);
     }
 }
 
-/// Lets the last lines out before the process ends.
+/// Flushes the last lines of the log when dropped, before the process ends.
 struct Flushed;
 
 impl Drop for Flushed {
     fn drop(&mut self) {
-        // Who does not read them is not waited for.
+        // A stalled reader is not waited for.
         let _ = logging::flush(LAST_LINES);
     }
 }
@@ -131,7 +130,7 @@ fn start_logging(settings: &Settings) -> io::Result<()> {
     let directive = format!("{AUDIT}={audit}").parse().expect("a constant in the form of a directive");
     let mut filter = filter.add_directive(directive);
     if !settings.log.level.contains("rustls") {
-        // It warns of each handshake with what the client sent; the listener sums them up.
+        // It warns of each handshake with what the client sent; the listener logs a summary instead.
         filter = filter.add_directive("rustls=error".parse().expect("a constant in the form of a directive"));
     }
     let log = logging::standard_error()?;
@@ -159,7 +158,7 @@ fn write_hints(server: &Server, out: &mut dyn Write) -> io::Result<()> {
     let Some(address) = server.addresses().first() else { return Ok(()) };
     let scheme = if server.settings().tls == TlsMode::Off { "http" } else { "https" };
     let (url, machines) = (format!("{scheme}://{address}"), server.settings().demo.unwrap_or_default());
-    // As it was called, so that the hint works from the same directory.
+    // Spelled as it was called, so that the hint works from the same directory.
     let program = std::env::args().next().unwrap_or_else(|| "hydrant".to_owned());
     writeln!(out, "hydrant serves a simulated fleet of {machines} machines on {url}")?;
     writeln!(out, "open {url}/ in a browser or, in a second terminal, try")?;

@@ -1,5 +1,5 @@
-//! The flags of `hydrant serve`. They are texts: what they mean is the business of `config`, so that a value means the
-//! same wherever it is given, and all errors come together.
+//! The flags of `hydrant serve`. They are plain texts that `config` interprets, so that a value means the same wherever
+//! it is given, and all errors are reported together.
 
 #![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
 
@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::config::{ConfigErrors, FlagValue, Settings, Sources};
 
-/// The flags. Every other setting is in the file or a variable: see `hydrant config doc`.
+/// The flags. Every other setting is in the file or in an environment variable: see `hydrant config doc`.
 #[derive(Args)]
 pub(super) struct ServeArgs {
     /// TOML file with settings [env: HYDRANT_CONFIG]
@@ -33,30 +33,30 @@ pub(super) struct ServeArgs {
     /// Address of /metrics, /healthz and /readyz, or off [default: 127.0.0.1:8093]
     #[arg(long, value_name = "ADDR:PORT")]
     metrics_listen: Option<String>,
-    /// Threads that deliver events; 0 is one for each core [default: 0]
+    /// Number of threads that deliver events; 0 means one per core [default: 0]
     #[arg(long, value_name = "N")]
     shards: Option<String>,
-    /// DRP endpoint whose events are taken in; may be given several times. Its credentials are in the file or in
-    /// variables
+    /// DRP endpoint whose events are received; may be given several times. Its credentials are in the file or in
+    /// environment variables
     #[arg(long, value_name = "URL")]
     upstream: Vec<String>,
     /// NATS server over which nodes share their events; may be given several times. Credentials are in files named by
     /// settings
     #[arg(long, value_name = "URL")]
     nats: Vec<String>,
-    /// JetStream stream that keeps what nodes publish, for clients that come back after long
+    /// JetStream stream that retains the events that nodes publish, for clients that reconnect after a long time
     #[arg(long, value_name = "NAME")]
     nats_stream: Option<String>,
     /// Simulate a fleet inside the server [default when bare: 200 machines]
     #[arg(long, value_name = "MACHINES", num_args = 0..=1, default_missing_value = "true")]
     demo: Option<String>,
-    /// Start on a reachable address though the first user still has its well-known password
+    /// Start on a reachable address even if the first user still has its well-known password
     #[arg(long)]
     allow_default_credentials: bool,
 }
 
 impl ServeArgs {
-    /// The settings from these flags, the environment and the file, with notes on them.
+    /// Returns the settings from these flags, the environment and the file, with notes on them.
     pub(super) fn settings(self) -> Result<(Settings, Vec<String>), ConfigErrors> {
         let mut sources = Sources::environment(self.config.clone());
         sources.flags = self.flags();

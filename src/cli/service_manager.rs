@@ -1,11 +1,11 @@
-//! Tells the service manager how the server is: systemd's `sd_notify(3)`.
+//! Reports the state of the server to the service manager: systemd's `sd_notify(3)`.
 //!
-//! With `Type=notify` systemd takes the service for started once it listens, shows a line of status, waits while it
-//! reloads, and restarts it when its signs of life stop. They stop while a shard's thread is stuck or the control
+//! With `Type=notify` systemd considers the service started once it listens, shows a status line, waits while it
+//! reloads, and restarts it if its watchdog messages stop. They stop while a shard's thread is stuck or the control
 //! threads do not run.
 //!
 //! Contract: without `NOTIFY_SOCKET` nothing happens. A message that cannot be sent is dropped with a line at DEBUG:
-//! the server does not depend on who watches it.
+//! the server does not depend on its supervisor.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use sd_notify::NotifyState;
 
 use crate::server::Server;
 
-/// The server listens; also the end of a reload.
+/// Reports that the server listens, or that a reload has ended.
 pub(super) fn ready(server: &Server) {
     let addresses: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
     notify(&[NotifyState::Ready, NotifyState::Status(&format!("Serving on {}", addresses.join(", ")))]);
 }
 
-/// Files are read again; [`ready`] ends it.
+/// Reports that files are being reloaded; [`ready`] reports the end.
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
@@ -27,15 +27,16 @@ pub(super) fn reloading() {
     }
 }
 
-/// The server drains.
+/// Reports that the server is draining.
 pub(super) fn stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("Draining")]);
 }
 
-/// Gives signs of life as often as the service manager has asked for, as long as `is_well`. Never returns if it has.
+/// Sends watchdog messages as often as the service manager has requested, while `is_well` returns true. Returns only if
+/// it has requested none.
 pub(super) async fn signs_of_life(is_well: impl Fn() -> bool) {
     let Some(most) = sd_notify::watchdog_enabled() else { return };
-    // systemd recommends half of the time after which it gives up; an interval must not be zero.
+    // systemd recommends half of its timeout; an interval must not be zero.
     let mut ticks = tokio::time::interval((most / 2).max(Duration::from_millis(1)));
     loop {
         ticks.tick().await;

@@ -1,19 +1,19 @@
-//! Text of others for a terminal: what a terminal acts on never reaches it raw. Pure.
+//! Makes foreign text safe for a terminal: no character that a terminal interprets is written raw. Pure.
 //!
-//! Besides the control characters (C0, DEL and C1, of which U+009B begins an escape sequence as ESC [ does) these are
-//! the characters that end a line or turn the direction of writing, with which a text can pretend to be another.
+//! Besides the control characters (C0, DEL and C1, of which U+009B begins an escape sequence like ESC [) these are the
+//! characters that end a line or change the direction of writing, which a text can use to pretend to be another.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Whether a terminal acts on a character, or shows it elsewhere than where it stands.
+/// Returns whether a terminal interprets a character, or shows it in another position.
 pub(super) fn acts(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Text that stays on its line.
+/// Replaces such characters, so that the text stays on its line.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(acts) {
         return Cow::Borrowed(text);
@@ -21,7 +21,7 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(|c| if acts(c) { char::REPLACEMENT_CHARACTER } else { c }).collect())
 }
 
-/// Compact JSON with the same meaning: such characters as JSON escapes.
+/// Returns compact JSON with the same meaning, with such characters as JSON escapes.
 pub(super) fn escaped(json: &str) -> Cow<'_, str> {
     if !json.chars().any(acts) {
         return Cow::Borrowed(json);
@@ -37,12 +37,12 @@ pub(super) fn escaped(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Columns of a text on a terminal.
+/// Returns the width of a text on a terminal, in columns.
 pub(super) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// The beginning of a text that is no wider than `columns`, with an ellipsis if something is missing.
+/// Returns the beginning of a text, at most `columns` wide, with an ellipsis if something was cut.
 pub(super) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
     if text.len() <= columns || width(text) <= columns {
         return Cow::Borrowed(text);

@@ -1,7 +1,7 @@
-//! Zstandard, as recordings use it: frames one after the other, each whole by itself.
+//! Zstandard as recordings use it: a sequence of independent frames.
 //!
-//! A file of several frames is what `zstd` reads and writes too. Frames that are written as soon as they are whole
-//! leave a file that was cut off readable up to its last frame, and one can be written behind another at any time.
+//! `zstd` reads and writes files of several frames too. Each frame is written as soon as it is complete, so a truncated
+//! file can be read up to its last complete frame, and another frame can be appended at any time.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -11,18 +11,18 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// A frame with this in it.
+/// Compresses `bytes` into one frame.
 pub(super) fn frame(bytes: &[u8]) -> Vec<u8> {
     compress_to_vec(bytes, CompressionLevel::Fastest)
 }
 
-/// What is in a file: of one that begins as a frame does, what the frames hold, otherwise what stands there.
+/// Returns a reader of a file's content: decompressed if the file begins like a frame, otherwise as it is.
 ///
 /// # Errors
-/// What reading the first bytes fails with.
+/// If the first bytes cannot be read.
 pub(super) fn plain(mut file: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
     let mut begins = Vec::new();
-    // No further than it takes to tell: a pipe may have no more for a while.
+    // Reads no more bytes than needed to decide: a pipe may have no more for a while.
     while MAGIC.starts_with(&begins) && begins.len() < MAGIC.len() {
         let mut byte = [0];
         match file.read(&mut byte) {
@@ -37,17 +37,17 @@ pub(super) fn plain(mut file: Box<dyn Read + Send>) -> io::Result<Box<dyn Read +
     Ok(if is_compressed { Box::new(Frames::new(whole)) } else { Box::new(whole) })
 }
 
-/// Reads what all frames of a source hold. One that is cut off is read as far as it goes; then comes an error of the
-/// kind [`io::ErrorKind::UnexpectedEof`].
+/// Reads the content of all frames of a source. A truncated frame is read as far as it goes, followed by an error of
+/// the kind [`io::ErrorKind::UnexpectedEof`].
 pub(super) struct Frames<R> {
     source: Counted<R>,
     decoder: FrameDecoder,
     in_frame: bool,
-    /// Where the last frame that is whole ends.
+    /// The offset at which the last complete frame ends.
     whole: u64,
 }
 
-/// Counts what is taken of a source, and notes its end.
+/// Counts the bytes read from a source, and notes its end.
 struct Counted<R> {
     inner: BufReader<R>,
     taken: u64,
@@ -69,12 +69,12 @@ impl<R: Read> Frames<R> {
         Self { source, decoder: FrameDecoder::new(), in_frame: false, whole: 0 }
     }
 
-    /// Where the last frame that is whole ends, of those that have been read.
+    /// Returns the offset at which the last complete frame read so far ends.
     pub(super) fn whole(&self) -> u64 {
         self.whole
     }
 
-    /// Begins the next frame. False if there is none.
+    /// Begins the next frame. Returns false if there is none.
     fn begin(&mut self) -> io::Result<bool> {
         while !self.source.inner.fill_buf()?.is_empty() {
             match self.decoder.init(&mut self.source) {
@@ -96,7 +96,7 @@ impl<R: Read> Frames<R> {
         Ok(false)
     }
 
-    /// Decodes until there is something to hand out, or the frame ends.
+    /// Decodes until output is available, or the frame ends.
     fn decode(&mut self) -> io::Result<()> {
         while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
             let strategy = BlockDecodingStrategy::UptoBlocks(1);
@@ -115,7 +115,7 @@ impl<R: Read> Frames<R> {
         Ok(())
     }
 
-    /// Tells a source that was cut off from one that is damaged.
+    /// Returns the error for a source that was truncated, or damaged.
     fn refuse(&self, error: &dyn std::fmt::Display) -> io::Error {
         if self.source.has_ended {
             let cut = "the compressed data ends in the middle: it seems to be cut off there";
@@ -166,7 +166,7 @@ mod tests {
     fn frames_one_after_the_other_are_one_text() {
         let pieces = [text(1), text(10_000), Vec::new(), text(3)];
         let mut bytes: Vec<u8> = pieces.iter().flat_map(|piece| frame(piece)).collect();
-        // A frame that readers pass over: it belongs to another program.
+        // A skippable frame: it belongs to another program.
         bytes.extend([0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3]);
         bytes.extend(frame(b"x"));
         assert_eq!(read(&bytes), ([pieces.concat(), b"x".to_vec()].concat(), bytes.len() as u64, None));

@@ -1,13 +1,13 @@
-//! Events of a server over as many connections as it takes: what `watch` and `record` read.
+//! The events of a server, across reconnects: the source of `watch` and `record`.
 //!
-//! When the connection is lost, the next is tried with full jitter; a server that says when to come back is obeyed. The
-//! new connection asks for what was missed: by websocket from the time of the last event on, passing over what came
-//! twice ([`resume`]); by a stream behind the position of the last event, which is exact. Where the server keeps
-//! nothing, the report says that events are missing. What trying again cannot mend (a refused registration, wrong
-//! credentials) is an error; so is everything if the feed is not to try again.
+//! When the connection is lost, the feed reconnects with full jitter, and honours the wait that a server requests. The
+//! new connection asks for the missed events: by websocket from the time of the last event on, skipping duplicates
+//! ([`resume`]); by a stream from the position after the last event, which is exact. If the server keeps no history,
+//! the feed reports that events are missing. A failure that a retry cannot fix (a refused registration, wrong
+//! credentials) is an error; if retries are disabled, so is any failure.
 //!
-//! Contract: connections, and what the server finds odd about registrations, are reported as they happen. Nothing here
-//! ends but by an error.
+//! Contract: connections, and the server's warnings about registrations, are reported as they happen. The feed ends
+//! only with an error.
 
 mod resume;
 
@@ -22,50 +22,50 @@ use crate::client::{
     Backoff, Bounds, ClientError, EventStream, Received, Registered, Session, StreamFrom, Target, jitter,
 };
 
-/// A connection that lived so long was a good one: the waiting starts anew.
+/// A connection that lasted this long resets the backoff.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
-/// By this header a server says where it is, and so that it keeps a history.
+/// The header with the server's position; a server that sends it keeps a history.
 const SEQUENCE: &str = "X-Hydrant-Sequence";
 
-/// How events are asked for.
+/// The transport of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// By websocket: any DRP endpoint.
+    /// A websocket, which any DRP endpoint supports.
     Websocket,
-    /// By a stream of Server-Sent Events.
+    /// A stream of Server-Sent Events.
     Stream,
-    /// By a stream if the server has them, otherwise by websocket.
+    /// A stream if the server supports it, otherwise a websocket.
     StreamIfThere,
 }
 
-/// What is wanted of a feed.
+/// The options of a feed.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) target: Target,
     pub(super) specs: Vec<String>,
     pub(super) since: Option<String>,
     pub(super) way: Way,
-    /// Whether the first loss is an error.
+    /// Whether the first lost connection is an error.
     pub(super) no_retry: bool,
 }
 
-/// Events of one server, connection after connection.
+/// The events of one server, across connections.
 #[derive(Debug)]
 pub(super) struct Feed {
     wanted: Wanted,
     link: Option<Link>,
-    /// What ended the connection, if what came before it was handed over first.
+    /// The error that ended the connection, while events received before it are still returned.
     ended: Option<ClientError>,
-    /// Where a stream resumes.
+    /// The id of the event after which a stream resumes.
     last_id: Option<String>,
     resume: Resume,
     backoff: Backoff,
     opened: Instant,
     /// Whether there has been a connection before.
     connected: bool,
-    /// Whether this connection brings what was missed.
+    /// Whether this connection delivers the missed events.
     resumes: bool,
-    /// Registrations of this connection without an answer.
+    /// Number of registrations of this connection that are not answered yet.
     unanswered: usize,
 }
 
@@ -116,10 +116,10 @@ impl Feed {
         }
     }
 
-    /// The next event, as the server wrote it.
+    /// Returns the next event, as the server wrote it.
     ///
     /// # Errors
-    /// What trying again cannot mend.
+    /// If a failure cannot be fixed by a retry.
     pub(super) async fn next(&mut self, err: &mut dyn Write) -> Result<String, ClientError> {
         loop {
             match self.next_of_link(err).await {
@@ -130,7 +130,7 @@ impl Feed {
         }
     }
 
-    /// Another event that is already there.
+    /// Returns another event if one has already arrived.
     pub(super) fn next_ready(&mut self, err: &mut dyn Write) -> Option<String> {
         while self.ended.is_none() {
             match self.link.as_mut()?.receive_ready() {
@@ -145,7 +145,7 @@ impl Feed {
         None
     }
 
-    /// Takes leave of the server.
+    /// Closes the connection.
     pub(super) async fn close(&mut self) {
         if let Some(Link::Websocket(session)) = self.link.take() {
             session.close().await;
@@ -197,7 +197,7 @@ impl Feed {
         Ok(Link::Stream(Box::new(stream)))
     }
 
-    /// The event that was received, if it is one and has not come before.
+    /// Returns the received event, unless it is not an event or a duplicate.
     fn take(&mut self, received: Received, err: &mut dyn Write) -> Option<String> {
         match received {
             Received::Event(event) => {
@@ -217,12 +217,12 @@ impl Feed {
         }
     }
 
-    /// Whether this connection began right behind the last event, so that nothing can come twice.
+    /// Returns whether this connection began right after the last event, so that there are no duplicates.
     fn is_exact(&self) -> bool {
         matches!(self.link, Some(Link::Stream(_))) && self.last_id.as_deref().is_some_and(is_position)
     }
 
-    /// Reports what the server finds odd, and that the connection is there when nothing is left to answer.
+    /// Reports the server's warnings, and the connection once every registration is answered.
     fn registered(&self, registered: &Registered, err: &mut dyn Write) {
         for warning in &registered.warnings {
             report(err, format_args!("warning: `{}`: {warning}", registered.spec));
@@ -240,7 +240,7 @@ impl Feed {
         report(err, format_args!("connected{again}, {count} {registrations}{missing}"));
     }
 
-    /// Waits until it is time for the next connection.
+    /// Waits before the next connection.
     async fn wait(&mut self, error: &ClientError, err: &mut dyn Write) {
         let link = self.link.take();
         self.connected |= link.is_some();
@@ -251,7 +251,7 @@ impl Feed {
         if self.opened.elapsed() >= GOOD_AFTER {
             self.backoff.reset();
         }
-        // Not everybody who was told the same time comes back at the same moment.
+        // Spreads out clients that were told to wait for the same time.
         let told = error.retry_after().map(|told| told + jitter(told / 10));
         let wait = self.backoff.next_wait().max(told.unwrap_or_default());
         report(err, format_args!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
@@ -259,7 +259,7 @@ impl Feed {
     }
 }
 
-/// Whether the answer is that of a server that knows of no streams.
+/// Returns whether the response is that of a server without streams.
 fn has_no_streams(error: &ClientError) -> bool {
     match error {
         ClientError::NotStream { .. } => true,
@@ -268,7 +268,7 @@ fn has_no_streams(error: &ClientError) -> bool {
     }
 }
 
-/// Whether the id of an event is its position; that of an event that another process numbered is its Time.
+/// Returns whether the id of an event is its position; an event that another process numbered has its Time as its id.
 fn is_position(id: &str) -> bool {
     id.parse::<jiff::Timestamp>().is_err()
 }

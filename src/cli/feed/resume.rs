@@ -1,11 +1,12 @@
-//! Where a new websocket goes on: at the time of the last event that the old one brought.
+//! Where a new websocket resumes: at the time of the last event that the old one delivered.
 //!
-//! The server gives the event of that time again, and perhaps some before it ([`crate::broker::history`]); those are
-//! known by their text and passed over. That is exact as long as no more than [`KNOWN`] of them come.
+//! The server sends the event of that time again, and perhaps some before it ([`crate::broker::history`]); these
+//! duplicates are recognized by their text and skipped. That is exact as long as there are no more than [`KNOWN`] of
+//! them.
 //!
-//! A Time counts once all registrations are answered: until then one of them may have brought events and another not. A
-//! time that no clock here can have (none at all, or minutes ahead) is passed over, and so are notices of the server's
-//! own: an earlier event's is as safe.
+//! A Time counts only once all registrations have been answered: until then one of them may have delivered events and
+//! another not. An implausible Time (none at all, or minutes ahead) is skipped, and so are notices of the server
+//! itself: the Time of an earlier event is just as safe.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -14,11 +15,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{clock, json};
 
-/// Events of the last connection that are remembered.
+/// Number of events of the last connection that are remembered.
 const KNOWN: usize = 4096;
 
-/// Further ahead than this no Time is a position to resume from; servers differ from this clock, and producers from
-/// theirs.
+/// A Time further ahead than this is not a position to resume from; the tolerance covers differences between the clocks
+/// of servers, producers and this machine.
 const SKEW: SignedDuration = SignedDuration::from_mins(4);
 
 /// The Type of a server's own notices.
@@ -29,12 +30,12 @@ const HYDRANT: &str = "hydrant";
 pub(super) struct Resume {
     since: Option<String>,
     hasher: RandomState,
-    /// The events of this connection, by a hash of their text.
+    /// Hashes of the texts of this connection's events.
     seen: VecDeque<u64>,
-    /// Those that came before `since` was asked for.
+    /// Hashes of the events delivered before `since` was requested, with their counts.
     known: HashMap<u64, usize>,
     last_time: Option<String>,
-    /// Registrations of this connection without an answer.
+    /// Number of registrations of this connection that are not answered yet.
     unanswered: usize,
 }
 
@@ -43,28 +44,28 @@ impl Resume {
         Self { since, ..Self::default() }
     }
 
-    /// What to ask for; nothing on a first connection that wants live events only.
+    /// Returns the point to request; `None` on a first connection that wants live events only.
     pub(super) fn since(&self) -> Option<&str> {
         self.since.as_deref()
     }
 
-    /// A connection was made, when the server was at `position`. Returns whether it brings what was missed.
+    /// Notes a new connection to a server that was at `position`. Returns whether missed events will be delivered.
     pub(super) fn opened(&mut self, position: Option<&str>) -> bool {
         let resumes = self.since.is_some() && position.is_some();
         if self.since.is_none() {
             self.since = position.map(str::to_owned);
         }
-        // Nothing was answered yet.
+        // No registration has been answered yet.
         self.unanswered = usize::MAX;
         resumes
     }
 
-    /// So many registrations are left without an answer.
+    /// Sets the number of registrations that are not answered yet.
     pub(super) fn answered(&mut self, left: usize) {
         self.unanswered = left;
     }
 
-    /// Notes an event, and tells whether the connection before brought it already.
+    /// Notes an event, and returns whether the previous connection delivered it already.
     pub(super) fn is_known(&mut self, event: &str) -> bool {
         let hash = self.hasher.hash_one(event);
         if self.seen.len() >= KNOWN {
@@ -78,14 +79,14 @@ impl Resume {
         known.map(|times| *times -= 1).is_some()
     }
 
-    /// The connection is lost.
+    /// Notes that the connection is lost.
     pub(super) fn reconnect(&mut self) {
         match self.last_time.take().filter(|_| self.unanswered == 0) {
             Some(time) => {
                 self.since = Some(time);
                 self.known.clear();
             }
-            // All of it comes again, also what this connection did not come to.
+            // All of it comes again, including what this connection did not reach.
             None if self.known.len() > KNOWN => self.known.clear(),
             None => {}
         }
@@ -93,7 +94,7 @@ impl Resume {
     }
 }
 
-/// The Time of an event, if one can resume from it.
+/// Returns the Time of an event, if one can resume from it.
 fn time(event: &str) -> Option<String> {
     let field = |name| json::members(event).find(|member| member.name() == name);
     if json::as_string(field("Type")?.value)? == HYDRANT {

@@ -1,11 +1,11 @@
-//! Bundling events into requests. A request is kept until it is answered, as the server may want it again later, so
-//! its size is what posting costs in memory.
+//! Groups events into requests. A request is kept in memory until it is answered, since it may have to be sent again,
+//! so its size determines the memory that posting needs.
 //!
-//! Events that stand by themselves go out in bundles of lines. An array is a request of its own, so that the server
-//! takes all of it or nothing, as whoever wrote an array expects.
+//! Single events are sent as chunks of lines. An array is sent as a request of its own, so that the server accepts all
+//! of it or nothing, as the author of an array expects.
 //!
-//! A recording has notices of the server that was recorded in it (of gaps, of its end). They are not events of a fleet,
-//! and a server refuses them, so they are left out, and counted.
+//! A recording contains notices of the recorded server (gaps, its end). They are not events of a fleet, and servers
+//! refuse them, so they are skipped and counted.
 
 use std::io::Read;
 use std::time::Instant;
@@ -18,15 +18,15 @@ use crate::cli::documents::{Document, Documents, Found, InputError};
 use crate::cli::zstd;
 use crate::json;
 
-/// Events in one request of lines.
+/// Maximum number of events in one request of lines.
 pub(super) const MOST_EVENTS: usize = 1000;
-/// Bytes in one request of lines; an event that is longer by itself still goes out, alone.
+/// Maximum number of bytes in one request of lines; a longer event is sent alone.
 pub(super) const MOST_BYTES: usize = 4 << 20;
 
 /// The Type of a server's own notices.
 const NOTICE: &str = "hydrant";
 
-/// How the body of a request is made.
+/// The format of a request body.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// NDJSON.
@@ -36,14 +36,14 @@ pub(super) enum Form {
     Array,
 }
 
-/// The body of one request, and where its events come from.
+/// The body of one request, and the input lines of its events.
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
     pub(super) form: Form,
     pub(super) body: Vec<u8>,
     /// For each event, its line in the input.
     pub(super) lines: Vec<u64>,
-    /// Notices that stood before its end and were left out.
+    /// The number of notices skipped before the end of this chunk.
     pub(super) notices: u64,
 }
 
@@ -66,11 +66,11 @@ impl Chunk {
 
 type Chunks = mpsc::Sender<Result<Chunk, InputError>>;
 
-/// Reads the input, which may be compressed, to its end and hands over chunks, each event no sooner than `pace` says.
-/// Blocks; ends early when the receiver is gone.
+/// Reads the input, which may be compressed, to its end and sends chunks to the receiver, each event no earlier than
+/// `pace` says. Blocks; returns early if the receiver is dropped.
 ///
-/// When the input has nothing more to offer at the moment and the sender is idle, events do not wait for company: with
-/// a slow pipe each is posted as it comes, with a fast one chunks fill up.
+/// If no more input is available and the sender is idle, events are sent at once instead of waiting for the chunk to
+/// fill. So each event of a slow pipe is posted as it arrives, while a fast pipe fills chunks.
 pub(super) fn send_all(input: Box<dyn Read + Send>, mut pace: Pace, chunks: &Chunks) {
     let mut documents = match zstd::plain(input) {
         Ok(input) => Documents::new(input),
@@ -98,8 +98,7 @@ pub(super) fn send_all(input: Box<dyn Read + Send>, mut pace: Pace, chunks: &Chu
             }
             Ok(None) => break,
             Err(e) => {
-                // What is right in front of the mistake is posted: the count that is reported is then easy to go on
-                // from.
+                // The events before the error are posted, so that posting can continue from the reported count.
                 send(chunk, chunks);
                 let _ = chunks.blocking_send(Err(e));
                 return;
@@ -112,7 +111,7 @@ pub(super) fn send_all(input: Box<dyn Read + Send>, mut pace: Pace, chunks: &Chu
     send(chunk, chunks);
 }
 
-/// Waits until an event is due; what came before it goes out first. False when nobody takes chunks any more.
+/// Waits until an event is due, after sending the events before it. Returns false if the receiver is gone.
 fn wait(event: &str, pace: &mut Pace, chunk: &mut Chunk, chunks: &Chunks) -> bool {
     let Some(wait) = pace.wait(event, Instant::now()) else { return true };
     let going_on = send(std::mem::take(chunk), chunks);
@@ -127,7 +126,7 @@ fn is_notice(event: &str) -> bool {
     kind.is_some_and(|kind| json::unquote(kind.value) == NOTICE)
 }
 
-/// Adds an event. False when nobody takes chunks any more.
+/// Adds an event. Returns false if the receiver is gone.
 fn add(found: &Found, chunk: &mut Chunk, is_waiting: bool, chunks: &Chunks) -> bool {
     if chunk.is_full(found.text.len()) && !send(std::mem::take(chunk), chunks) {
         return false;
@@ -146,7 +145,7 @@ fn add(found: &Found, chunk: &mut Chunk, is_waiting: bool, chunks: &Chunks) -> b
     }
 }
 
-/// Hands a chunk over, if there is anything in it. False when nobody takes it.
+/// Sends a chunk unless it is empty. Returns false if the receiver is gone.
 fn send(chunk: Chunk, chunks: &Chunks) -> bool {
     (chunk.lines.is_empty() && chunk.notices == 0) || chunks.blocking_send(Ok(chunk)).is_ok()
 }

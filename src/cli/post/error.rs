@@ -8,22 +8,22 @@ use thiserror::Error;
 use crate::cli::documents::InputError;
 use crate::client::ClientError;
 
-/// Why posting stopped before the end of the input.
+/// The reason why posting stopped before the end of the input.
 #[derive(Debug, Error)]
 pub(crate) enum TransferError {
     /// The input cannot be opened.
     #[error("{}: {source}", path.display())]
     Open { path: PathBuf, source: io::Error },
-    /// The name of the input, then its line.
+    /// The input is malformed. The fields are the name of the input and the error, with its line.
     #[error("{0}:{1}")]
     Input(String, InputError),
-    /// The server says what is wrong with an event, the location is in the message.
+    /// The server refused an event; the message gives the location and the problem.
     #[error("{0}")]
     Event(String),
-    /// The server took none of these lines.
+    /// The server accepted none of these lines.
     #[error("lines {first} to {last} of {name} were not posted: {source}")]
     NotTaken { name: String, first: u64, last: u64, source: ClientError },
-    /// Nobody knows whether the server took these lines.
+    /// It is unknown whether the server accepted these lines.
     #[error("lines {first} to {last} of {name} may have been posted or not: {source}")]
     Unknown { name: String, first: u64, last: u64, source: ClientError },
 }

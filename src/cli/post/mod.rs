@@ -1,12 +1,12 @@
 //! `hydrant post [FILE|-]`: sends events to an endpoint.
 //!
-//! One thread reads and checks the input, another side posts chunk after chunk on one connection. Events keep their
-//! order. An array is taken whole or not at all. A chunk is posted again only when the server said that it did not take
-//! it (429, 503): after a broken connection nobody knows, and posting twice would make events twice. The message then
-//! says which lines are in doubt.
+//! A thread reads and checks the input, while a task posts chunk after chunk on one connection. Events keep their
+//! order. An array is accepted or refused as a whole. A chunk is posted again only if the server said that it did not
+//! accept it (429, 503): after a broken connection the outcome is unknown, and posting again could duplicate events.
+//! The message then says which lines are in doubt.
 //!
-//! A recording is played back with its pace ([`pace`]), compressed or not ([`crate::cli::zstd`]). One that was cut off
-//! is posted up to there.
+//! A recording is played back at its own pace ([`pace`]), compressed or not ([`crate::cli::zstd`]). A truncated
+//! recording is posted up to the point where it ends.
 
 mod chunk;
 mod error;
@@ -32,32 +32,32 @@ use super::console::{can_draw, hint_if_typed, report};
 use super::endpoint::{self, EndpointError};
 use crate::client::{ClientError, Http, RefusedError, Target};
 
-/// Where events go.
+/// The route to which events are posted.
 const PATH: &str = "/api/v3/events";
-/// Chunks that are read ahead.
+/// Number of chunks that are read ahead.
 const READ_AHEAD: usize = 2;
-/// What is waited when the server does not say how long, and at most.
+/// Wait before a retry if the server does not say how long, and the longest wait.
 const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
-/// A server that has no room for so long is not going to have any.
+/// A server that has had no room for this long is given up.
 const TIMEOUT: Duration = Duration::from_mins(10);
 
 #[derive(Args)]
 #[command(after_help = endpoint::HELP)]
 pub(super) struct PostArgs {
-    /// Events: one JSON object a line, one or more JSON documents, or an array, also compressed by zstd; - is standard
-    /// input
+    /// Events: one JSON object per line, one or more JSON documents, or an array, optionally compressed with zstd; -
+    /// reads standard input
     #[arg(default_value = "-", value_name = "FILE")]
     file: PathBuf,
-    /// How fast to play a recording: 1x as it was by the events' Time, 10x ten times as fast, max as fast as the server
-    /// takes it
+    /// How fast to play a recording: 1x at the pace of the events' Time, 10x ten times as fast, max as fast as the
+    /// server accepts events
     #[arg(long, value_name = "SPEED", default_value = "max")]
     speed: Speed,
     #[command(flatten)]
     endpoint: endpoint::EndpointArgs,
 }
 
-/// Why not everything was posted.
+/// The reason why not all events were posted.
 #[derive(Debug, Error)]
 pub(crate) enum PostError {
     #[error(transparent)]
@@ -66,13 +66,13 @@ pub(crate) enum PostError {
     Stopped { problem: Box<TransferError>, posted: Posted },
 }
 
-/// What the server took so far.
+/// What the server has accepted so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Posted {
     events: u64,
-    /// The line of the last event.
+    /// The input line of the last accepted event.
     line: u64,
-    /// Notices of a server that were left out.
+    /// The number of skipped notices of a server.
     notices: u64,
 }
 
@@ -98,7 +98,7 @@ pub(super) fn run(args: &PostArgs, err: &mut dyn Write) -> Result<(), PostError>
     let started = Instant::now();
     let result = runtime.block_on(post.all(input, Pace::new(args.speed), err));
     post.bar.finish_and_clear();
-    // The reading thread may hang on a terminal that says nothing more.
+    // The reading thread may be blocked on a terminal that sends nothing more.
     runtime.shutdown_background();
     result.map_err(stopped(post.posted))?;
     report_all(&post.posted, started, err);
@@ -136,7 +136,8 @@ impl Input {
         Ok(Self { name: path.display().to_string(), is_standard: false, bytes, reader: Box::new(file) })
     }
 
-    /// A bar with the file's size, a spinner without, nothing if nobody looks or the terminal cannot draw.
+    /// Returns a bar with the file's size, a spinner if the size is unknown, or nothing if standard error cannot show
+    /// one.
     fn bar(&self) -> ProgressBar {
         if !can_draw() {
             return ProgressBar::hidden();
@@ -180,7 +181,7 @@ impl Post {
         Ok(())
     }
 
-    /// Posts a chunk, again and again while the server has no room.
+    /// Posts a chunk, and retries while the server has no room.
     async fn one(&mut self, form: Form, body: Bytes, lines: &[u64], err: &mut dyn Write) -> Result<(), TransferError> {
         let started = Instant::now();
         let mut told = false;
@@ -224,7 +225,7 @@ impl Post {
         let (name, (first, last)) = (self.name.clone(), ends(lines));
         let in_doubt = match &source {
             ClientError::Broken { .. } | ClientError::Timeout { .. } => self.http.is_some(),
-            // An error of the server, or of something between, says nothing about how far it came.
+            // An error of the server, or of a proxy in between, does not tell whether the events were accepted.
             ClientError::Refused(refusal) => refusal.status >= 500 && refusal.status != 503,
             _ => false,
         };
@@ -235,8 +236,9 @@ impl Post {
         }
     }
 
-    /// A batch is all or nothing, so a refused chunk is not posted; if the server names a line of it, it is one of
-    /// ours. In an array it names the element.
+    /// Converts a refusal into an error. A batch is accepted or refused as a whole, so nothing of a refused chunk was
+    /// posted. If the server names a line of the chunk, the error names that line of the input; for an array it names
+    /// the element.
     fn refused(&self, refusal: RefusedError, form: Form, lines: &[u64]) -> TransferError {
         let name = &self.name;
         let named = match form {
@@ -257,7 +259,7 @@ fn ends(lines: &[u64]) -> (u64, u64) {
     (lines.first().copied().unwrap_or_default(), lines.last().copied().unwrap_or_default())
 }
 
-/// Finds `line N` of a chunk in a message: the line of the input, and the message with that line instead.
+/// Finds `line N` of a chunk in a message. Returns the line of the input, and the message with that line instead.
 fn input_line(message: &str, lines: &[u64]) -> Option<(u64, String)> {
     for (at, word) in message.match_indices("line ") {
         let number = at + word.len();

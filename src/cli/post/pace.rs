@@ -1,8 +1,8 @@
 //! `--speed`: when the events of a recording are due, by their own times. Pure.
 //!
-//! The first event is due at once, and each other so long after it as their times are apart, divided by the speed; what
-//! is late is due at once. A pause of more than a day, or a time that is more than a day back, begins a new count: a
-//! clock was wrong, or nothing happened that anybody wants to wait for.
+//! The first event is due at once. Each later event is due after the difference between its time and the first event's,
+//! divided by the speed; a late event is due at once. A pause of more than a day, or a time more than a day back,
+//! restarts the count: either a clock was wrong, or nothing happened that is worth waiting for.
 
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -12,21 +12,21 @@ use thiserror::Error;
 
 use crate::json;
 
-/// Beyond this, times do not belong together.
+/// Events with times further apart than this restart the count.
 const APART: SignedDuration = SignedDuration::from_hours(24);
-/// Less is not waited for: events that are so close go together.
+/// Shorter waits are skipped: events this close together are sent together.
 const LEAST: Duration = Duration::from_millis(10);
 
-/// How fast a recording is played.
+/// The speed at which a recording is played.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::cli) enum Speed {
-    /// As fast as the server takes it.
+    /// As fast as the server accepts events.
     Max,
-    /// So many times as fast as it was recorded.
+    /// This many times the recorded speed.
     Times(f64),
 }
 
-/// Why a text is no speed.
+/// The error for a text that is not a speed.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("a speed is a number from 0.001x to 1000000x, such as 1x or 10x, or max")]
 pub(in crate::cli) struct SpeedError;
@@ -43,11 +43,11 @@ impl FromStr for Speed {
     }
 }
 
-/// When the events of one recording are due.
+/// Computes when the events of one recording are due.
 #[derive(Debug)]
 pub(super) struct Pace {
     speed: Speed,
-    /// The event from which is counted: when it was posted, and its time.
+    /// The event from which times are counted: when it was posted, and its own time.
     first: Option<(Instant, Timestamp)>,
     last: Timestamp,
 }
@@ -57,7 +57,7 @@ impl Pace {
         Self { speed, first: None, last: Timestamp::UNIX_EPOCH }
     }
 
-    /// How long to wait with an event; nothing for one that is due, or has no time.
+    /// Returns how long to wait before an event is sent; `None` if it is due or has no time.
     pub(super) fn wait(&mut self, event: &str, now: Instant) -> Option<Duration> {
         let Speed::Times(times) = self.speed else { return None };
         let time = time(event)?;

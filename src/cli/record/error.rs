@@ -1,4 +1,4 @@
-//! Why a recording stops, or does not begin.
+//! The reasons why a recording ends early, or does not begin.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::cli::endpoint::EndpointError;
 use crate::client::ClientError;
 
-/// Why a recording did not begin, or ended early.
+/// The reason why a recording did not begin, or ended early.
 #[derive(Debug, Error)]
 pub(crate) enum RecordError {
     #[error(transparent)]
@@ -32,7 +32,7 @@ pub(crate) enum RecordError {
 }
 
 impl RecordError {
-    /// Whether what was typed is at fault.
+    /// Returns whether the arguments are at fault.
     pub(crate) fn is_usage(&self) -> bool {
         matches!(self, Self::StandardOutput | Self::Exists(_))
     }

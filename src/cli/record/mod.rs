@@ -1,12 +1,12 @@
-//! `hydrant record FILE [SPEC...]`: keeps events in a file, for `hydrant post` to play back.
+//! `hydrant record FILE [SPEC...]`: writes events to a file, for `hydrant post` to play back.
 //!
-//! Events are written byte for byte as the server sends them, one a line. After a lost connection the recording goes on
-//! right behind the last event: by a stream, whose events have positions, from any server that has streams; from others
-//! by websocket, from the time of the last event on ([`Feed`]). What a server no longer has is told by its gap notice,
-//! which is recorded too.
+//! Events are written byte for byte as the server sends them, one per line. After a lost connection the recording
+//! resumes right after the last event: by a stream, whose events have positions, if the server supports streams;
+//! otherwise by websocket, from the time of the last event ([`Feed`]). Events that a server no longer has are reported
+//! by its gap notice, which is recorded too.
 //!
-//! Contract: what is on its way when the command is ended (Ctrl-C, SIGTERM) is in the file. What a crash leaves is in
-//! [`sink`]'s text.
+//! Contract: when the command is ended (Ctrl-C, SIGTERM), events already received are in the file. [`sink`] documents
+//! what a crash leaves.
 
 mod error;
 mod sink;
@@ -30,36 +30,36 @@ use crate::json;
 
 pub(crate) use self::error::RecordError;
 
-/// So much is written at once before a look at what else has come.
+/// Number of bytes after which a batch is written before more events are added.
 const BATCH_BYTES: usize = 256 * 1024;
-/// How often the progress is drawn, and what waits is looked at.
+/// How often the progress is drawn, and queued events are checked.
 const TICK: Duration = Duration::from_millis(250);
 
 #[derive(Args)]
 #[command(after_help = endpoint::HELP)]
 pub(super) struct RecordArgs {
-    /// Where to: NDJSON, an event a line; compressed if the name ends in .zst. `hydrant post` plays it back
+    /// Output file: NDJSON, one event per line; compressed if the name ends in .zst. `hydrant post` plays it back
     file: PathBuf,
     /// Registrations: type.action.key or type.action.key.filter
     #[arg(default_value = "*.*.*", value_name = "SPEC")]
     specs: Vec<String>,
-    /// Begin with the events of the past from here on: so long ago (10m, 2h), an RFC 3339 time, or EPOCH:SEQUENCE as in
+    /// Start with past events from this point on: an age (10m, 2h), an RFC 3339 time, or EPOCH:SEQUENCE as in
     /// `hydrant`'s info
     #[arg(long, value_name = "WHEN", value_parser = since)]
     since: Option<String>,
-    /// Write behind what is in the file already; an event at its end that was cut off is removed
+    /// Append to an existing file; a partial event at its end is removed
     #[arg(long)]
     append: bool,
-    /// Replace the file if there is one
+    /// Replace the file if it exists
     #[arg(long, conflicts_with = "append")]
     force: bool,
-    /// End after so many events
+    /// Exit after this many events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// End after so long: 30, 30s, 5m, 2h. With --count it is a failure (1) if fewer events have come
+    /// Exit after this long: 30, 30s, 5m, 2h. With --count, exit with 1 if fewer events have arrived
     #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
     timeout: Option<Duration>,
-    /// End with 1 when there is no connection, instead of trying again
+    /// Exit with 1 when there is no connection, instead of retrying
     #[arg(long)]
     no_retry: bool,
     #[command(flatten)]
@@ -108,12 +108,12 @@ struct Recording {
     sink: Sink,
     bar: ProgressBar,
     recorded: u64,
-    /// Events that are enough.
+    /// The number of events after which the recording ends.
     wanted: Option<u64>,
 }
 
 impl Recording {
-    /// Records until it is asked to end, or there was enough.
+    /// Records until it is asked to end, or the number of events is reached.
     async fn whole(&mut self, mut feed: Feed, limit: Option<Duration>, err: &mut dyn Write) -> Result<(), RecordError> {
         let limited = async {
             match limit {
@@ -156,7 +156,7 @@ impl Recording {
         }
     }
 
-    /// An event as a line, and those behind it that are there already.
+    /// Formats an event as a line, and the following events that have already arrived.
     fn batch(&mut self, first: String, feed: &mut Feed, err: &mut dyn Write) -> Vec<u8> {
         let mut text = Vec::new();
         let mut next = Some(first);
@@ -182,7 +182,7 @@ impl Recording {
     }
 }
 
-/// Draws on standard error if that is a terminal.
+/// A progress bar on standard error, if that is a terminal.
 fn bar() -> ProgressBar {
     if !can_draw() {
         return ProgressBar::hidden();
@@ -192,7 +192,7 @@ fn bar() -> ProgressBar {
     bar.with_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("the template is a literal"))
 }
 
-/// Messages, with the bar out of their way.
+/// Writes messages, and keeps the progress bar out of their way.
 struct Aside<'a> {
     bar: &'a ProgressBar,
     err: &'a mut dyn Write,

@@ -1,9 +1,9 @@
-//! The file of a recording: events as NDJSON, compressed if its name ends in `.zst`.
+//! The file of a recording: events as NDJSON, compressed if the name ends in `.zst`.
 //!
-//! Contract: whatever happens, the file is whole events, but for those of the last moment: uncompressed they are in it
-//! as soon as they are handed over, compressed no later than [`OLDEST`]. After a failed write (a full disk) it is cut
-//! back to what was whole. A file that was cut off, because its recording was killed, is mended before it is written
-//! on. Only its owner can read it: events may hold what is not for everybody.
+//! Contract: whatever happens, the file consists of whole events, except at the very end: uncompressed events are
+//! written at once, compressed ones no later than [`OLDEST`]. After a failed write (a full disk) the file is truncated
+//! to its last whole event. A file with a partial event at its end, because its recording was killed, is repaired
+//! before it is appended to. Only the owner can read the file: events may be confidential.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 use super::error::RecordError;
 use crate::cli::zstd::{self, Frames};
 
-/// So much makes a frame.
+/// Number of bytes after which a frame is written.
 const FRAME_BYTES: usize = 256 << 10;
-/// Compressed events are in the file after so long, however few they are.
+/// Compressed events are written after this time, however few they are.
 const OLDEST: Duration = Duration::from_secs(2);
-/// Longer than this no line is looked for the beginning of.
+/// Longest line, in bytes, whose beginning is searched for.
 const LONGEST_LINE: u64 = 64 << 20;
 
-/// What to do with a file that is there already.
+/// What to do with an existing file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Existing {
     Refuse,
@@ -29,21 +29,21 @@ pub(super) enum Existing {
     Replace,
 }
 
-/// The open file of a recording, with the events that wait for their frame.
+/// The open file of a recording, with the events of the next frame.
 #[derive(Debug)]
 pub(super) struct Sink {
     file: File,
     path: PathBuf,
     is_compressed: bool,
-    /// Bytes of the file that are whole.
+    /// Length of the file up to its last whole event or frame.
     length: u64,
-    /// Events that wait for their frame, and since when.
+    /// The events of the next frame, and the time of the first of them.
     pending: Vec<u8>,
     since: Option<Instant>,
 }
 
 impl Sink {
-    /// Opens or makes the file. Returns how many bytes of a cut event were taken off its end, too.
+    /// Opens or creates the file. Also returns how many bytes of a partial event were removed from its end.
     ///
     /// # Errors
     /// [`RecordError`].
@@ -75,11 +75,11 @@ impl Sink {
         Ok((sink, removed))
     }
 
-    /// Goes to where the first event is to stand. Returns how much was taken off.
+    /// Seeks to the position of the first new event. Returns the number of bytes removed.
     fn begin(&mut self, existing: Existing) -> io::Result<u64> {
         let there = self.file.metadata()?;
         if !there.is_file() {
-            // A pipe or a device: nothing to go on from, and nothing to cut back to.
+            // A pipe or a device cannot be appended to or truncated.
             return Ok(0);
         }
         let whole = match existing {
@@ -95,7 +95,7 @@ impl Sink {
         Ok(if existing == Existing::Append { there.len() - whole } else { 0 })
     }
 
-    /// Takes whole events, each with its line break.
+    /// Writes whole events, each with its line break.
     ///
     /// # Errors
     /// [`RecordError::Write`].
@@ -108,7 +108,7 @@ impl Sink {
         if self.pending.len() >= FRAME_BYTES { self.flush() } else { self.tick(now) }
     }
 
-    /// Writes what has waited long enough.
+    /// Writes the queued events if they have waited long enough.
     ///
     /// # Errors
     /// [`RecordError::Write`].
@@ -119,20 +119,20 @@ impl Sink {
         }
     }
 
-    /// Writes everything that is left, to the disk.
+    /// Writes all queued events, and syncs the file to disk.
     ///
     /// # Errors
     /// [`RecordError::Write`].
     pub(super) fn finish(&mut self) -> Result<(), RecordError> {
         self.flush()?;
         match self.file.sync_all() {
-            // What cannot be synchronised, such as a pipe, says so.
+            // A file that cannot be synced, such as a pipe, returns this error.
             Err(error) if error.kind() != io::ErrorKind::InvalidInput => Err(self.failed(error)),
             _ => Ok(()),
         }
     }
 
-    /// Bytes in the file.
+    /// Returns the length of the file in bytes.
     pub(super) fn length(&self) -> u64 {
         self.length
     }
@@ -149,7 +149,7 @@ impl Sink {
     fn write_out(&mut self, bytes: &[u8]) -> io::Result<()> {
         let result = self.file.write_all(bytes);
         if result.is_err() {
-            // If this fails too, a part of an event stays at the end, where it is known for what it is.
+            // If this fails too, a partial event stays at the end, where it can be recognized.
             let _ = self.file.set_len(self.length);
         } else {
             self.length += bytes.len() as u64;
@@ -162,7 +162,7 @@ impl Sink {
     }
 }
 
-/// Where the last whole frame ends.
+/// Returns where the last whole frame ends.
 fn whole_frames(file: &File) -> io::Result<u64> {
     let mut frames = Frames::new(file);
     match io::copy(&mut frames, &mut io::sink()) {
@@ -171,7 +171,7 @@ fn whole_frames(file: &File) -> io::Result<u64> {
     }
 }
 
-/// Where the last whole line ends. What follows it stays if it is no event that was cut off.
+/// Returns where the last whole line ends. Text after it is kept unless it is a partial event.
 fn whole_lines(file: &mut File, length: u64) -> io::Result<u64> {
     let (mut tail, mut from) = (Vec::new(), length);
     while from > 0 && length - from < LONGEST_LINE {
@@ -190,7 +190,7 @@ fn whole_lines(file: &mut File, length: u64) -> io::Result<u64> {
     Ok(if is_cut { length - tail.len() as u64 } else { length })
 }
 
-/// Whether a line ends at `length`, or nothing is before it.
+/// Returns whether a line ends at `length`, or nothing is before it.
 fn ends_line(file: &mut File, length: u64) -> io::Result<bool> {
     if length == 0 {
         return Ok(true);
@@ -255,7 +255,7 @@ mod tests {
         sink.finish().unwrap();
         let (whole, bytes) = (read(&path), std::fs::read(&path).unwrap());
         drop(sink);
-        // Its recording is killed while it writes the last frame.
+        // The recording is killed while it writes the last frame.
         std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
         let (mut sink, removed) = open(&path, Existing::Append);
         assert!(removed > 0);

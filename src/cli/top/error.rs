@@ -1,4 +1,4 @@
-//! Why `top` ends without being asked to.
+//! The reasons why `top` ends before the user quits.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::poll::LookError;
 use crate::cli::endpoint::EndpointError;
 
-/// The reason with which `top` ends.
+/// The reason why `top` ended before the user quit.
 #[derive(Debug, Error)]
 pub(crate) enum TopError {
     #[error(transparent)]

@@ -1,12 +1,12 @@
-//! What a broker says of itself, as far as `top` shows it. A figure that an older or newer server does not tell is zero
-//! or missing, and no error.
+//! The figures of a broker that `top` shows. A figure that an older or newer server does not send is zero or missing;
+//! it is not an error.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
-/// The answer of `/api/v3/hydrant/status`.
+/// The response of `/api/v3/hydrant/status`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct Status {
@@ -54,7 +54,7 @@ pub(super) struct Shard {
     pub(super) longest_turn_milliseconds: f64,
 }
 
-/// Deliveries by the time that they took.
+/// The histogram of delivery latencies.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct Latency {
@@ -98,7 +98,7 @@ pub(super) struct IdentitySource {
     pub(super) error: String,
 }
 
-/// One of `/api/v3/connections`.
+/// An entry of `/api/v3/connections`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct Connection {
@@ -115,7 +115,7 @@ pub(super) struct Connection {
     pub(super) overflow: Option<String>,
 }
 
-/// One of `/api/v3/hydrant/registrations`.
+/// An entry of `/api/v3/hydrant/registrations`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct Registration {
@@ -129,12 +129,12 @@ pub(super) struct Registration {
 }
 
 impl Status {
-    /// When it was so, by the server's clock.
+    /// Returns the time of this status, by the server's clock.
     pub(super) fn moment(&self) -> Option<Timestamp> {
         self.time.parse().ok()
     }
 
-    /// Seconds between a time of the server's and this status.
+    /// Returns the seconds between a time of the server's clock and this status.
     pub(super) fn seconds_since(&self, time: &str) -> Option<f64> {
         let then: Timestamp = time.parse().ok()?;
         Some(self.moment()?.duration_since(then).as_secs_f64().max(0.0))

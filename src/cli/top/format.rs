@@ -1,6 +1,6 @@
-//! Numbers for people, short enough for a column. Pure.
+//! Formats numbers for people, short enough for a column. Pure.
 
-/// Whole numbers up to a million with separators, beyond in three digits and a letter.
+/// Formats a count: whole numbers up to a million with separators, larger ones with three digits and a letter.
 pub(super) fn count(n: u64) -> String {
     if n >= 1_000_000 {
         return scaled(n, 1000, ["", "k", "M", "G", "T", "P", "E"]).replace(' ', "");
@@ -8,7 +8,7 @@ pub(super) fn count(n: u64) -> String {
     if n >= 1000 { format!("{},{:03}", n / 1000, n % 1000) } else { n.to_string() }
 }
 
-/// A rate; below ten with a decimal.
+/// Formats a rate, with one decimal below ten.
 pub(super) fn rate(n: f64) -> String {
     if n > 0.0 && n < 9.95 {
         return format!("{n:.1}");
@@ -17,7 +17,7 @@ pub(super) fn rate(n: f64) -> String {
     count(n.round() as u64)
 }
 
-/// Bytes, by powers of 1,024.
+/// Formats a number of bytes, in powers of 1,024.
 pub(super) fn bytes(n: u64) -> String {
     scaled(n, 1024, ["B", "KB", "MB", "GB", "TB", "PB", "EB"])
 }
@@ -33,7 +33,7 @@ fn scaled(n: u64, step: u32, units: [&str; 7]) -> String {
     format!("{value:.decimals$} {}", units[unit]).trim_end().to_owned()
 }
 
-/// A time that something took.
+/// Formats a duration.
 pub(super) fn took(micros: f64) -> String {
     match micros {
         m if m < 999.5 => format!("{m:.0} µs"),
@@ -43,7 +43,7 @@ pub(super) fn took(micros: f64) -> String {
     }
 }
 
-/// A time that has passed.
+/// Formats an age.
 pub(super) fn ago(seconds: f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded down, and never negative")]
     let all = seconds.max(0.0) as u64;
@@ -55,7 +55,7 @@ pub(super) fn ago(seconds: f64) -> String {
     }
 }
 
-/// Values as a row of bars, the newest at the right, the highest as high as a row is.
+/// Draws values as a row of bars, the newest at the right; the highest value fills the row.
 pub(super) fn bars(values: &(impl DoubleEndedIterator<Item = f64> + Clone), columns: usize) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let newest = || values.clone().rev().take(columns);

@@ -1,18 +1,18 @@
-//! `hydrant top`: how a broker is, as it changes, over the network.
+//! `hydrant top`: shows the state of a broker as it changes, over the network.
 //!
 //! | part | what it does |
 //! |---|---|
-//! | [`poll`] | asks the server, on a task of its own |
-//! | [`figures`] | what the server answers |
-//! | [`trend`] | what the last looks come to: rates and percentiles |
+//! | [`poll`] | requests the figures, in a task of its own |
+//! | [`figures`] | the server's responses |
+//! | [`trend`] | rates and percentiles of the last polls |
 //! | [`state`] | what is shown, and what keys change |
-//! | [`view`] | the picture: state in, cells out |
-//! | [`terminal`] | the terminal, given back whatever happens |
-//! | [`once`] | one picture as text or JSON |
+//! | [`view`] | the display: state in, cells out |
+//! | [`terminal`] | the terminal, restored however the command ends |
+//! | [`once`] | one display as text or JSON |
 //!
 //! Contract: the figures are those of `GET /api/v3/hydrant/status` and its relatives, with the caller's rights. A lost
-//! connection is shown, with the last figures, and tried again; what trying again cannot mend ends the command with the
-//! reason and 1. Ctrl-C, SIGTERM, SIGHUP and a terminal that is gone end it with 0.
+//! connection is shown with the last figures, and retried; a failure that a retry cannot fix ends the command with the
+//! reason and exit code 1. Ctrl-C, SIGTERM, SIGHUP and a closed terminal end it with 0.
 
 mod error;
 mod figures;
@@ -43,19 +43,19 @@ use crate::client::Target;
 
 pub(crate) use self::error::TopError;
 
-/// Looks that may wait to be shown.
+/// Maximum number of polls that wait to be shown.
 const FOUND: usize = 4;
 
 #[derive(Args)]
 #[command(after_help = endpoint::HELP)]
 pub(super) struct TopArgs {
-    /// Seconds between two looks, 0.5 to 3600
+    /// Seconds between two polls, 0.5 to 3600
     #[arg(short, long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     interval: Duration,
-    /// Print one picture as text and end; it takes one interval, from which the rates are
+    /// Print the figures once as text and exit, after one interval, which the rates cover
     #[arg(long)]
     once: bool,
-    /// With --once: as JSON, {"Rates":...,"Status":...,"Connections":[...],"Registrations":[...]}
+    /// With --once: print JSON, {"Rates":...,"Status":...,"Connections":[...],"Registrations":[...]}
     #[arg(long, requires = "once")]
     json: bool,
     #[command(flatten)]
@@ -84,7 +84,7 @@ pub(super) fn run(args: &TopArgs, out: &mut dyn Write, err: &mut dyn Write) -> R
     result
 }
 
-/// Shows the figures until the user has seen enough, or they cannot be had.
+/// Shows the figures until the user quits, or they cannot be had.
 async fn interactive(target: Target, interval: Duration, theme: Theme) -> Result<(), TopError> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut screen = Screen::enter().await?;
@@ -138,7 +138,7 @@ impl Top {
         }
     }
 
-    /// Has the server asked for what is shown now.
+    /// Requests the figures for the current display now.
     fn ask(&self) {
         self.wanted.send_replace(wanted(&self.state));
     }

@@ -1,6 +1,6 @@
-//! `top --once`: one picture as plain text, or as JSON for scripts.
+//! `top --once`: prints the figures once, as plain text, or as JSON for scripts.
 //!
-//! It looks twice, an interval apart, because rates are made of two looks.
+//! It polls twice, an interval apart, because rates need two polls.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -17,12 +17,12 @@ use super::view;
 use crate::cli::console::{Screen, report};
 use crate::client::Target;
 
-/// Columns of a picture that is not on a terminal.
+/// Width of the text in columns when it is not printed on a terminal.
 const COLUMNS: usize = 120;
-/// Rows of each table.
+/// Maximum number of rows of each table.
 const ROWS: usize = 10;
 
-/// What scripts get: the answers as the server gave them, and what two looks come to.
+/// The JSON document: the server's responses, and the rates between the two polls.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Picture<'a> {

@@ -1,7 +1,7 @@
-//! Asking a server for its figures, again and again: the task beside the picture.
+//! Requests the server's figures periodically, in a task beside the display.
 //!
-//! One kept-alive connection; what fails is reported and tried again with a growing wait. What trying again cannot mend
-//! (a user who may not see it, a server that is none of hydrant's) is an error, and the last thing that is sent.
+//! One kept-alive connection is used. A failure is reported, and retried after a growing wait. A failure that a retry
+//! cannot fix (a user without the claim, a server that is not hydrant) is an error, and the last message sent.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use super::view::MOST_ROWS;
 use crate::client::{Backoff, ClientError, Http, RefusedError, Target};
 
 const STATUS: &str = "/api/v3/hydrant/status";
-/// Longest wait for the next try.
+/// Longest wait before a retry.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
-/// Why there are no figures.
+/// The reason why there are no figures.
 #[derive(Debug, Error)]
 pub(crate) enum LookError {
     #[error(transparent)]
@@ -43,7 +43,7 @@ impl LookError {
         }
     }
 
-    /// Whether trying again is of no use.
+    /// Returns whether retrying is useless.
     pub(super) fn is_final(&self) -> bool {
         match self {
             Self::Client(error) => error.is_final(),
@@ -52,12 +52,12 @@ impl LookError {
     }
 }
 
-/// Whether the caller is known, but may not.
+/// Returns whether the caller is authenticated but lacks the claim.
 fn lacks_claim(refusal: &RefusedError) -> bool {
     refusal.status == 403 && refusal.messages.iter().any(|message| message.starts_with("Requires:"))
 }
 
-/// What is asked for, besides the status.
+/// What to request besides the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) tab: Tab,
@@ -65,17 +65,17 @@ pub(super) struct Wanted {
     pub(super) is_paused: bool,
 }
 
-/// What is found.
+/// The result of a request.
 #[derive(Debug)]
 pub(super) enum Found {
     Look(Box<Look>),
-    /// It is tried again after so long.
+    /// The connection failed; the next attempt comes after this wait.
     Lost(LookError, Duration),
-    /// The end.
+    /// Retrying is useless; nothing follows.
     Failed(LookError),
 }
 
-/// One server that is asked.
+/// The client of one server.
 #[derive(Debug)]
 pub(super) struct Asker {
     target: Target,
@@ -87,7 +87,7 @@ impl Asker {
         Self { target, http: None }
     }
 
-    /// One look.
+    /// Requests the status, and the rows of the current tab.
     pub(super) async fn look(&mut self, wanted: Wanted) -> Result<Look, LookError> {
         let status = self.status().await?;
         let connections = match wanted.tab {
@@ -101,18 +101,18 @@ impl Asker {
         Ok(Look { status: read(&status, STATUS)?, connections, registrations })
     }
 
-    /// The status, as the server tells it.
+    /// Requests the status, as the server sends it.
     pub(super) async fn status(&mut self) -> Result<Box<RawValue>, LookError> {
         let body = self.get(STATUS).await.map_err(LookError::of_status)?;
         serde_json::from_slice(&body).map_err(|error| LookError::Answer { path: STATUS, error })
     }
 
-    /// Connections, most queued first; or why they may not be seen.
+    /// Requests the connections, most queued first. The inner error is the reason why the user may not see them.
     pub(super) async fn connections(&mut self) -> Result<Result<Box<RawValue>, String>, LookError> {
         self.rows(&format!("/api/v3/connections?sort=queued&limit={MOST_ROWS}"), "connections").await
     }
 
-    /// Registrations; or why they may not be seen.
+    /// Requests the registrations. The inner error is the reason why the user may not see them.
     pub(super) async fn registrations(
         &mut self,
         sort: RegistrationSort,
@@ -146,12 +146,12 @@ impl Asker {
     }
 }
 
-/// Reads an answer.
+/// Parses a response.
 pub(super) fn read<T: DeserializeOwned>(text: &RawValue, path: &'static str) -> Result<T, LookError> {
     serde_json::from_str(text.get()).map_err(|error| LookError::Answer { path, error })
 }
 
-/// Reads rows, if they may be seen.
+/// Parses rows, unless the user may not see them.
 pub(super) fn read_rows<T: DeserializeOwned>(
     rows: Result<Box<RawValue>, String>,
     path: &'static str,
@@ -162,7 +162,8 @@ pub(super) fn read_rows<T: DeserializeOwned>(
     }
 }
 
-/// Looks every `interval`, and at once when something else is wanted, until nobody listens or it fails for good.
+/// Requests figures every `interval`, and at once when something else is wanted, until the receiver is gone or a
+/// failure is final.
 pub(super) async fn poll(
     target: Target,
     interval: Duration,
@@ -200,13 +201,13 @@ pub(super) async fn poll(
 }
 
 impl Found {
-    /// What is shown of a loss.
+    /// Returns the message that is shown for a failure.
     pub(super) fn loss(error: &LookError, wait: Duration) -> String {
         format!("{error}; trying again in {:.1} s", wait.as_secs_f64())
     }
 }
 
-/// A status that a script gave, or a look of one moment.
+/// Parses a status: for `--once`, which handles the server's text.
 pub(super) fn status_of(text: &RawValue) -> Result<Status, LookError> {
     read(text, STATUS)
 }

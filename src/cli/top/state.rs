@@ -1,11 +1,11 @@
-//! What `top` shows: the newest figures, and what the user has chosen. Pure: keys and answers in, a state out.
+//! What `top` shows: the newest figures, and the user's choices. Pure: keys and responses in, state out.
 
 use ratatui_crossterm::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::figures::{Connection, Registration, Status};
 use super::trend::Trend;
 
-/// The answers of one look. What was not asked for is nothing; what may not be seen is the reason why.
+/// The responses to one poll. Rows that were not requested are `None`; rows that the user may not see are the reason.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Look {
     pub(super) status: Status,
@@ -13,7 +13,7 @@ pub(super) struct Look {
     pub(super) registrations: Option<Result<Vec<Registration>, String>>,
 }
 
-/// What is shown.
+/// The tab that is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Tab {
     #[default]
@@ -39,7 +39,7 @@ impl Tab {
     }
 }
 
-/// How connections are sorted.
+/// The column by which connections are sorted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum ConnectionSort {
     #[default]
@@ -66,7 +66,7 @@ impl ConnectionSort {
     ];
 }
 
-/// How registrations are sorted: the server does it.
+/// The column by which the server sorts registrations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum RegistrationSort {
     #[default]
@@ -78,7 +78,7 @@ pub(super) enum RegistrationSort {
 impl RegistrationSort {
     pub(super) const ALL: [Self; 3] = [Self::Work, Self::Hits, Self::Deliveries];
 
-    /// As the server's query has it.
+    /// Returns the name in the server's query.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Work => "work",
@@ -88,29 +88,29 @@ impl RegistrationSort {
     }
 }
 
-/// How it stands with the server.
+/// The state of the connection to the server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Link {
     #[default]
     Connecting,
     Live,
-    /// What went wrong, and when it is tried again.
+    /// Disconnected: the error, and when the next attempt is made.
     Lost(String),
 }
 
-/// What follows from a key.
+/// The effect of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Only what is shown changes.
+    /// Only the display changes.
     Shown,
-    /// Other figures are wanted.
+    /// Other figures must be requested.
     Asked,
     Quit,
     /// Ctrl-Z.
     Suspend,
 }
 
-/// The newest figures, and what the user has chosen to see of them.
+/// The newest figures, and the user's choices.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) endpoint: String,
@@ -121,7 +121,7 @@ pub(super) struct State {
     pub(super) is_reversed: bool,
     pub(super) is_paused: bool,
     pub(super) shows_help: bool,
-    /// The first row that is shown.
+    /// The index of the first row that is shown.
     pub(super) scroll: usize,
     pub(super) status: Option<Status>,
     pub(super) connections: Option<Result<Vec<Connection>, String>>,
@@ -134,7 +134,7 @@ impl State {
         Self { endpoint, ..Self::default() }
     }
 
-    /// Takes the answers of a look.
+    /// Updates the figures from the responses to a poll.
     pub(super) fn looked(&mut self, look: Look) {
         self.link = Link::Live;
         if self.is_paused {
@@ -143,7 +143,7 @@ impl State {
         self.trend.add(&look.status);
         if let Some(mut connections) = look.connections {
             if let Ok(all) = &mut connections {
-                // Nothing waits for a connection of requests, such as that of this command.
+                // Nothing is queued for connections of requests, such as that of this command.
                 all.retain(|one| one.r#type != "api");
                 self.trend.add_connections(all, look.status.moment());
             }
@@ -156,12 +156,12 @@ impl State {
         self.sort();
     }
 
-    /// The connection is gone.
+    /// Notes that the connection is lost.
     pub(super) fn lost(&mut self, error: String) {
         self.link = Link::Lost(error);
     }
 
-    /// Takes a key.
+    /// Handles a key.
     pub(super) fn key(&mut self, key: KeyEvent) -> Outcome {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             return match key.code {
@@ -204,7 +204,7 @@ impl State {
         Outcome::Asked
     }
 
-    /// The next way to sort, or the one before.
+    /// Changes to the next or the previous sort column.
     fn sort_by(&mut self, step: usize) -> Outcome {
         fn next<T: Copy + PartialEq>(all: &[T], now: T, step: usize) -> T {
             let at = all.iter().position(|one| *one == now).unwrap_or_default();
@@ -234,7 +234,7 @@ impl State {
         .min(self.rows().saturating_sub(1));
     }
 
-    /// Rows that can be scrolled over.
+    /// Returns the number of rows that can be scrolled through.
     fn rows(&self) -> usize {
         fn length<T>(rows: Option<&Result<Vec<T>, String>>) -> usize {
             rows.and_then(|rows| rows.as_ref().ok()).map_or(0, Vec::len)
@@ -268,7 +268,7 @@ impl State {
     }
 }
 
-/// Most first; of ages the oldest, of names the first.
+/// Compares by value, highest first; by age, oldest first; by name, alphabetically.
 fn order(a: &Connection, b: &Connection, sort: ConnectionSort, trend: &Trend) -> std::cmp::Ordering {
     let rate = |one: &Connection| trend.rate_of(&one.remote_addr).unwrap_or(0.0);
     match sort {

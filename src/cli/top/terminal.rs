@@ -1,12 +1,11 @@
-//! The terminal while `top` has it: raw, on the alternate screen, without a cursor; and as it was before, whatever ends
-//! the command.
+//! The terminal while `top` uses it: raw, on the alternate screen, without a cursor; it is restored however the command
+//! ends.
 //!
-//! What is drawn goes into memory first and from there through the runtime to standard output, so that a terminal that
-//! takes nothing (a stalled connection) keeps neither keys nor signals waiting. A panic gives the terminal back before
-//! its message is written.
+//! Output is drawn into memory and written to standard output by the runtime, so that a terminal that accepts no output
+//! (a stalled connection) blocks neither keys nor signals. A panic restores the terminal before its message is written.
 //!
-//! Only what has changed is written. ratatui's own `Terminal` would do that too, but it asks the terminal where its
-//! cursor is whenever it clears it, and fails on one that does not answer.
+//! Only changes are written. ratatui's own `Terminal` would do that too, but it queries the cursor position whenever it
+//! clears the terminal, and fails if the terminal does not answer.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -30,14 +29,14 @@ use tokio::time::timeout;
 use super::state::State;
 use super::view::{Theme, draw};
 
-/// How often the thread that reads keys looks whether it is still wanted.
+/// How often the thread that reads keys checks whether it is still needed.
 const LOOK: Duration = Duration::from_millis(200);
-/// A terminal that takes nothing is not waited for at the end.
+/// Timeout for the last write, in case the terminal accepts no output.
 const LAST_WRITE: Duration = Duration::from_secs(1);
-/// Keys that may wait.
+/// Maximum number of queued keys.
 const KEYS: usize = 64;
 
-/// What is drawn and not written yet.
+/// Output that is drawn but not written yet.
 #[derive(Debug, Clone, Default)]
 struct Drawn(Rc<RefCell<Vec<u8>>>);
 
@@ -51,17 +50,17 @@ impl Write for Drawn {
     }
 }
 
-/// The terminal, taken until it is given back by [`Screen::leave`] or dropped.
+/// The terminal, in use until it is restored by [`Screen::leave`] or dropped.
 pub(super) struct Screen {
     backend: CrosstermBackend<Drawn>,
     drawn: Drawn,
-    /// What the terminal shows.
+    /// The current content of the terminal.
     shown: Buffer,
     out: tokio::io::Stdout,
     _raw: Raw,
 }
 
-/// Raw mode, as long as it is there.
+/// Raw mode, until dropped.
 struct Raw;
 
 impl Raw {
@@ -73,12 +72,12 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // Nobody is left to be told.
+        // There is nowhere left to report an error.
         let _ = disable_raw_mode();
     }
 }
 
-/// Gives the terminal back before a panic is told.
+/// Installs a panic hook that restores the terminal before the panic message is written.
 pub(super) fn restore_on_panic() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -89,10 +88,10 @@ pub(super) fn restore_on_panic() {
 }
 
 impl Screen {
-    /// Takes the terminal.
+    /// Sets the terminal up.
     ///
     /// # Errors
-    /// When it is none, or cannot be written to.
+    /// If it is not a terminal, or cannot be written to.
     pub(super) async fn enter() -> io::Result<Self> {
         let raw = Raw::enter()?;
         let drawn = Drawn::default();
@@ -111,7 +110,7 @@ impl Screen {
     /// Draws a state.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// If the terminal is gone.
     pub(super) async fn draw(&mut self, state: &State, theme: Theme) -> io::Result<()> {
         let (width, height) = size()?;
         let area = Rect { x: 0, y: 0, width, height };
@@ -126,7 +125,7 @@ impl Screen {
         self.write().await
     }
 
-    /// Gives the terminal back.
+    /// Restores the terminal.
     pub(super) async fn leave(mut self) {
         let _ = self.restore().await;
     }
@@ -136,7 +135,7 @@ impl Screen {
         timeout(LAST_WRITE, self.write()).await?
     }
 
-    /// Stops the program, as Ctrl-Z does where no program has the terminal, and takes the terminal again afterwards.
+    /// Suspends the program, as Ctrl-Z does by default, and sets the terminal up again afterwards.
     ///
     /// # Errors
     /// As [`Screen::enter`].
@@ -156,7 +155,8 @@ impl Screen {
     }
 }
 
-/// Keys and changes of the size, as they come. The thread that reads them ends a moment after the receiver.
+/// Returns keys and changes of the size as they arrive. The thread that reads them ends shortly after the receiver is
+/// dropped.
 pub(super) fn events() -> mpsc::Receiver<io::Result<Event>> {
     let (sender, receiver) = mpsc::channel(KEYS);
     std::thread::spawn(move || {

@@ -1,7 +1,7 @@
-//! What the counts of the last looks come to: rates and percentiles, and how they went. Pure.
+//! Computes rates and percentiles, and their history, from the counts of the last polls. Pure.
 //!
-//! Rates are those of the last seconds before the newest look, by the server's clock, whoever else looks. Counts that
-//! went down, or another node behind a balancer, begin anew.
+//! Rates cover the last seconds before the newest poll, by the server's clock, independent of other clients. If counts
+//! went down, or another node behind a balancer answered, everything starts afresh.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,25 +10,26 @@ use serde::Serialize;
 
 use super::figures::{Connection, Latency, Status};
 
-/// Over so long rates are taken.
+/// The interval over which rates are computed.
 const WINDOW: SignedDuration = SignedDuration::from_secs(5);
-/// Looks that are drawn at most.
+/// Maximum number of polls that a chart shows.
 const KEPT: usize = 300;
 
-/// The last looks, and what they come to.
+/// The last polls, and the rates computed from them.
 #[derive(Debug, Default)]
 pub(super) struct Trend {
     looks: VecDeque<Sample>,
-    /// Events a second, taken in and delivered, from look to look.
+    /// Events accepted and delivered per second, between consecutive polls.
     received: VecDeque<f64>,
     delivered: VecDeque<f64>,
-    /// What each connection had been delivered, by its address, and when; and what that made a second.
+    /// The number of events delivered to each connection, by address, the time of these counts, and the rates per
+    /// second.
     connections: HashMap<String, u64>,
     connections_at: Option<Timestamp>,
     per_connection: HashMap<String, f64>,
 }
 
-/// What rates are made of.
+/// The counts from which rates are computed.
 #[derive(Debug, Clone)]
 struct Sample {
     node: String,
@@ -42,7 +43,7 @@ struct Sample {
     busy: Vec<f64>,
 }
 
-/// How fast it goes, in the server's words.
+/// The current rates, as `--json` prints them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Rates {
@@ -55,7 +56,7 @@ pub(super) struct Rates {
     pub(super) p90_microseconds: Option<u64>,
     pub(super) p99_microseconds: Option<u64>,
     pub(super) p999_microseconds: Option<u64>,
-    /// The share of its time that each shard worked.
+    /// The fraction of its time that each shard was busy.
     pub(super) busy: Vec<f64>,
 }
 
@@ -97,8 +98,8 @@ impl Rates {
 }
 
 impl Latency {
-    /// The bound below which a share of the deliveries since an earlier look stays, microseconds; the last bound for
-    /// those beyond it, nothing without any.
+    /// Returns a quantile of the latencies since an earlier poll, in microseconds: the upper bound of its bucket, the
+    /// last bound for values beyond it, `None` without deliveries.
     fn quantile_since(&self, earlier: &Self, share: f64) -> Option<u64> {
         let before = earlier.counts.iter().copied().chain(std::iter::repeat(0));
         let counts: Vec<u64> = self.counts.iter().zip(before).map(|(now, then)| now.saturating_sub(then)).collect();
@@ -120,14 +121,14 @@ fn per_second(n: u64, seconds: f64) -> f64 {
     n as f64 / seconds
 }
 
-/// Notes a rate that is to be drawn.
+/// Appends a rate to a chart.
 fn draw(row: &mut VecDeque<f64>, rate: f64) {
     row.push_back(rate);
     row.drain(..row.len().saturating_sub(KEPT));
 }
 
 impl Trend {
-    /// Notes a look.
+    /// Adds a poll.
     pub(super) fn add(&mut self, status: &Status) {
         let Some(sample) = Sample::of(status) else { return };
         match self.looks.back() {
@@ -148,7 +149,7 @@ impl Trend {
         self.looks.push_back(sample);
     }
 
-    /// Notes what connections have been delivered.
+    /// Adds the delivery counts of connections.
     pub(super) fn add_connections(&mut self, connections: &[Connection], now: Option<Timestamp>) {
         let seconds = now.zip(self.connections_at).map(|(now, then)| now.duration_since(then).as_secs_f64());
         let counts: HashMap<String, u64> =
@@ -166,23 +167,23 @@ impl Trend {
         (self.connections, self.connections_at) = (counts, now);
     }
 
-    /// How fast it goes; nothing before the second look.
+    /// Returns the current rates; `None` before the second poll.
     pub(super) fn rates(&self) -> Option<Rates> {
         let (first, last) = (self.looks.front()?, self.looks.back()?);
         (first.time < last.time).then(|| Rates::between(first, last))
     }
 
-    /// Events a second that go to a connection, if it has been seen twice.
+    /// Returns the events per second delivered to a connection, if two polls included it.
     pub(super) fn rate_of(&self, connection: &str) -> Option<f64> {
         self.per_connection.get(connection).copied()
     }
 
-    /// Events a second that were taken in, from look to look.
+    /// Returns the accepted events per second, between consecutive polls.
     pub(super) fn received(&self) -> impl DoubleEndedIterator<Item = f64> + Clone {
         self.received.iter().copied()
     }
 
-    /// Deliveries a second, from look to look.
+    /// Returns the deliveries per second, between consecutive polls.
     pub(super) fn delivered(&self) -> impl DoubleEndedIterator<Item = f64> + Clone {
         self.delivered.iter().copied()
     }

@@ -1,4 +1,4 @@
-//! Why a command on users, roles, tenants or tokens did not do what was asked.
+//! The reasons why a command on users, roles, tenants or tokens failed.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::auth::{
 };
 use crate::config::ConfigErrors;
 
-/// Why a command did not do what was asked.
+/// The reason why a command failed.
 #[derive(Debug, Error)]
 pub(crate) enum UsersError {
     #[error(transparent)]
@@ -40,7 +40,7 @@ pub(crate) enum UsersError {
 }
 
 impl UsersError {
-    /// Whether what was typed, or the configuration, is at fault.
+    /// Returns whether the arguments or the configuration are at fault.
     pub(crate) fn is_usage(&self) -> bool {
         matches!(
             self,

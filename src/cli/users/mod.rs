@@ -1,8 +1,8 @@
-//! `hydrant users|roles|tenants|token`: who may do what, kept in the data directory.
+//! `hydrant users|roles|tenants|token`: manage users and their rights in the data directory.
 //!
 //! Contract: these commands need no running server and no credentials, only the right to write the data directory; a
-//! server that runs on it takes every change within a second. A change is made whole or not at all. Passwords and
-//! tokens are never printed, but for the token that was asked for, which is all that goes to `out`.
+//! server that runs on it applies every change within a second. A change is made completely or not at all. Passwords
+//! and tokens are never printed, except for the requested token, which is all that goes to `out`.
 
 mod error;
 mod roles;

@@ -13,8 +13,8 @@ use crate::auth::{Claim, Role, RoleLimits, SUPERUSER, Store, Terms};
 use crate::cli::console::report;
 use crate::overflow::Overflow;
 
-/// Scopes of DRP and ours. Others are taken too, since plugins have types of their own; but a typing mistake would
-/// grant nothing and say nothing, so they are reported.
+/// The scopes of DRP and hydrant. Others are accepted too, since plugins have types of their own, but they are
+/// reported: a typing mistake would silently grant nothing.
 const KNOWN_SCOPES: &str = "activities alerts batches blueprints bootenvs catalog_items clusters connections contents \
     contexts endpoints events filters files hydrant identity_providers info interfaces isos jobs leases log machines \
     objects params pipelines plugin_providers plugins pools preferences profiles raw reservations resource_brokers \
@@ -32,26 +32,26 @@ pub(crate) struct RolesArgs {
 
 #[derive(Subcommand)]
 enum What {
-    /// Make or replace a role
+    /// Create or replace a role
     Set {
         /// The role's name
         name: String,
-        /// What it grants, such as machines/get,list/* or tasks/*/*; each part is *, a value or a comma list. With a
-        /// limit or a policy it can be left out: a role keeps what it grants, a new one grants nothing (for roles of an
-        /// endpoint)
+        /// The claims it grants, such as machines/get,list/* or tasks/*/*; each part is *, a value or a comma list. It
+        /// can be left out if a limit or a policy is given: an existing role keeps its claims, a new one grants nothing
+        /// (for roles of an endpoint)
         #[arg(long = "claim", required_unless_present_any = ["limits", "overflow", "query_overflow"], num_args = 1..,
             value_name = "SCOPE/ACTION/SPECIFIC")]
         claims: Vec<String>,
-        /// How much each of its users may have: connections, registrations (on one connection) or
-        /// posted_events_per_second; the largest of a user's roles counts, and without any the configuration does
+        /// Limits for each of its users: connections, registrations (on one connection) or posted_events_per_second;
+        /// the largest limit among a user's roles applies, and without any the configuration's
         #[arg(long = "limit", num_args = 1.., value_delimiter = ',', value_name = "NAME=NUMBER")]
         limits: Vec<String>,
-        /// What happens to a websocket of its holders that does not follow, instead of outbox.overflow: disconnect,
+        /// Overflow policy for websockets of its users that are slow consumers, instead of outbox.overflow: disconnect,
         /// drop-oldest or conflate
         #[arg(long, value_name = "POLICY")]
         overflow: Option<Overflow>,
-        /// What such a websocket may ask for by ?overflow= instead, separated by commas, instead of
-        /// outbox.query_overflow; without a value nothing
+        /// Policies that such a websocket may choose by ?overflow=, separated by commas, instead of
+        /// outbox.query_overflow; an empty value allows none
         #[arg(long, num_args = 0.., value_delimiter = ',', value_name = "POLICY")]
         query_overflow: Option<Vec<Overflow>>,
     },
@@ -99,7 +99,7 @@ fn unknown_scopes(claim: &Claim) -> Vec<&str> {
     scopes.iter().map(AsRef::as_ref).filter(|scope| !known(scope)).collect()
 }
 
-/// One claim a line, so that they can be copied into `--claim`.
+/// Formats one claim per line, so that each can be copied into `--claim`.
 fn list(store: &Store, out: &mut dyn Write) -> io::Result<()> {
     let builtin = [SUPERUSER.to_owned(), Claim::everything().to_string(), String::new(), String::new(), String::new()];
     let claims = |name: &String, Role { claims, limits, overflow, query_overflow }: &Role| -> Vec<[String; 5]> {
@@ -116,7 +116,7 @@ fn list(store: &Store, out: &mut dyn Write) -> io::Result<()> {
     table(["NAME", "CLAIM", "LIMITS", "OVERFLOW", "QUERY"], &rows, out)
 }
 
-/// What may be asked for, as the command takes it.
+/// Formats the policies that may be chosen, as the command accepts them.
 fn askable(policies: &BTreeSet<Overflow>) -> String {
     if policies.is_empty() {
         return "none".to_owned();

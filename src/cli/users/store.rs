@@ -1,7 +1,7 @@
-//! The store that these commands read and change, and what they have in common.
+//! The store that these commands read and change, and what they share.
 //!
-//! Every change says which file it was made in: with another `--data-dir`, or as another user, that may not be the one
-//! meant.
+//! Every change prints which file was changed: with another `--data-dir`, or as another user, it may not be the
+//! intended one.
 
 #![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
 
@@ -15,7 +15,7 @@ use crate::auth::{Store, StoreError, edit_store, read_store, store_file};
 use crate::cli::console::report;
 use crate::config::{ConfigErrors, Settings, Sources};
 
-/// Which data directory.
+/// The flags that select the data directory.
 #[derive(Args)]
 pub(super) struct DataDir {
     /// The server's data directory [env: HYDRANT_DATA_DIR] [default: as `hydrant serve`]
@@ -27,7 +27,7 @@ pub(super) struct DataDir {
 }
 
 impl DataDir {
-    /// The directory that is named, otherwise the one that `hydrant serve` would use.
+    /// Returns the directory given by a flag, otherwise the one that `hydrant serve` would use.
     pub(super) fn path(&self) -> Result<PathBuf, ConfigErrors> {
         match &self.data_dir {
             Some(path) => Ok(path.clone()),
@@ -35,7 +35,7 @@ impl DataDir {
         }
     }
 
-    /// The store as it is.
+    /// Reads the store.
     pub(super) fn read(&self) -> Result<Store, UsersError> {
         let path = self.path()?;
         if !path.is_dir() {
@@ -44,7 +44,7 @@ impl DataDir {
         Ok(read_store(&path)?)
     }
 
-    /// Changes the store, and says where.
+    /// Changes the store, and prints which file was changed.
     pub(super) fn edit(
         &self,
         err: &mut dyn Write,
@@ -53,7 +53,7 @@ impl DataDir {
         let path = self.path()?;
         edit_store(&path, change)?;
         report(err, format_args!("changed {}", store_file(&path).display()));
-        // The server writes it at its first start.
+        // The server writes it when it starts for the first time.
         if !path.join("id").exists() {
             let path = path.display();
             report(err, format_args!("note: no server has used {path} so far; only one with `--data-dir {path}` will"));
@@ -62,7 +62,7 @@ impl DataDir {
     }
 }
 
-/// The names in a comma list that may have blanks or nothing between its commas.
+/// Splits a comma list, ignoring blanks and empty elements.
 pub(super) fn names(list: &[String]) -> Vec<String> {
     list.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect()
 }

@@ -20,20 +20,21 @@ pub(crate) struct TenantsArgs {
 
 #[derive(Subcommand)]
 enum What {
-    /// Make or replace a tenant
+    /// Create or replace a tenant
     Set {
         /// The tenant's name
         name: String,
         /// Names of users, as a comma list; a user is in one tenant at most
         #[arg(long, value_delimiter = ',', value_name = "USERS")]
         users: Vec<String>,
-        /// All that its users see of a type, such as machines=UUID,UUID; a type that is not given is not restricted
+        /// The only objects of a type that its users see, such as machines=UUID,UUID; types that are not given are not
+        /// restricted
         #[arg(long, num_args = 1.., value_name = "TYPE=KEY,KEY")]
         members: Vec<String>,
     },
     /// List tenants
     List,
-    /// Remove a tenant; its users are then not restricted any more
+    /// Remove a tenant; its users are no longer restricted
     Remove {
         /// The tenant's name
         name: String,
@@ -52,7 +53,7 @@ pub(crate) fn run(args: &TenantsArgs, out: &mut dyn Write, err: &mut dyn Write) 
     }
 }
 
-/// Several lists of the same type add up; `TYPE=` lists the type with no key.
+/// Parses the visible objects. Several lists of the same type are combined; `TYPE=` lists the type with no key.
 fn parse_members(texts: &[String]) -> Result<BTreeMap<String, BTreeSet<String>>, UsersError> {
     let mut members: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for text in texts {

@@ -12,10 +12,11 @@ use crate::auth::{AuthOptions, Authority, MAX_TOKEN_BYTES, Principal, Secret, To
 use crate::cli::console::report;
 use crate::clock;
 
-/// Whoever holds the data directory may do everything, so the server's limit does not hold here; ten years do for all.
+/// The longest lifetime of a token, ten years. The server's limit does not apply here, since the owner of the data
+/// directory may do everything.
 const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
 
-/// Tokens: what to give to programs instead of a password
+/// Tokens: credentials for programs, instead of a password
 #[derive(Args)]
 pub(crate) struct TokenArgs {
     #[command(flatten)]
@@ -28,12 +29,12 @@ pub(crate) struct TokenArgs {
 enum What {
     /// Issue a token and print it
     Issue(IssueArgs),
-    /// Tell what a token is good for, or why it is not
+    /// Show what a token grants, or why it is invalid
     Check {
         /// The token; - reads it from standard input, where others cannot see it
         token: String,
     },
-    /// Make a new key to sign tokens with; those of the key before the last one end
+    /// Replace the signing key; tokens signed with the key before the previous one become invalid
     Rotate,
 }
 
@@ -41,7 +42,7 @@ enum What {
 struct IssueArgs {
     /// A user's name, runner:UUID for a machine's agent, or plugin:NAME
     name: String,
-    /// How long it shall live: seconds, or 30m, 12h, 7d
+    /// Lifetime: seconds, or 30m, 12h, 7d
     #[arg(long, default_value = "1h")]
     ttl: String,
     /// Only these roles, as a comma list

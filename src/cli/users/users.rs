@@ -43,7 +43,7 @@ enum What {
         /// The user's name
         name: String,
     },
-    /// Give a user these roles instead of those it has
+    /// Replace the roles of a user
     Roles {
         /// The user's name
         name: String,
@@ -54,7 +54,8 @@ enum What {
 
 #[derive(Args)]
 struct FromStdin {
-    /// Read the password from the first line of standard input (there is no other way: arguments are seen by others)
+    /// Read the password from the first line of standard input (there is no other way, since other users can see
+    /// arguments)
     #[arg(long, required = true)]
     password_stdin: bool,
 }
@@ -84,7 +85,7 @@ pub(crate) fn run(
     }
 }
 
-/// The first line of standard input. A line break at its end is not part of the password; white space is.
+/// Reads the first line of standard input. A line break at its end is not part of the password; white space is.
 fn password(input: &mut dyn Read) -> Result<PasswordHash, UsersError> {
     let limit = u64::try_from(MAX_PASSWORD_BYTES).expect("a thousand") + 2;
     let mut bytes = Vec::new();

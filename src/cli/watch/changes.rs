@@ -1,4 +1,5 @@
-//! `--changed`: what differs between Original and Object, a line for each field. Nothing is decoded, so digits stay.
+//! `--changed`: shows what differs between Original and Object, a line per field. Nothing is decoded, so numbers keep
+//! their digits.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -7,14 +8,14 @@ use crate::cli::console::Screen;
 use crate::cli::text::{cut, escaped, printable};
 use crate::json;
 
-/// Deeper than this a value that differs is shown as a whole.
+/// Maximum nesting that is compared; below it, a differing value is shown as a whole.
 const DEEPEST: usize = 32;
-/// What stands for the side that has nothing.
+/// The placeholder for a missing value.
 const NOTHING: &str = "(nothing)";
-/// No value is shown with fewer columns, however narrow the terminal is.
+/// Minimum width of a value in columns, however narrow the terminal is.
 const NARROWEST: usize = 12;
 
-/// The view of `--changed`, for one screen.
+/// The view of `--changed`, for one output.
 #[derive(Debug)]
 pub(super) struct Changes {
     screen: Screen,
@@ -33,7 +34,7 @@ impl Changes {
         Self { screen }
     }
 
-    /// Appends what an event changed.
+    /// Appends the changes of an event.
     pub(super) fn event(&self, event: &str, out: &mut Vec<u8>) {
         let member = |name| json::members(event).find(|member| member.name() == name).map(|member| member.value);
         let text = |name| {
@@ -56,7 +57,7 @@ impl Changes {
         }
         let widest = changes.iter().map(|change| change.path.chars().count()).max().unwrap_or(0).min(32);
         for Change { path, before, after } in changes {
-            // The path, the arrow and what is around them take their part of the line.
+            // The path, the arrow and the spaces between take a part of the line.
             let room = self.screen.columns.map(|all| (all.saturating_sub(widest + 8) / 2).max(NARROWEST));
             let shown = |value: Option<&str>| {
                 let value = value.map_or(NOTHING.into(), escaped);
@@ -73,7 +74,7 @@ impl Changes {
         out.push(b'\n');
     }
 
-    /// `style` is the number of ECMA-48's SGR.
+    /// Writes a value; `style` is an SGR number of ECMA-48.
     fn styled(&self, text: &str, style: &str) -> String {
         if self.screen.is_coloured && !style.is_empty() {
             format!("\u{1b}[{style}m{text}\u{1b}[0m")
@@ -83,7 +84,7 @@ impl Changes {
     }
 }
 
-/// What differs, in the order of `after`, then what is only in `before`.
+/// Collects the differences in the order of `after`, then the fields that only `before` has.
 fn between<'t>(before: &'t str, after: &'t str) -> Vec<Change<'t>> {
     let mut changes = Vec::new();
     compare(&mut Vec::new(), Some(before), Some(after), &mut changes);
@@ -121,7 +122,7 @@ fn step<'t>(
     path.pop();
 }
 
-/// Whether both are objects, or both arrays.
+/// Returns whether both values are objects, or both arrays.
 fn alike(a: &str, b: &str) -> bool {
     a.as_bytes().first() == b.as_bytes().first()
 }
@@ -130,7 +131,7 @@ fn pairs<'p, 't>(parts: &'p [(String, &'t str)]) -> impl Iterator<Item = (&'p st
     parts.iter().map(|(name, value)| (name.as_str(), *value))
 }
 
-/// The members of an object, the elements of an array by their numbers; nothing for what has no parts.
+/// Returns the members of an object, or the elements of an array with their indexes; nothing for other values.
 fn parts(value: &str) -> Option<Vec<(String, &str)>> {
     match value.as_bytes().first()? {
         b'{' => Some(json::members(value).map(|member| (member.name().into_owned(), member.value)).collect()),
@@ -139,7 +140,7 @@ fn parts(value: &str) -> Option<Vec<(String, &str)>> {
     }
 }
 
-/// A path as filters spell it: names between dots, or a pointer where a name has a dot in it.
+/// Appends a name to a path as filters spell it: names between dots, or a pointer if a name contains a dot.
 fn spell(path: &[String]) -> String {
     let plain = |name: &String| !name.is_empty() && !name.contains('.');
     let text = if path.iter().all(plain) && !path.first().is_some_and(|name| name.starts_with('/')) {

@@ -1,8 +1,8 @@
-//! `hydrant watch SPEC...`: events on standard output as they happen.
+//! `hydrant watch SPEC...`: prints events on standard output as they happen.
 //!
-//! Events that are there together are written together, then flushed: a pipe sees each as soon as it is there, and a
-//! storm does not cost a system call for each. How an event is shown is the [`View`]'s; where they come from, and what
-//! happens when the connection is lost, the [`Feed`]'s. What is not an event goes to standard error.
+//! Events that arrive together are written together, then flushed: a pipe sees each event at once, and a burst does not
+//! cost one system call per event. A [`View`] formats the events; the [`Feed`] receives them and reconnects. Everything
+//! that is not an event goes to standard error.
 
 mod changes;
 mod pretty;
@@ -30,11 +30,11 @@ use crate::clock;
 use shown::Shown;
 use view::View;
 
-/// So much is written at once before a look at what else has come.
+/// Number of bytes after which a batch is written before more events are added.
 const BATCH_BYTES: usize = 256 * 1024;
-/// What was already handed to standard output when Ctrl-C came gets so long to leave.
+/// How long pending output may take to be written after Ctrl-C.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
-/// Between two lines of `--stats`.
+/// Interval between two lines of `--stats`.
 const TICK: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
@@ -43,30 +43,30 @@ pub(super) struct WatchArgs {
     /// Registrations: type.action.key or type.action.key.filter, such as 'machines.update.*'
     #[arg(required = true, value_name = "SPEC")]
     specs: Vec<String>,
-    /// Begin with the events of the past from here on: so long ago (10m, 2h), an RFC 3339 time, or EPOCH:SEQUENCE as in
+    /// Start with past events from this point on: an age (10m, 2h), an RFC 3339 time, or EPOCH:SEQUENCE as in
     /// `hydrant`'s info
     #[arg(long, value_name = "WHEN", value_parser = since)]
     since: Option<String>,
     #[command(flatten)]
     shown: Shown,
-    /// End after so many events
+    /// Exit after this many events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// End after so long: 30, 30s, 5m, 2h. With --count it is a failure (1) if fewer events have come
+    /// Exit after this long: 30, 30s, 5m, 2h. With --count, exit with 1 if fewer events have arrived
     #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
     timeout: Option<Duration>,
-    /// Use a stream of Server-Sent Events instead of a websocket; after a lost connection it goes on right behind the
+    /// Use a stream of Server-Sent Events instead of a websocket; after a lost connection it resumes exactly after the
     /// last event
     #[arg(long)]
     sse: bool,
-    /// End with 1 when there is no connection, instead of trying again
+    /// Exit with 1 when there is no connection, instead of retrying
     #[arg(long)]
     no_retry: bool,
     #[command(flatten)]
     endpoint: endpoint::EndpointArgs,
 }
 
-/// Why a watch ended without being asked to.
+/// The reason why a watch ended before it was asked to.
 #[derive(Debug, Error)]
 pub(crate) enum WatchError {
     #[error(transparent)]
@@ -79,7 +79,7 @@ pub(crate) enum WatchError {
     Late { wanted: u64, left: u64, after: Duration },
 }
 
-/// A time so long ago as the server takes it; anything else is for the server to read.
+/// Parses `--since`: converts an age to the time that the server expects; passes any other text to the server.
 pub(super) fn since(text: &str) -> Result<String, TtlError> {
     let text = text.trim();
     let is_span = text.strip_suffix(['s', 'm', 'h', 'd', 'w']).is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
@@ -90,11 +90,11 @@ pub(super) fn since(text: &str) -> Result<String, TtlError> {
     Ok(clock::now().checked_sub(ago).map_or_else(|_| "0001-01-01T00:00:00Z".to_owned(), |time| time.to_string()))
 }
 
-/// Returns when the user wants to end it: by Ctrl-C, or as a service manager says it. A closed terminal ends it the
-/// hard way, unless `nohup` says otherwise.
+/// Returns when the process is asked to end, by Ctrl-C or by a service manager. A closed terminal kills the process,
+/// unless `nohup` prevents it.
 ///
 /// # Errors
-/// When the system refuses to report signals.
+/// If the system refuses to report signals.
 pub(super) async fn asked_to_end() -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -124,12 +124,12 @@ pub(super) fn run(args: &WatchArgs, err: &mut dyn Write) -> Result<(), WatchErro
             result => result,
         }
     });
-    // A write that nobody takes may still hang in it.
+    // A write that the reader does not accept may still block in it.
     runtime.shutdown_background();
     result
 }
 
-/// Returns `limit` after so long; never without one.
+/// Returns `limit` after that time has passed; never returns without one.
 async fn elapsed(limit: Option<Duration>) -> Duration {
     match limit {
         Some(limit) => {
@@ -142,15 +142,15 @@ async fn elapsed(limit: Option<Duration>) -> Duration {
 
 struct Watch<W> {
     view: View,
-    /// Events still to be shown; nothing means no limit.
+    /// Number of events still to be shown; `None` means no limit.
     left: Option<u64>,
     out: W,
-    /// Whether the view has something to say each second.
+    /// Whether the view writes a line each second.
     stats: bool,
 }
 
 impl<W: AsyncWrite + Unpin> Watch<W> {
-    /// Shows events until there were enough, or until the feed ends.
+    /// Shows events until the wanted number is reached, or the feed ends.
     async fn until_done(&mut self, feed: &mut Feed, err: &mut dyn Write) -> Result<(), WatchError> {
         let mut ticks = interval_at(Instant::now() + TICK, TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -173,7 +173,7 @@ impl<W: AsyncWrite + Unpin> Watch<W> {
         }
     }
 
-    /// What an event looks like, and those behind it that are there already.
+    /// Formats an event, and the following events that have already arrived.
     fn batch(&mut self, first: String, feed: &mut Feed, err: &mut dyn Write) -> Vec<u8> {
         let mut text = Vec::new();
         let mut next = Some(first);
@@ -193,7 +193,7 @@ impl<W: AsyncWrite + Unpin> Watch<W> {
         self.out.flush().await
     }
 
-    /// The time is over: fine, unless more events were wanted.
+    /// Ends at the timeout: successfully, unless more events were wanted.
     fn late(&self, wanted: Option<u64>, after: Duration) -> Result<(), WatchError> {
         match (wanted, self.left) {
             (Some(wanted), Some(left)) if left > 0 => Err(WatchError::Late { wanted, left, after }),
@@ -201,11 +201,11 @@ impl<W: AsyncWrite + Unpin> Watch<W> {
         }
     }
 
-    /// Writes what the view has to say in the end, and lets out what was already handed over.
+    /// Writes the view's summary, and flushes pending output.
     async fn end(&mut self) {
         let mut text = Vec::new();
         self.view.end(clock::now(), &mut text);
-        // A reader that does not read is not waited for.
+        // The timeout keeps a stalled reader from blocking the end.
         let last = async {
             self.out.write_all(&text).await?;
             self.out.flush().await

@@ -1,6 +1,6 @@
-//! Indenting JSON text. Numbers and the order of names stay as they are, which decoding and encoding would not promise.
+//! Indents JSON text. Numbers and the order of names are preserved, which decoding and encoding would not guarantee.
 
-/// Appends `text` with two spaces a level.
+/// Appends `text`, indented by two spaces per level.
 pub(super) fn indent(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);

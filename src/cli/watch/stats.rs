@@ -1,6 +1,7 @@
-//! `--stats`: how many events of which type, a line a second, and a summary in the end.
+//! `--stats`: counts events by type, with a line per second and a summary at the end.
 //!
-//! On a terminal the line is written over the one before. The number of types is bounded, as a server may invent them.
+//! On a terminal each line overwrites the previous one. The number of types is bounded, because a server may send any
+//! types.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -10,17 +11,17 @@ use jiff::Timestamp;
 use crate::cli::text::{cut, printable};
 use crate::json;
 
-/// Types that are counted by themselves.
+/// Maximum number of types that are counted separately.
 const MOST_TYPES: usize = 1000;
-/// Where the types beyond are counted.
+/// The name under which all further types are counted.
 const OTHERS: &str = "(others)";
-/// Columns of a line in a pipe.
+/// Width of a line in a pipe, in columns.
 const COLUMNS: usize = 160;
 
 /// The view of `--stats`: counts by type since the start and since the last line.
 #[derive(Debug)]
 pub(super) struct Stats {
-    /// Columns of the terminal, if it is one.
+    /// Width of the terminal in columns, if the output is one.
     edge: Option<usize>,
     begun: Timestamp,
     last: Timestamp,
@@ -30,7 +31,7 @@ pub(super) struct Stats {
 #[derive(Debug, Default, Clone, Copy)]
 struct Count {
     all: u64,
-    /// Since the last line.
+    /// The counts since the last line.
     new: u64,
 }
 
@@ -49,7 +50,7 @@ impl Stats {
         count.new += 1;
     }
 
-    /// Appends the line of the time since the last one.
+    /// Appends the line for the time since the last one.
     pub(super) fn tick(&mut self, now: Timestamp, out: &mut Vec<u8>) {
         let seconds = now.duration_since(self.last).as_secs_f64();
         self.last = now;
@@ -62,7 +63,7 @@ impl Stats {
         }
         self.types.values_mut().for_each(|count| count.new = 0);
         let line = cut(&line, self.edge.map_or(COLUMNS, |edge| edge.saturating_sub(1)));
-        // The cursor goes back to the start, so that a message begins there and not behind it.
+        // The cursor returns to the start of the line, so that a message overwrites the line instead of following it.
         let line = if self.edge.is_some() { format!("\u{1b}[K{line}\r") } else { format!("{line}\n") };
         out.extend_from_slice(line.as_bytes());
     }
@@ -80,7 +81,7 @@ impl Stats {
         out.extend_from_slice(text.as_bytes());
     }
 
-    /// The types, most events first.
+    /// Returns the types, most events first.
     fn sorted(&self, by: impl Fn(&Count) -> u64) -> Vec<(&str, Count)> {
         let mut all: Vec<(&str, Count)> = self.types.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
         all.sort_by(|(a, x), (b, y)| by(y).cmp(&by(x)).then_with(|| a.cmp(b)));
@@ -88,7 +89,7 @@ impl Stats {
     }
 }
 
-/// Events a second; below ten with a decimal.
+/// Formats events per second, with one decimal below ten.
 #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
 fn rate(events: u64, seconds: f64) -> String {
     let rate = events as f64 / seconds.max(1e-3);

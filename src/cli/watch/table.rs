@@ -1,7 +1,7 @@
-//! `--fields`: an aligned table, a row an event, written as events come.
+//! `--fields`: an aligned table with a row per event, written as events arrive.
 //!
-//! A column is as wide as the widest value so far, up to a bound beyond which one value does not push all others
-//! away. On a terminal rows are cut at its edge; into a pipe everything is written.
+//! A column is as wide as its widest value so far, up to a limit, so that one long value does not push all others away.
+//! On a terminal rows are cut at the edge; a pipe gets whole rows.
 
 use std::borrow::Cow;
 
@@ -10,20 +10,20 @@ use crate::index::filter::Path;
 use crate::index::filter::path::array_index;
 use crate::json;
 
-/// A value wider than this does not make its column wider.
+/// A value wider than this does not widen its column.
 const WIDEST: usize = 40;
-/// Between two columns.
+/// The space between two columns.
 const BETWEEN: &str = "  ";
-/// What stands where nothing is.
+/// The placeholder for a missing field.
 const MISSING: &str = "-";
-/// The columns that a full Time takes: `2026-01-02T03:04:05.123456789Z`.
+/// Width of a full Time: `2026-01-02T03:04:05.123456789Z`.
 const TIME: usize = 30;
 
-/// The view of `--fields`: its columns, as wide as they have become.
+/// The view of `--fields`: its columns, with their widths so far.
 #[derive(Debug)]
 pub(super) struct Table {
     columns: Vec<Column>,
-    /// Columns of the terminal, if it is one.
+    /// Width of the terminal in columns, if the output is one.
     edge: Option<usize>,
     has_head: bool,
 }
@@ -39,14 +39,14 @@ impl Table {
     pub(super) fn new(fields: Vec<Path>, edge: Option<usize>) -> Self {
         let column = |path: Path| {
             let head = printable(&path.to_string()).into_owned();
-            // The number of its decimals differs, so it would push the others around.
+            // The number of decimals varies, so a Time would shift the columns after it.
             let least = if head == "Time" { TIME } else { 0 };
             Column { width: width(&head).max(least), head, path }
         };
         Self { columns: fields.into_iter().map(column).collect(), edge, has_head: false }
     }
 
-    /// Appends the row of an event, in front of the first one the heads.
+    /// Appends the row of an event, preceded by the heads before the first row.
     pub(super) fn event(&mut self, event: &str, out: &mut Vec<u8>) {
         let cells: Vec<String> = self.columns.iter().map(|column| cell(event, &column.path)).collect();
         for (column, cell) in self.columns.iter_mut().zip(&cells) {
@@ -74,25 +74,25 @@ impl Table {
     }
 }
 
-/// What stands at a path: in the event, or else in its Object.
+/// Returns the text of a field: of the event, or else of its Object.
 fn cell(event: &str, path: &Path) -> String {
     let in_object = || find(find(event, &["Object".into()])?, path.segments());
     let Some(value) = find(event, path.segments()).or_else(in_object) else { return MISSING.to_owned() };
     match json::as_string(value) {
-        // In quotes, so that it is told from something that is missing.
+        // Quoted, to distinguish it from a missing field.
         Some(text) if text.is_empty() || text == MISSING => value.to_owned(),
         Some(text) => printable(&text).into_owned(),
         None => printable(value).into_owned(),
     }
 }
 
-/// The value at a path, as it stands in the text.
+/// Returns the value at a path, as written in the text.
 fn find<'t>(text: &'t str, path: &[Box<str>]) -> Option<&'t str> {
     path.iter().try_fold(text, |value, name| {
         if value.starts_with('[') {
             return json::elements(value).nth(array_index(name)?);
         }
-        // Of several with one name the last counts, as in every decoder.
+        // Of duplicate names the last one counts, as in every decoder.
         json::members(value).filter(|member| member.name() == **name).last().map(|member| member.value)
     })
 }

@@ -1,7 +1,7 @@
-//! The ways in which `watch` shows events. Pure: they write into memory, and are told the time.
+//! The formats in which `watch` shows events. Pure: views write into memory, and the caller passes the time.
 //!
-//! Contract: whatever a server sends, nothing that a terminal acts on is passed on ([`crate::cli::text`]). JSON keeps
-//! its digits and the order of its names, and means the same.
+//! Contract: whatever a server sends, no character that a terminal interprets is written raw ([`crate::cli::text`]).
+//! JSON keeps its digits, the order of its names, and its meaning.
 
 use jiff::Timestamp;
 
@@ -14,18 +14,18 @@ use crate::cli::console::Screen;
 use crate::cli::text::escaped;
 use crate::json;
 
-/// One of the views.
+/// One of the formats.
 #[derive(Debug)]
 pub(super) enum View {
-    /// An event a line.
+    /// An event per line.
     Lines,
-    /// Indented.
+    /// Indented JSON.
     Pretty,
-    /// Some fields of each.
+    /// A table of selected fields.
     Table(Table),
-    /// What an update changed.
+    /// The changes of each update.
     Changes(Changes),
-    /// Counts.
+    /// Counts by type.
     Stats(Stats),
 }
 
@@ -40,9 +40,9 @@ impl View {
         }
     }
 
-    /// Shows an event.
+    /// Appends an event.
     pub(super) fn event(&mut self, event: &str, out: &mut Vec<u8>) {
-        // Hydrant sends compact JSON, but any server may be watched.
+        // Hydrant sends compact JSON, but other servers can be watched too.
         let mut compact = Vec::with_capacity(event.len());
         json::compact(event, &mut compact);
         let compact = String::from_utf8(compact).expect("white space is taken out between characters");
@@ -61,14 +61,14 @@ impl View {
         }
     }
 
-    /// A second has passed.
+    /// Called once per second.
     pub(super) fn tick(&mut self, now: Timestamp, out: &mut Vec<u8>) {
         if let Self::Stats(stats) = self {
             stats.tick(now, out);
         }
     }
 
-    /// Nothing more will come.
+    /// Called after the last event.
     pub(super) fn end(&mut self, now: Timestamp, out: &mut Vec<u8>) {
         if let Self::Stats(stats) = self {
             stats.end(now, out);
@@ -90,7 +90,7 @@ mod tests {
             r#"{{"Type":"a{hostile}","Action":"b{hostile}","Key":"\u001b]0;x\u0007{hostile}","Principal":"{hostile}",
             "Object":{{"{field}":"{hostile}","a.b":"\u001b[2J"}},"Original":{{"{field}":1,"z{hostile}":[]}}}}"#
         );
-        // What a server of somebody else's may send.
+        // Text that a server other than hydrant may send.
         let bad = format!("\u{1b}[2J{{\"Type\":\"a\u{1b}[2J\",\u{7} \"Object\":\u{1b}{{\"a\":\"\u{8}\"}}, x{hostile}");
         let screen = Screen { columns: Some(80), is_coloured: false };
         let now = Timestamp::UNIX_EPOCH;

@@ -1,4 +1,4 @@
-//! A table that fits: columns that matter less go first where there is no room. Pure.
+//! A table that fits its area: if there is no room, the least important columns are left out first. Pure.
 
 use ratatui_core::style::Style;
 use ratatui_core::text::{Line, Span};
@@ -6,38 +6,37 @@ use ratatui_core::text::{Line, Span};
 use super::style::Theme;
 use crate::cli::text::{cut, printable, width};
 
-/// Between two columns.
+/// Number of columns between two columns of a table.
 const BETWEEN: usize = 2;
-/// One column; `C` is what all cells know besides their row.
+/// One column; `C` is what all cells need besides their row.
 pub(super) struct Column<T, C> {
     pub(super) head: &'static str,
-    /// Whether it stands at the right, as numbers do.
+    /// Whether the column is aligned to the right, as numbers are.
     pub(super) is_number: bool,
-    /// Those with the highest go first.
+    /// Columns with the highest value are left out first.
     pub(super) dispensable: u8,
-    /// Columns of the terminal at least, so that it does not jump as numbers grow.
+    /// Minimum width, so that the table does not jump as numbers grow.
     pub(super) least: usize,
     pub(super) cell: fn(&T, &C) -> String,
 }
 
-/// What a table is laid out in.
+/// The area of a table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
-    /// Columns of the terminal.
+    /// Width of the terminal.
     pub(super) columns: usize,
-    /// So many of them the first column keeps before others go; it takes what they leave.
+    /// Minimum width of the first column before others are left out; it gets the width that they leave.
     pub(super) first: usize,
     pub(super) theme: Theme,
 }
 
-/// A table that is laid out.
+/// A table, laid out.
 pub(super) struct Table {
     pub(super) head: Line<'static>,
     pub(super) rows: Vec<Line<'static>>,
 }
 
-/// Lays rows out. The column with the head `sorted` is marked; `style` is that of a
-/// row.
+/// Lays out rows. The column with the head `sorted` is marked; `style` returns the style of a row.
 pub(super) fn lay_out<T, C>(
     columns: &[Column<T, C>],
     rows: &[T],
@@ -58,7 +57,7 @@ pub(super) fn lay_out<T, C>(
         .enumerate()
         .map(|(at, column)| {
             let widest = cells.iter().map(|row| width(&row[at])).max().unwrap_or(0);
-            // Room for the mark, whether it is there or not.
+            // Includes room for the mark, so that widths do not change with the sort column.
             widest.max(width(column.head) + 1).max(column.least)
         })
         .collect();
@@ -75,7 +74,7 @@ pub(super) fn lay_out<T, C>(
     Table { head: line(&heads, room.theme.head()), rows }
 }
 
-/// The columns that are shown; the first is given what is left.
+/// Returns the columns that are shown; the first one gets the remaining width.
 fn fitting<T, C>(columns: &[Column<T, C>], widths: &mut [usize], room: Room) -> Vec<usize> {
     let Room { columns: room, first: kept, .. } = room;
     let mut shown: Vec<usize> = (0..columns.len()).collect();

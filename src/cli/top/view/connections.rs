@@ -1,4 +1,4 @@
-//! Connections, the slowest first.
+//! The table of connections, the slowest first.
 
 use ratatui_core::style::Style;
 
@@ -9,7 +9,7 @@ use crate::cli::top::format::{ago, bytes, count, rate, took};
 use crate::cli::top::state::{ConnectionSort, State};
 use crate::cli::top::trend::Trend;
 
-/// What cells know besides their connection.
+/// What cells need besides their connection.
 struct Known<'a> {
     status: &'a Status,
     trend: &'a Trend,
@@ -44,7 +44,7 @@ fn columns<'a>() -> [Column<Connection, Known<'a>>; 11] {
     ]
 }
 
-/// The head of the column that is sorted by.
+/// Returns the head of the column by which rows are sorted.
 fn head(sort: ConnectionSort) -> &'static str {
     match sort {
         ConnectionSort::Queued => "Queued",

@@ -1,7 +1,8 @@
-//! What `top` draws. Pure: a state and an area in, cells out.
+//! Draws `top`. Pure: a state and an area in, cells out.
 //!
-//! A title, the tabs, the body and a line of keys. On a wide terminal the overview stands in two columns; what a small
-//! one has no room for is left out or scrolled to. Whatever a server says, no cell holds a control character.
+//! The display has a title, the tabs, the body and a line of keys. A wide terminal shows the overview in two columns;
+//! on a small one, what does not fit is left out or can be scrolled to. Whatever a server sends, no cell contains a
+//! control character.
 
 mod columns;
 mod connections;
@@ -20,9 +21,9 @@ use super::format::ago;
 use super::state::{Link, State, Tab};
 use crate::cli::text::printable;
 
-/// So wide an overview stands in two columns.
+/// The width from which the overview has two columns.
 const TWO_COLUMNS: u16 = 130;
-/// So many connections the server is asked for.
+/// Maximum number of connections requested from the server.
 pub(super) const MOST_ROWS: usize = 500;
 
 const KEYS: &str = "q quit  1 2 3 tabs  s sort  r reverse  space pause  ? help";
@@ -44,7 +45,7 @@ const HELP: [&str; 14] = [
     "Any key closes this.",
 ];
 
-/// Draws all of it.
+/// Draws the whole display.
 pub(super) fn draw(state: &State, theme: Theme, area: Rect, cells: &mut Buffer) {
     let row = |y: u16, height: u16| Rect { x: area.x, y: area.y + y, width: area.width, height };
     if area.height == 0 || area.width == 0 {
@@ -112,7 +113,7 @@ fn body(state: &State, theme: Theme, area: Rect, cells: &mut Buffer) {
     }
 }
 
-/// The lines from the one that was scrolled to, but never past the last page.
+/// Returns the lines from the scroll position on, but never beyond the last page.
 fn scrolled(lines: Vec<Line<'static>>, scroll: usize, height: u16) -> Vec<Line<'static>> {
     let last = lines.len().saturating_sub(usize::from(height));
     lines.into_iter().skip(scroll.min(last)).collect()
@@ -140,7 +141,7 @@ fn table_body(state: &State, theme: Theme, area: Rect, cells: &mut Buffer) {
     stack(scrolled(table.rows, state.scroll, area.height - 2), row(2, area.height - 2), cells);
 }
 
-/// The table of a tab with a note above it, or why there is none; nothing before the first answer.
+/// Draws the table of a tab with a note above it, or the reason why there is none; nothing before the first response.
 fn table(state: &State, room: usize, theme: Theme) -> Option<Result<(String, Table), String>> {
     let status = state.status.as_ref()?;
     let hidden = |reason: &String| printable(reason).into_owned();
@@ -172,7 +173,7 @@ fn help(area: Rect, cells: &mut Buffer) {
     stack(std::iter::once("").chain(HELP).map(|line| Line::from(format!("  {line}"))), within, cells);
 }
 
-/// All of it as plain text, for a look by a script or into a report.
+/// Returns all figures as plain text, for a script or a report.
 pub(super) fn text(state: &mut State, room: usize, rows: usize) -> String {
     let mut lines = vec![title(state).trim_start().to_owned(), String::new()];
     let theme = Theme::default();

@@ -1,4 +1,4 @@
-//! How the broker is: what flows, what waits, what was lost, and what is around it.
+//! The overview: throughput, queues, losses, and the broker's surroundings.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,15 @@ use crate::cli::top::format::{ago, bars, bytes, count, rate, took};
 use crate::cli::top::state::State;
 use crate::cli::top::trend::Rates;
 
-/// Columns of a label.
+/// Width of a label in columns.
 const LABEL: usize = 12;
-/// Columns of a rate with its unit and what stands around it.
+/// Width in columns of a rate with its unit and the space around it.
 const RATE: usize = 13;
-/// Columns of the charts at least and at most.
+/// Minimum and maximum width of the charts in columns.
 const CHART: [usize; 2] = [24, 60];
 
-/// The lines, in two groups that may stand side by side: what flows and was lost, and what is around with the shards.
+/// Returns the lines in two groups that may stand side by side: throughput and losses, and surroundings with the
+/// shards.
 pub(super) fn lines(
     state: &State,
     status: &Status,
@@ -102,7 +103,7 @@ fn latency(rates: Option<&Rates>) -> String {
     )
 }
 
-/// Counts that are not zero, most first.
+/// Formats the counts that are not zero, highest first.
 fn by_label(counts: &BTreeMap<String, u64>) -> String {
     let mut some: Vec<(&String, &u64)> = counts.iter().filter(|(_, n)| **n > 0).collect();
     some.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
@@ -172,7 +173,7 @@ fn around(status: &Status, theme: Theme) -> Vec<Line<'static>> {
     lines
 }
 
-/// A shard with its number, and the share of its time that it worked.
+/// A shard with its number, and the fraction of its time that it was busy.
 struct Row<'a> {
     number: usize,
     shard: &'a Shard,

@@ -1,4 +1,4 @@
-//! Registrations, the costliest first.
+//! The table of registrations, the most expensive first.
 
 use ratatui_core::style::Style;
 
@@ -35,7 +35,7 @@ fn columns() -> [One; 7] {
     ]
 }
 
-/// The head of the column that is sorted by.
+/// Returns the head of the column by which rows are sorted.
 fn head(sort: RegistrationSort) -> &'static str {
     match sort {
         RegistrationSort::Work => "Cost",

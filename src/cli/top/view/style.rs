@@ -1,4 +1,4 @@
-//! How things stand out. Without colours, by weight and reversal alone; no meaning is in a colour only.
+//! The styles of `top`. Without colours only weight and reversal are used; colour alone carries no meaning.
 
 use ratatui_core::style::{Color, Modifier, Style};
 
@@ -13,12 +13,12 @@ impl Theme {
         if self.is_coloured { style.fg(colour) } else { style }
     }
 
-    /// The title, the chosen tab and the help.
+    /// Returns the style of the title, the selected tab and the help.
     pub(super) fn bar() -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
-    /// Heads of tables and labels.
+    /// Returns the style of heads of tables and labels.
     pub(super) fn head(self) -> Style {
         self.colour(Style::new().add_modifier(Modifier::BOLD), Color::Cyan)
     }

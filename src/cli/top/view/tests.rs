@@ -1,4 +1,4 @@
-//! Pictures of what `top` draws, in terminals of several sizes.
+//! Tests of what `top` draws, on terminals of several sizes.
 
 use ratatui_core::backend::TestBackend;
 use ratatui_core::style::Color;
