@@ -175,8 +175,7 @@ impl Shard {
         self.lagging.len()
     }
 
-    /// Returns the microseconds until [`Shard::catch_up`] can make progress, or `None` if something has to change
-    /// first.
+    /// Returns the microseconds until [`Shard::catch_up`] can continue, or `None` if something has to change first.
     pub fn catch_up_in(&self, now_us: u64) -> Option<u64> {
         let has_pages = self.has_pages.load(Ordering::Acquire) && self.lagging.has_waiting();
         if has_pages || self.fanout.has_roomier() { Some(0) } else { self.lagging.wait_us(now_us) }
