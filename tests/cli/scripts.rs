@@ -54,7 +54,9 @@ fn an_installation_has_a_page_for_each_command_and_what_a_service_needs() {
     assert!(done.status.success(), "{}", text(&done.stderr));
     let help = run(&["--help"], "", &[]).out;
     let commands = help.split_once("Commands:\n").unwrap().1.split_once("\n\n").unwrap().0;
-    let commands = commands.lines().filter_map(|line| line.split_whitespace().next());
+    // What a command does may go on in a second line, which begins further to the right.
+    let commands = commands.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let commands = commands.filter_map(|line| line.split_whitespace().next());
     let commands: Vec<&str> = commands.filter(|name| *name != "help").collect();
     assert!(commands.contains(&"serve") && commands.len() > 8, "{commands:?}");
     let file = |name: &str| dir.path().join("opt/hydrant").join(name);
