@@ -47,6 +47,8 @@ pub struct Signs {
     phase: AtomicU8,
     /// When the phase began, in milliseconds after `begun`.
     since: AtomicU64,
+    /// The number of requests received.
+    requests: AtomicU64,
     /// Whether the client may still send data that will not be read.
     unread: AtomicBool,
     answer: AtomicU8,
@@ -73,8 +75,9 @@ impl Signs {
     pub fn new() -> Self {
         let phase = AtomicU8::new(Phase::Silent as u8);
         let answer = AtomicU8::new(Stage::Done as u8);
-        let (since, unread, body) = (AtomicU64::new(0), AtomicBool::new(false), Mutex::new(None));
-        Self { begun: Instant::now(), phase, since, unread, answer, body }
+        let (since, requests) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (unread, body) = (AtomicBool::new(false), Mutex::new(None));
+        Self { begun: Instant::now(), phase, since, requests, unread, answer, body }
     }
 
     /// Notes that data has been received.
@@ -94,8 +97,14 @@ impl Signs {
 
     /// Notes that a request has been received.
     pub fn busy(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         self.answer.store(Stage::Open as u8, Ordering::Relaxed);
         self.enter(Phase::Busy);
+    }
+
+    /// Returns the number of requests received so far.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Sets the reading state of the current request's body.

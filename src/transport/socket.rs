@@ -73,8 +73,8 @@ pub struct Socket {
     /// Set once the client has closed its side: until when that is withheld from hyper, and the timer of the next
     /// check.
     ended: Option<(Instant, Pin<Box<Sleep>>)>,
-    /// The bytes of the last response that hyper still had to write after its last write.
-    rest: Option<usize>,
+    /// The bytes of the response to a request, by its number, that hyper still had to write after its last write.
+    rest: Option<(u64, usize)>,
     /// The response sent instead of hyper's own, and how many bytes of it were sent.
     refusal: Option<(String, usize)>,
 }
@@ -201,7 +201,9 @@ impl Socket {
         let rest = if self.signs.is_between_requests() {
             0
         } else {
-            self.rest.filter(|rest| self.signs.is_written() && *rest < buf.len())?
+            // The rest of an earlier request's response tells nothing about the bytes of this one.
+            let (request, rest) = self.rest.filter(|_| self.signs.is_written())?;
+            (request == self.signs.requests() && rest < buf.len()).then_some(rest)?
         };
         Some((rest, Refusal::instead_of(&buf[rest..])?))
     }
@@ -219,7 +221,7 @@ impl Socket {
         };
         let written = self.poll_output(cx, &buf[..length]);
         let count = if let Poll::Ready(Ok(count)) = written { count } else { 0 };
-        self.rest = self.signs.is_written().then(|| length - count);
+        self.rest = self.signs.is_written().then(|| (self.signs.requests(), length - count));
         written
     }
 
@@ -347,6 +349,20 @@ mod tests {
         let (answer, refusal) = all.split_at(length);
         assert!(answer.ends_with(BARE), "the answer is whole");
         assert_eq!(String::from_utf8_lossy(refusal), Refusal::Malformed.text());
+    }
+
+    #[tokio::test]
+    async fn an_error_of_a_handler_is_not_taken_for_hypers_own_on_a_kept_connection() {
+        let (mut socket, mut client) = pair().await;
+        for _ in 0..3 {
+            socket.signs.busy();
+            socket.signs.written();
+            assert!(matches!(poll(&mut socket, BARE), Poll::Ready(Ok(length)) if length == BARE.len()));
+            let mut read = vec![0; BARE.len()];
+            client.read_exact(&mut read).await.unwrap();
+            assert_eq!(read, BARE);
+            socket.flush().await.unwrap();
+        }
     }
 
     #[tokio::test]
