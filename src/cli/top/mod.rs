@@ -2,7 +2,7 @@
 //!
 //! | part | what it does |
 //! |---|---|
-//! | [`poll`] | requests the figures, in a task of its own |
+//! | [`mod@poll`] | requests the figures, in a task of its own |
 //! | [`figures`] | the server's responses |
 //! | [`trend`] | rates and percentiles of the last polls |
 //! | [`state`] | what is shown, and what keys change |
