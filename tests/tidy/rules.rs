@@ -302,6 +302,27 @@ fn comments_are_no_wider_than_code() {
     assert!(wide.is_empty(), "{} comments over {COLUMNS} columns:\n{}", wide.len(), wide.join("\n"));
 }
 
+/// The lines of prose in a document that are too wide. Code, tables and what cannot be broken (code spans) do not
+/// count.
+fn wide_prose(file: &File) -> Vec<String> {
+    let mut is_code = false;
+    let mut wide = Vec::new();
+    for (at, line) in file.text.lines().enumerate() {
+        is_code ^= line.starts_with("```");
+        let prose: String = line.split('`').step_by(2).collect();
+        if !is_code && !line.starts_with(['|', '<']) && !line.starts_with("    ") && prose.chars().count() > COLUMNS {
+            wide.push(format!("{}:{}: {} columns", file.name, at + 1, line.chars().count()));
+        }
+    }
+    wide
+}
+
+#[test]
+fn documents_are_no_wider_than_code() {
+    let files = project();
+    none(&files.iter().filter(|file| file.name.ends_with(".md")).flat_map(wide_prose).collect::<Vec<_>>());
+}
+
 fn empty_documentation(file: &File) -> impl Iterator<Item = String> {
     let lines = file.text.lines().enumerate();
     let texts = lines.filter_map(|(at, line)| Some((at, line.trim_start().strip_prefix("/// ")?)));
@@ -353,6 +374,14 @@ mod checks {
         let file = File { name: "src/x.rs".to_owned(), text };
         let found: Vec<String> = wide_comments(&file).collect();
         assert_eq!(found, ["src/x.rs:1: 124 columns", "src/x.rs:3: 127 columns"]);
+    }
+
+    #[test]
+    fn wide_prose_is_seen_and_code_is_not() {
+        let long = "x".repeat(COLUMNS);
+        let text = format!("# A\n{long}\n{long}y\n| {long} |\n    {long}\n```\n{long}y\n```\n`{long}y`\n");
+        let file = File { name: "docs/x.md".to_owned(), text };
+        assert_eq!(wide_prose(&file), ["docs/x.md:3: 121 columns"]);
     }
 
     #[test]
