@@ -56,9 +56,27 @@ impl Http {
         Ok(Self { sender, target: target.clone() })
     }
 
+    /// Returns the connection in `slot` if it can still take a request; otherwise opens one and keeps it there.
+    ///
+    /// # Errors
+    /// As [`Http::open`].
+    pub async fn kept<'s>(slot: &'s mut Option<Self>, target: &Target) -> Result<&'s mut Self, ClientError> {
+        let mut kept = slot.take();
+        if let Some(http) = &mut kept
+            && !http.is_ready().await
+        {
+            kept = None;
+        }
+        let http = match kept {
+            Some(http) => http,
+            None => Self::open(target).await?,
+        };
+        Ok(slot.insert(http))
+    }
+
     /// Returns whether another request can be sent; a server may close a connection after any answer, and while it is
     /// idle.
-    pub async fn is_ready(&mut self) -> bool {
+    async fn is_ready(&mut self) -> bool {
         self.sender.ready().await.is_ok()
     }
 

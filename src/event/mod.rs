@@ -122,7 +122,7 @@ impl<'t> Draft<'t> {
         Self::from_members(json::members(text))
     }
 
-    /// Like [`Draft::read`], from a parsed value, whose text is not walked again.
+    /// Like [`Draft::read`], with the same errors, from a parsed value whose text is not walked again.
     ///
     /// # Errors
     /// As [`Draft::read`].
@@ -234,8 +234,7 @@ fn time(value: &str) -> Result<Option<Cow<'_, str>>, EventError> {
     Err(EventError::BadTime { text: text.chars().take(64).collect() })
 }
 
-/// A validated event with its websocket frame, which can be written to any number of sockets. Immutable and shared by
-/// reference count.
+/// A validated event with its websocket frame, ready for any number of sockets. Immutable, shared by reference count.
 #[derive(Debug)]
 pub struct Event {
     frame: Box<[u8]>,

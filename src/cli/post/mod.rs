@@ -204,21 +204,11 @@ impl Post {
     }
 
     async fn once(&mut self, form: Form, body: Bytes) -> Result<(), ClientError> {
-        let mut kept = self.http.take();
-        if let Some(http) = &mut kept
-            && !http.is_ready().await
-        {
-            kept = None;
-        }
-        let http = match kept {
-            Some(http) => http,
-            None => Http::open(&self.target).await?,
-        };
         let kind = match form {
             Form::Lines => "application/x-ndjson",
             Form::Array => "application/json",
         };
-        self.http.insert(http).post(PATH, kind, body).await
+        Http::kept(&mut self.http, &self.target).await?.post(PATH, kind, body).await
     }
 
     fn failed(&self, source: ClientError, lines: &[u64]) -> TransferError {

@@ -132,17 +132,7 @@ impl Asker {
     }
 
     async fn get(&mut self, path: &str) -> Result<bytes::Bytes, ClientError> {
-        let mut kept = self.http.take();
-        if let Some(http) = &mut kept
-            && !http.is_ready().await
-        {
-            kept = None;
-        }
-        let http = match kept {
-            Some(http) => http,
-            None => Http::open(&self.target).await?,
-        };
-        self.http.insert(http).get(path).await
+        Http::kept(&mut self.http, &self.target).await?.get(path).await
     }
 }
 
