@@ -226,7 +226,7 @@ impl Api {
     }
 }
 
-/// Whether so many registrations may look at an event of so many bytes.
+/// Refuses an explanation whose registrations and event size together exceed [`WORK`].
 fn bound_work(registrations: usize, bytes: usize) -> Result<(), ApiError> {
     if registrations.saturating_mul(bytes) <= WORK {
         return Ok(());
@@ -234,7 +234,7 @@ fn bound_work(registrations: usize, bytes: usize) -> Result<(), ApiError> {
     Err(bad(format!("{registrations} registrations and an event of {bytes} bytes are too much at a time")))
 }
 
-/// Waits for those before, but not for long.
+/// Waits, at most [`TURN`], for earlier explanations.
 async fn turn(explaining: &Semaphore) -> Result<SemaphorePermit<'_>, ApiError> {
     let turn = tokio::time::timeout(TURN, explaining.acquire()).await;
     Ok(turn.map_err(|_| ApiError::Explaining)?.expect("it is never closed"))

@@ -1,10 +1,10 @@
-//! Which types of events clients of this node have registered for, as far as the shards have told.
+//! Records which types of events the clients of this node have registered for, as reported by the shards.
 //!
-//! What nobody here waits for need not be taken in at once: whoever brings it may gather it for a moment
-//! ([`crate::cluster`]). So this is about time and never about whether an event is taken in, and it may be told late.
+//! Events that no client waits for need not be accepted immediately: their source may batch them for a moment
+//! ([`crate::cluster`]). So interest affects when an event is accepted and never whether, and it may be reported late.
 //!
-//! Contract: each shard tells of its own registrations after they have changed; asking takes a lock that is held for
-//! moments only.
+//! Contract: each shard reports its own registrations after they have changed. Queries take a lock that is held
+//! briefly.
 
 use hashbrown::HashSet;
 use parking_lot::RwLock;
@@ -13,11 +13,11 @@ use parking_lot::RwLock;
 #[derive(Debug, Default)]
 pub struct Interest(RwLock<Vec<Kinds>>);
 
-/// The types of one shard; nothing where it may be any.
+/// The types of one shard; `None` means any type.
 type Kinds = Option<HashSet<Box<str>>>;
 
 impl Interest {
-    /// The clients of a shard want these types and no others, or any.
+    /// Sets the types that the clients of a shard want; `None` means any type.
     pub fn set(&self, shard: usize, kinds: Option<Vec<String>>) {
         let kinds = kinds.map(|kinds| kinds.into_iter().map(String::into_boxed_str).collect());
         let mut shards = self.0.write();
@@ -27,7 +27,7 @@ impl Interest {
         shards[shard] = kinds;
     }
 
-    /// Whether some client may want events of this type. So it is before any shard has told.
+    /// Returns whether some client may want events of this type; true until every shard has reported.
     pub fn wants(&self, kind: &str) -> bool {
         let shards = self.0.read();
         let may_want = |kinds: &Kinds| kinds.as_ref().is_none_or(|kinds| kinds.contains(kind));

@@ -162,7 +162,7 @@ impl Target {
         Ok(Self { endpoint, authorization: credentials.header()?, tls, receive_buffer: 0 })
     }
 
-    /// The same, with so many bytes that the kernel keeps until they are read.
+    /// Sets the size of the kernel's receive buffer, in bytes.
     #[must_use]
     pub fn with_receive_buffer(self, receive_buffer: usize) -> Self {
         Self { receive_buffer, ..self }

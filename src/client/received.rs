@@ -1,52 +1,52 @@
-//! What a client receives of a server, and what it asks for in the query: the same by websocket and by stream. Pure.
+//! Messages that a client receives, and the query it sends: the same for a websocket and a stream. Pure.
 
 use super::error::printable;
 use crate::json;
 
-/// Registrations stand in the query if it stays shorter than this; proxies commonly take 8 KiB.
+/// Longest query, in bytes, that registrations are put into; proxies commonly accept 8 KiB.
 const QUERY_BYTES: usize = 6 << 10;
 
-/// What is received.
+/// A received message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {
     /// An event, as the server wrote it.
     Event(String),
-    /// The server took a registration; events that it matches follow.
+    /// The server accepted a registration; events that match it follow.
     Registered(Registered),
-    /// An event that was longer than the client takes was left out.
+    /// An event longer than the client accepts was skipped.
     Skipped {
-        /// How long it was.
+        /// Its length in bytes.
         bytes: u64,
     },
 }
 
-/// A registration that the server took.
+/// A registration that the server accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registered {
     /// The registration.
     pub spec: String,
-    /// What the server finds odd about it.
+    /// The server's warnings about it.
     pub warnings: Vec<String>,
 }
 
-/// The answer to a registration that was taken.
+/// Builds the result of an accepted registration from the answer.
 pub(super) fn registered(spec: String, answer: &str) -> Registered {
     Registered { spec, warnings: texts(answer, "Warnings") }
 }
 
-/// A text field of an event.
+/// Returns a text field of an event.
 pub(super) fn field(text: &str, name: &str) -> Option<String> {
     let member = json::members(text).find(|member| member.name() == name)?;
     json::as_string(member.value).map(std::borrow::Cow::into_owned)
 }
 
-/// The messages of an answer with Action `error`.
+/// Returns the messages of an answer with Action `error`.
 pub(super) fn complaint(text: &str) -> String {
     let texts = texts(text, "Messages");
     if texts.is_empty() { "no reason given".to_owned() } else { texts.join("; ") }
 }
 
-/// The texts of a list in the Object of an answer.
+/// Returns the texts of a list in the Object of an answer.
 fn texts(answer: &str, name: &str) -> Vec<String> {
     let member = |text, name| json::members(text).find(|member| member.name() == name);
     let list = member(answer, "Object").and_then(|object| member(object.value, name));
@@ -54,7 +54,7 @@ fn texts(answer: &str, name: &str) -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// The query that asks for the past and registers.
+/// Returns the query that requests the history and registers.
 pub(super) fn query(since: Option<&str>, specs: &[String]) -> String {
     let specs = specs.iter().map(|spec| ("register", spec.as_str()));
     form_urlencoded::Serializer::new(String::new())
@@ -62,7 +62,7 @@ pub(super) fn query(since: Option<&str>, specs: &[String]) -> String {
         .finish()
 }
 
-/// Whether a query is short enough for what lies between here and the server.
+/// Returns whether proxies on the way to the server will accept a query of this length.
 pub(super) fn fits_query(query: &str) -> bool {
     query.len() <= QUERY_BYTES
 }

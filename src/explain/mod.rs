@@ -100,7 +100,8 @@ fn reason(causes: &[Cause], registrations: &[Registration]) -> String {
 }
 
 impl Explanation {
-    /// The same for whoever may not know what the receiver may see: whether the rights show the event, and not why.
+    /// Returns the explanation for a caller that may not know the receiver's rights: whether they show the event, not
+    /// why.
     #[must_use]
     pub fn without_rights(mut self) -> Self {
         let all = self.causes.len();

@@ -1,12 +1,12 @@
-//! The events of a websocket as Server-Sent Events (`docs/protocol.md`, section 9): a request, and an answer that does
+//! The client of an event stream, Server-Sent Events (`docs/protocol.md`, section 9): one request whose answer does
 //! not end.
 //!
-//! Against a websocket it has the position of each event, so a client that comes back with the last one gets exactly
-//! what it missed. Registrations stand in the URL, and there are no commands afterwards.
+//! Unlike a websocket it carries the position of each event, so a client that reconnects with the last one gets
+//! exactly what it missed. Registrations are in the URL; there are no commands afterwards.
 //!
-//! Contract: as a [`Session`](super::Session): events and answers in order, what is too long is left out and told, a
-//! server that is silent for too long is gone. Nothing is read ahead of [`EventStream::receive`] but what the kernel
-//! and hyper hold, so a slow consumer is noticed by the server.
+//! Contract: like a [`Session`](super::Session): events and answers come in order, events that are too long are
+//! skipped and reported, and a server that sends nothing for too long is considered gone. Nothing is read ahead of
+//! [`EventStream::receive`] except what the kernel and hyper buffer, so the server notices a slow consumer.
 
 mod sse;
 
@@ -29,19 +29,19 @@ use super::received::{Received, complaint, field, query, registered};
 const PATH: &str = "/api/v3/events";
 const KIND: &str = "text/event-stream";
 const LAST_EVENT_ID: &str = "Last-Event-ID";
-/// The longest `timeouts.ping` that a server is likely to have, and then some.
+/// Longest silence of a server: more than any `timeouts.ping` that is likely to be set.
 const SILENCE: Duration = Duration::from_mins(3);
 
-/// From where on a stream brings events.
+/// The position at which a stream begins.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StreamFrom<'a> {
-    /// A time or a position, for a client that comes for the first time.
+    /// A time or a position, for the first connection.
     pub since: Option<&'a str>,
-    /// The id of the last event that was received ([`EventStream::last_id`]). It goes before `since`.
+    /// The id of the last received event ([`EventStream::last_id`]). Takes precedence over `since`.
     pub last_id: Option<&'a str>,
 }
 
-/// One answer that brings events until it ends.
+/// An answer that delivers events until it ends.
 #[derive(Debug)]
 pub struct EventStream {
     body: Incoming,
@@ -53,7 +53,7 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// Asks for a stream with these registrations. Events longer than `message_bytes` are left out.
+    /// Requests a stream with these registrations. Events longer than `message_bytes` are skipped.
     ///
     /// # Errors
     /// [`ClientError`]; [`ClientError::Refused`] with the server's message if it refuses, as for a registration that
@@ -87,28 +87,28 @@ impl EventStream {
         Ok(Self { body, headers, target: target.clone(), parser, unanswered, last_id })
     }
 
-    /// Whether these registrations are short enough for a URL.
+    /// Returns whether these registrations are short enough for a URL.
     pub fn takes(specs: &[String]) -> bool {
         super::received::fits_query(&query(None, specs))
     }
 
-    /// A header of the answer.
+    /// Returns a header of the answer.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The id of the last event that was received: where to resume.
+    /// Returns the id of the last received event, from which to resume.
     pub fn last_id(&self) -> Option<&str> {
         self.last_id.as_deref()
     }
 
-    /// The next event or answer.
+    /// Returns the next event or answer.
     ///
     /// # Errors
     /// As [`Session::receive`](super::Session::receive).
     ///
     /// # Cancel safety
-    /// Nothing is lost when it is given up.
+    /// A cancelled call loses nothing.
     pub async fn receive(&mut self) -> Result<Received, ClientError> {
         loop {
             if let Some(received) = self.receive_ready()? {
@@ -123,7 +123,7 @@ impl EventStream {
         }
     }
 
-    /// What is already there, so that it can be written out together.
+    /// Returns what has already arrived, so that it can be written together.
     ///
     /// # Errors
     /// As [`EventStream::receive`].
