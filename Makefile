@@ -22,7 +22,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 .PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla soak fuzz
 .PHONY: openapi conformance interop outside faults rolling book deb image packages timings recipes advisories locks
 .PHONY: console console-load console-cost console-pictures counting-cost
-.PHONY: storm nodes
+.PHONY: storm nodes soak-nodes mutants
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
@@ -117,9 +117,10 @@ console-pictures: setup need-browser need-node ## The pictures of docs/images an
 	$(TESTS) --test wire --no-run
 	scripts/console target/debug/hydrant look docs/images docs
 
-faults: setup need-nats need-procps need-haproxy need-nginx ## HAProxy and nginx in front, nodes restarted; a NATS cluster whose leader dies
+faults: setup need-nats need-procps need-haproxy need-nginx need-faketime ## HAProxy and nginx in front, links that fail, SIGKILL, full disks, a clock that is set; docs/reliability.md
 	$(TESTS) --test wire -- --ignored balancers::
-	$(TESTS) --test nats -- --ignored cluster::
+	$(TESTS) --test nats -- --ignored --nocapture cluster:: kills:: links::
+	$(TESTS) --test limits -- --ignored --nocapture --skip mounts:: --skip child_ clock:: exhausted:: storms::
 
 timings: setup ## What building costs, on a quiet machine: clean `make run` to the first event, after a change, sizes; in target/bench
 	scripts/timings
@@ -164,6 +165,9 @@ instructions: setup need-valgrind ## Instructions of one match, one delivery and
 
 soak: setup need-nats need-procps need-haproxy ## A million cases for filters, their time bounds, many clients and what a front costs, nodes, resuming, 10,000 connections, rights that end
 	scripts/soak
+
+soak-nodes: setup need-nats need-procps ## Three nodes with churn and changes: memory, latency, losses (SOAK_MINUTES=3, SOAK_EVENTS=, SOAK_CHURN=, SOAK_PERIOD=)
+	$(CARGO) test $(LOCKED) --release --test nats -- --ignored --nocapture soak::
 
 fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
 	scripts/fuzz
