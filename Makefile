@@ -13,6 +13,8 @@ CLIENTS := $(CURDIR)/target/clients
 # Seconds for each fuzz target, and how many made-up patterns are compared with Go's answers.
 SECONDS_EACH ?= 60
 PATTERNS     ?= 20000
+# Which part of the mutants: all of them take days.
+SHARD        ?= 0/20
 export CARGO SECONDS_EACH PORT PREFIX DESTDIR EXAMPLES PYTHON2
 
 # Answers depend on the version of Go (Unicode tables, spelling of classes): the one that made the table. Another one fetches it.
@@ -169,8 +171,11 @@ soak: setup need-nats need-procps need-haproxy ## A million cases for filters, t
 soak-nodes: setup need-nats need-procps ## Three nodes with churn and changes: memory, latency, losses (SOAK_MINUTES=3, SOAK_EVENTS=, SOAK_CHURN=, SOAK_PERIOD=)
 	$(CARGO) test $(LOCKED) --release --test nats -- --ignored --nocapture soak::
 
-fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
+fuzz: setup need-fuzz ## Every fuzz target for SECONDS_EACH seconds, with a table of inputs (installs the nightly toolchain)
 	scripts/fuzz
+
+mutants: setup need-mutants ## Changes to index, filter, auth, broker, fanout, proxy that tests have to notice (SHARD=0/20: a part, every twentieth)
+	$(TOOLS)/bin/cargo-mutants mutants --shard $(SHARD) --no-shuffle --output target
 
 watched: setup need-nats need-python3 need-prometheus ## Alerting rules, dashboard and documented expressions in a real Prometheus that scrapes a live hydrant
 	$(TESTS) --test wire --no-run

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::common::drp::{self, Drp};
 use crate::common::link::Link;
 use crate::common::ws::{Client, Show};
-use crate::common::{Hydrant, Seen, event, patiently, socket};
+use crate::common::{Hydrant, Seen, patiently, socket};
 use crate::process::NatsServer;
 use crate::processes::say;
 
