@@ -70,7 +70,7 @@ async fn a_first_start_that_is_killed_at_any_moment_is_followed_by_a_good_one() 
 async fn a_process_that_is_killed_while_it_makes_its_links_makes_them_again() {
     let (mut nats, drp) = (NatsServer::start(), Drp::start().await);
     let toml = format!("{}\n[nats]\nurls = [\"{}\"]", drp.settings("spread = \"10ms\"\n"), nats.url());
-    let mut registered = 0;
+    let linked = format!("hydrant_upstream_connected{{endpoint=\"{}\"}}", drp.address);
     for phase in ["greeting", "answer", "nats", "events"] {
         drp.set_hung(phase == "greeting");
         drp.set_mute(phase == "answer");
@@ -85,10 +85,8 @@ async fn a_process_that_is_killed_while_it_makes_its_links_makes_them_again() {
         drp.set_mute(false);
         nats.signal("CONT");
         drp.cut();
-        registered = registered.max(drp.registrations());
         let second = Program::start("off", LOG, &toml);
-        drp.until_registered(registered + 1).await;
-        registered = drp.registrations();
+        http::metric_reaches(second.probe, &linked, 1).await;
         http::metric_reaches(second.probe, "hydrant_nats_connected", 1).await;
         let mut client = open(second.api, &second.token().await, "machines.*.*", "").await.unwrap();
         texts(&mut client, 1).await;

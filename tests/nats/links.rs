@@ -36,7 +36,8 @@ impl World {
         let (nats, drp) = (NatsServer::start(), Arc::new(Drp::start().await));
         let port = |url: &str| url.trim_start_matches("nats://").parse().unwrap();
         let (to_drp, to_nats) = (Link::to(drp.address).await, Link::to(port(&nats.url())).await);
-        let upstream = drp::upstream(&format!("\"http://{}\"", to_drp.address), of_upstream);
+        let of_upstream = format!("spread = \"10ms\"\n{of_upstream}");
+        let upstream = drp::upstream(&format!("\"http://{}\"", to_drp.address), &of_upstream);
         let node = Hydrant::start(&format!(
             "shards = 1\n{of_node}\n{upstream}\n[nats]\nurls = [\"nats://{}\"]\n",
             to_nats.address
@@ -263,6 +264,9 @@ async fn narrow_ways_cost_only_who_is_behind_them() {
     world.to_node.narrow(100_000);
     let mut narrow = world.far("&overflow=drop-oldest").await;
     let mut patient = world.far("").await;
+    for _ in SPECS {
+        assert_eq!(patient.event().await.action, "register");
+    }
     patient.deregister("machines.*.*").await;
     let mut healthy = world.node.watch(&SPECS).await;
     let reading = tokio::spawn(async move { (until_end(&mut healthy).await, healthy) });
