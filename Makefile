@@ -121,8 +121,7 @@ console-pictures: setup need-browser need-node ## The pictures of docs/images an
 
 faults: setup need-nats need-procps need-haproxy need-nginx need-faketime ## HAProxy and nginx in front, links that fail, SIGKILL, full disks, a clock that is set; docs/reliability.md
 	$(TESTS) --test wire -- --ignored balancers::
-	$(TESTS) --test nats -- --ignored --nocapture cluster:: kills:: links::
-	$(TESTS) --test limits -- --ignored --nocapture --skip mounts:: --skip child_ clock:: exhausted:: storms::
+	$(TESTS) --test nats -- --ignored cluster::
 
 timings: setup ## What building costs, on a quiet machine: clean `make run` to the first event, after a change, sizes; in target/bench
 	scripts/timings
