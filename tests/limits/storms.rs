@@ -127,19 +127,19 @@ async fn an_end_under_load_delivers_all_that_was_taken() {
             tokio::spawn(async move {
                 let mut http = Http::connect(api, false).await;
                 let headers = [("authorization", bearer.as_str()), ("content-type", JSON)];
-                let mut taken = Vec::new();
+                let mut accepted = Vec::new();
                 for number in 0.. {
                     let key = format!("{poster}-{number}");
                     let body = event("machines", "update", &key);
                     match http.try_request("POST", "/api/v3/events", &headers, body).await {
-                        Some(reply) if reply.status.as_u16() == 204 => taken.push(key),
+                        Some(reply) if reply.status.as_u16() == 204 => accepted.push(key),
                         _ => break,
                     }
                     if number == 50 {
                         begun.store(true, Ordering::SeqCst);
                     }
                 }
-                taken
+                accepted
             })
         })
         .collect();
@@ -149,17 +149,17 @@ async fn an_end_under_load_delivers_all_that_was_taken() {
     server.signal("TERM");
     let (status, _) = tokio::task::spawn_blocking(|| server.wait()).await.unwrap();
     assert_eq!(status.code(), Some(0));
-    let taken: Vec<String> = join_all(posters).await.into_iter().flat_map(Result::unwrap).collect();
+    let accepted: Vec<String> = join_all(posters).await.into_iter().flat_map(Result::unwrap).collect();
     let mut delivered = 0;
     for watcher in watchers {
         let (keys, code) = watcher.await.unwrap();
         assert_eq!(code, 1001);
         let got: std::collections::HashSet<&String> = keys.iter().collect();
-        assert!(taken.iter().all(|key| got.contains(key)), "{} of {} came", got.len(), taken.len());
+        assert!(accepted.iter().all(|key| got.contains(key)), "{} of {} came", got.len(), accepted.len());
         delivered += keys.len();
     }
     eprintln!(
         "ended under load: {} events taken, {delivered} deliveries to {WATCHERS} watchers, 0 missing",
-        taken.len()
+        accepted.len()
     );
 }
