@@ -4,8 +4,10 @@ SHELL   := /bin/bash
 CARGO   ?= cargo
 LOCKED  := --locked
 # Always the whole workspace: cargo chooses the features of dependencies by the packages that are named, and builds them and all
-# that needs them again for another choice. The program that tests start, target/debug/hydrant, is built along.
-TESTS   := $(CARGO) test $(LOCKED) --workspace
+# that needs them again for another choice. The program that tests start, target/debug/hydrant, is built along. Features that are
+# off by default are on here; `make features` and `make run` build without them.
+ALL     := --workspace --features hydrant/otel
+TESTS   := $(CARGO) test $(LOCKED) $(ALL)
 TOOLS   := $(CURDIR)/target/tools
 SHELLS  := .ci/run $(shell grep -l '^\#!.*bash' scripts/*)
 BENCH   := $(CURDIR)/target/bench
@@ -59,13 +61,13 @@ fmt: need-components
 	$(CARGO) fmt --all -- --check
 
 clippy: setup need-components ## Lints of everything, fuzz targets included
-	$(CARGO) clippy $(LOCKED) --workspace --all-targets --features hydrant-fuzz/targets -- -D warnings
+	$(CARGO) clippy $(LOCKED) $(ALL) --all-targets --features hydrant-fuzz/targets -- -D warnings
 
 shellcheck: need-shellcheck
 	shellcheck $(SHELLS)
 
 docs: setup
-	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc $(LOCKED) --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc $(LOCKED) $(ALL) --no-deps --document-private-items
 
 # One test is named so that dependencies have the features that `make clippy` has compiled them with.
 features: setup need-components ## That it builds without its optional features

@@ -33,5 +33,6 @@ pub use kind::{AuthMode, ClientName, DEMO_MACHINES, DeflateMode, LogFormat, TlsM
 pub use load::{FlagValue, Sources};
 pub use raw::{CONFIG_VARIABLE, Row};
 pub use settings::{
-    Auth, Deflate, Inbox, Limits, Log, Nats, Outbox, Proxy, Replay, Settings, Throttle, Timeouts, Token, Upstream, rows,
+    Auth, Deflate, Inbox, Limits, Log, Nats, Otel, Outbox, Proxy, Replay, Settings, Throttle, Timeouts, Token,
+    Upstream, rows,
 };
