@@ -22,7 +22,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 
 .DEFAULT_GOAL := help
 .PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla soak fuzz
-.PHONY: openapi conformance interop outside faults rolling book deb image packages timings recipes advisories locks
+.PHONY: tour tour-clone openapi conformance interop outside faults rolling book deb image packages timings recipes advisories locks
 .PHONY: console console-load console-cost console-pictures counting-cost
 .PHONY: storm nodes
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
@@ -118,6 +118,13 @@ counting-cost: setup ## What counting the hits of registrations costs a turn, wi
 console-pictures: setup need-browser need-node ## The pictures of docs/images anew
 	$(TESTS) --test wire --no-run
 	scripts/console target/debug/hydrant look docs/images docs
+
+tour: setup need-curl need-python3 ## Every command of README's tour, against a program of their own
+	$(TESTS) --test wire --no-run
+	scripts/tour target/debug/hydrant
+
+tour-clone: setup need-curl need-python3 need-node need-browser ## The tour from a clone, timed on a quiet machine: `make run`, the first event in the console, all commands
+	scripts/tour clone
 
 faults: setup need-nats need-procps need-haproxy need-nginx ## HAProxy and nginx in front, nodes restarted; a NATS cluster whose leader dies
 	$(TESTS) --test wire -- --ignored balancers::
