@@ -24,7 +24,7 @@ pub struct SpanOptions {
 }
 
 /// Makes no spans.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Spans(());
 
 /// No span.
