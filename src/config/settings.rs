@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::kind::{self, AuthMode, ClientName, DeflateMode, Kind, LogFormat, TlsMode, UpstreamTls};
+use super::kind::{self, AuthMode, ClientName, DeflateMode, Kind, TlsMode, UpstreamTls};
 use super::raw::{RawSettings, Row, Table};
+use super::telemetry::{Log, Otel};
 use crate::client::{Endpoint, Fingerprint, Secret};
 use crate::overflow::Overflow;
 
@@ -93,18 +94,6 @@ table! {
         upstream: Upstream,
         /// Spans for an OpenTelemetry collector.
         otel: Otel,
-    }
-}
-
-table! {
-    /// Logging.
-    Log in "log." {
-        /// Format of log lines: for people, or for programs.
-        format: LogFormat as Format = "text";
-        /// Minimum level of logged lines, or directives for each module.
-        level: String as Level = "info";
-        /// Log who connected, was refused and disconnected.
-        audit: bool as Switch = "false";
     }
 }
 
@@ -396,18 +385,5 @@ table! {
         /// Interval at which the endpoint's users, roles and tenants are read again even if its stream reports no
         /// change.
         refresh: Duration as Span = "5m";
-    }
-}
-
-table! {
-    /// Spans for an OpenTelemetry collector.
-    Otel in "otel." {
-        /// Collector that gets spans of posts, of accepted batches of events, and of long turns of a shard. They are
-        /// sent to `/v1/traces` below this URL, over OTLP/HTTP without TLS. Empty: there are none. Only in a build with
-        /// the feature `otel`.
-        endpoint: Option<Endpoint> as Collector = "";
-        /// Share of posts and batches that are traced, unless the `traceparent` of a post decides. Turns of a shard
-        /// longer than 50 ms are always traced.
-        sampling: f64 as Share = "0.01";
     }
 }
