@@ -4,7 +4,8 @@
 //! span puts it into a bounded queue and never waits: if the queue is full, the span is lost. A thread of its own sends
 //! the queue; a collector that does not answer delays nobody. The caller's `traceparent` decides which requests are
 //! traced, with their batches; else the sampling ratio does; long turns of a shard always are. Any thread may call
-//! everything here, except [`Spans::stop`], which blocks. Spans hold counts, times and names of routes: nothing that a client sent.
+//! everything here, except [`Spans::stop`], which blocks. Spans hold counts, times and names of routes: nothing that a
+//! client sent.
 //!
 //! Why not spans of `tracing`: each would pass through the filters of the log, and a turn is only worth a span once it
 //! is known to have been long.
