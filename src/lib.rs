@@ -27,6 +27,7 @@
 //! | [`event`], [`client`], [`stats`] | an event; the HTTP and websocket client; what a shard counts |
 //! | [`websocket`], [`json`], [`overflow`], [`clock`] | ground: the codec, JSON text, two words of vocabulary |
 //! | [`logging`], [`files`] | ground: where log lines go and what a panic does; noticing that files have changed |
+//! | [`spans`] | ground: traces for an OpenTelemetry collector |
 //!
 //! Dependencies point one way; a test in `tests/tidy/` holds them to it.
 //!
@@ -77,6 +78,11 @@ pub mod metrics;
 pub mod overflow;
 pub mod protocol;
 pub mod server;
+#[cfg(feature = "otel")]
+pub mod spans;
+#[cfg(not(feature = "otel"))]
+#[path = "spans/absent.rs"]
+pub mod spans;
 pub mod stats;
 pub mod transport;
 pub mod websocket;
