@@ -174,7 +174,7 @@ async fn follow(world: Arc<World>) -> (Heard, u32) {
     let (mut heard, mut cuts) = (Heard::default(), 0);
     loop {
         let since = heard.last.map_or_else(String::new, |last| format!("&since={last}"));
-        let mut client = patiently("a websocket", world.far(&since)).await;
+        let mut client = patiently("a websocket", Box::pin(world.far(&since))).await;
         while let Some(Ok(message)) = patiently("a message", client.stream.next()).await {
             if let Message::Text(text) = message
                 && heard.hear(Seen::read(&text))
@@ -192,7 +192,7 @@ async fn ways_that_are_reset_lose_nothing_untold() {
     const RESETS: u32 = 12;
     let world = Arc::new(World::start("", "").await);
     let (stop, mut beside) = (Arc::default(), world.other.watch(&SPECS).await);
-    let far = tokio::spawn(follow(Arc::clone(&world)));
+    let far = tokio::spawn(Box::pin(follow(Arc::clone(&world))));
     world.node.until("hydrant_registrations", 3).await;
     let load = load(&world, u64::MAX, &stop);
     for round in 0..RESETS {

@@ -67,8 +67,9 @@ impl World {
     async fn open(&self, node: usize, registered: &[String]) -> Option<Socket> {
         let api = self.nodes[node].api;
         let socket = socket::try_over(tokio::net::TcpStream::connect(api).await.ok()?, true).await?;
-        let specs: String = registered.iter().map(|spec| format!("&register={}", encoded(spec))).collect();
-        let request = format!("wss://{api}/api/v3/ws?token={}{specs}", self.token).into_client_request().unwrap();
+        let specs: Vec<String> = registered.iter().map(|spec| format!("register={}", encoded(spec))).collect();
+        let request =
+            format!("wss://{api}/api/v3/ws?token={}&{}", self.token, specs.join("&")).into_client_request().unwrap();
         let made = tokio_tungstenite::client_async_with_config(request, socket, Some(ws::config())).await;
         made.ok().map(|(socket, _)| socket)
     }
