@@ -145,7 +145,7 @@ impl Api {
                 theirs
             }
             Err(error) => {
-                tracing::warn!(%error, "the endpoint does not tell its connections");
+                tracing::warn!(%error, "cannot read the endpoint's list of connections");
                 Vec::new()
             }
         }
@@ -187,7 +187,7 @@ fn principal_of(connection: &str) -> String {
 /// Returns the maximum number of connections to list.
 fn limit(query: Option<&str>) -> Result<usize, ApiError> {
     let Some(limit) = query::value(query, "limit") else { return Ok(usize::MAX) };
-    limit.parse().map_err(|_| ApiError::Bad("limit is a whole number".to_owned()))
+    limit.parse().map_err(|_| ApiError::Bad("limit must be a whole number".to_owned()))
 }
 
 fn list(ours: &[Connection], theirs: Vec<String>) -> Answer {

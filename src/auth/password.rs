@@ -31,7 +31,7 @@ pub enum PasswordError {
     #[error("not a password hash: expected $argon2id$... or DRP's N$r$p$salt$key")]
     Form,
     /// Hashing would take too much memory or time.
-    #[error("the password hash asks for more than 1 GiB or for too many rounds")]
+    #[error("the password hash requires more than 1 GiB of memory or too many rounds")]
     TooCostly,
     /// A new password is empty or too long.
     #[error("a password must have 1 to 1,024 bytes")]

@@ -28,7 +28,7 @@ pub(crate) enum InputError {
     Read(#[from] io::Error),
     #[error("{line}: {reason}")]
     Json { line: u64, reason: String },
-    #[error("{line}: what begins here is longer than {} MiB", LONGEST >> 20)]
+    #[error("{line}: the JSON value that begins here is longer than {} MiB", LONGEST >> 20)]
     TooLong { line: u64 },
 }
 
@@ -107,8 +107,7 @@ impl<R: Read> Documents<R> {
             return if too_long { InputError::TooLong { line: input.begun } } else { InputError::Read(error.into()) };
         }
         if error.is_eof() {
-            let reason =
-                "the JSON that begins here is not complete at the end of the input, which seems to be cut off there";
+            let reason = "the JSON that begins here is incomplete: the input ends too early and may be truncated";
             return InputError::Json { line: input.begun, reason: reason.to_owned() };
         }
         let (line, column) = (error.line(), error.column());
@@ -291,7 +290,7 @@ mod tests {
     #[test]
     fn a_document_that_is_too_long_is_told_and_not_kept() {
         let long = format!("\n{{}}\n[\"{}", "x".repeat(LONGEST + 10));
-        assert_eq!(split(&long).unwrap_err(), "3: what begins here is longer than 64 MiB");
+        assert_eq!(split(&long).unwrap_err(), "3: the JSON value that begins here is longer than 64 MiB");
     }
 
     proptest::proptest! {

@@ -64,7 +64,7 @@ export function follow(specs, on, since) {
       }
       if (controller.signal.aborted) return;
       const wait = pause * (0.5 + Math.random() / 2);
-      on.state("reconnecting", `${reason}; trying again in ${(wait / 1000).toFixed(1)} s`);
+      on.state("reconnecting", `${reason}; retrying in ${(wait / 1000).toFixed(1)} s`);
       await new Promise((done) => setTimeout(done, wait));
       pause = Math.min(pause * 2, LONGEST_PAUSE);
     }

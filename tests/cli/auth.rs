@@ -64,12 +64,14 @@ fn a_user_from_the_cradle_to_the_grave() {
     shell.ok_with("users add root --password-stdin --roles superuser", "one\n");
     shell.ok("roles set reader --claim machines/get,list/* tasks/get/* --claim params/get/net/mtu");
     shell.ok_with("users add alice --password-stdin --roles reader", "CANARY-1\n");
-    shell.ok("roles set bounded --claim tasks/get/* --limit connections=2,registrations=0 --limit registrations=9 --overflow drop-oldest");
+    shell.ok("roles set bounded --claim tasks/get/* --limit connections=2,registrations=0 --limit registrations=9 \
+        --overflow drop-oldest");
     shell.ok(&format!("tenants set lab --users alice --members machines={UUID} profiles="));
     let users = rows(&shell.ok("users list"));
     assert_eq!(users, ["NAME ROLES TENANT PASSWORD", "alice reader lab yes", "root superuser - yes"]);
     // Without claims a role keeps what it grants, and a new one grants nothing.
-    shell.ok("roles set bounded --limit connections=2,registrations=9 --overflow drop-oldest --query-overflow disconnect,conflate");
+    shell.ok("roles set bounded --limit connections=2,registrations=9 --overflow drop-oldest --query-overflow \
+        disconnect,conflate");
     shell.ok("roles set guest --limit connections=1 --query-overflow");
     let roles = rows(&shell.ok("roles list"));
     let expected = [
@@ -142,11 +144,11 @@ fn bad_input_is_named() {
         ("tenants set lab --members machines", "", 64, "\"machines\" is not TYPE=KEY,KEY"),
         ("tenants set lab --users nobody", "", 1, "there is no user \"nobody\""),
         ("users remove rocketskates", "", 1, "is the last user"),
-        ("token issue rocketskates --roles ,", "", 1, "roles: expected names"),
+        ("token issue rocketskates --roles ,", "", 1, "roles: expected a comma-separated list of names"),
         ("token issue nobody", "", 1, "there is no user \"nobody\""),
         ("token issue rocketskates --ttl soon", "", 64, "\"soon\" is not a lifetime"),
         ("token issue root:x", "", 64, "\"root:x\" is not a principal"),
-        ("token check CANARY", "", 1, "no readable header"),
+        ("token check CANARY", "", 1, "its header cannot be parsed"),
     ] {
         let told = shell.fails(line, input, code);
         assert!(told.contains(message), "{line}: {told}");
@@ -204,8 +206,10 @@ fn a_change_names_its_file_and_a_directory_without_a_server() {
     let told = |line: &str| String::from_utf8(shell.typed(line, "a password\n").stderr).unwrap();
     let directory = shell.dir.path().display().to_string();
     let changed = format!("hydrant: changed {directory}/auth.toml\n");
-    let note =
-        format!("hydrant: note: no server has used {directory} so far; only one with `--data-dir {directory}` will\n");
+    let note = format!(
+        "hydrant: note: no server has used {directory} yet; only a server started with `--data-dir \
+            {directory}` does\n"
+    );
     for line in
         ["users add alice --password-stdin", "roles set reader --claim machines/get/*", "tenants set lab --users alice"]
     {
@@ -226,6 +230,6 @@ fn a_directory_that_is_not_there_has_no_users_to_list() {
     for what in ["users", "roles", "tenants"] {
         let done = crate::support::run(&[what, "list", "--data-dir", "/nowhere"], "", &[]);
         assert_eq!((done.code, done.out.as_str()), (Some(1), ""), "{what}");
-        assert_eq!(done.err, "hydrant: /nowhere: there is no such directory\n");
+        assert_eq!(done.err, "hydrant: /nowhere: no such directory\n");
     }
 }

@@ -10,7 +10,7 @@ fn the_reason_comes_first_and_the_tree_below_it() {
     let done = run(&["explain", "machines.create.*.Stage=Eq(none)", "-"], EVENT, &[]);
     assert_eq!((done.code, done.err.as_str()), (Some(1), ""));
     let expected =
-        "not delivered: the action is `update`, not `create`; Stage=Eq(\"none\") is not so: the value is \"local\"
+        "not delivered: the action is `update`, not `create`; Stage=Eq(\"none\") is false: the value is \"local\"
 machines.create.*.Stage=Eq(none)
   yes the type is `machines`: `machines`
   no  the action is `create`: `update`

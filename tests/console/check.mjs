@@ -90,7 +90,7 @@ async function explains(page) {
   await page.until("a delivery", () => document.querySelector(".verdict.good")?.innerText.startsWith("Delivered: machines.update.one matches"));
   await page.type("#x-spec", "machines.update.*.Stage=Eq(none)");
   await page.click("Explain", "form");
-  await page.until("why not", () => document.querySelector(".verdict.bad")?.innerText.includes('Stage=Eq("none") is not so: the value is "local"'));
+  await page.until("why not", () => document.querySelector(".verdict.bad")?.innerText.includes('Stage=Eq("none") is false: the value is "local"'));
   await page.until("the tree", () => document.querySelector(".step.failed .step.failed"));
 }
 

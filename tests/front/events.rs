@@ -321,7 +321,7 @@ async fn certificates_are_checked_by_ca_or_fingerprint() {
     until_error(&server, "certificate").await;
     let server = Hydrant::start(&drp.settings(&pin(&foreign.fingerprint))).await;
     let found = own.fingerprint.replace(':', "").to_lowercase();
-    until_error(&server, &format!("not a pinned one; its SHA-256 fingerprint is {found}")).await;
+    until_error(&server, &format!("not pinned; its SHA-256 fingerprint is {found}")).await;
     assert_eq!(drp.registrations(), 3);
 }
 
@@ -460,7 +460,7 @@ async fn hydrants_chain_upwards_only() {
     let drp = Drp::start().await;
     let first = front(&drp, "").await;
     let refused = Hydrant::start(&behind(&first, "")).await;
-    until_error(&refused, "it is a hydrant of tier 1, this one is of tier 1").await;
+    until_error(&refused, "the endpoint is a hydrant of tier 1, and this one is of tier 1").await;
     let second = Hydrant::start(&behind(&first, "tier = 2\n")).await;
     until_connected(&second).await;
     let mut client = second.watch(&["*.*.*"]).await;

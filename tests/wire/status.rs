@@ -145,9 +145,9 @@ async fn what_is_odd_is_told_in_the_answer_and_refuses_nothing() {
     let mut client = server.connect().await;
     for (spec, said) in [
         ("machine.update.*", "did you mean `machines`?"),
-        ("machines.destroy.*", "servers say `delete`"),
-        ("machines.update.*.Stage=local", "became part of the key"),
-        ("machines.*.*.And(Stage=Eq(a),Stage=Eq(b))", "never true together"),
+        ("machines.destroy.*", "did you mean `delete`?"),
+        ("machines.update.*.Stage=local", "is read as part of the key"),
+        ("machines.*.*.And(Stage=Eq(a),Stage=Eq(b))", "can never both be true"),
         ("websocket.*.*", "nothing matches the type `websocket`"),
     ] {
         client.say(&format!("register {spec}")).await;

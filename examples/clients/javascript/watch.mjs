@@ -68,6 +68,6 @@ for (let failures = 0; ; failures = Math.min(failures + 1, 16)) {
   });
   if (Date.now() - started > 10_000) failures = 0;
   const wait = Math.random() * Math.min(30_000, 500 * 2 ** failures);
-  console.error(`${lost}; trying again in ${(wait / 1000).toFixed(1)} s, events in between are missing`);
+  console.error(`${lost}; retrying in ${(wait / 1000).toFixed(1)} s, events in between are missing`);
   await sleep(wait);
 }

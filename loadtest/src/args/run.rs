@@ -76,7 +76,7 @@ impl Output {
         for (flag, file) in [("--json", &self.json), ("--html", &self.html)] {
             let Some(file) = file else { continue };
             let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-            ensure!(parent.is_none_or(Path::is_dir), "{flag} {}: there is no such directory", file.display());
+            ensure!(parent.is_none_or(Path::is_dir), "{flag} {}: no such directory", file.display());
             ensure!(!file.is_dir(), "{flag} {}: this is a directory", file.display());
         }
         Ok(())

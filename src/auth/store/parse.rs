@@ -137,7 +137,7 @@ fn tenant(store: &Store, text: TenantText) -> Result<TenantRow, Placed> {
             return Err((user.span(), format!("there is no user {name:?}")));
         }
         if let Some((other, _)) = store.tenants.iter().find(|(_, tenant)| tenant.users.contains(name)) {
-            return Err((user.span(), format!("user {name:?} is in tenant {other:?} already")));
+            return Err((user.span(), format!("user {name:?} is already in tenant {other:?}")));
         }
         users.insert(user.into_inner());
     }

@@ -205,7 +205,7 @@ impl Feed {
                 (!came_before).then_some(event)
             }
             Received::Skipped { bytes } => {
-                report(err, format_args!("warning: an event of {bytes} bytes was left out: it is too long"));
+                report(err, format_args!("warning: skipped an event of {bytes} bytes: it is too long"));
                 None
             }
             Received::Registered(registered) => {
@@ -233,7 +233,7 @@ impl Feed {
         let (again, missing) = match (self.connected, self.resumes) {
             (false, _) => ("", ""),
             (true, true) => (" again", ""),
-            (true, false) => (" again", "; events in between are missing"),
+            (true, false) => (" again", "; events in between may be missing"),
         };
         let count = self.wanted.specs.len();
         let registrations = if count == 1 { "registration" } else { "registrations" };
@@ -254,7 +254,7 @@ impl Feed {
         // Spreads out clients that were told to wait for the same time.
         let told = error.retry_after().map(|told| told + jitter(told / 10));
         let wait = self.backoff.next_wait().max(told.unwrap_or_default());
-        report(err, format_args!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
+        report(err, format_args!("{error}; retrying in {:.1} s", wait.as_secs_f64()));
         sleep(wait).await;
     }
 }

@@ -99,7 +99,14 @@ pub(super) fn run(args: &RecordArgs, err: &mut dyn Write) -> Result<(), RecordEr
 fn open(args: &RecordArgs, err: &mut dyn Write) -> Result<Sink, RecordError> {
     let (sink, removed) = Sink::open(&args.file, args.existing())?;
     if removed > 0 {
-        report(err, format_args!("{}: an event at its end was cut off: {removed} bytes removed", args.file.display()));
+        report(
+            err,
+            format_args!(
+                "{}: removed {removed} bytes of an incomplete event from its \
+            end",
+                args.file.display()
+            ),
+        );
     }
     Ok(sink)
 }

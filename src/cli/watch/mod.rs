@@ -75,7 +75,7 @@ pub(crate) enum WatchError {
     Client(#[from] ClientError),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
-    #[error("{} of {wanted} events came within {} s", wanted - left, after.as_secs())]
+    #[error("only {} of {wanted} events arrived within {} s", wanted - left, after.as_secs())]
     Late { wanted: u64, left: u64, after: Duration },
 }
 

@@ -33,11 +33,11 @@ pub(super) mod code {
 pub(super) enum ApiError {
     #[error(transparent)]
     Away(#[from] AwayError),
-    #[error("JetStream does not answer")]
+    #[error("JetStream did not answer in time")]
     Silent,
-    #[error("there is no JetStream")]
+    #[error("JetStream is not available")]
     Nobody,
-    #[error("JetStream answers what cannot be read: {0}")]
+    #[error("cannot read JetStream's answer: {0}")]
     Malformed(#[from] serde_json::Error),
     #[error("{description}")]
     Refused { code: u64, description: String },

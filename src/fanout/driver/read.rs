@@ -162,7 +162,7 @@ impl Driver {
             Ok(_) => {}
             Err(FrameError::TooBig) => self.parts.shard.close(conn, Close::TooBig),
             Err(error) => {
-                tracing::debug!(%error, "protocol error");
+                tracing::debug!(%error, "a client violated the websocket protocol; closing its connection");
                 self.parts.shard.close(conn, Close::Protocol);
             }
         }

@@ -162,10 +162,10 @@ fn what_went_wrong_stands_at_the_bottom_with_the_last_figures() {
     let mut state = State::new("https://drp\u{1b}:1".to_owned());
     assert_eq!(lines(&state, 80, 24)[23], "connecting to https://drp\u{fffd}:1");
     state = full();
-    state.lost("cannot connect\u{7}; trying again in 0.5 s".to_owned());
+    state.lost("cannot connect\u{7}; retrying in 0.5 s".to_owned());
     let all = lines(&state, 80, 24);
     assert!(all[0].contains("LOST") && all[2].starts_with("events in"));
-    assert_eq!(all[23], "cannot connect\u{fffd}; trying again in 0.5 s");
+    assert_eq!(all[23], "cannot connect\u{fffd}; retrying in 0.5 s");
     state.looked(Look { status: state.status.clone().unwrap(), ..Look::default() });
     assert!(lines(&state, 80, 24)[0].contains("live"));
     press(&mut state, KeyCode::Char('p'));
