@@ -52,7 +52,7 @@ async function raw(path, options = {}, credential = token && `Bearer ${token}`) 
     answer = await fetch(path, { ...options, signal, headers, credentials: "omit", cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused(0, ["The server does not answer."]);
+    throw new Refused(0, ["The server did not answer."]);
   }
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));

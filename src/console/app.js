@@ -81,7 +81,7 @@ function signInForm(note) {
   const token = h("input", { id: "token", type: "password", autocomplete: "off" });
   const submit = h("button", { type: "submit", class: "primary" }, "Sign in");
   const form = h("form", { class: "form narrow" }, h("h1", {}, "hydrant"),
-    h("p", { class: "quiet" }, "Events of this fleet, who gets them, and why. Your password is traded for a token that this page keeps in memory: a reload signs you out."),
+    h("p", { class: "quiet" }, "Events of this fleet, who gets them, and why. Your password is exchanged for a token that this page keeps only in memory, so a reload signs you out."),
     problem,
     h("div", { class: "field" }, h("label", { for: "user" }, "User"), user),
     h("div", { class: "field" }, h("label", { for: "password" }, "Password"), password),
@@ -142,7 +142,7 @@ addEventListener("keydown", (event) => {
 });
 
 function showHelp() {
-  const rows = { "/": "to the SPEC", space: "pause or go on", "j k": "next, previous event", Enter: "open", e: "explain the event",
+  const rows = { "/": "go to the SPEC", space: "pause or resume", "j k": "next, previous event", Enter: "open", e: "explain the event",
     "g n": "Now", "g t": "Tail", "g c": "Connections", "g r": "Registrations", "g e": "Explain", "g m": "Me", "?": "this list" };
   fill(help, h("h2", {}, "Keys"), h("dl", {}, Object.entries(rows).map(([key, does]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, does)))),
     button("Close", () => help.close()));

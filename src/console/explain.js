@@ -53,7 +53,7 @@ function told(answer) {
   const cause = (one) => h("li", {}, spoken(sentence(one)));
   return [
     h("p", { class: `verdict ${answer.Delivered ? "good" : "bad"}` }, verdict(answer)),
-    answer.Roles?.length && h("p", {}, "Roles that show it: ", answer.Roles.join(", ")),
+    answer.Roles?.length && h("p", {}, "Roles that may see it: ", answer.Roles.join(", ")),
     answer.Loss && h("p", { class: "attention" }, answer.Loss),
     answer.Causes.length > 1 && h("ul", {}, answer.Causes.map(cause)),
     answer.Rights && h("ul", { class: "steps" }, step(answer.Rights)),
@@ -63,24 +63,24 @@ function told(answer) {
 }
 
 function verdict({ Reason: reason, Causes: causes }) {
-  if (causes.length > 1) return `Not delivered: ${causes.length} things stand in the way.`;
+  if (causes.length > 1) return `Not delivered, for ${causes.length} reasons:`;
   return [spoken(reason[0].toUpperCase() + reason.slice(1)), "."];
 }
 
 function sentence(cause) {
   switch (cause.Kind) {
     case "Claim": return `The claim ${cause.Claim} is missing.`;
-    case "Narrowing": return `The token is narrowed to ${cause.Claim}.`;
+    case "Narrowing": return `The token is restricted to ${cause.Claim}.`;
     case "Tenant": return `The tenant does not list ${cause.Model} ${cause.Key}.`;
-    case "Rights": return "The rights of this principal do not show it. Why is for those who may see users.";
+    case "Rights": return "This principal may not see it. Only callers who may read users are shown the reason.";
     case "NoRegistration": return "Nothing is registered.";
-    case "Filter": return `${cause.Term} is not so: ${cause.Value == null ? "the field is missing" : `the value is ${cause.Value}`}.`;
+    case "Filter": return `${cause.Term} is false: ${cause.Value == null ? "the field is missing" : `the value is ${cause.Value}`}.`;
     default: return `The ${cause.Kind.toLowerCase()} is ${cause.Found}, not ${cause.Wanted}.`;
   }
 }
 
 /** What stands there instead, or how a claim falls short. */
-const found = (text) => (text.startsWith("not by ") ? `: ${text}` : [": it is ", h("code", {}, text.replace(/^`(.*)`$/, "$1"))]);
+const found = (text) => (text.endsWith(" not match") ? `: ${text}` : [": it is ", h("code", {}, text.replace(/^`(.*)`$/, "$1"))]);
 
 const WORDS = { held: "yes", failed: "no", skipped: "not asked" };
 

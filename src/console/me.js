@@ -1,4 +1,4 @@
-// Me: who am I, and how do I get at events from elsewhere? A narrowed token, and lines that work as they are.
+// Me: who am I, and how do I get at events from elsewhere? A token with fewer rights, and commands to copy.
 
 import { currentToken, get, tokenClaims } from "./api.js";
 import { button, copier, failure, fill, h, quote } from "./dom.js";
@@ -14,9 +14,9 @@ export function show(element) {
   const field = (id, label, value, hint) => h("div", { class: "field" }, h("label", { for: id }, label),
     h("input", { id, type: "text", value, spellcheck: "false", autocapitalize: "off", autocomplete: "off" }), hint && h("p", { class: "quiet" }, hint));
   const form = h("form", { class: "form" }, h("div", { class: "four" },
-    field("t-ttl", "Lives for", "12h", "30m, 12h, 7d"), field("t-scope", "Types", "machines,jobs", "* is all"),
-    field("t-action", "Actions", "get", "get shows all events of an object"), field("t-specific", "Keys", "*", "* is all")),
-    h("button", { type: "submit", class: "primary" }, "Make a narrowed token"));
+    field("t-ttl", "Valid for", "12h", "30m, 12h, 7d"), field("t-scope", "Types", "machines,jobs", "* for all"),
+    field("t-action", "Actions", "get", "get allows all events of an object"), field("t-specific", "Keys", "*", "* for all")),
+    h("button", { type: "submit", class: "primary" }, "Create a restricted token"));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const query = new URLSearchParams(["ttl", "scope", "action", "specific"].map((one) => [one, form.querySelector(`#t-${one}`).value.trim()]));
@@ -29,13 +29,13 @@ export function show(element) {
   });
   fill(element,
     h("h2", {}, "Who you are"), facts,
-    h("h2", {}, "A token for something else"),
-    h("p", { class: "quiet" }, "It shows what you see, and of that only what you say here. It never widens your rights."),
+    h("h2", {}, "A token with fewer rights"),
+    h("p", { class: "quiet" }, "It allows only those of your events that match what you enter here, and never more than you may see."),
     form, made,
     h("p", { class: "quiet" }, "For programs: ", h("a", { href: "/api/v3/hydrant/openapi.json" }, "OpenAPI"), " and ",
       h("a", { href: "/api/v3/hydrant/asyncapi.json" }, "AsyncAPI"), "."),
-    h("h2", {}, "Lines that work as they are"), h("p", { class: "quiet" }, "With your own token in them: treat them as a password."),
-    button("Show them", (event) => event.target.replaceWith(snippets(currentToken()))));
+    h("h2", {}, "Commands to copy"), h("p", { class: "quiet" }, "They contain your token: treat them like a password."),
+    button("Show commands", (event) => event.target.replaceWith(snippets(currentToken()))));
 }
 
 const fact = (term, value) => value && h("div", {}, h("dt", {}, term), h("dd", {}, value));
@@ -48,9 +48,9 @@ function known(me) {
   const list = (claims) => h("ul", { class: "plain" }, claims.slice(0, MOST).map((claim) => h("li", {}, h("code", {}, claim), h("span", { class: "quiet" }, ` ${inWords(claim)}`))),
     claims.length > MOST && h("li", { class: "quiet" }, `and ${claims.length - MOST} more`));
   return [fact("Principal", me.Principal), fact("Token until", me.Expires && new Date(me.Expires).toLocaleString()), fact("Server", location.origin),
-    fact("Claims", all.length ? list(all) : "none: you see no events but those of your own connections"),
-    narrowing.length > 0 && fact("Narrowed to", list(narrowing)),
-    me.HasTenant && fact("Tenant", "yes: of the types that it lists you see only the objects that it lists")];
+    fact("Claims", all.length ? list(all) : "none: you see only events about your own connections"),
+    narrowing.length > 0 && fact("Restricted to", list(narrowing)),
+    me.HasTenant && fact("Tenant", "yes: for the types that it lists, you see only the objects that it lists")];
 }
 
 /** What a claim shows of events. */
@@ -75,6 +75,6 @@ function snippets(token) {
     Go: `request, _ := http.NewRequest("GET", "${stream}", nil)\nrequest.Header.Set("Authorization", "Bearer ${token}")\nrequest.Header.Set("Accept", "application/x-ndjson")\nanswer, err := http.DefaultClient.Do(request)\n// each line of answer.Body is an event`,
     hydrant: `RS_TOKEN=${quote(token)} hydrant watch -E ${location.origin} ${quote(spec)}`,
   };
-  const note = h("p", { class: "quiet" }, "-k, and the context of Python, take any certificate, as a self-signed one needs. Leave them out where yours is signed by an authority.");
+  const note = h("p", { class: "quiet" }, "-k, and the context in Python, accept any certificate, which a self-signed one requires. Omit them if yours is signed by an authority.");
   return h("div", {}, note, Object.entries(all).map(([name, text]) => h("section", { class: "snippet" }, h("h3", {}, name), h("pre", { class: "raw" }, text), copier("Copy", text))));
 }

@@ -39,7 +39,7 @@ async function look() {
   } catch (error) {
     const hidden = error.status === 403;
     if (hidden) hiddenUntil = Date.now() + HIDDEN;
-    const detail = hidden ? "" : `${error.message} Trying again in ${EVERY / 1000} s.`;
+    const detail = hidden ? "" : `${error.message} Retrying in ${EVERY / 1000} s.`;
     Object.assign(state, { word: hidden ? "hidden" : "reconnecting", detail });
   } finally {
     busy = false;

@@ -60,7 +60,7 @@ export function show(element) {
     spacer.replaceChildren(...visible);
     const now = Date.now();
     arrivals = arrivals.filter((time) => now - time < 5000);
-    word.textContent = `${rate(arrivals.length / 5)} events/s, ${count(seen)} seen, ${count(kept.length)} kept${held.length ? `, ${count(held.length)} held back` : ""}${missed ? `, ${count(missed)} dropped while paused` : ""}`;
+    word.textContent = `${rate(arrivals.length / 5)} events/s, ${count(seen)} seen, ${count(kept.length)} kept${held.length ? `, ${count(held.length)} held while paused` : ""}${missed ? `, ${count(missed)} dropped while paused` : ""}`;
     nothing.hidden = kept.length > 0;
     rows.hidden = kept.length === 0;
   }
@@ -117,9 +117,9 @@ export function show(element) {
 
   function setPaused(value) {
     paused = value;
-    pause.textContent = paused ? "Go on" : "Pause";
+    pause.textContent = paused ? "Resume" : "Pause";
     pause.setAttribute("aria-pressed", String(paused));
-    announce(paused ? "Paused" : "Going on");
+    announce(paused ? "Paused" : "Resumed");
     if (!paused) {
       kept.push(...held);
       held = [];
@@ -227,7 +227,7 @@ export function show(element) {
     return h("div", { class: "field" }, h("div", { class: "field-line" }, input, drop && button("Remove", drop)), note, tips);
   }
 
-  fill(nothing, empty("Nothing yet. Send one:", `curl -k -u USER -H 'Content-Type: application/json' '${location.origin}/api/v3/events' -d '{"Type":"machines","Action":"update","Key":"m1","Object":{"Stage":"local"}}'`));
+  fill(nothing, empty("No events yet. Send one:", `curl -k -u USER -H 'Content-Type: application/json' '${location.origin}/api/v3/events' -d '{"Type":"machines","Action":"update","Key":"m1","Object":{"Stage":"local"}}'`));
   rows.addEventListener("scroll", later);
   phone.addEventListener("change", later);
   const timer = setInterval(later, 1000);

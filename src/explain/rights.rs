@@ -64,7 +64,8 @@ fn claims(judgement: &Judgement) -> Step {
         let names = ["scope", "action", "specific"].into_iter().zip(claim.parts());
         let missing: Vec<&str> = names.filter(|(_, holds)| !holds).map(|(name, _)| name).collect();
         let step = Step::new(Verdict::of(missing.is_empty()), claim.text.clone());
-        if missing.is_empty() { step } else { step.found(format!("mismatch: {}", missing.join(" and "))) }
+        let verb = if missing.len() == 1 { "does" } else { "do" };
+        if missing.is_empty() { step } else { step.found(format!("{} {verb} not match", missing.join(" and "))) }
     });
     Step::new(Verdict::of(judgement.by_claims), asked).with(steps.collect())
 }

@@ -60,7 +60,7 @@ async function pointsAtMistakes(page) {
 
 async function showsMarkupAsText(page, server) {
   await view(page, "tail?spec=markup.*.*");
-  await page.shows("Nothing yet");
+  await page.shows("No events yet");
   await until("the registration", async () => (await server.ask("GET", "hydrant/registrations?sort=hits")).includes("markup.*.*"));
   await server.post({ Type: "markup", Action: "made", Key: MARKUP, Principal: MARKUP, Object: { [MARKUP]: MARKUP, deep: { list: [MARKUP] } }, Original: { [MARKUP]: 1 } });
   await page.until("the row", (text) => document.querySelector(".rows .row")?.innerText.includes(text), MARKUP);
@@ -80,7 +80,7 @@ async function showsWhatChanged(page, server) {
   assert(/Stage\s+"none"\s+"local"/.test(table) && /Params\.b\s+\(nothing\)\s+2/.test(table), table);
   await page.key(" ");
   await server.post(update("one", "local", "none"));
-  await page.shows("1 held back");
+  await page.shows("1 held while paused");
   await page.key(" ");
   await page.until("what was held back", () => document.querySelectorAll(".rows .row").length === 2);
 }
@@ -107,7 +107,7 @@ async function closesConnections(page, server) {
   await page.click("user:rocketskates", ".list");
   await page.until("its registrations", () => document.querySelector(".detail table")?.innerText.includes("machines.*.*"));
   await page.click("Close connection…");
-  await page.click("Close it");
+  await page.click("Close now");
   await page.until("that it is closed", () => document.querySelector(".detail .good")?.innerText === "Closed.");
   await ended;
   assert(said.includes("event: close\n") && said.includes("connection deleted"), said.slice(-300));
@@ -117,7 +117,7 @@ async function closesConnections(page, server) {
 async function helpsElsewhere(page, server) {
   await view(page, "me");
   await page.shows("*/*/*");
-  await page.click("Make a narrowed token");
+  await page.click("Create a restricted token");
   const lines = await page.until("the lines", () => {
     const all = [...document.querySelectorAll(".snippet")].map((one) => [one.querySelector("h3").textContent, one.querySelector("pre").textContent]);
     return all.length > 0 && Object.fromEntries(all);

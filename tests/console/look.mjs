@@ -105,7 +105,7 @@ const SCENES = {
     await go(page, "me");
     await page.shows("*/*/*");
     await take(page, "me");
-    await page.click("Make a narrowed token");
+    await page.click("Create a restricted token");
     await has(page, ".snippet");
     await take(page, "me-token");
   },

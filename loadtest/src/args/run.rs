@@ -77,7 +77,7 @@ impl Output {
             let Some(file) = file else { continue };
             let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
             ensure!(parent.is_none_or(Path::is_dir), "{flag} {}: no such directory", file.display());
-            ensure!(!file.is_dir(), "{flag} {}: this is a directory", file.display());
+            ensure!(!file.is_dir(), "{flag} {}: is a directory, not a file", file.display());
         }
         Ok(())
     }
@@ -102,11 +102,11 @@ impl Work {
     /// # Errors
     /// Fails if a value is not possible on this machine.
     pub fn checked(&self) -> Result<Cores> {
-        ensure!(self.seconds > 0.0 && self.seconds <= 3_600.0, "--seconds is more than 0 and at most 3600");
-        ensure!(!self.k.is_empty() && self.k.iter().all(|k| (1..=K_MAX).contains(k)), "--k is from 1 to {K_MAX}");
+        ensure!(self.seconds > 0.0 && self.seconds <= 3_600.0, "--seconds must be above 0 and at most 3600");
+        ensure!(!self.k.is_empty() && self.k.iter().all(|k| (1..=K_MAX).contains(k)), "--k must be from 1 to {K_MAX}");
         let sizes = 1..=16 << 20;
-        ensure!(self.payload.iter().all(|size| sizes.contains(size)), "--payload is at most 16 MiB");
-        ensure!(self.turns > 0, "--turns is at least 1");
+        ensure!(self.payload.iter().all(|size| sizes.contains(size)), "--payload must be at most 16 MiB");
+        ensure!(self.turns > 0, "--turns must be at least 1");
         self.run.checked()
     }
 

@@ -59,7 +59,7 @@ impl ReconnectSwarm {
         Ok(Self {
             endpoint: endpoint.clone(),
             clients: (0..count).map(Client::new).collect(),
-            poll: Poll::new().context("no epoll")?,
+            poll: Poll::new().context("cannot create a poll")?,
             events: Events::with_capacity(4_096),
             buffer: vec![0; 64 << 10],
             tries: 0,
@@ -163,7 +163,12 @@ impl ReconnectSwarm {
     fn turn(&mut self, timeout: Duration, on_back: &mut dyn FnMut(usize)) -> Result<()> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(1));
         match self.poll.poll(&mut events, Some(timeout)) {
-            Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e).context("cannot poll"),
+            Err(e) if e.kind() != io::ErrorKind::Interrupted => {
+                return Err(e).context(
+                    "waiting for socket events \
+                failed",
+                );
+            }
             _ => {}
         }
         for event in &events {
@@ -184,7 +189,7 @@ impl ReconnectSwarm {
         let is_slow = |client: &Client| client.is_under_way() && client.since.elapsed() > TRY;
         let slow: Vec<usize> = (0..self.clients.len()).filter(|&index| is_slow(&self.clients[index])).collect();
         for index in slow {
-            self.failed(index, "no end of the handshake".to_owned());
+            self.failed(index, "the handshake did not end in time".to_owned());
         }
     }
 }

@@ -166,9 +166,9 @@ mod tests {
         );
         assert!(told(&file(&seed).replace("------END USER NKEY SEED------", "")).contains("no NKEY SEED"), "cut");
         let cut = &seed[..seed.len() - 3];
-        assert!(told(&file(cut)).contains("a mistake") && !told(&file(cut)).contains(cut));
+        assert!(told(&file(cut)).contains("mistyped") && !told(&file(cut)).contains(cut));
         let garbage = Login::nkey(&Secret::new("garbage")).unwrap_err().to_string();
-        assert!(garbage.contains("not one") && !garbage.contains("garbage"), "{garbage}");
+        assert!(garbage.contains("not valid") && !garbage.contains("garbage"), "{garbage}");
         let public = KeyPair::new_user().public_key();
         assert!(Login::nkey(&Secret::new(public)).is_err());
         assert!(Login::nkey(&Secret::new(format!(" {seed}\n"))).is_ok());
