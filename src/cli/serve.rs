@@ -150,7 +150,7 @@ fn announce(server: &Server) {
         tracing::info!(%address, tls = server.settings().tls.name(), "listening");
     }
     if let Some(address) = server.probe_address() {
-        tracing::info!(%address, "serving metrics and health");
+        tracing::info!(%address, "listening for metrics and health checks");
     }
 }
 

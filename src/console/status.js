@@ -1,4 +1,5 @@
-// How the broker is, asked every two seconds while somebody is signed in, and what was answered in the last fifteen minutes.
+// How the broker is, asked every two seconds while somebody is signed in, and what was answered in the last fifteen
+// minutes.
 
 import { get, isSignedIn, onSession } from "./api.js";
 

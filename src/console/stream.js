@@ -1,7 +1,7 @@
 // Events as they come: Server-Sent Events over fetch, so that the credential stays in a header.
 //
-// What EventSource does by itself is done here: the connection is tried again with growing pauses, and `Last-Event-ID` resumes without a
-// gap. It ends for good when it is closed, or when the server refuses what was asked.
+// What EventSource does by itself is done here: the connection is tried again with growing pauses, and `Last-Event-ID`
+// resumes without a gap. It ends for good when it is closed, or when the server refuses what was asked.
 
 import { open } from "./api.js";
 
