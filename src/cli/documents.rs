@@ -296,7 +296,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_layout_gives_the_same_events(values in proptest::collection::vec("[a-z{}\\[\\]\", \\\\]{0,8}", 1..6)) {
-            let objects: Vec<serde_json::Value> = values.iter().map(|v| serde_json::json!({"k": [v, {"n": v}]})).collect();
+            let object = |v| serde_json::json!({"k": [v, {"n": v}]});
+            let objects: Vec<serde_json::Value> = values.iter().map(object).collect();
             let expected: Vec<String> = objects.iter().map(ToString::to_string).collect();
             let pretty: Vec<String> = objects.iter().map(|o| serde_json::to_string_pretty(o).unwrap()).collect();
             let texts = |all: Vec<(u64, String)>| -> Vec<String> { all.into_iter().map(|(_, text)| text).collect() };

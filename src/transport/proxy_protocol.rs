@@ -153,7 +153,9 @@ mod tests {
 
         /// Every proper prefix of a valid header counts as not ended.
         #[test]
-        fn a_part_has_not_ended(a in any::<u32>(), b in any::<u32>(), port in any::<u16>(), cut in any::<proptest::sample::Index>()) {
+        fn a_part_has_not_ended(
+            a in any::<u32>(), b in any::<u32>(), port in any::<u16>(), cut in any::<proptest::sample::Index>()
+        ) {
             let (a, b) = (std::net::Ipv4Addr::from(a), std::net::Ipv4Addr::from(b));
             let source = format!("{a}:{port}");
             for header in [format!("PROXY TCP4 {a} {b} {port} \

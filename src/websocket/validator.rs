@@ -424,7 +424,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_survived_within_bounds(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..30)) {
+        fn any_bytes_are_survived_within_bounds(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..30)
+        ) {
             let mut validator = FrameValidator::default();
             for chunk in &chunks {
                 let _ = validator.feed(chunk, LIMIT, |_| ControlFlow::Continue(()));

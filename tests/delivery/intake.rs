@@ -51,7 +51,8 @@ async fn what_arrives_is_this_to_the_byte() {
     for (posted, arrives) in [
         (
             format!(
-                r#"{{"oRIGINAL":1,"OBJECT": [ ],"key":"k","ACTION":"b","type":"a",{time},"Extra":{{"Type":"x"}},"Model":7}}"#
+                "{{\"oRIGINAL\":1,\"OBJECT\": [ ],\"key\":\"k\",\"ACTION\":\"b\",\"type\":\"a\",{time},\
+                 \"Extra\":{{\"Type\":\"x\"}},\"Model\":7}}"
             ),
             format!(r#"{{{time},"Type":"a","Action":"b","Key":"k",{by},"Object":[],"Original":1}}"#),
         ),
@@ -61,16 +62,20 @@ async fn what_arrives_is_this_to_the_byte() {
         ),
         (
             format!(
-                r#"{{{time},"Type":"a","Action":"b","Key":null,"Object":{{"z":12345678901234567890123,"a":1.0e+5,"m":-0.10,"z":" \u00e9\/<>&\u2028"}},"Original":" text "}}"#
+                "{{{time},\"Type\":\"a\",\"Action\":\"b\",\"Key\":null,\"Object\":{{\"z\":12345678901234567890123,\
+                 \"a\":1.0e+5,\"m\":-0.10,\"z\":\" \\u00e9\\/<>&\\u2028\"}},\"Original\":\" text \"}}"
             ),
             format!(
-                r#"{{{time},"Type":"a","Action":"b","Key":"",{by},"Object":{{"z":12345678901234567890123,"a":1.0e+5,"m":-0.10,"z":" \u00e9\/<>&\u2028"}},"Original":" text "}}"#
+                "{{{time},\"Type\":\"a\",\"Action\":\"b\",\"Key\":\"\",{by},\
+                 \"Object\":{{\"z\":12345678901234567890123,\"a\":1.0e+5,\"m\":-0.10,\
+                 \"z\":\" \\u00e9\\/<>&\\u2028\"}},\"Original\":\" text \"}}"
             ),
         ),
         (
             format!(r#"{{{time},"Type":"\u0061","Action":"b","Key":"\"\\\u0007\u00e9","Object":true,"Object":false}}"#),
             format!(
-                "{{{time},\"Type\":\"a\",\"Action\":\"b\",\"Key\":\"\\\"\\\\\\u0007\u{e9}\",{by},\"Object\":false,\"Original\":null}}"
+                "{{{time},\"Type\":\"a\",\"Action\":\"b\",\"Key\":\"\\\"\\\\\\u0007\u{e9}\",{by},\"Object\":false,\
+                 \"Original\":null}}"
             ),
         ),
     ] {
@@ -203,7 +208,10 @@ async fn post_as(server: &Hydrant, token: &str, body: &str) -> Reply {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn secrets_of_users_never_leave() {
     let (server, mut client) = server().await;
-    let user = r#"{"Name":"bob", "PasswordHash":"CANARY","Roles":["a"],"secret":"CANARY","Secret":{"x":["CANARY"]},"\u0053ecret":"CANARY","Meta":{}}"#;
+    let user = concat!(
+        r#"{"Name":"bob", "PasswordHash":"CANARY","Roles":["a"],"secret":"CANARY","Secret":{"x":["CANARY"]},"#,
+        r#""\u0053ecret":"CANARY","Meta":{}}"#,
+    );
     for action in ["create", "update", "save", "delete"] {
         server
             .post(&format!(r#"{{"Type":"users","Action":"{action}","Key":"bob","Object":{user},"Original":{user}}}"#))

@@ -6,7 +6,8 @@ use crate::common::{Hydrant, JSON, LOGIN, basic, http};
 use crate::endpoint::{Drp, User};
 use crate::identity::{ALICE, by_password, reader, refused};
 
-const ROLE: &str = "[roles.reader]\noverflow = \"drop-oldest\"\nclaims = [\"*/*/*\"]\nlimits = { connections = 2, registrations = 1 }\n";
+const ROLE: &str = "[roles.reader]\noverflow = \"drop-oldest\"\nclaims = [\"*/*/*\"]\n\
+     limits = { connections = 2, registrations = 1 }\n";
 
 /// As `auth.mode` says, with these roles in the users' file.
 async fn front(mode: &str, roles: &str) -> (Drp, Hydrant) {

@@ -144,11 +144,19 @@ async fn answers_have_this_form_to_the_byte() {
     for (command, rest) in [
         (
             "register a.b.*",
-            r#","Type":"websocket","Action":"register","Key":"a.b.*","Principal":"user:rocketskates","Object":null,"Original":null}"#.to_owned(),
+            concat!(
+                r#","Type":"websocket","Action":"register","Key":"a.b.*","Principal":"user:rocketskates","#,
+                r#""Object":null,"Original":null}"#,
+            )
+            .to_owned(),
         ),
         (
             "deregister a.b.*",
-            r#","Type":"websocket","Action":"deregister","Key":"a.b.*","Principal":"user:rocketskates","Object":null,"Original":null}"#.to_owned(),
+            concat!(
+                r#","Type":"websocket","Action":"deregister","Key":"a.b.*","Principal":"user:rocketskates","#,
+                r#""Object":null,"Original":null}"#,
+            )
+            .to_owned(),
         ),
     ] {
         client.say(command).await;
@@ -160,7 +168,8 @@ async fn answers_have_this_form_to_the_byte() {
         let reason = "unknown command \\\"junk\\\": expected `register SPEC` or `deregister SPEC`";
         let object = format!(r#"{{"Model":"","Key":"","Type":"WEBSOCKET","Messages":["{reason}"],"Code":400}}"#);
         let rest = format!(
-            r#","Type":"websocket","Action":"error","Key":"{key}","Principal":"user:rocketskates","Object":{object},"Original":null}}"#
+            ",\"Type\":\"websocket\",\"Action\":\"error\",\"Key\":\"{key}\",\"Principal\":\"user:rocketskates\",\
+             \"Object\":{object},\"Original\":null}}"
         );
         check_form(&client.text().await, &rest);
     }

@@ -14,7 +14,13 @@ use crate::floor::{Bounds, K_MAX};
 #[derive(Debug, Clone, Args)]
 pub struct Work {
     /// Number of connections.
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 1_000,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
     pub connections: u32,
     /// Sizes of an event as delivered, in bytes; separated by commas.
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "1024")]

@@ -88,7 +88,8 @@ pub(super) async fn create(requests: &Requests, options: &StreamOptions, subject
     let age = u64::try_from(options.age.as_nanos()).unwrap_or(u64::MAX);
     let config = json!({
         "name": options.name, "subjects": [subjects], "max_bytes": options.bytes, "max_age": age,
-        "num_replicas": options.replicas, "storage": "file", "discard": "old", "retention": "limits", "allow_direct": true,
+        "num_replicas": options.replicas, "storage": "file", "discard": "old",
+        "retention": "limits", "allow_direct": true,
         "max_consumers": -1, "max_msgs": -1, "max_msgs_per_subject": -1, "max_msg_size": -1,
     });
     ask(requests, format!("$JS.API.STREAM.CREATE.{}", options.name), config.to_string().into()).await

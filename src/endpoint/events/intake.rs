@@ -232,7 +232,10 @@ mod tests {
         let event = gap(&endpoint, Timestamp::UNIX_EPOCH, Timestamp::from_second(60).unwrap(), None);
         let expected = concat!(
             r#"{"Time":"1970-01-01T00:01:00Z","Type":"hydrant","Action":"gap","Key":"[::1]:8092","Principal":"","#,
-            r#""Object":{"Endpoint":"https://[::1]:8092","Events":null,"From":"1970-01-01T00:00:00Z","To":"1970-01-01T00:01:00Z"},"Original":null}"#
+            concat!(
+                r#""Object":{"Endpoint":"https://[::1]:8092","Events":null,"From":"1970-01-01T00:00:00Z","#,
+                r#""To":"1970-01-01T00:01:00Z"},"Original":null}"#,
+            )
         );
         assert_eq!(event.json(), expected);
     }

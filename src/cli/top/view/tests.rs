@@ -16,16 +16,20 @@ const STATUS: &str = r#"{"Version":"0.1.0","Id":"node-a","Started":"2026-01-01T0
 "Dropped":{"slow_consumer":7},"Conflated":5,"SlowConsumers":{"close":2},"Disconnects":{"slow_consumer":2,"client":9},
 "Rejected":{"forbidden":1},"FilterWork":1000000,
 "Queue":{"Events":123,"Bytes":12288,"DeepestBytes":4096,"OldestMilliseconds":3,"InboxEvents":0},
-"Shards":[{"Events":12500,"BusySeconds":1.0,"LongestTurnMilliseconds":1.5},{"Events":12500,"BusySeconds":2.0,"LongestTurnMilliseconds":0.2}],
+"Shards":[{"Events":12500,"BusySeconds":1.0,"LongestTurnMilliseconds":1.5},
+{"Events":12500,"BusySeconds":2.0,"LongestTurnMilliseconds":0.2}],
 "Latency":{"BoundsMicroseconds":[128,256,512],"Counts":[10,10,0,0]},
-"Upstreams":[{"Endpoint":"https://drp:8092","Connected":false,"Since":"2026-01-01T03:00:00Z","Error":"refused\u001b[2J"}],
-"Nats":{"Connected":true,"Since":"2026-01-01T00:00:00Z","Stream":{"Name":"EVENTS","Usable":true,"Since":"2026-01-01T00:00:00Z"}},
+"Upstreams":[{"Endpoint":"https://drp:8092","Connected":false,"Since":"2026-01-01T03:00:00Z",
+"Error":"refused\u001b[2J"}],
+"Nats":{"Connected":true,"Since":"2026-01-01T00:00:00Z",
+"Stream":{"Name":"EVENTS","Usable":true,"Since":"2026-01-01T00:00:00Z"}},
 "Identity":{"Endpoint":"https://drp:8092","Readable":true,"Since":"2026-01-01T00:00:00Z","Error":""}}"#;
 
 fn connection(n: u64) -> Connection {
     serde_json::from_value(serde_json::json!({
-        "CreateTime": "2026-01-01T02:00:00Z", "Principal": format!("user:console-{n}\u{9b}31m"), "RemoteAddr": format!("10.0.0.1:{n}"),
-        "Type": "websocket", "Registrations": 2, "QueuedEvents": n, "QueuedBytes": n * 1000, "DeliveredEvents": 12_345_678,
+        "CreateTime": "2026-01-01T02:00:00Z", "Principal": format!("user:console-{n}\u{9b}31m"),
+        "RemoteAddr": format!("10.0.0.1:{n}"), "Type": "websocket", "Registrations": 2, "QueuedEvents": n,
+        "QueuedBytes": n * 1000, "DeliveredEvents": 12_345_678,
         "DroppedEvents": n % 2, "QueuedAgeMilliseconds": n * 30, "Encoding": "deflate", "Overflow": "conflate",
     }))
     .unwrap()
@@ -33,8 +37,9 @@ fn connection(n: u64) -> Connection {
 
 fn registration(n: u64) -> Registration {
     serde_json::from_value(serde_json::json!({
-        "Spec": format!("machines.update.*.Stage=In(local,{n},\u{202e}x)"), "Hits": n, "Deliveries": n * 10, "LastHit": "2026-01-01T03:01:00Z",
-        "Shared": 3, "Combinations": 1, "FilterWork": n * 1_000_000, "FilterBytes": 120,
+        "Spec": format!("machines.update.*.Stage=In(local,{n},\u{202e}x)"), "Hits": n, "Deliveries": n * 10,
+        "LastHit": "2026-01-01T03:01:00Z", "Shared": 3, "Combinations": 1, "FilterWork": n * 1_000_000,
+        "FilterBytes": 120,
     }))
     .unwrap()
 }

@@ -43,7 +43,8 @@ pub enum PatternError {
     Long(usize),
     /// The compiled pattern would exceed the limit.
     #[error(
-        "the compiled pattern is too large (the filter's other patterns leave {0} bytes): use smaller counts in {{n,m}} and fewer alternatives, or split the filter"
+        "the compiled pattern is too large (the filter's other patterns leave {0} bytes): use smaller counts \
+         in {{n,m}} and fewer alternatives, or split the filter"
     )]
     Large(usize),
     /// There is no automaton for it that looks at each byte once.
