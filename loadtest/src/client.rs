@@ -22,6 +22,7 @@ use nix::sys::time::TimeSpec;
 use crate::endpoint::{Endpoint, Stream};
 use crate::frame::{self, Frame, Opcode};
 use crate::inflate::Inflater;
+use crate::sockets;
 use crate::wire::{Incoming, Wire};
 
 /// Size of the read buffer: a client's burst fits at K = 64 and 1 KB.
@@ -186,10 +187,7 @@ impl Swarm {
     /// # Errors
     /// Fails if the kernel refuses to poll. Errors of one connection are reported to the sink.
     pub fn poll(&mut self, timeout: Duration, sink: &mut dyn Sink) -> Result<()> {
-        match self.poll.poll(&mut self.events, Some(timeout)) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            other => other.context("waiting for socket events failed")?,
-        }
+        sockets::wait(&mut self.poll, &mut self.events, timeout)?;
         for event in self.events.iter().filter(|event| event.token() != WAKE) {
             let index = event.token().0;
             let client = &mut self.clients[index];

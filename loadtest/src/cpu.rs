@@ -48,12 +48,8 @@ pub fn pin(cores: impl IntoIterator<Item = usize>) -> Result<()> {
 /// # Errors
 /// Fails if there is no such process.
 pub fn allowed(pid: i32) -> Result<Vec<usize>> {
-    let set = sched_getaffinity(Pid::from_raw(pid)).with_context(|| {
-        format!(
-            "cannot read the allowed cores of process \
-        {pid}"
-        )
-    })?;
+    let set = sched_getaffinity(Pid::from_raw(pid))
+        .with_context(|| format!("cannot read the allowed cores of process {pid}"))?;
     Ok((0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap_or(false)).collect())
 }
 

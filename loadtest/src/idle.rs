@@ -201,8 +201,7 @@ pub fn section(weights: &[Weight]) -> Section {
         match kilobytes(weight) {
             Some(figure) => bars.extend(spread([figure]).map(|figure| Bar::new(&weight.name, figure))),
             None => section.note(format!(
-                "{}: no more memory than with the first {BASE} connections: too few connections to \
-                    measure",
+                "{}: no more memory than with the first {BASE} connections: too few connections to measure",
                 weight.name
             )),
         }

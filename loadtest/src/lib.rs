@@ -29,6 +29,7 @@ pub mod publish;
 pub mod report;
 pub mod server;
 pub mod session;
+mod sockets;
 pub mod stall;
 pub mod storm;
 mod tls;

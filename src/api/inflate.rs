@@ -71,8 +71,7 @@ fn read(
         while filled < out.len() {
             let step = from.read(&mut out[filled..]).map_err(|error| {
                 ApiError::Bad(format!(
-                    "the body is not valid {coding} as Content-Encoding says, or is truncated: \
-                    {error}"
+                    "the body is not valid {coding} as Content-Encoding says, or is truncated: {error}"
                 ))
             })?;
             if step == 0 {

@@ -29,8 +29,7 @@ impl Wanted {
             Some((name, _)) => {
                 let name: String = name.chars().take(32).collect();
                 Err(ApiError::Bad(format!(
-                    "{field}: the operator `{name}` is not supported for connections; use Eq, Ne \
-                    or In"
+                    "{field}: the operator `{name}` is not supported for connections; use Eq, Ne or In"
                 )))
             }
         }

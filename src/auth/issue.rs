@@ -310,10 +310,7 @@ fn identity(payload: &Payload, key: Signer) -> Result<Identity, TokenError> {
     let own = payload.fingerprint.map(|fingerprint| SecretFingerprint { user: Arc::clone(&name), fingerprint });
     let subject = match principal.kind() {
         PrincipalKind::User if own.is_none() => {
-            return Err(TokenError::Malformed(
-                "it has no fingerprint of its \
-            credential",
-            ));
+            return Err(TokenError::Malformed("it has no fingerprint of its credential"));
         }
         PrincipalKind::User => Subject::User(name),
         PrincipalKind::Runner => Subject::Runner(name),

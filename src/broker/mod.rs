@@ -225,8 +225,7 @@ impl Broker {
                     let principal = &connection.principal;
                     tracing::warn!(
                         principal,
-                        "a principal connects too often: dropping some of the events about its \
-                        connections"
+                        "a principal connects too often: dropping some of the events about its connections"
                     );
                 }
                 None

@@ -118,10 +118,8 @@ fn limits(settings: &Settings, raw: &mut RawSettings) {
 fn times(settings: &Settings, raw: &mut RawSettings) {
     let (ping, idle) = (settings.timeouts.ping, settings.timeouts.idle);
     if ping >= idle {
-        let reason = format!(
-            "{ping:?} must be shorter than timeouts.idle ({idle:?}), otherwise idle clients are \
-            disconnected"
-        );
+        let reason =
+            format!("{ping:?} must be shorter than timeouts.idle ({idle:?}), otherwise idle clients are disconnected");
         raw.refuse(&["timeouts.ping", "timeouts.idle"], reason);
     }
     let (ttl, max) = (settings.token.ttl, settings.token.max_ttl);

@@ -58,10 +58,8 @@ pub(super) fn check(settings: &Settings, raw: &mut RawSettings) {
 /// Returns the error if this build cannot share events by NATS although URLs are configured: a node that is configured
 /// to share its events must not silently keep them.
 fn unsupported(has_nats: bool, urls: &[String]) -> Option<&'static str> {
-    (!has_nats && !urls.is_empty()).then_some(
-        "this build does not support NATS: it was built without the feature \
-        `nats`",
-    )
+    (!has_nats && !urls.is_empty())
+        .then_some("this build does not support NATS: it was built without the feature `nats`")
 }
 
 fn check_stream(settings: &Settings, raw: &mut RawSettings) {

@@ -83,13 +83,9 @@ fn credentials(upstream: &Upstream, raw: &mut RawSettings) {
             let reason = "upstream.urls requires one of password, password_file, token and token_file".to_owned();
             raw.refuse(&["upstream.password", "upstream.urls"], reason);
         }
-        (Some(first), Some(second)) => raw.refuse(
-            &[second, first],
-            format!(
-                "{first} is set as well; set only one of \
-            them"
-            ),
-        ),
+        (Some(first), Some(second)) => {
+            raw.refuse(&[second, first], format!("{first} is set as well; set only one of them"))
+        }
         _ => {}
     }
     for (key, path) in

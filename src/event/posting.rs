@@ -273,10 +273,11 @@ mod tests {
         let of = |length: usize| GOOD.replace("\"k\"", &format!("\"{}\"", "k".repeat(length - GOOD.len() + 1)));
         for form in [Form::Json, Form::Lines] {
             assert!(read(form, &format!("  {}  ", of(1000))).is_ok());
-            assert!(read(form, &of(1001)).unwrap_err().contains(
-                "an event of 1001 bytes is too long: at most 1000 are \
-                allowed"
-            ));
+            assert!(
+                read(form, &of(1001))
+                    .unwrap_err()
+                    .contains("an event of 1001 bytes is too long: at most 1000 are allowed")
+            );
         }
         let error = read(Form::Json, &format!("[{}, {} ]", of(1000), of(1001))).unwrap_err();
         assert_eq!(error, "element 1: an event of 1001 bytes is too long: at most 1000 are allowed");

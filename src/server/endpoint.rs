@@ -36,12 +36,9 @@ impl Server {
     /// Reads the endpoint's users, roles and tenants when they change.
     pub(super) fn follow_endpoint(&mut self, stop: watch::Receiver<bool>) {
         if let Some(delegation) = self.api.delegation.clone() {
-            self.tasks.push(vital(
-                "the reading of the endpoint's users and \
-                    roles",
-                stop.clone(),
-                async move { delegation.follow(stop).await },
-            ));
+            self.tasks.push(vital("the reading of the endpoint's users and roles", stop.clone(), async move {
+                delegation.follow(stop).await
+            }));
         }
     }
 }

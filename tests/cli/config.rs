@@ -128,8 +128,7 @@ fn settings_that_do_not_go_together_are_refused() {
         ("[limits]\nbody_bytes = \"1MiB\"", "limits.body_bytes: 1048576 bytes cannot hold one event"),
         (
             "[limits]\nevent_bytes = \"2GiB\"\nbody_bytes = \"2GiB\"\n[inbox]\nbytes = \"2GiB\"",
-            "more than the maximum \
-            of 1 GiB",
+            "more than the maximum of 1 GiB",
         ),
         ("[token]\nttl = \"91d\"", "token.ttl: 7862400s is longer than token.max_ttl"),
         ("tls = \"off\"\ntls_client_ca = \"/ca\"", "tls_client_ca: has no effect with tls = \"off\""),
@@ -148,8 +147,7 @@ fn settings_that_do_not_go_together_are_refused() {
         ("[token]\njwks = \"/nowhere/jwks\"", "token.audience: required with token.jwks"),
         (
             "[token]\njwks = \"/nowhere/jwks\"\nprincipal_claim = \"\"",
-            "token.principal_claim: required with \
-            token.jwks",
+            "token.principal_claim: required with token.jwks",
         ),
         ("allowed_origins = [\"portal.example.com\"]", "is not a list of origins"),
     ] {

@@ -24,6 +24,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::cpu::{self, Cores};
 use crate::payload::Spread;
+use crate::sockets;
 
 /// Maximum K: the kernel accepts no more slices in one `writev`.
 pub const K_MAX: u64 = 1_024;
@@ -285,10 +286,9 @@ impl Reader {
     }
 
     fn wait(&self) -> Result<()> {
-        self.done.recv_timeout(TIMEOUT).context(
-            "the reader of the floor measurement did not receive everything in \
-            time",
-        )?
+        self.done
+            .recv_timeout(TIMEOUT)
+            .context("the reader of the floor measurement did not receive everything in time")?
     }
 }
 
@@ -319,15 +319,7 @@ impl Drain {
         let mut buffer = vec![0; 256 << 10];
         let (mut received, mut told) = (0_u64, 0_u64);
         while !self.stop.load(Ordering::SeqCst) {
-            match poll.poll(&mut events, Some(Duration::from_millis(50))) {
-                Err(e) if e.kind() != io::ErrorKind::Interrupted => {
-                    return Err(e).context(
-                        "waiting for socket events \
-                    failed",
-                    );
-                }
-                _ => {}
-            }
+            sockets::wait(&mut poll, &mut events, Duration::from_millis(50))?;
             for event in &events {
                 received += drain(&mut self.sockets[event.token().0], &mut buffer)?;
             }

@@ -32,8 +32,7 @@ pub struct Verdict {
 impl Verdict {
     pub(super) fn of_faults(is_clean: bool) -> Self {
         let text = if is_clean {
-            "No faults: all deliveries arrived once, in order and \
-                undamaged"
+            "No faults: all deliveries arrived once, in order and undamaged"
         } else {
             "Faults: see below"
         };

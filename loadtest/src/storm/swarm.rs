@@ -6,7 +6,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::io;
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use serde::Serialize;
 
 use super::client::{Client, Phase};
 use crate::endpoint::Endpoint;
+use crate::sockets;
 
 /// Time limit for one try.
 const TRY: Duration = Duration::from_secs(20);
@@ -162,15 +162,7 @@ impl ReconnectSwarm {
     /// Waits for events and advances the clients concerned.
     fn turn(&mut self, timeout: Duration, on_back: &mut dyn FnMut(usize)) -> Result<()> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(1));
-        match self.poll.poll(&mut events, Some(timeout)) {
-            Err(e) if e.kind() != io::ErrorKind::Interrupted => {
-                return Err(e).context(
-                    "waiting for socket events \
-                failed",
-                );
-            }
-            _ => {}
-        }
+        sockets::wait(&mut self.poll, &mut events, timeout)?;
         for event in &events {
             let index = event.token().0;
             let client = &mut self.clients[index];

@@ -139,8 +139,7 @@ impl Wire {
     pub(crate) fn check(self, frame: &Frame<'_>, deflate: bool) -> Result<()> {
         ensure!(
             deflate || !frame.deflated,
-            "the server sent a compressed frame although compression was not \
-            negotiated"
+            "the server sent a compressed frame although compression was not negotiated"
         );
         let whole = frame.is_last && frame.opcode == self.opcode();
         // A stream may be split anywhere, except inside a compressed message.

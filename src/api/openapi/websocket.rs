@@ -17,8 +17,7 @@ const MESSAGES: [(&str, Side, &str, &str); 7] = [
         "gap",
         Side::Server,
         "Gap",
-        "Events of an endpoint or of other nodes are missing; sent only to clients that \
-        registered for it.",
+        "Events of an endpoint or of other nodes are missing; sent only to clients that registered for it.",
     ),
 ];
 

@@ -363,11 +363,7 @@ pub(in crate::api) const TABLE: [Row; 20] = [
         body: &[Content { media: JSON, schema: "Question" }],
         answers: ok!("The explanation.", "Explanation"),
         failures: &[
-            (
-                400,
-                "invalid parameters, an invalid event or registration, or too much work for one \
-            request",
-            ),
+            (400, "invalid parameters, an invalid event or registration, or too much work for one request"),
             AWAY[0],
         ],
         ..PLAIN

@@ -31,11 +31,9 @@ impl fmt::Display for Exposure {
         match self.reach {
             Reach::Read(mode) => write!(f, "other users can read {path} (mode {mode:04o}): run `chmod go= {path}`"),
             Reach::Write(mode) => write!(f, "other users can write {path} (mode {mode:04o}): run `chmod go-w {path}`"),
-            Reach::Owner(user) => write!(
-                f,
-                "{path} belongs to another user (id {user}), who can change it: run \
-                `chown` on it"
-            ),
+            Reach::Owner(user) => {
+                write!(f, "{path} belongs to another user (id {user}), who can change it: run `chown` on it")
+            }
         }
     }
 }

@@ -12,9 +12,10 @@
 mod resume;
 
 use std::io::Write;
+use std::pin::pin;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, Interval, sleep};
 
 use self::resume::Resume;
 use super::console::report;
@@ -126,6 +127,22 @@ impl Feed {
                 Ok(event) => return Ok(event),
                 Err(error) if self.wanted.no_retry || error.is_final() => return Err(error),
                 Err(error) => self.wait(&error, err).await,
+            }
+        }
+    }
+
+    /// Like [`Feed::next`]; calls `on_tick` at every tick until the event has arrived.
+    pub(super) async fn next_with_ticks<E: From<ClientError>>(
+        &mut self,
+        err: &mut dyn Write,
+        ticks: &mut Interval,
+        mut on_tick: impl AsyncFnMut() -> Result<(), E>,
+    ) -> Result<String, E> {
+        let mut next = pin!(self.next(err));
+        loop {
+            tokio::select! {
+                event = &mut next => return Ok(event?),
+                _ = ticks.tick() => on_tick().await?,
             }
         }
     }

@@ -110,11 +110,7 @@ fn report_all(posted: &Posted, started: Instant, err: &mut dyn Write) {
     if posted.notices > 0 {
         report(
             err,
-            format_args!(
-                "skipped {} notices of a server (Type hydrant), which cannot be \
-            posted",
-                posted.notices
-            ),
+            format_args!("skipped {} notices of a server (Type hydrant), which cannot be posted", posted.notices),
         );
     }
 }

@@ -13,7 +13,6 @@ mod sink;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -101,11 +100,7 @@ fn open(args: &RecordArgs, err: &mut dyn Write) -> Result<Sink, RecordError> {
     if removed > 0 {
         report(
             err,
-            format_args!(
-                "{}: removed {removed} bytes of an incomplete event from its \
-            end",
-                args.file.display()
-            ),
+            format_args!("{}: removed {removed} bytes of an incomplete event from its end", args.file.display()),
         );
     }
     Ok(sink)
@@ -146,15 +141,7 @@ impl Recording {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let event = {
-                let mut next = pin!(feed.next(err));
-                loop {
-                    tokio::select! {
-                        event = &mut next => break event?,
-                        _ = ticks.tick() => self.tick()?,
-                    }
-                }
-            };
+            let event = feed.next_with_ticks(err, &mut ticks, async || self.tick()).await?;
             let text = self.batch(event, feed, err);
             self.sink.write(&text, Instant::now())?;
             if self.is_enough() {

@@ -59,8 +59,7 @@ impl DataDir {
             report(
                 err,
                 format_args!(
-                    "note: no server has used {path} yet; only a server started with `--data-dir \
-                {path}` does"
+                    "note: no server has used {path} yet; only a server started with `--data-dir {path}` does"
                 ),
             );
         }

@@ -95,10 +95,7 @@ fn issue(dir: &Path, args: &IssueArgs, out: &mut dyn Write, err: &mut dyn Write)
     {
         report(
             err,
-            format_args!(
-                "note: {subject} has no role that contains {role:?}, so the token does not include \
-            it"
-            ),
+            format_args!("note: {subject} has no role that contains {role:?}, so the token does not include it"),
         );
     }
     report(err, format_args!("a token for {subject} until {}", issued.expires_at));

@@ -100,10 +100,7 @@ impl Asking {
         loop {
             let session = self
                 .dialer
-                .dial(None, |error| {
-                    tracing::debug!(%error, "cannot connect to NATS for replays; \
-                retrying")
-                })
+                .dial(None, |error| tracing::debug!(%error, "cannot connect to NATS for replays; retrying"))
                 .await;
             self.connected.send_replace(true);
             let ended = self.serve(session).await;
