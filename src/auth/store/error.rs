@@ -54,7 +54,7 @@ pub enum StoreError {
         name: String,
     },
     /// Another process has held the lock for five seconds.
-    #[error("{} is locked by another hydrant command; try again", path.display())]
+    #[error("{} is locked by another hydrant process; try again", path.display())]
     Locked {
         /// The lock file.
         path: PathBuf,
