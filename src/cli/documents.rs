@@ -267,15 +267,15 @@ mod tests {
         let many = format!("[{}{{\"a\":\"\t\"}}]", "{\"a\":[1,2]},\n".repeat(699));
         for (text, message) in [
             ("{}\n\n{\"a\":}\n", "3: not valid JSON at column 6: expected value"),
-            ("{}\n{\n", "2: the JSON that begins here is not complete"),
+            ("{}\n{\n", "2: the JSON that begins here is incomplete"),
             ("{\n\"a\": 1,\n\"b\" 2\n}", "3: not valid JSON at column 5: expected `:`"),
-            ("{\n\"a\":", "1: the JSON that begins here is not complete"),
+            ("{\n\"a\":", "1: the JSON that begins here is incomplete"),
             (
                 "[{}\n{}]",
                 "2: not valid JSON at column 1: expected `,` or `]`, at event 1 of the array that begins on line 1",
             ),
             ("[{},]", "1: not valid JSON at column 5: expected value, at event 2 of the array"),
-            ("[{},\n", "1: the JSON that begins here is not complete"),
+            ("[{},\n", "1: the JSON that begins here is incomplete"),
             ("{}\n[{},\n1]", "3: expected an object as event 2 of the array, found `1`"),
             ("\n1\n", "2: expected an event (a JSON object) or an array of events, found `1`"),
             ("\nhello\n", "2: not valid JSON at column 1: expected value"),

@@ -242,10 +242,14 @@ mod tests {
             ),
             (Form::Json, format!("[{GOOD},{{\"Type\":1e400}}]"), "element 1: at byte 8: a number beyond the range"),
             (Form::Json, format!("{GOOD}\n{GOOD}\n"), "not valid JSON at byte 36: a second value after the first"),
-            (Form::Json, "\u{feff}{\"Type\":}".to_owned(), "not valid JSON at byte 11: '}' where a value"),
-            (Form::Lines, format!("{GOOD}\n{{\"Type\":NaN}}"), "line 2: not valid JSON at byte 8: `NaN` is no value"),
+            (Form::Json, "\u{feff}{\"Type\":}".to_owned(), "not valid JSON at byte 11: found '}', expected a value"),
+            (
+                Form::Lines,
+                format!("{GOOD}\n{{\"Type\":NaN}}"),
+                "line 2: not valid JSON at byte 8: `NaN` is not a JSON value",
+            ),
             (Form::Json, r#"{"Type":"hydrant","Action":"gap"}"#.to_owned(), "Type `hydrant` is reserved"),
-            (Form::Lines, r#"{"Type":"websocket","Action":"x"}"#.to_owned(), "line 1: Type `websocket` is kept"),
+            (Form::Lines, r#"{"Type":"websocket","Action":"x"}"#.to_owned(), "line 1: Type `websocket` is reserved"),
             (Form::Json, "[1]".to_owned(), "element 0: an event must be a JSON object"),
             (Form::Json, r#" {"Type":}"#.to_owned(), "not valid JSON at byte 9: "),
             (Form::Lines, format!("{GOOD}\n\n{{\"Type\":}}\n"), "line 3: not valid JSON at byte 8: "),
@@ -289,9 +293,9 @@ mod tests {
         assert_eq!(read(Form::Json, &format!("[{}]", body(3, ","))).unwrap().len(), 3);
         assert_eq!(read(Form::Lines, &format!("\n{}\n\n", body(3, "\n\n"))).unwrap().len(), 3);
         let error = read(Form::Json, &format!("[{}]", body(4, ","))).unwrap_err();
-        assert!(error.starts_with("element 3: 3 events may be posted together"), "{error}");
+        assert!(error.starts_with("element 3: too many events in one request: at most 3"), "{error}");
         let error = read(Form::Lines, &body(4, "\n\n")).unwrap_err();
-        assert!(error.starts_with("line 7: 3 events may be posted together"), "{error}");
+        assert!(error.starts_with("line 7: too many events in one request: at most 3"), "{error}");
     }
 
     #[test]

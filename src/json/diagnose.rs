@@ -379,8 +379,8 @@ mod tests {
         let digits = "9".repeat(400);
         let deep = "[".repeat(1100);
         for (text, offset, words) in [
-            ("", 0, "nothing"),
-            ("  ", 2, "nothing"),
+            ("", 0, "the text is empty"),
+            ("  ", 2, "the text is empty"),
             ("{\"a\":\"x\ty\"}", 7, "control character (0x09)"),
             ("{\"a\":\"x\ny\"}", 7, "`\\n`"),
             ("{\"a\":\"\u{1}\"}", 6, "`\\u0001`"),

@@ -304,10 +304,10 @@ fn the_store_holds_together() {
         assert_eq!(std::fs::read(realm.path().join("auth.toml")).unwrap(), before);
         error.to_string()
     };
-    assert_eq!(refused(|s| s.add_user("alice", HASH.clone(), &[])), "there is a user \"alice\" already");
+    assert_eq!(refused(|s| s.add_user("alice", HASH.clone(), &[])), "the user \"alice\" already exists");
     assert_eq!(refused(|s| s.add_user("carol", HASH.clone(), &["nope".to_owned()])), "there is no role \"nope\"");
     assert_eq!(refused(|s| s.set_user_roles("nobody", &[])), "there is no user \"nobody\"");
-    assert_eq!(refused(|s| s.remove_role("operator")), "role \"operator\" is in use by alice");
+    assert_eq!(refused(|s| s.remove_role("operator")), "role \"operator\" is still assigned to alice");
     assert!(refused(|s| s.set_role("superuser", Vec::new())).contains("built in"));
     assert!(refused(|s| s.remove_role("superuser")).contains("built in"));
     assert!(refused(|s| s.add_user("a:b", HASH.clone(), &[])).contains("\"a:b\" is not a name"));

@@ -94,7 +94,7 @@ fn a_user_from_the_cradle_to_the_grave() {
     let refused = shell.fails("token check -", &token, 1);
     assert_eq!(refused, "hydrant: the token was revoked: password changed\n");
 
-    assert!(shell.fails("roles remove reader", "", 1).contains("in use by alice"));
+    assert!(shell.fails("roles remove reader", "", 1).contains("still assigned to alice"));
     shell.ok("users roles alice ''");
     shell.ok("roles remove reader");
     shell.ok("users remove alice");
@@ -134,7 +134,7 @@ fn bad_input_is_named() {
         ("users add a:b --password-stdin", "x\n", 64, "\"a:b\" is not a name"),
         ("users add alice --password-stdin", "", 64, "a password must have 1 to 1,024 bytes"),
         ("users add alice --password-stdin --roles nope", "x\n", 1, "there is no role \"nope\""),
-        ("users add rocketskates --password-stdin", "x\n", 1, "there is a user \"rocketskates\" already"),
+        ("users add rocketskates --password-stdin", "x\n", 1, "the user \"rocketskates\" already exists"),
         ("users add alice", "x\n", 64, "--password-stdin"),
         ("users remove nobody", "", 1, "there is no user \"nobody\""),
         ("roles set superuser --claim a/b/c", "", 1, "built in"),
@@ -155,7 +155,7 @@ fn bad_input_is_named() {
         assert!(!told.contains("CANARY"), "{told}");
     }
     let note = String::from_utf8(shell.typed("roles set typo --claim machine/get/*", "").stderr).unwrap();
-    assert!(note.contains("scope \"machine\" is not one of DRP's"), "{note}");
+    assert!(note.contains("scope \"machine\" is not a scope of DRP"), "{note}");
 }
 
 #[test]

@@ -67,7 +67,7 @@ nothing = true
         "hydrant.toml:10:1: unknown key `limits.nothing`",
         "HYDRANT_LOG_FORMAT: log.format: `xml` is not `text` or `json`",
         "HYDRANT_SHARD: unknown variable `HYDRANT_SHARD` (did you mean `HYDRANT_SHARDS`?)",
-        "--listen: listen: `localhost` is not a list of addresses",
+        "--listen: listen: `localhost` is not a list of at least one address",
         "hydrant.toml:3:7: tls_cert: required with tls = \"files\"",
         "hydrant.toml:3:7: tls_key: required with tls = \"files\"",
     ];
@@ -120,12 +120,12 @@ fn tables_and_values_are_not_mixed_up() {
 fn settings_that_do_not_go_together_are_refused() {
     for (text, message) in [
         ("[timeouts]\nping = \"60s\"", "timeouts.ping: 60s must be shorter than timeouts.idle (60s)"),
-        ("metrics_listen = \"127.0.0.1:8092\"", "metrics_listen: 127.0.0.1:8092 is taken by listen"),
+        ("metrics_listen = \"127.0.0.1:8092\"", "metrics_listen: 127.0.0.1:8092 conflicts with listen"),
         ("listen = [\"0.0.0.0:1\", \"127.0.0.1:1\"]", "cannot both be bound"),
         ("tls = \"off\"\ntls_key = \"k\"", "tls_key: has no effect with tls = \"off\""),
         ("tls = \"files\"\ntls_key = \"/nowhere/k\"\ntls_cert = \"/\"", "tls_key: /nowhere/k: No such file"),
         ("tls = \"files\"\ntls_key = \"/nowhere/k\"\ntls_cert = \"/\"", "tls_cert: /: not a file"),
-        ("[limits]\nbody_bytes = \"1MiB\"", "limits.body_bytes: 1048576 bytes cannot hold one event"),
+        ("[limits]\nbody_bytes = \"1MiB\"", "limits.body_bytes: 1048576 bytes is less than limits.event_bytes"),
         (
             "[limits]\nevent_bytes = \"2GiB\"\nbody_bytes = \"2GiB\"\n[inbox]\nbytes = \"2GiB\"",
             "more than the maximum of 1 GiB",
@@ -163,8 +163,8 @@ fn an_upstream_needs_credentials_and_a_way_to_check_its_certificate() {
     let (_dir, pem) = file("x");
     let pin = "ab".repeat(32);
     for (more, message) in [
-        ("tls = \"insecure\"", "upstream.password: needed with upstream.urls"),
-        ("token = \"t\"\npassword = \"p\"\ntls = \"insecure\"", "upstream.token: upstream.password is given too"),
+        ("tls = \"insecure\"", "upstream.password: upstream.urls requires one of"),
+        ("token = \"t\"\npassword = \"p\"\ntls = \"insecure\"", "upstream.token: upstream.password is set as well"),
         ("token = \"t\"", "upstream.ca_file: required with tls = \"verify\""),
         ("token = \"t\"\ntls = \"pin\"", "upstream.fingerprint: required with tls = \"pin\""),
         ("token = \"t\"\ntls = \"pin\"\nfingerprint = [\"ab\"]", "is not a list of SHA-256 fingerprints"),
@@ -237,8 +237,8 @@ fn pem_files_are_looked_into() {
     let drp = format!("{DRP}password = \"x\"\n");
     for (toml, message) in [
         (files(&empty, &key), "tls_cert: ".to_owned()),
-        (files(&pem, &empty), format!("tls_key: {}: there is no private key in PEM in it", empty.display())),
-        (files(&key, &key), format!("tls_cert: {}: there is no certificate in PEM in it", key.display())),
+        (files(&pem, &empty), format!("tls_key: {}: it contains no private key in PEM", empty.display())),
+        (files(&key, &key), format!("tls_cert: {}: it contains no certificate in PEM", key.display())),
         (files(&text, &key), format!("tls_cert: {}: not a certificate in PEM", text.display())),
         (files(&pem, &stranger), format!("tls_key: {} does not match {}", stranger.display(), pem.display())),
         (format!("tls_client_ca = {empty:?}"), "tls_client_ca: ".to_owned()),

@@ -27,7 +27,7 @@ fn the_exit_code_says_whether_it_matches() {
     let done = run(&["explain", spec, "-"], EVENT, &[]);
     assert_eq!(done.code, Some(0), "{}", done.out);
     assert!(done.out.starts_with("delivered: "), "{}", done.out);
-    assert!(done.out.contains("Stage=Changed(\"none\",\"local\"): \"local\", before \"none\"\n"), "{}", done.out);
+    assert!(done.out.contains("Stage=Changed(\"none\",\"local\"): \"local\", previously \"none\"\n"), "{}", done.out);
     let done = run(&["explain", "--json", "jobs.*.*", "-"], EVENT, &[]);
     let answer: serde_json::Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!(

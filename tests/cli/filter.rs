@@ -118,7 +118,7 @@ fn without_a_file_standard_input_is_read() {
 #[test]
 fn a_whole_spec_is_told_from_a_filter() {
     for (spec, says) in [
-        ("machines.update.*.Stage=Changed(,local)", "`machines.update.*` belongs to a registration"),
+        ("machines.update.*.Stage=Changed(,local)", "`machines.update.*` is its type.action.key"),
         ("machines.update.*.Stage=Changed(,local)", "its filter is `Stage=Changed(,local)`"),
         ("*.*.*.And(A=Eq(1),B.c=Eq(2))", "its filter is `And(A=Eq(1),B.c=Eq(2))`"),
         ("a,*.create.x,y.A=Eq(1)", "its filter is `A=Eq(1)`"),

@@ -137,7 +137,7 @@ fn a_recording_is_played_with_its_pace() {
         let begun = Instant::now();
         let done = broker.run(&["post", path.to_str().unwrap(), "--speed", speed], "");
         assert_eq!(done.code, Some(0), "{}", done.err);
-        assert!(done.err.contains("posted 4 events") && done.err.contains("left out 1 notices"), "{}", done.err);
+        assert!(done.err.contains("posted 4 events") && done.err.contains("skipped 1 notices"), "{}", done.err);
         begun.elapsed()
     };
     assert!(play("2x") >= Duration::from_millis(1500));

@@ -258,7 +258,7 @@ fn the_other_scheme_is_hinted_at() {
     let (address, _, _runtime) = serve_tls();
     for args in [&["watch", "a.b.c"][..], &["post"]] {
         let done = run(args, "{}", &[("RS_ENDPOINT", &address.replace("https", "http"))]);
-        let expected = format!("is it {address}?");
+        let expected = format!("did you mean {address}?");
         assert!(done.code == Some(1) && done.err.contains(&expected), "{}", done.err);
     }
 }

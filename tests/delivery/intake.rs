@@ -171,7 +171,7 @@ async fn what_is_too_long_is_refused() {
     assert!(error.contains("4000 bytes"), "{error}");
     // Many small ones take more memory than their text, so there is a bound on their number.
     let error = server.try_post(NDJSON, &format!("{}\n", event("a", "b", "c")).repeat(21)).await.error(413);
-    assert!(error.starts_with("line 21: 20 events"), "{error}");
+    assert!(error.starts_with("line 21: too many events in one request: at most 20"), "{error}");
     nothing_before_now(&server, &mut client).await;
 }
 

@@ -115,9 +115,9 @@ mod tests {
         let mut stats = Stats::new(None, at(0));
         (0..20).for_each(|_| stats.event(r#"{"Type":"machines"}"#));
         stats.event(r#"{"Type":"jobs"}"#);
-        assert_eq!(text(|out| stats.tick(at(1), out)), "00:00:01  21 ev/s, 21 in all  machines 20  jobs 1.0\n");
+        assert_eq!(text(|out| stats.tick(at(1), out)), "00:00:01  21 ev/s, 21 in total  machines 20  jobs 1.0\n");
         stats.event("{}");
-        assert_eq!(text(|out| stats.tick(at(3), out)), "00:00:03  0.5 ev/s, 22 in all   0.5\n");
+        assert_eq!(text(|out| stats.tick(at(3), out)), "00:00:03  0.5 ev/s, 22 in total   0.5\n");
         let expected = "22 events in 10.0 s, 2.2 a second\n        20        2.0/s  machines\n         1        0.1/s  \
             \n         1        0.1/s  jobs\n";
         assert_eq!(text(|out| stats.end(at(10), out)), expected);

@@ -83,12 +83,12 @@ fn the_overview_of_a_small_terminal() {
     let expected = "\x20hydrant 0.1.0  https://127.0.0.1:8092  live  up 3h 2m  node-a
  1 Overview   2 Connections   3 Registrations
 events in      1,204 /s  █
-            14,908 in all: post 14,408, upstream 500
+            14,908 in total: post 14,408, upstream 500
 deliveries    38,110 /s  █
-            457,320 in all, 0 B/s
+            457,320 in total, 0 B/s
 latency     p50 128 µs  p90 128 µs  p99 128 µs  p99.9 256 µs
 queued      123 events, 12.0 KB; deepest 4.0 KB, oldest 3 ms; inbox 0
-filters     1.2 ms of work a second
+filters     1.2 ms of work per second
 clients     1,024 connections, 2,048 registrations
 
 Since the start
@@ -96,7 +96,7 @@ dropped     slow_consumer 7
 slow        close 2
 conflated   5
 closed      client 9, slow_consumer 2
-refused     3 events: inboxes were full; connections: forbidden 1
+refused     3 events (inboxes full); connections: forbidden 1
 
 endpoint    https://drp:8092 not connected for 2m 2s: refused\u{fffd}[2J
 nats        connected for 3h 2m
