@@ -84,7 +84,7 @@ fn credentials(upstream: &Upstream, raw: &mut RawSettings) {
             raw.refuse(&["upstream.password", "upstream.urls"], reason);
         }
         (Some(first), Some(second)) => {
-            raw.refuse(&[second, first], format!("{first} is set as well; set only one of them"))
+            raw.refuse(&[second, first], format!("{first} is set as well; set only one of them"));
         }
         _ => {}
     }

@@ -37,7 +37,7 @@ impl Server {
     pub(super) fn follow_endpoint(&mut self, stop: watch::Receiver<bool>) {
         if let Some(delegation) = self.api.delegation.clone() {
             self.tasks.push(vital("the reading of the endpoint's users and roles", stop.clone(), async move {
-                delegation.follow(stop).await
+                delegation.follow(stop).await;
             }));
         }
     }

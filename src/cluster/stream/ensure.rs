@@ -139,7 +139,7 @@ impl Keeper {
             match error {
                 None => tracing::info!(stream = self.options.name, "the NATS stream is ready for replays"),
                 Some(error) => {
-                    tracing::error!(%error, "cannot use the NATS stream: replays are limited to the history in memory")
+                    tracing::error!(%error, "cannot use the NATS stream: replays are limited to the history in memory");
                 }
             }
         }
