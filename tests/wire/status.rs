@@ -226,7 +226,7 @@ async fn explain_says_why_and_tells_nobody_of_what_he_may_not_see() {
         (json!({"Spec": "a.b.c"}), "one of Event and Position"),
         (json!({"Position": "x", "Spec": "a.b.c"}), "EPOCH:SEQUENCE"),
         (of_history(json!({"Spec": "a.b.c.X=Eq("})), "bad filter"),
-        (of_history(json!({})), "is needed"),
+        (of_history(json!({})), "is required"),
         (json!({"Nonsense": 1}), "unknown field"),
     ] {
         let message = explain(&server, "rocketskates", wrong).await.error(400);
