@@ -28,6 +28,7 @@
 //! | [`event`], [`client`], [`stats`] | an event; the HTTP and websocket client; what a shard counts |
 //! | [`websocket`], [`json`], [`overflow`], [`clock`] | foundations: the codec, JSON text, overflow policies, the time |
 //! | [`logging`], [`files`] | foundations: log lines and panics; detecting changed files |
+//! | [`spans`] | foundations: traces for an OpenTelemetry collector |
 //!
 //! Dependencies point one way; a test in `tests/tidy/` enforces it.
 //!
@@ -78,6 +79,11 @@ pub mod metrics;
 pub mod overflow;
 pub mod protocol;
 pub mod server;
+#[cfg(feature = "otel")]
+pub mod spans;
+#[cfg(not(feature = "otel"))]
+#[path = "spans/absent.rs"]
+pub mod spans;
 pub mod stats;
 pub mod transport;
 pub mod websocket;

@@ -40,6 +40,7 @@ use crate::broker::inbox::{Batch, InboxSender};
 use crate::clock;
 use crate::event::{self, Event};
 use crate::metrics::{Metrics, Source};
+use crate::spans::Spans;
 use archive::Archive;
 use connection::Connection;
 use dedup::{Duplicates, Keys};
@@ -69,6 +70,7 @@ pub enum PublishError {
 pub struct Broker {
     sequencer: Mutex<Sequencer>,
     metrics: Arc<Metrics>,
+    spans: Spans,
     epoch: Instant,
     history: Arc<History>,
     keys: Keys,
@@ -98,6 +100,7 @@ impl Broker {
         Self {
             sequencer: Mutex::default(),
             metrics,
+            spans: Spans::default(),
             epoch,
             history: Arc::new(history),
             keys: Keys::default(),
@@ -107,6 +110,18 @@ impl Broker {
             interest: Interest::default(),
             pace: Mutex::default(),
         }
+    }
+
+    /// Makes spans of accepted batches.
+    #[must_use]
+    pub fn with_spans(mut self, spans: Spans) -> Self {
+        self.spans = spans;
+        self
+    }
+
+    /// Returns what makes spans.
+    pub fn spans(&self) -> &Spans {
+        &self.spans
     }
 
     /// Returns what clients of this node have registered for.
@@ -284,7 +299,12 @@ impl Broker {
             ways: ways.map(digest),
             origins: origins.to_vec(),
         };
-        self.sequence(events, intake)
+        let span = self.spans.ingest(source.label(), events.len(), intake.bytes);
+        let result = self.sequence(events, intake);
+        if let Err((error, _)) = &result {
+            span.failed(error);
+        }
+        result
     }
 
     fn sequence(&self, mut events: Vec<Event>, mut intake: Intake<'_>) -> Result<u64, (PublishError, Vec<Event>)> {

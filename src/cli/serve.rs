@@ -137,6 +137,10 @@ fn start_logging(settings: &Settings) -> io::Result<()> {
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || log);
     let result = match settings.log.format {
         LogFormat::Json => logs.json().flatten_event(true).try_init(),
+        LogFormat::Logfmt => logs
+            .event_format(tracing_logfmt::EventsFormatter::default())
+            .fmt_fields(tracing_logfmt::FieldsFormatter::default())
+            .try_init(),
         LogFormat::Text => logs.with_ansi(console::is_coloured()).try_init(),
     };
     if result.is_err() {

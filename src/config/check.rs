@@ -21,6 +21,15 @@ pub(super) fn all(settings: &Settings, raw: &mut RawSettings) {
     upstream::check(settings, raw);
     proxy::check(settings, raw);
     nats::check(settings, raw);
+    otel(settings, raw);
+}
+
+/// Refuses a collector in a build that cannot send spans: an operator would wait for them in vain.
+fn otel(settings: &Settings, raw: &mut RawSettings) {
+    if cfg!(not(feature = "otel")) && settings.otel.endpoint.is_some() {
+        let reason = "this build cannot send spans: it was built without the feature `otel`";
+        raw.refuse(&["otel.endpoint"], reason.to_owned());
+    }
 }
 
 fn tls(settings: &Settings, raw: &mut RawSettings) {

@@ -207,8 +207,9 @@ fn text_of(value: &DeValue<'_>, separator: &str) -> Option<String> {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Integer(digits) => i128::from_str_radix(digits.as_str(), digits.radix()).ok().map(|n| n.to_string()),
         DeValue::Boolean(flag) => Some(flag.to_string()),
+        DeValue::Float(number) => Some(number.as_str().to_owned()),
         DeValue::Array(items) => text_of_all(items, separator),
-        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
+        DeValue::Datetime(_) | DeValue::Table(_) => None,
     }
 }
 

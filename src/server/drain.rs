@@ -52,6 +52,9 @@ impl Server {
                 cut.abort();
             }
         }
+        let spans = self.api.broker.spans().clone();
+        // It logs its own failure.
+        let _ = tokio::task::spawn_blocking(move || spans.stop(LATE)).await;
     }
 }
 

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::auth::StoreError;
 use crate::cluster::NatsError;
+use crate::spans::SpansError;
 use crate::transport::tls::TlsError;
 
 /// The reason why a server does not start.
@@ -51,6 +52,9 @@ pub enum StartError {
     /// The NATS settings cannot be used.
     #[error(transparent)]
     Nats(#[from] NatsError),
+    /// Spans cannot be sent.
+    #[error(transparent)]
+    Spans(#[from] SpansError),
     /// The shards' threads cannot be started.
     #[error("cannot start the shards: {0}")]
     Shards(io::Error),
@@ -59,7 +63,7 @@ pub enum StartError {
 impl StartError {
     /// Returns whether the settings are at fault rather than the state of the machine.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::DefaultCredentials { .. } | Self::Nats(_))
+        matches!(self, Self::DefaultCredentials { .. } | Self::Nats(_) | Self::Spans(_))
     }
 }
 

@@ -17,6 +17,7 @@ mod error;
 mod files;
 #[cfg(feature = "nats")]
 mod nats;
+mod spans;
 
 use std::io;
 use std::net::SocketAddr;
@@ -91,7 +92,7 @@ impl Server {
         let bound = Bound::all(&settings, files::prepare(&settings), &metrics).await?;
         let authority = authority::open(&settings)?;
         let tls = certificate::live(&settings)?.map(Arc::new);
-        let broker = Arc::new(Broker::new(metrics, epoch, history(&settings)?));
+        let broker = Arc::new(Broker::new(metrics, epoch, history(&settings)?).with_spans(spans::of(&settings)?));
         let nats = nats::options(&settings, broker.history().position().epoch)?;
         let api = api(&settings, &bound.addresses(), broker, authority, epoch)?;
         let (server, nats) = Self::new(settings, api, tls, &bound).share(nats).await?;

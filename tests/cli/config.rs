@@ -65,7 +65,7 @@ nothing = true
         "hydrant.toml:6:10: timeouts.ping: a value of type integer is not a duration",
         "hydrant.toml:9:15: limits.event_bytes: `16 MB` is not a size",
         "hydrant.toml:10:1: unknown key `limits.nothing`",
-        "HYDRANT_LOG_FORMAT: log.format: `xml` is not `text` or `json`",
+        "HYDRANT_LOG_FORMAT: log.format: `xml` is not `text`, `json` or `logfmt`",
         "HYDRANT_SHARD: unknown variable `HYDRANT_SHARD` (did you mean `HYDRANT_SHARDS`?)",
         "--listen: listen: `localhost` is not a list of at least one address",
         "hydrant.toml:3:7: tls_cert: required with tls = \"files\"",

@@ -31,6 +31,8 @@ async fn requests_arrive_as_they_were_sent() {
     let headers = [
         ("authorization", &*basic(LOGIN)),
         ("x-log-request", "debug"),
+        ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        ("tracestate", "a=1,b=2"),
         ("connection", "x-secret-hop"),
         ("x-secret-hop", "1"),
         ("te", "trailers"),
@@ -45,6 +47,8 @@ async fn requests_arrive_as_they_were_sent() {
     assert_eq!(got.header("authorization"), basic(LOGIN));
     assert_eq!(got.header("host"), drp.address.to_string());
     assert_eq!(got.header("x-log-request"), "debug");
+    assert_eq!(got.header("traceparent"), "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    assert_eq!(got.header("tracestate"), "a=1,b=2");
     assert_eq!(got.header("x-forwarded-for"), "10.0.0.1, 127.0.0.1");
     assert_eq!(got.header("x-forwarded-proto"), "https");
     assert_eq!(got.header("x-forwarded-host"), hydrant.address().to_string());

@@ -44,8 +44,9 @@ use upload::{Gate, Upload};
 const PARTIAL: [HeaderName; 4] = [ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE];
 
 /// The caller's headers that are forwarded with the service's own credential; `Host` becomes `X-Forwarded-Host` and is
-/// replaced.
-const ALONG: [HeaderName; 3] = [ACCEPT, HOST, USER_AGENT];
+/// replaced. `traceparent` and `tracestate` name the caller's trace.
+const ALONG: [HeaderName; 5] =
+    [ACCEPT, HOST, USER_AGENT, HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
 
 /// A request to the endpoint: the caller's, or one of hydrant's own, which has no body.
 pub(super) type Inquiry = Request<Option<Incoming>>;
