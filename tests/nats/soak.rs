@@ -113,9 +113,8 @@ async fn post(world: Arc<World>, node: usize, rate: u64) -> u64 {
         pace.tick().await;
         let line = |number: u64| {
             let time = now();
-            format!(
-                r#"{{"Time":"{time}","Type":"soak","Action":"update","Key":"{node}/{number}","Object":{{"N":"{number}","Pad":"{pad}"}}}}"#
-            )
+            format!(r#"{{"Time":"{time}","Type":"soak","Action":"update","Key":"{node}/{number}","#,)
+                + &format!(r#""Object":{{"N":"{number}","Pad":"{pad}"}}}}"#)
         };
         let lines: Vec<String> = (next..next + BATCH).map(line).collect();
         http.request("POST", "/api/v3/events", &headers, lines.join("\n")).await.taken();
@@ -332,9 +331,10 @@ async fn three_nodes_for_a_long_time_do_not_grow_or_drift_or_lose() {
     let slope = slope(settled);
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     say(&format!(
-        "{minutes} minutes, three nodes with TLS: {} events posted, {} received by {WATCHERS} watchers, gap notices {}, \
-         missed untold {}; {} clients came and went ({} were refused), {changes} changes of rights and certificates; \
-         memory of all {:.0} to {:.0} MiB, slope {slope:+.2} MiB a minute; p99 {early} ms in the first half, {late} ms in the second",
+        "{minutes} minutes, three nodes with TLS: {} events posted, {} received by {WATCHERS} watchers, \
+         gap notices {}, missed untold {}; {} clients came and went ({} were refused), {changes} changes of rights \
+         and certificates; memory of all {:.0} to {:.0} MiB, slope {slope:+.2} MiB a minute; p99 {early} ms in the \
+         first half, {late} ms in the second",
         posted.iter().sum::<u64>(),
         count(&world.received),
         count(&world.told),
