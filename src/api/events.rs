@@ -14,6 +14,7 @@ use crate::clock;
 use crate::event;
 use crate::event::posting::{EntryError, Form, Posting, PostingError};
 use crate::metrics::{Limit, Source};
+use crate::spans::Span;
 use crate::transport::listener::Answer;
 
 /// Bodies larger than this, in bytes, are parsed on a blocking thread, so that other requests do not wait.
@@ -24,6 +25,17 @@ impl Api {
         &self,
         request: Request<Incoming>,
         identity: &Identity,
+    ) -> Result<Answer, ApiError> {
+        let span = self.broker.spans().request("POST", "/api/v3/events", request.headers());
+        let answer = self.accept_events(request, identity, &span).await;
+        answer.inspect_err(|error| span.failed(&error.status()))
+    }
+
+    async fn accept_events(
+        &self,
+        request: Request<Incoming>,
+        identity: &Identity,
+        span: &Span,
     ) -> Result<Answer, ApiError> {
         self.require(identity, "events", "post", "*")?;
         let form = form(request.headers())?;
@@ -44,7 +56,7 @@ impl Api {
             event::discard(events.len());
             ApiError::from(spent)
         })?;
-        self.broker.publish(events, Source::Post)?;
+        span.within(|| self.broker.publish(events, Source::Post))?;
         Ok(answer::no_content())
     }
 }

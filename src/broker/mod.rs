@@ -40,6 +40,7 @@ use crate::broker::inbox::{Batch, InboxSender};
 use crate::clock;
 use crate::event::{self, Event};
 use crate::metrics::{Metrics, Source};
+use crate::spans::Spans;
 use archive::Archive;
 use connection::Connection;
 use dedup::{Duplicates, Keys};
@@ -54,7 +55,7 @@ use sequencer::{Intake, LossMark, Sequencer, Ways};
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum PublishError {
     /// A shard is overloaded; retry shortly.
-    #[error("the inboxes are full: {events} events wait already")]
+    #[error("the inboxes are full: {events} events are queued; try again")]
     Full {
         /// The number of events queued for the slowest shard.
         events: usize,
@@ -69,6 +70,7 @@ pub enum PublishError {
 pub struct Broker {
     sequencer: Mutex<Sequencer>,
     metrics: Arc<Metrics>,
+    spans: Spans,
     epoch: Instant,
     history: Arc<History>,
     keys: Keys,
@@ -98,6 +100,7 @@ impl Broker {
         Self {
             sequencer: Mutex::default(),
             metrics,
+            spans: Spans::default(),
             epoch,
             history: Arc::new(history),
             keys: Keys::default(),
@@ -107,6 +110,18 @@ impl Broker {
             interest: Interest::default(),
             pace: Mutex::default(),
         }
+    }
+
+    /// Makes spans of accepted batches.
+    #[must_use]
+    pub fn with_spans(mut self, spans: Spans) -> Self {
+        self.spans = spans;
+        self
+    }
+
+    /// Returns what makes spans.
+    pub fn spans(&self) -> &Spans {
+        &self.spans
     }
 
     /// Returns what clients of this node have registered for.
@@ -122,7 +137,7 @@ impl Broker {
     /// Sets the archive for replays that begin before the history. Only the first call has an effect.
     pub fn set_archive(&self, archive: Arc<dyn Archive>) {
         if self.archive.set(archive).is_err() {
-            tracing::error!("there is an archive already");
+            tracing::error!("bug: the archive was set twice");
         }
     }
 
@@ -182,7 +197,7 @@ impl Broker {
     /// only for reactions that may come later than the event, such as reloading what an event says has changed.
     pub fn observe(&self, observer: impl Fn(&Event, Source) + Send + Sync + 'static) {
         if self.observer.set(Observer(Box::new(observer))).is_err() {
-            tracing::error!("events are looked at already");
+            tracing::error!("bug: the observer of events was set twice");
         }
     }
 
@@ -223,7 +238,10 @@ impl Broker {
                 self.metrics.connection_events_omitted.inc();
                 if omitted.first {
                     let principal = &connection.principal;
-                    tracing::warn!(principal, "connects too often: some events about its connections are left out");
+                    tracing::warn!(
+                        principal,
+                        "a principal connects too often: dropping some of the events about its connections"
+                    );
                 }
                 None
             }
@@ -281,7 +299,12 @@ impl Broker {
             ways: ways.map(digest),
             origins: origins.to_vec(),
         };
-        self.sequence(events, intake)
+        let span = self.spans.ingest(source.label(), events.len(), intake.bytes);
+        let result = self.sequence(events, intake);
+        if let Err((error, _)) = &result {
+            span.failed(error);
+        }
+        result
     }
 
     fn sequence(&self, mut events: Vec<Event>, mut intake: Intake<'_>) -> Result<u64, (PublishError, Vec<Event>)> {

@@ -16,7 +16,8 @@ pub enum Source {
 }
 
 impl Source {
-    pub(super) fn label(self) -> &'static str {
+    /// Returns the value of the label.
+    pub fn label(self) -> &'static str {
         match self {
             Self::Post => "post",
             Self::Demo => "demo",

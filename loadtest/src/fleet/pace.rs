@@ -215,7 +215,7 @@ impl Run<'_> {
 
     fn is_answered(&mut self, since: Instant) -> Result<bool> {
         let answer = self.bench.destination.answered()?;
-        ensure!(answer.is_some() || since.elapsed() < TIMEOUT, "the server does not answer a POST");
+        ensure!(answer.is_some() || since.elapsed() < TIMEOUT, "the server did not answer a POST in time");
         if answer.is_some() && self.bench.destination.answers_late() {
             self.until_accepted.record(since.elapsed());
         }
