@@ -161,8 +161,8 @@ impl Swarm {
         self.clients[client].send(self.common.wire.opcode(), message, mask)
     }
 
-    /// Waits until something arrives here or on a socket that is watched ([`watch`]), at most for `timeout`. Unlike [`Swarm::poll`], it
-    /// does not round up to milliseconds.
+    /// Waits until something arrives here or on a socket that is watched ([`watch`]), at most for `timeout`. Unlike
+    /// [`Swarm::poll`], it does not round up to milliseconds.
     ///
     /// # Errors
     /// Fails if the kernel refuses to poll.

@@ -95,8 +95,8 @@ export const open = (path, headers, signal) => raw(`/api/v3/${path}`, { headers,
 export const checkSpec = (spec) => post("hydrant/check", { Spec: spec });
 
 /**
- * Does something now, and again so long after it has ended: what is slow does not pile up. Nothing is done while the page is hidden, and
- * at once when it is seen again. Returns what ends it.
+ * Does something now, and again so long after it has ended: what is slow does not pile up. Nothing is done while the
+ * page is hidden, and at once when it is seen again. Returns what ends it.
  */
 export function repeat(work, pause) {
   let timer = null;

@@ -4,8 +4,8 @@
 //! would wait until the kernel lets it run, to send, and again to read the answer. The floor has no such thread, so the
 //! server would be charged with its delays.
 //!
-//! Contract: one batch is in progress at a time. [`Poster::send`] begins it, and [`Poster::answered`] proceeds as far as
-//! the socket allows; the swarm's poll reports when there is more to do. After a 429 the batch is posted again, a
+//! Contract: one batch is in progress at a time. [`Poster::send`] begins it, and [`Poster::answered`] proceeds as far
+//! as the socket allows; the swarm's poll reports when there is more to do. After a 429 the batch is posted again, a
 //! bounded number of times.
 
 use std::io::{self, Read as _, Write as _};

@@ -167,9 +167,9 @@ impl Report {
     fn stages(&self) -> Section {
         let mut section = Section::new("Where the time goes");
         section.note(
-            "p99 in µs, the median of all rounds: from due until sent (the generator is busy, or waits for the answer to \
-             the POST before), from sent until accepted, and inside the server from intake until the kernel, which is the \
-             bound of a bucket. The rest of the latency is the reader's. Near 100 % of a core the generator is the limit",
+            "p99 in µs, median of the rounds: from due until sent (the generator is busy, or the POST before is not \
+             answered yet), from sent until accepted, and inside the server from intake until the kernel, as the bound \
+             of a bucket. The rest is the reader's. Near 100 % of a core the generator is the limit",
         );
         let mut table = Table::new("rate|who|until sent|until accepted|inside the server|generator's core");
         for rate in &self.rates {
