@@ -60,13 +60,6 @@ fn cpu(process: u32) -> Duration {
     Duration::from_millis(10 * (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()))
 }
 
-/// A metric by a connection that stands already.
-async fn metric(probe: &mut Http, name: &str) -> u64 {
-    let text = probe.request("GET", "/metrics", &[], "").await.body;
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes its time: make faults"]
 async fn files_that_cannot_be_opened_change_nothing_and_are_read_when_they_can() {
@@ -84,8 +77,7 @@ async fn files_that_cannot_be_opened_change_nothing_and_are_read_when_they_can()
     let mut client = server.raw(bearer.trim_start_matches("Bearer ")).await;
     client.send(&masked(0x81, b"register machines.*.*")).await;
     client.text().await;
-    let (mut api, mut probe) = (Http::connect(server.api, true).await, Http::connect(server.probe, false).await);
-    metric(&mut probe, "hydrant_panics_total").await;
+    let mut api = Http::connect(server.api, true).await;
     let headers = [("authorization", bearer.as_str()), ("content-type", JSON)];
     api.request("POST", "/api/v3/events", &headers, event("machines", "update", "before")).await.taken();
     client.text().await;
@@ -104,7 +96,6 @@ async fn files_that_cannot_be_opened_change_nothing_and_are_read_when_they_can()
         assert!(client.text().await.contains(&format!("\"Key\":\"{number}\"")), "nothing is lost");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(metric(&mut probe, TAKEN).await, 0);
     assert_eq!(drp.registrations(), 1);
     let (used, passed) = (cpu(server.id()).saturating_sub(used), begun.elapsed());
     limit_files(server.id(), None);
@@ -202,9 +193,9 @@ async fn stalled(server: &Outside, most: usize) -> Vec<socket::Socket> {
 #[ignore = "takes its time: make faults"]
 async fn the_budget_of_the_outboxes_comes_before_the_end_of_memory() {
     const READERS: usize = 100;
-    const ROUNDS: usize = 60;
+    const ROUNDS: usize = 8;
     let prepare = "ulimit -v 2500000; export MIMALLOC_ALLOW_THP=0";
-    let toml = "shards = 1\n[limits]\nsocket_buffer = \"8KiB\"\n[outbox]\ntotal_bytes = \"64MiB\"\nage = \"off\"\n\
+    let toml = "shards = 1\n[limits]\nsocket_buffer = \"8KiB\"\n[outbox]\ntotal_bytes = \"16MiB\"\nage = \"off\"\n\
                 [replay]\nbytes = \"1MiB\"";
     let mut server = Outside::start(prepare, Stdio::null(), toml).await;
     let readers = stalled(&server, READERS).await;
@@ -217,14 +208,14 @@ async fn the_budget_of_the_outboxes_comes_before_the_end_of_memory() {
         let lines: Vec<String> = (0..READERS).map(line).collect();
         api.request("POST", "/api/v3/events", &headers, lines.join("\n")).await.taken();
     }
-    http::metric_satisfies(server.probe, "hydrant_frame_bytes", |bytes| bytes <= 64 << 20).await;
+    http::metric_satisfies(server.probe, "hydrant_frame_bytes", |bytes| bytes <= 16 << 20).await;
     let dropped = server.metric("hydrant_slow_consumers_total{policy=\"drop-oldest\"}").await;
     assert!(dropped > 0 && server.is_healthy().await, "{dropped}");
     let resident = server.metric("process_resident_memory_bytes").await >> 20;
     drop(readers);
     assert_eq!(server.end().code(), Some(0));
     let posted = (READERS * ROUNDS * 64) >> 10;
-    eprintln!("2.4 GiB of addresses, a budget of 64 MiB: {posted} MiB for {READERS} stalled readers, {resident} MiB");
+    eprintln!("2.4 GiB of addresses, a budget of 16 MiB: {posted} MiB for {READERS} stalled readers, {resident} MiB");
 }
 
 /// By a file system of its own, in a name space of its own.
