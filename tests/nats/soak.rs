@@ -96,7 +96,7 @@ fn nodes(nats: &NatsServer) -> Vec<Program> {
                 std::fs::copy(first.data_dir().join(name), data.join(name)).unwrap();
             }
         }
-        nodes.push(Program::start_in(dir, &[], "self-signed", "level = 'warn'", &toml));
+        nodes.push(Program::start_in(dir, &[], "self-signed", "level = 'info'", &toml));
     }
     nodes
 }
