@@ -222,7 +222,7 @@ impl Api {
         }
         let mut all = merge(self.pool.registrations(measure).await, measure);
         if let Some(seen) = self.pool.seen().await {
-            tokio::task::block_in_place(|| check::warn(&mut all, &seen));
+            self.at_length(|| check::warn(&mut all, &seen));
         }
         let all = Arc::new(all);
         *kept = Some((Instant::now(), Arc::clone(&all)));

@@ -4,6 +4,8 @@
 //! the inbox of every shard, or into none if one of them is full. So all shards see the same order and no loss is
 //! silent. The lock is taken once per batch and never during a delivery.
 //!
+//! Events of several publications may share one wake-up of the shards ([`Broker::queue`]), without a timer.
+//!
 //! Contract: any thread may publish; publishing never waits for a shard. Once `publish` has returned `Ok`, the events
 //! are sequenced: they reach every connection whose registration was answered before.
 
@@ -30,13 +32,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 
 pub use connection::CONNECTIONS;
 pub use sequencer::{Arrivals, Frontier};
 
-use crate::broker::inbox::{Batch, InboxSender};
+use crate::broker::inbox::{Batch, Bell, InboxSender};
 use crate::clock;
 use crate::event::{self, Event};
 use crate::metrics::{Metrics, Source};
@@ -68,6 +70,8 @@ pub enum PublishError {
 #[derive(Debug)]
 pub struct Broker {
     sequencer: Mutex<Sequencer>,
+    /// The bells of all shards.
+    bells: RwLock<Vec<Arc<Bell>>>,
     metrics: Arc<Metrics>,
     epoch: Instant,
     history: Arc<History>,
@@ -79,6 +83,20 @@ pub struct Broker {
     interest: Interest,
     /// Limits events about connections.
     pace: Mutex<Pace>,
+}
+
+/// Events that were sequenced and queued for all shards. Dropping it wakes the shards.
+#[derive(Debug)]
+#[must_use = "dropping it wakes the shards at once"]
+pub struct Queued<'b> {
+    first: u64,
+    broker: &'b Broker,
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.broker.wake_shards();
+    }
 }
 
 /// Receives events after they were sequenced. Must not take long.
@@ -97,6 +115,7 @@ impl Broker {
     pub fn new(metrics: Arc<Metrics>, epoch: Instant, history: History) -> Self {
         Self {
             sequencer: Mutex::default(),
+            bells: RwLock::default(),
             metrics,
             epoch,
             history: Arc::new(history),
@@ -188,6 +207,7 @@ impl Broker {
 
     /// Adds a shard by its inbox. Call it before the first event.
     pub fn attach(&self, inbox_sender: InboxSender) {
+        self.bells.write().push(inbox_sender.bell());
         self.sequencer.lock().inboxes.push(inbox_sender);
     }
 
@@ -235,11 +255,32 @@ impl Broker {
     /// # Errors
     /// [`PublishError`]; then no event was accepted.
     pub fn publish(&self, events: Vec<Event>, source: Source) -> Result<u64, PublishError> {
-        self.publish_or_return(events, source).map_err(|(error, refused)| {
+        self.queue(events, source).map(|queued| queued.first)
+    }
+
+    /// Like [`Broker::publish`], but shards that are asleep sleep on until the result is dropped. So a thread with
+    /// several publishers can let all that are ready publish, and wake the shards once.
+    ///
+    /// # Errors
+    /// [`PublishError`]; then no event was accepted.
+    pub fn queue(&self, events: Vec<Event>, source: Source) -> Result<Queued<'_>, PublishError> {
+        let first = self.sequence_own(events, source).map_err(|(error, refused)| {
             self.metrics.events_refused.inc_by(refused.len() as u64);
             event::discard(refused.len());
             error
-        })
+        })?;
+        Ok(Queued { first, broker: self })
+    }
+
+    /// Wakes the shards for events that are queued, if that is yet to be done ([`Broker::queue`]). Call it before the
+    /// thread does anything else that takes long.
+    pub fn wake_shards(&self) {
+        self.bells.read().iter().for_each(|bell| bell.ring());
+    }
+
+    fn sequence_own(&self, events: Vec<Event>, source: Source) -> Result<u64, (PublishError, Vec<Event>)> {
+        let shares = source.is_shared() && self.shares.load(Ordering::Relaxed);
+        self.ingest(events, source, shares.then_some(Ways::Own), &[])
     }
 
     /// Like [`Broker::publish`], but returns refused events to a caller that will retry; they do not count as refused.
@@ -247,8 +288,9 @@ impl Broker {
     /// # Errors
     /// [`PublishError`] and the events.
     pub fn publish_or_return(&self, events: Vec<Event>, source: Source) -> Result<u64, (PublishError, Vec<Event>)> {
-        let shares = source.is_shared() && self.shares.load(Ordering::Relaxed);
-        self.ingest(events, source, shares.then_some(Ways::Own), &[])
+        let sequenced = self.sequence_own(events, source);
+        self.wake_shards();
+        sequenced
     }
 
     /// Like [`Broker::publish_or_return`], for events of other nodes. Events with repeat indexes are from an endpoint
@@ -263,7 +305,9 @@ impl Broker {
         arrivals: Arrivals<'_>,
     ) -> Result<u64, (PublishError, Vec<Event>)> {
         let ways = (!arrivals.repeat_indexes.is_empty()).then_some(Ways::Foreign(arrivals.repeat_indexes));
-        self.ingest(events, source, ways, arrivals.origins)
+        let sequenced = self.ingest(events, source, ways, arrivals.origins);
+        self.wake_shards();
+        sequenced
     }
 
     fn ingest(

@@ -119,6 +119,9 @@ pub struct BurstArgs {
     /// One event per POST over a kept-alive connection, one after the other, instead of K in one.
     #[arg(long)]
     pub single_post: bool,
+    /// Kept-alive connections for --single-post, each with one POST at a time.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "single_post", value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub posters: u32,
     /// Time limit for a turn in seconds; what has not arrived by then is lost.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub turn_timeout: u64,
@@ -139,6 +142,8 @@ pub enum Kind {
     Tls,
     /// One connection per event, batches of 64.
     Selective,
+    /// One connection per event, one event per POST or message, over several connections.
+    Post,
     /// Readers that stop reading.
     Stall,
     /// Memory per connection, plain and TLS.
@@ -163,7 +168,7 @@ pub struct CompareArgs {
         value_name = "WORK",
         value_enum,
         value_delimiter = ',',
-        default_value = "plain,deflate,tls,selective,stall,idle"
+        default_value = "plain,deflate,tls,selective,post,stall,idle"
     )]
     pub only: Vec<Kind>,
     /// Connections of the closed loops.
@@ -172,6 +177,9 @@ pub struct CompareArgs {
     /// Connections of hydrant's second `selective` run; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(0..=20_000))]
     pub many: u32,
+    /// Connections that publish in `post`, each with one event at a time.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub posters: u32,
     /// Number of times that everything is measured; all systems take turns.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,
