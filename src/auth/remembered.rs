@@ -65,8 +65,10 @@ impl Authority {
         credential: &Credential,
         identity: &Arc<Identity>,
     ) {
+        if identity.is_endpoints() {
+            return;
+        }
         let password = match credential {
-            _ if identity.is_endpoints() => return,
             Credential::Bearer(_) => None,
             Credential::Basic { user, password } => Some(self.key_of_password(user, password)),
             Credential::Certificate(_) => return,

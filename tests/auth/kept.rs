@@ -77,7 +77,7 @@ fn a_token_ends_when_it_expires() {
     let realm = Realm::usual();
     let kept = Kept::new(&realm);
     let token =
-        realm.token("alice", &TokenRequest { ttl: Some(std::time::Duration::from_mins(1)), ..Default::default() });
+        realm.token("alice", &TokenRequest { ttl: Some(std::time::Duration::from_mins(1)), ..TokenRequest::default() });
     assert_eq!([0, 59].map(|second| kept.bearer(&token, at(second))), [Some(false), Some(true)]);
     assert_eq!(kept.bearer(&token, at(60)), None);
 }
