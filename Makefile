@@ -4,8 +4,10 @@ SHELL   := /bin/bash
 CARGO   ?= cargo
 LOCKED  := --locked
 # Always the whole workspace: cargo chooses the features of dependencies by the packages that are named, and builds them and all
-# that needs them again for another choice. The program that tests start, target/debug/hydrant, is built along.
-TESTS   := $(CARGO) test $(LOCKED) --workspace
+# that needs them again for another choice. The program that tests start, target/debug/hydrant, is built along. Features that are
+# off by default are on here; `make features` and `make run` build without them.
+ALL     := --workspace --features hydrant/otel
+TESTS   := $(CARGO) test $(LOCKED) $(ALL)
 TOOLS   := $(CURDIR)/target/tools
 SHELLS  := .ci/run $(shell grep -l '^\#!.*bash' scripts/*)
 BENCH   := $(CURDIR)/target/bench
@@ -20,7 +22,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 
 .DEFAULT_GOAL := help
 .PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla soak fuzz
-.PHONY: openapi conformance interop outside faults rolling book deb image packages timings recipes advisories locks
+.PHONY: tour tour-clone openapi conformance interop outside faults rolling book deb image packages timings recipes advisories locks
 .PHONY: console console-load console-cost console-pictures counting-cost
 .PHONY: storm nodes
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
@@ -59,13 +61,13 @@ fmt: need-components
 	$(CARGO) fmt --all -- --check
 
 clippy: setup need-components ## Lints of everything, fuzz targets included
-	$(CARGO) clippy $(LOCKED) --workspace --all-targets --features hydrant-fuzz/targets -- -D warnings
+	$(CARGO) clippy $(LOCKED) $(ALL) --all-targets --features hydrant-fuzz/targets -- -D warnings
 
 shellcheck: need-shellcheck
 	shellcheck $(SHELLS)
 
 docs: setup
-	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc $(LOCKED) --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc $(LOCKED) $(ALL) --no-deps --document-private-items
 
 # One test is named so that dependencies have the features that `make clippy` has compiled them with.
 features: setup need-components ## That it builds without its optional features
@@ -116,6 +118,13 @@ counting-cost: setup ## What counting the hits of registrations costs a turn, wi
 console-pictures: setup need-browser need-node ## The pictures of docs/images anew
 	$(TESTS) --test wire --no-run
 	scripts/console target/debug/hydrant look docs/images docs
+
+tour: setup need-curl need-python3 ## Every command of README's tour, against a program of their own
+	$(TESTS) --test wire --no-run
+	scripts/tour target/debug/hydrant
+
+tour-clone: setup need-curl need-python3 need-node need-browser ## The tour from a clone, timed on a quiet machine: `make run`, the first event in the console, all commands
+	scripts/tour clone
 
 faults: setup need-nats need-procps need-haproxy need-nginx ## HAProxy and nginx in front, nodes restarted; a NATS cluster whose leader dies
 	$(TESTS) --test wire -- --ignored balancers::

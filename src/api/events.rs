@@ -14,6 +14,7 @@ use crate::clock;
 use crate::event::posting::{EntryError, Form, Posting, PostingError};
 use crate::event::{self, Event};
 use crate::metrics::{Limit, Source};
+use crate::spans::Span;
 use crate::transport::listener::Answer;
 
 /// Bodies larger than this, in bytes, are parsed on a blocking thread, so that other requests do not wait.
@@ -39,6 +40,17 @@ impl Api {
         request: Request<Incoming>,
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
+        let span = self.broker.spans().request("POST", "/api/v3/events", request.headers());
+        let answer = self.accept_events(request, identity, &span).await;
+        answer.inspect_err(|error| span.failed(&error.status()))
+    }
+
+    async fn accept_events(
+        &self,
+        request: Request<Incoming>,
+        identity: &Identity,
+        span: &Span,
+    ) -> Result<Answer, ApiError> {
         let rights = self.rights_to_post(identity)?;
         let form = form(request.headers())?;
         let whole = self.read_body(request, self.limits.body_bytes).await?;
@@ -52,7 +64,7 @@ impl Api {
             event::discard(events.len());
             ApiError::from(spent)
         })?;
-        let queued = self.broker.queue(events, Source::Post)?;
+        let queued = span.within(|| self.broker.queue(events, Source::Post))?;
         if whole.bytes.len() <= SMALL {
             // Requests that are ready to be read publish first, and their events share one turn of the shards.
             tokio::task::yield_now().await;

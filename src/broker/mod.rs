@@ -11,8 +11,10 @@
 
 mod ahead;
 pub mod archive;
+mod bells;
 pub mod connection;
 pub mod dedup;
+mod error;
 pub mod export;
 mod followers;
 pub mod gap;
@@ -32,17 +34,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use parking_lot::{Mutex, RwLock};
-use thiserror::Error;
+use parking_lot::Mutex;
 
+pub use bells::Queued;
 pub use connection::CONNECTIONS;
+pub use error::PublishError;
 pub use sequencer::{Arrivals, Frontier};
 
-use crate::broker::inbox::{Batch, Bell, InboxSender};
+use crate::broker::inbox::{Batch, InboxSender};
 use crate::clock;
 use crate::event::{self, Event};
 use crate::metrics::{Metrics, Source};
+use crate::spans::Spans;
 use archive::Archive;
+use bells::Bells;
 use connection::Connection;
 use dedup::{Duplicates, Keys};
 use export::{ExportLimits, Exports};
@@ -52,27 +57,13 @@ use origin::{NodeId, Origin};
 use pace::Pace;
 use sequencer::{Intake, LossMark, Sequencer, Ways};
 
-/// The reason why events were not accepted.
-#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-pub enum PublishError {
-    /// A shard is overloaded; retry shortly.
-    #[error("the inboxes are full: {events} events wait already")]
-    Full {
-        /// The number of events queued for the slowest shard.
-        events: usize,
-    },
-    /// The server is shutting down.
-    #[error("the server is shutting down")]
-    Stopped,
-}
-
 /// Numbers events and hands every batch to all shards. Shared by all threads; publishing never waits for a shard.
 #[derive(Debug)]
 pub struct Broker {
     sequencer: Mutex<Sequencer>,
-    /// The bells of all shards.
-    bells: RwLock<Vec<Arc<Bell>>>,
+    bells: Bells,
     metrics: Arc<Metrics>,
+    spans: Spans,
     epoch: Instant,
     history: Arc<History>,
     keys: Keys,
@@ -83,20 +74,6 @@ pub struct Broker {
     interest: Interest,
     /// Limits events about connections.
     pace: Mutex<Pace>,
-}
-
-/// Events that were sequenced and queued for all shards. Dropping it wakes the shards.
-#[derive(Debug)]
-#[must_use = "dropping it wakes the shards at once"]
-pub struct Queued<'b> {
-    first: u64,
-    broker: &'b Broker,
-}
-
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        self.broker.wake_shards();
-    }
 }
 
 /// Receives events after they were sequenced. Must not take long.
@@ -115,8 +92,9 @@ impl Broker {
     pub fn new(metrics: Arc<Metrics>, epoch: Instant, history: History) -> Self {
         Self {
             sequencer: Mutex::default(),
-            bells: RwLock::default(),
+            bells: Bells::default(),
             metrics,
+            spans: Spans::default(),
             epoch,
             history: Arc::new(history),
             keys: Keys::default(),
@@ -126,6 +104,18 @@ impl Broker {
             interest: Interest::default(),
             pace: Mutex::default(),
         }
+    }
+
+    /// Makes spans of accepted batches.
+    #[must_use]
+    pub fn with_spans(mut self, spans: Spans) -> Self {
+        self.spans = spans;
+        self
+    }
+
+    /// Returns what makes spans.
+    pub fn spans(&self) -> &Spans {
+        &self.spans
     }
 
     /// Returns what clients of this node have registered for.
@@ -141,7 +131,7 @@ impl Broker {
     /// Sets the archive for replays that begin before the history. Only the first call has an effect.
     pub fn set_archive(&self, archive: Arc<dyn Archive>) {
         if self.archive.set(archive).is_err() {
-            tracing::error!("there is an archive already");
+            tracing::error!("bug: the archive was set twice");
         }
     }
 
@@ -201,13 +191,13 @@ impl Broker {
     /// only for reactions that may come later than the event, such as reloading what an event says has changed.
     pub fn observe(&self, observer: impl Fn(&Event, Source) + Send + Sync + 'static) {
         if self.observer.set(Observer(Box::new(observer))).is_err() {
-            tracing::error!("events are looked at already");
+            tracing::error!("bug: the observer of events was set twice");
         }
     }
 
     /// Adds a shard by its inbox. Call it before the first event.
     pub fn attach(&self, inbox_sender: InboxSender) {
-        self.bells.write().push(inbox_sender.bell());
+        self.bells.add(inbox_sender.bell());
         self.sequencer.lock().inboxes.push(inbox_sender);
     }
 
@@ -243,7 +233,10 @@ impl Broker {
                 self.metrics.connection_events_omitted.inc();
                 if omitted.first {
                     let principal = &connection.principal;
-                    tracing::warn!(principal, "connects too often: some events about its connections are left out");
+                    tracing::warn!(
+                        principal,
+                        "a principal connects too often: dropping some of the events about its connections"
+                    );
                 }
                 None
             }
@@ -269,13 +262,13 @@ impl Broker {
             event::discard(refused.len());
             error
         })?;
-        Ok(Queued { first, broker: self })
+        Ok(Queued { first, bells: &self.bells })
     }
 
     /// Wakes the shards for events that are queued, if that is yet to be done ([`Broker::queue`]). Call it before the
     /// thread does anything else that takes long.
     pub fn wake_shards(&self) {
-        self.bells.read().iter().for_each(|bell| bell.ring());
+        self.bells.ring();
     }
 
     fn sequence_own(&self, events: Vec<Event>, source: Source) -> Result<u64, (PublishError, Vec<Event>)> {
@@ -325,7 +318,12 @@ impl Broker {
             ways: ways.map(digest),
             origins: origins.to_vec(),
         };
-        self.sequence(events, intake)
+        let span = self.spans.ingest(source.label(), events.len(), intake.bytes);
+        let result = self.sequence(events, intake);
+        if let Err((error, _)) = &result {
+            span.failed(error);
+        }
+        result
     }
 
     fn sequence(&self, mut events: Vec<Event>, mut intake: Intake<'_>) -> Result<u64, (PublishError, Vec<Event>)> {

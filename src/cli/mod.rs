@@ -241,6 +241,9 @@ fn usage<'a>(error: &clap::Error, out: &'a mut dyn Write, err: &'a mut dyn Write
 }
 
 #[cfg(test)]
+mod documented_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

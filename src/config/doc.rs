@@ -62,11 +62,14 @@ fn split(row: &Row) -> (&'static str, &'static str) {
 /// Returns the default as a TOML literal.
 fn literal(row: &Row) -> String {
     let takes = |kind| row.toml.contains(&kind);
-    let bare = |kind, text: &str| takes(kind) && text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty();
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty();
+    let is_bare = takes("integer") && digits(row.default)
+        || takes("float") && row.default.parse::<f64>().is_ok()
+        || takes("boolean") && row.default.parse::<bool>().is_ok();
     if takes("array") {
         let items = row.default.split(row.separator).filter(|item| !item.is_empty()).map(|item| format!("\"{item}\""));
         format!("[{}]", items.collect::<Vec<_>>().join(", "))
-    } else if bare("integer", row.default) || (takes("boolean") && row.default.parse::<bool>().is_ok()) {
+    } else if is_bare {
         row.default.to_owned()
     } else {
         format!("\"{}\"", row.default)

@@ -64,13 +64,13 @@ kinds! {
     Size -> usize, "a size such as `4096`, `64KiB`, `16MiB` or `1GiB`, at least 1", ["string", "integer"], size;
     SizeOrNone -> usize, "a size such as `4096`, `64KiB`, `16MiB` or `1GiB`, or 0", ["string", "integer"],
         |text: &str| if text == "0" { Some(0) } else { size(text) };
-    Span -> Duration, "a duration such as `500ms`, `30s`, `5m`, `2h` or `7d`, longer than nothing", ["string"], span;
+    Span -> Duration, "a duration above zero such as `500ms`, `30s`, `5m`, `2h` or `7d`", ["string"], span;
     SpanOrNone -> Duration, "a duration such as `500ms`, `30s` or `5m`, or `0s`", ["string"],
         |text: &str| if matches!(text, "0" | "0s") { Some(Duration::ZERO) } else { span(text) };
     SpanOrOff -> Option<Duration>, "a duration such as `30s` or `5m`, or `off`", ["string"], span_or_off;
     Addresses -> Vec<SocketAddr>,
-        "a list of addresses with ports such as `127.0.0.1:8092`, `localhost:8092` or, for everybody, `[::]:8092`, at \
-         least one",
+        "a list of at least one address with port such as `127.0.0.1:8092`, `localhost:8092` or, for all interfaces, \
+         `[::]:8092`",
         ["array", "string"], addresses;
     MaybeAddresses -> Vec<SocketAddr>, "a list of addresses with ports such as `0.0.0.0:8443`", ["array", "string"],
         |text: &str| if text.is_empty() { Some(Vec::new()) } else { addresses(text) };
@@ -84,20 +84,24 @@ kinds! {
     DeflateLevel -> u32, "a whole number from 1 to 9", ["integer"], |text| number(text).filter(|n| (1..=9).contains(n));
     Deflating -> DeflateMode, "`on` or `off`", ["string"], DeflateMode::from_name;
     Endpoints { const SHOWN: bool = false; } -> Vec<Endpoint>,
-        "a list of URLs such as `https://drp.example.com:8092`, without user and path", ["array", "string"], list;
+        "a list of URLs such as `https://drp.example.com:8092`, without user or path", ["array", "string"], list;
+    Collector { const SHOWN: bool = false; } -> Option<Endpoint>,
+        "a URL such as `http://127.0.0.1:4318`, without user or path", ["string"], collector;
+    Share -> f64, "a number from 0 to 1", ["float", "integer"],
+        |text| number(text).filter(|share| (0.0..=1.0).contains(share));
     Specs { const SEPARATOR: &'static str = "\n"; } -> Vec<String>,
-        "a list of registrations such as `machines.*.*`, one a line in a variable", ["array", "string"], specs;
+        "a list of registrations such as `machines.*.*`; in a variable, one per line", ["array", "string"], specs;
     Fingerprints -> Vec<Fingerprint>, "a list of SHA-256 fingerprints: 64 hexadecimal digits, colons allowed, or as \
         openssl prints them (`sha256 Fingerprint=AB:...`)",
         ["array", "string"], fingerprints;
     Text -> String, "a text", ["string"], |text: &str| (!text.is_empty()).then(|| text.to_owned());
     AnyText -> String, "a text", ["string"], |text: &str| Some(text.to_owned());
     Token -> String, "letters, digits, `-` and `_`", ["string"], |text: &str| is_token(text).then(|| text.to_owned());
-    StreamName -> String, "letters, digits, `-` and `_`, or nothing", ["string"],
+    StreamName -> String, "empty, or letters, digits, `-` and `_`", ["string"],
         |text: &str| (text.is_empty() || is_token(text)).then(|| text.to_owned());
     Replicas -> usize, "a whole number from 1 to 5", ["integer"], |text| number(text).filter(|n| (1..=5).contains(n));
     NatsUrls { const SHOWN: bool = false; } -> Vec<String>,
-        "a list of URLs such as `nats://host:4222` or `tls://host:4222`, without user and path", ["array", "string"],
+        "a list of URLs such as `nats://host:4222` or `tls://host:4222`, without user or path", ["array", "string"],
         |text| list(text).filter(|all: &Vec<String>| all.iter().all(|url| is_nats_url(url)));
     Path -> PathBuf, "a path", ["string"], |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
     OptionalPath -> Option<PathBuf>, "a path", ["string"],
@@ -106,7 +110,7 @@ kinds! {
     CertificateName -> ClientName, "`cn` or `san`", ["string"], ClientName::from_name;
     ClientTls -> UpstreamTls, "`verify`, `pin` or `insecure`", ["string"], UpstreamTls::from_name;
     Mode -> AuthMode, "`auto`, `local`, `upstream` or `both`", ["string"], AuthMode::from_name;
-    Format -> LogFormat, "`text` or `json`", ["string"], LogFormat::from_name;
+    Format -> LogFormat, "`text`, `json` or `logfmt`", ["string"], LogFormat::from_name;
     Policy -> Overflow, "`disconnect`, `drop-oldest` or `conflate`", ["string"], number;
     Policies -> Vec<Overflow>, "a list of policies such as `disconnect,drop-oldest`", ["array", "string"], list;
     Level -> String, "a level such as `info`, or directives such as `warn,hydrant=debug`", ["string"], level;
@@ -120,7 +124,7 @@ pub(super) struct Hidden;
 
 impl Kind for Hidden {
     type Value = Option<Secret>;
-    const WHAT: &'static str = "a text that is not shown again";
+    const WHAT: &'static str = "a text, which is never shown";
     const TOML: &'static [&'static str] = &["string"];
     const SHOWN: bool = false;
 
@@ -201,6 +205,8 @@ words! {
         Text = "text",
         /// One JSON object per line.
         Json = "json",
+        /// One line of `key=value` pairs.
+        Logfmt = "logfmt",
     }
     /// Whether permessage-deflate is negotiated.
     DeflateMode {
@@ -298,6 +304,15 @@ fn is_origin(text: &str) -> bool {
 
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+/// Parses the URL of a collector; nothing means none. Spans are sent without TLS.
+#[expect(clippy::option_option, reason = "the outer one tells whether the text was a value")]
+fn collector(text: &str) -> Option<Option<Endpoint>> {
+    if text.is_empty() {
+        return Some(None);
+    }
+    number(text).filter(|endpoint: &Endpoint| !endpoint.tls).map(Some)
 }
 
 /// Returns whether the text is a NATS URL without credentials. These belong in files: URLs end up in logs.
@@ -452,6 +467,20 @@ mod tests {
             assert_eq!(NatsUrls::parse(bad), None, "{bad}");
         }
         assert!(Token::parse("a.b").is_none() && Token::parse("").is_none() && Token::parse("site-1").is_some());
+    }
+
+    #[test]
+    fn a_collector_is_reached_without_tls_and_shares_are_fractions() {
+        let url = Collector::parse("http://127.0.0.1:4318").unwrap().unwrap();
+        assert_eq!(url.to_string(), "http://127.0.0.1:4318");
+        assert_eq!(Collector::parse(""), Some(None));
+        for bad in ["127.0.0.1:4318", "https://a:4318", "http://a/v1/traces", "http://u:p@a", "grpc://a"] {
+            assert_eq!(Collector::parse(bad), None, "{bad}");
+        }
+        assert_eq!((Share::parse("0"), Share::parse("0.25"), Share::parse("1")), (Some(0.0), Some(0.25), Some(1.0)));
+        for bad in ["", "-0.1", "1.1", "NaN", "10%"] {
+            assert_eq!(Share::parse(bad), None, "{bad}");
+        }
     }
 
     #[test]

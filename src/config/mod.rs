@@ -1,8 +1,8 @@
 //! What an operator can configure, and where each setting came from.
 //!
 //! Flags take precedence over `HYDRANT_*` variables, these over the TOML file, and that over the defaults. Every
-//! setting is declared once, in `settings.rs`: its name, kind, default, explanation, and whether a running server
-//! applies a change. The structs, the parser, the names of the variables, `hydrant config default` and
+//! setting is declared once, in `settings.rs` or `telemetry.rs`: its name, kind, default, explanation, and whether a
+//! running server applies a change. The structs, the parser, the names of the variables, `hydrant config default` and
 //! `docs/configuration.md` are all generated from that declaration, so they cannot drift apart.
 //!
 //! Contract: [`Settings::load`] returns either consistent settings or *all* errors in them, each with its location
@@ -25,6 +25,7 @@ mod pem;
 mod proxy;
 mod raw;
 mod settings;
+mod telemetry;
 mod upstream;
 
 pub use doc::{default_file, markdown};
@@ -33,5 +34,6 @@ pub use kind::{AuthMode, ClientName, DEMO_MACHINES, DeflateMode, LogFormat, TlsM
 pub use load::{FlagValue, Sources};
 pub use raw::{CONFIG_VARIABLE, Row};
 pub use settings::{
-    Auth, Deflate, Inbox, Limits, Log, Nats, Outbox, Proxy, Replay, Settings, Throttle, Timeouts, Token, Upstream, rows,
+    Auth, Deflate, Inbox, Limits, Nats, Outbox, Proxy, Replay, Settings, Throttle, Timeouts, Token, Upstream, rows,
 };
+pub use telemetry::{Log, Otel};

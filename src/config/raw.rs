@@ -178,7 +178,7 @@ impl RawSettings {
     /// Reports a key that is not a setting.
     fn key_error(&mut self, key: String, location: Location) {
         self.errors.push(if self.is_table(&key) {
-            let reason = format!("`{key}` is a table: write `[{key}]` and its settings below");
+            let reason = format!("`{key}` is a table: write `[{key}]`, and its settings below it");
             ConfigError::Syntax { location, reason }
         } else {
             let near = nearest(&key, self.rows.iter().map(|row| row.key.to_owned()));
@@ -207,8 +207,9 @@ fn text_of(value: &DeValue<'_>, separator: &str) -> Option<String> {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Integer(digits) => i128::from_str_radix(digits.as_str(), digits.radix()).ok().map(|n| n.to_string()),
         DeValue::Boolean(flag) => Some(flag.to_string()),
+        DeValue::Float(number) => Some(number.as_str().to_owned()),
         DeValue::Array(items) => text_of_all(items, separator),
-        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
+        DeValue::Datetime(_) | DeValue::Table(_) => None,
     }
 }
 

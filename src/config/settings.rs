@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::kind::{self, AuthMode, ClientName, DeflateMode, Kind, LogFormat, TlsMode, UpstreamTls};
+use super::kind::{self, AuthMode, ClientName, DeflateMode, Kind, TlsMode, UpstreamTls};
 use super::raw::{RawSettings, Row, Table};
+use super::telemetry::{Log, Otel};
 use crate::client::{Endpoint, Fingerprint, Secret};
 use crate::overflow::Overflow;
 
@@ -91,18 +92,8 @@ table! {
         auth: Auth,
         /// DRP endpoints whose events are followed.
         upstream: Upstream,
-    }
-}
-
-table! {
-    /// Logging.
-    Log in "log." {
-        /// Format of log lines.
-        format: LogFormat as Format = "text";
-        /// Minimum level of logged lines, or directives for each module.
-        level: String as Level = "info";
-        /// Log who connected, was refused and disconnected.
-        audit: bool as Switch = "false";
+        /// Spans for an OpenTelemetry collector.
+        otel: Otel,
     }
 }
 

@@ -19,7 +19,8 @@ impl Source {
     /// The number of sources.
     pub(super) const COUNT: usize = 5;
 
-    pub(super) fn label(self) -> &'static str {
+    /// Returns the value of the label.
+    pub fn label(self) -> &'static str {
         match self {
             Self::Post => "post",
             Self::Demo => "demo",

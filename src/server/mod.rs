@@ -17,6 +17,7 @@ mod error;
 mod files;
 #[cfg(feature = "nats")]
 mod nats;
+mod spans;
 
 use std::io;
 use std::net::SocketAddr;
@@ -91,7 +92,7 @@ impl Server {
         let bound = Bound::all(&settings, files::prepare(&settings), &metrics).await?;
         let authority = authority::open(&settings)?;
         let tls = certificate::live(&settings)?.map(Arc::new);
-        let broker = Arc::new(Broker::new(metrics, epoch, history(&settings)?));
+        let broker = Arc::new(Broker::new(metrics, epoch, history(&settings)?).with_spans(spans::of(&settings)?));
         let nats = nats::options(&settings, broker.history().position().epoch)?;
         let api = api(&settings, &bound.addresses(), broker, authority, epoch)?;
         let (server, nats) = Self::new(settings, api, tls, &bound).share(nats).await?;
@@ -154,7 +155,7 @@ impl Server {
         let (authority, pool) = (Arc::clone(&self.api.authority), Arc::clone(&self.api.pool));
         let mut watcher = authority.watch();
         let mut changes = authority.changes();
-        self.tasks.push(vital("the follower of rights", stop.clone(), async move {
+        self.tasks.push(vital("the reloading of rights", stop.clone(), async move {
             loop {
                 tokio::select! {
                     told = changes.changed() => match told {
@@ -203,8 +204,9 @@ impl Server {
             tls.reload_and_report(self.api.broker.metrics());
         }
         match self.api.authority.reload() {
-            Ok(changed) => tracing::info!(changed, "reloaded"),
-            Err(error) => tracing::error!(%error, "not taken; what these files said stays in force"),
+            Ok(changed) => tracing::info!(changed, "reloaded users, roles, tenants and keys"),
+            Err(error) => tracing::error!(%error, "cannot reload users, roles, tenants and keys; their previous \
+                contents stay in force"),
         }
     }
 }
@@ -232,7 +234,7 @@ fn vital(
     guarded(what, async move {
         work.await;
         // If stopping was not requested, the server must have been dropped.
-        assert!(*stop.borrow() || stop.has_changed().is_err(), "{what} has ended before the server");
+        assert!(*stop.borrow() || stop.has_changed().is_err(), "bug: {what} ended before the server");
     })
 }
 

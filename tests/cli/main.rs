@@ -8,6 +8,7 @@ mod config;
 mod explain;
 mod filter;
 mod health;
+mod logs;
 mod post;
 mod record;
 mod scripts;

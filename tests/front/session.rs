@@ -7,11 +7,17 @@ use crate::common::ws::Show;
 use crate::common::{Hydrant, JSON, LOGIN, basic, patiently};
 use crate::endpoint::{Drp, MACHINE, User};
 
+/// What ties a request to the trace that it belongs to (W3C Trace Context).
+const TRACE: [(&str, &str); 2] =
+    [("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), ("tracestate", "a=1,b=2")];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn info_is_the_endpoints_with_ours_added() {
     let drp = Drp::start().await;
     let hydrant = Hydrant::start_tls(&format!("{}[auth]\nmode = \"local\"\n", drp.settings())).await;
-    let reply = hydrant.request("GET", "/api/v3/info?token=canary", &[("accept-encoding", "gzip")], "").await;
+    let reply = hydrant
+        .request("GET", "/api/v3/info?token=canary", &[("accept-encoding", "gzip"), TRACE[0], TRACE[1]], "")
+        .await;
     let start = r#"{"License":{"Data":"12345678901234567890"},"arch":"amd64","features":["api-v3","secure-params","#;
     assert!(reply.body.starts_with(start), "{}", reply.body);
     let features = reply.json()["features"].clone();
@@ -20,6 +26,8 @@ async fn info_is_the_endpoints_with_ours_added() {
     assert_eq!(reply.json()["stats"][1]["name"], "connections.count");
     let got = drp.last("/api/v3/info");
     assert_eq!(got.header("accept-encoding"), "");
+    // With the service's credential the trace is still the caller's.
+    assert_eq!(TRACE.map(|(name, value)| got.header(name) == value), [true; 2], "{:?}", got.headers);
     // The credential of a caller whom the endpoint does not know stays here, however its name is spelled.
     drp.take();
     hydrant.request("GET", "/api/v3/info?a=b&%74oken=canary&t%6fke%6E=canary", &[], "").await;
@@ -44,7 +52,10 @@ async fn a_session_goes_through_to_the_endpoint() {
     assert!(longer.json()["Token"].is_string());
     assert_eq!(http.request("GET", "/api/v3/info", &headers, "").await.json()["features"][1], "secure-params");
 
-    let zero = r#"{"Time":"0001-01-01T00:00:00Z","Type":"a","Action":"b","Key":"c","Principal":"","Object":null,"Original":null}"#;
+    let zero = concat!(
+        r#"{"Time":"0001-01-01T00:00:00Z","Type":"a","Action":"b","Key":"c","Principal":"","Object":null,"#,
+        r#""Original":null}"#,
+    );
     let posted = http.request("POST", "/api/v3/events", &headers, zero).await;
     assert_eq!((posted.status.as_u16(), posted.header("content-type")), (204, JSON));
     assert_eq!(drp.state.posted.lock().len(), 1, "it is the endpoint's to take");

@@ -18,6 +18,8 @@ mod frames;
 mod http;
 mod interop;
 mod openapi;
+#[cfg(feature = "otel")]
+mod otel;
 mod protocol;
 mod requests;
 mod status;

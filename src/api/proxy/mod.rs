@@ -44,8 +44,9 @@ use upload::{Gate, Upload};
 const PARTIAL: [HeaderName; 4] = [ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE];
 
 /// The caller's headers that are forwarded with the service's own credential; `Host` becomes `X-Forwarded-Host` and is
-/// replaced.
-const ALONG: [HeaderName; 3] = [ACCEPT, HOST, USER_AGENT];
+/// replaced. `traceparent` and `tracestate` name the caller's trace.
+const ALONG: [HeaderName; 5] =
+    [ACCEPT, HOST, USER_AGENT, HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
 
 /// A request to the endpoint: the caller's, or one of hydrant's own, which has no body.
 pub(super) type Inquiry = Request<Option<Incoming>>;
@@ -179,9 +180,8 @@ impl Api {
                 | UpstreamError::Late { .. }
                 | UpstreamError::Unread { .. }
         );
-        if is_the_endpoints && let Some(others) = self.failures.count(Instant::now()) {
-            tracing::warn!(%error, others, "the endpoint does not answer; others is how many more since the last such \
-                line");
+        if is_the_endpoints && let Some(suppressed) = self.failures.count(Instant::now()) {
+            tracing::warn!(%error, suppressed, "the endpoint did not answer");
         }
     }
 
@@ -237,7 +237,7 @@ async fn run_exchange(
 pub(super) fn as_service<B>(upstream: &Upstream, request: &Request<B>) -> Result<Inquiry, ApiError> {
     let path = query::plain_path(request.uri().path()).ok_or(ApiError::NoRoute)?;
     let own = upstream.own_credential().map_err(|error| {
-        tracing::error!(%error, "the credential for the endpoint cannot be used");
+        tracing::error!(%error, "cannot use the credential for the endpoint");
         ApiError::NoCredential
     })?;
     let mut inquiry =

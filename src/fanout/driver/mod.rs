@@ -42,7 +42,7 @@ use crate::auth::{Authority, Identity};
 use crate::broker::Broker;
 use crate::broker::inbox::{Batch, Inbox};
 use crate::event::Event;
-use crate::metrics::{FilterCost, Limit, ShardMetrics};
+use crate::metrics::{FilterCost, LONG_TURN, Limit, ShardMetrics};
 use crate::protocol::Close;
 use crate::websocket::deflate::Inflater;
 use crate::websocket::validator::FrameValidator;
@@ -247,7 +247,7 @@ impl Driver {
             let timeout = self.timeout();
             if let Err(error) = self.parts.poll.poll(&mut events, Some(timeout)) {
                 if error.kind() != io::ErrorKind::Interrupted {
-                    tracing::error!(%error, "poll failed");
+                    tracing::error!(%error, "waiting for socket events failed");
                 }
                 continue;
             }
@@ -319,7 +319,15 @@ impl Driver {
         self.keep_time();
         self.go_on_with_surveys();
         self.flush_metrics();
-        self.parts.metrics.turn(taken, begun.elapsed());
+        self.end_turn(taken, begun.elapsed());
+    }
+
+    fn end_turn(&self, events: usize, took: Duration) {
+        let Parts { metrics, broker, number, .. } = &self.parts;
+        metrics.turn(events, took);
+        if took > LONG_TURN {
+            broker.spans().long_turn(*number, took, events);
+        }
     }
 
     /// Reports the types that clients want, before the answers to registrations are written.
