@@ -12,12 +12,10 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use mio::Waker;
 
 use crate::cpu;
 use crate::endpoint::{Endpoint, Stream};
@@ -44,8 +42,6 @@ pub struct Published {
 pub struct Publisher {
     batches: SyncSender<Vec<Vec<u8>>>,
     results: Receiver<Result<Published>>,
-    /// Woken for each result, if the receiver of results also waits for something else.
-    waker: Arc<OnceLock<Waker>>,
 }
 
 impl Publisher {
@@ -62,8 +58,6 @@ impl Publisher {
         let mut connections = (0..count.max(1)).map(open).collect::<Result<Vec<_>>>()?;
         let (batches, inbox) = sync_channel::<Vec<Vec<u8>>>(1);
         let (outbox, results) = sync_channel(1);
-        let waker = Arc::new(OnceLock::<Waker>::new());
-        let told = Arc::clone(&waker);
         let work = move || {
             let pinned = cpu::pin(core);
             for batch in inbox {
@@ -71,21 +65,13 @@ impl Publisher {
                     Ok(()) => publish(&mut connections, &batch),
                     Err(e) => Err(anyhow::anyhow!("{e:#}")),
                 };
-                if outbox.send(result).is_err() || told.get().is_some_and(|waker| waker.wake().is_err()) {
+                if outbox.send(result).is_err() {
                     return;
                 }
             }
         };
         thread::Builder::new().name("publisher".to_owned()).spawn(work).context("cannot start a thread")?;
-        Ok(Self { batches, results, waker })
-    }
-
-    /// Sets a waker that is woken whenever there is a result.
-    #[must_use]
-    pub fn wakes(self, waker: Waker) -> Self {
-        // A new publisher has no waker yet.
-        let _ = self.waker.set(waker);
-        self
+        Ok(Self { batches, results })
     }
 
     /// Queues bodies, to be published one after the other.

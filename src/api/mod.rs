@@ -46,6 +46,7 @@ mod query;
 pub mod quota;
 mod refusals;
 mod routes;
+mod snapshot;
 pub mod status;
 mod stream;
 mod token;
@@ -83,6 +84,7 @@ use proxy::vouch::Vouched;
 use quota::{PostQuota, SocketQuota};
 use refusals::Refusals;
 use routes::{Access, Found, Route};
+use snapshot::Snapshot;
 use status::Status;
 
 /// The path prefix of the API.
@@ -125,6 +127,8 @@ pub struct Api {
     /// Limits the log lines about requests that the endpoint did not answer.
     failures: Summary,
     status: Status,
+    /// All connections, for callers that share them.
+    present: Snapshot<Vec<Connection>>,
     /// Held by the request that explains an event, one at a time.
     explaining: tokio::sync::Semaphore,
 }
@@ -212,6 +216,7 @@ impl Api {
             vouched: Vouched::default(),
             failures: Summary::default(),
             status: Status::new(Instant::now()),
+            present: Snapshot::default(),
             explaining: tokio::sync::Semaphore::new(1),
         }
     }
@@ -311,7 +316,7 @@ impl Api {
             Route::Websocket => Err(ApiError::NotAHandshake(crate::transport::upgrade::UpgradeError::Method)),
             Route::Stream => self.stream(&request, caller, Arc::unwrap_or_clone(identity)),
             Route::Events => self.post_events(request, &identity).await,
-            Route::Status => self.get_status(&identity),
+            Route::Status => self.get_status(request.headers(), &identity).await,
             Route::Registrations => self.list_registrations(query, &identity).await,
             Route::Explain => self.explain(request, &identity).await,
             Route::Check => self.check(request, &identity).await,
