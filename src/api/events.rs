@@ -20,8 +20,8 @@ use crate::transport::listener::Answer;
 /// Bodies larger than this, in bytes, are parsed on a blocking thread, so that other requests do not wait.
 const LARGE: usize = 256 << 10;
 
-/// Bodies up to this length, in bytes, wake the shards together with others that are ready at the same time. Larger ones
-/// wake them at once, so that no event waits for more than the one that is being parsed.
+/// Bodies up to this length, in bytes, wake the shards together with others that are ready at the same time. Larger
+/// ones wake them at once, so that no event waits for more than the one that is being parsed.
 const SMALL: usize = 4 << 10;
 
 /// What a caller may post.

@@ -39,7 +39,6 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
-use memchr::memchr;
 
 use crate::json;
 use crate::websocket::frame::{Encoding, HEADER_ROOM};
@@ -339,7 +338,7 @@ impl Event {
     pub fn time(&self) -> &str {
         // Without a look at the rest, which is long.
         let start = HEADER_ROOM + TIME.len();
-        memchr(b'"', &self.frame[start..]).map_or("", |length| self.text(start..start + length))
+        memchr::memchr(b'"', &self.frame[start..]).map_or("", |length| self.text(start..start + length))
     }
 
     /// Returns the event's time, parsed.

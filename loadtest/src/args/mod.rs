@@ -13,7 +13,7 @@ use serde::Serialize;
 
 pub use hostile::{Attack, HostileArgs};
 pub use peers::{Peer, PeerArgs};
-pub use run::{Output, RunArgs, Work};
+pub use run::{Output, PostArgs, RunArgs, Work};
 pub use target::Target;
 
 /// Fleet simulator and socket-level benchmark of hydrant and of other servers that speak its protocol.
@@ -125,9 +125,9 @@ pub struct BurstArgs {
     /// One event per POST over a kept-alive connection, one after the other, instead of K in one.
     #[arg(long)]
     pub single_post: bool,
-    /// Kept-alive connections for --single-post, each with one POST at a time.
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "single_post", value_parser = clap::value_parser!(u32).range(1..=1_024))]
-    pub posters: u32,
+    /// Connections that publish.
+    #[command(flatten)]
+    pub post: PostArgs,
     /// Time limit for a turn in seconds; what has not arrived by then is lost.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub turn_timeout: u64,
@@ -189,9 +189,9 @@ pub struct CompareArgs {
     /// Connections of hydrant's second `selective` run; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(0..=20_000))]
     pub many: u32,
-    /// Connections that publish in `post`, each with one event at a time.
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_024))]
-    pub posters: u32,
+    /// Connections that publish.
+    #[command(flatten)]
+    pub post: PostArgs,
     /// Number of times that everything is measured; all systems take turns.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,

@@ -90,7 +90,7 @@ impl Comparing<'_> {
     fn run(&self, title: &'static str, shapes: &[Shape], candidates: &[Candidate]) -> Result<crate::report::Report> {
         let work = self.work(shapes);
         let mut group = Group::new(&work, title, self.cores);
-        group.posters = if shapes.iter().all(|shape| shape.single_post) { self.args.posters as usize } else { 1 };
+        group.posters = if shapes.iter().all(|shape| shape.single_post) { posters(self.args) as usize } else { 1 };
         group.turn_timeout = TURN;
         group.peer_timeout = Duration::from_secs(u64::from(self.args.peer_patience));
         let (servers, cases) = group.run(shapes, candidates)?;
@@ -196,6 +196,11 @@ impl Comparing<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns the number of connections that publish in `post`.
+fn posters(args: &CompareArgs) -> u32 {
+    args.post.count(32)
 }
 
 fn shape(payload: usize, k: u64) -> Shape {
