@@ -189,9 +189,6 @@ pub struct CompareArgs {
     /// Connections of hydrant's second `selective` run; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(0..=20_000))]
     pub many: u32,
-    /// Connections that publish.
-    #[command(flatten)]
-    pub post: PostArgs,
     /// Number of times that everything is measured; all systems take turns.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,

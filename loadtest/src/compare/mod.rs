@@ -200,7 +200,7 @@ impl Comparing<'_> {
 
 /// Returns the number of connections that publish in `post`.
 fn posters(args: &CompareArgs) -> u32 {
-    args.post.count(32)
+    args.peers.post.count(32)
 }
 
 fn shape(payload: usize, k: u64) -> Shape {
