@@ -21,7 +21,8 @@ pub(super) fn prepare(settings: &Settings) -> u64 {
         tracing::warn!(
             limit,
             "the process may open only {limit} files, some of which it needs itself: fewer than {descriptors} \
-             connections fit, not limits.connections = {connections}; raise the hard limit (LimitNOFILE in systemd, `ulimit -Hn`)"
+             connections fit, not limits.connections = {connections}; raise the hard limit (LimitNOFILE in systemd, \
+             `ulimit -Hn`)"
         );
     }
     descriptors
