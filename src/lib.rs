@@ -1,7 +1,8 @@
 //! Hydrant: an event broker for Digital Rebar Provision (DRP) fleets.
 //!
-//! Hydrant takes the event stream once, matches each event against an index of everybody's registrations and writes it
-//! to the websockets of those who registered for it and may see it. `docs/architecture.md` tells the whole story.
+//! Hydrant receives the event stream once, matches each event against an index of all clients' registrations, and
+//! writes it to the websockets of the clients that registered for it and may see it. `docs/architecture.md` describes
+//! how.
 //!
 //! # The way of an event
 //!
@@ -14,26 +15,26 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`cli`], [`server`] | the commands; a whole server, from settings to drained |
-//! | [`api`] | REST, the door to the websocket, the reverse proxy |
+//! | [`cli`], [`server`] | the commands; starting, reloading and stopping a server |
+//! | [`api`] | REST, the websocket handshake, the reverse proxy |
 //! | [`fanout`] | the shard: everything that one thread owns |
 //! | [`endpoint`], [`cluster`], [`demo`] | where events come from: a DRP endpoint, other nodes over NATS (and back), a simulated fleet |
 //! | [`broker`] | the log: sequencer, inboxes, history |
 //! | [`transport`] | accepting connections: listener, TLS, upgrade |
 //! | [`metrics`], [`config`] | every metric; every setting |
-//! | [`index`], [`explain`] | registrations and their filters; why an event does or does not reach somebody |
+//! | [`index`], [`explain`] | registrations and their filters; why an event does or does not reach a client |
 //! | [`protocol`] | commands, answers, close codes |
 //! | [`auth`] | users, roles, claims, tenants, tokens |
 //! | [`event`], [`client`], [`stats`] | an event; the HTTP and websocket client; what a shard counts |
-//! | [`websocket`], [`json`], [`overflow`], [`clock`] | ground: the codec, JSON text, two words of vocabulary |
-//! | [`logging`], [`files`] | ground: where log lines go and what a panic does; noticing that files have changed |
-//! | [`spans`] | ground: traces for an OpenTelemetry collector |
+//! | [`websocket`], [`json`], [`overflow`], [`clock`] | foundations: the codec, JSON text, overflow policies, the time |
+//! | [`logging`], [`files`] | foundations: log lines and panics; detecting changed files |
+//! | [`spans`] | foundations: traces for an OpenTelemetry collector |
 //!
-//! Dependencies point one way; a test in `tests/tidy/` holds them to it.
+//! Dependencies point one way; a test in `tests/tidy/` enforces it.
 //!
 //! # Example
 //!
-//! The parts work without a server. An index answers who has registered for an event:
+//! The parts work without a server. An index finds the subscribers of an event:
 //!
 //! ```
 //! use hydrant::event::Draft;

@@ -24,7 +24,7 @@ pub enum Overflow {
 
 /// A word that is not a policy.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[error("{text:?} is not an overflow policy: `disconnect`, `drop-oldest` or `conflate`")]
+#[error("{text:?} is not an overflow policy: expected `disconnect`, `drop-oldest` or `conflate`")]
 pub struct OverflowError {
     /// The word, truncated to 64 characters.
     text: String,

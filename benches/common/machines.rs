@@ -8,15 +8,30 @@ use hydrant::event::{Draft, Event};
 fn machine(number: usize) -> Event {
     let object = |stage: &str| {
         let mut text = format!(
-            r#"{{"Validated":true,"Available":true,"Errors":[],"ReadOnly":false,"Meta":{{"color":"black","icon":"server","feature-flags":"change-stage-v2","title":"machine {number}"}},"Name":"m{number}.example.com","Description":"Machine in rack {}, unit {}","Uuid":"00e03d2c-0000-4000-8000-{number:012}","#,
+            "{{\"Validated\":true,\"Available\":true,\"Errors\":[],\"ReadOnly\":false,\
+             \"Meta\":{{\"color\":\"black\",\"icon\":\"server\",\"feature-flags\":\"change-stage-v2\",\
+             \"title\":\"machine {number}\"}},\"Name\":\"m{number}.example.com\",\
+             \"Description\":\"Machine in rack {}, unit {}\",\"Uuid\":\"00e03d2c-0000-4000-8000-{number:012}\",",
             number % 40,
             number % 42,
         );
-        write!(text, r#""Stage":"{stage}","Workflow":"universal-runbook","BootEnv":"local","Runnable":true,"Address":"10.0.{}.{}","#, number / 250 % 250, number % 250).unwrap();
+        write!(
+            text,
+            "\"Stage\":\"{stage}\",\"Workflow\":\"universal-runbook\",\"BootEnv\":\"local\",\"Runnable\":true,\
+             \"Address\":\"10.0.{}.{}\",",
+            number / 250 % 250,
+            number % 250
+        )
+        .unwrap();
         for field in 0..40 {
             write!(text, r#""Field{field}":"some text of the usual length {}","#, field * number).unwrap();
         }
-        write!(text, r#""Tasks":["stage:discover","bootenv:sledgehammer","gohai","network-discovery","stage:{stage}"],"Params":{{"x":{number},"#).unwrap();
+        write!(
+            text,
+            "\"Tasks\":[\"stage:discover\",\"bootenv:sledgehammer\",\"gohai\",\"network-discovery\",\
+             \"stage:{stage}\"],\"Params\":{{\"x\":{number},"
+        )
+        .unwrap();
         for param in 0..57 {
             write!(
                 text,

@@ -1,10 +1,11 @@
-"""Takes the webhook of Prometheus Alertmanager and posts an event for each alert: Type `alerts`, Action `firing` or `resolved`, Key the
-alert's fingerprint, Object the alert as Alertmanager has it.
+"""Receives the webhook of Prometheus Alertmanager and posts an event for each alert: Type `alerts`, Action `firing` or
+`resolved`, Key the alert's fingerprint, Object the alert as Alertmanager sends it.
 
 usage: alertmanager.py [PORT]    listens on 127.0.0.1:PORT (9095)
 
-HYDRANT is the server's URL, HYDRANT_USER and HYDRANT_PASSWORD a user with the claim `events/post`, HYDRANT_CA a file with the CA of
-its certificate. Alertmanager tries again what is answered with 5xx; so what hydrant does not take is answered with 502.
+HYDRANT is the server's URL, HYDRANT_USER and HYDRANT_PASSWORD a user with the claim `events/post`, HYDRANT_CA a file
+with the CA of its certificate. Alertmanager retries on 5xx, so the answer is 502 when hydrant does not accept the
+events.
 """
 
 import base64

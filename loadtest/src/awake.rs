@@ -38,7 +38,8 @@ impl Awake {
     /// # Errors
     /// Fails if the peer cannot be reached.
     pub fn begin(address: SocketAddr, wire: Wire) -> Result<Self> {
-        let mut socket = TcpStream::connect_timeout(&address, TIMEOUT).context("cannot keep the peer awake")?;
+        let mut socket =
+            TcpStream::connect_timeout(&address, TIMEOUT).context("cannot connect to the peer to keep it awake")?;
         socket.set_read_timeout(Some(TIMEOUT))?;
         socket.write_all(&wire.greeting("awake"))?;
         let (end, ended) = channel::<()>();

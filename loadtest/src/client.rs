@@ -22,6 +22,7 @@ use nix::sys::time::TimeSpec;
 use crate::endpoint::{Endpoint, Stream};
 use crate::frame::{self, Frame, Opcode};
 use crate::inflate::Inflater;
+use crate::sockets;
 use crate::wire::{Incoming, Wire};
 
 /// Size of the read buffer: a client's burst fits at K = 64 and 1 KB.
@@ -99,7 +100,7 @@ impl Swarm {
         let common = Common { wire, deflate, inflater: Inflater::default(), buffer: vec![0; BUFFER], bytes: 0 };
         Ok(Self {
             clients: Vec::new(),
-            poll: Poll::new().context("no epoll")?,
+            poll: Poll::new().context("cannot create a poll")?,
             events: Events::with_capacity(1_024),
             common,
             subscriptions: 0,
@@ -169,7 +170,7 @@ impl Swarm {
         let mut polls = [PollFd::new(self.poll.registry().as_fd(), PollFlags::POLLIN)];
         match ppoll(&mut polls, Some(TimeSpec::from_duration(timeout)), None) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(e) => Err(e).context("cannot poll"),
+            Err(e) => Err(e).context("waiting for socket events failed"),
         }
     }
 
@@ -178,7 +179,7 @@ impl Swarm {
     /// # Errors
     /// Fails if no more files can be opened.
     pub fn waker(&self) -> Result<Waker> {
-        Waker::new(self.poll.registry(), WAKE).context("cannot wake the readers")
+        Waker::new(self.poll.registry(), WAKE).context("cannot wake the reading threads")
     }
 
     /// Waits until something arrives, at most for `timeout`, and reads it.
@@ -186,10 +187,7 @@ impl Swarm {
     /// # Errors
     /// Fails if the kernel refuses to poll. Errors of one connection are reported to the sink.
     pub fn poll(&mut self, timeout: Duration, sink: &mut dyn Sink) -> Result<()> {
-        match self.poll.poll(&mut self.events, Some(timeout)) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            other => other.context("cannot poll")?,
-        }
+        sockets::wait(&mut self.poll, &mut self.events, timeout)?;
         for event in self.events.iter().filter(|event| event.token() != WAKE) {
             let index = event.token().0;
             let client = &mut self.clients[index];
@@ -287,7 +285,7 @@ impl Client {
             }
             buffer[..kept].copy_from_slice(&self.cut);
             let got = match self.stream.read(&mut buffer[kept..]) {
-                Ok(0) => bail!("the server ended the connection"),
+                Ok(0) => bail!("the server closed the connection"),
                 Ok(got) => got,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
@@ -311,7 +309,7 @@ impl Client {
         let mut chunk = vec![0; BUFFER];
         let outcome = loop {
             match self.stream.read(&mut chunk) {
-                Ok(0) => break Err(anyhow::anyhow!("the server ended the connection")),
+                Ok(0) => break Err(anyhow::anyhow!("the server closed the connection")),
                 Ok(got) => {
                     common.bytes += got as u64;
                     bytes.extend_from_slice(&chunk[..got]);

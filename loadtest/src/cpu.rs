@@ -40,7 +40,7 @@ pub fn pin(cores: impl IntoIterator<Item = usize>) -> Result<()> {
     for &core in &cores {
         set.set(core).with_context(|| format!("core {core} is out of range"))?;
     }
-    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot run on {cores:?}"))
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot pin a thread to the cores {cores:?}"))
 }
 
 /// Returns the cores on which a process (0: this thread) may run.
@@ -48,7 +48,8 @@ pub fn pin(cores: impl IntoIterator<Item = usize>) -> Result<()> {
 /// # Errors
 /// Fails if there is no such process.
 pub fn allowed(pid: i32) -> Result<Vec<usize>> {
-    let set = sched_getaffinity(Pid::from_raw(pid)).with_context(|| format!("cannot ask for the cores of {pid}"))?;
+    let set = sched_getaffinity(Pid::from_raw(pid))
+        .with_context(|| format!("cannot read the allowed cores of process {pid}"))?;
     Ok((0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap_or(false)).collect())
 }
 
@@ -73,7 +74,7 @@ impl ProcessClock {
     /// # Errors
     /// Fails if there is no such process.
     pub fn of(pid: u32) -> Result<Self> {
-        let raw = i32::try_from(pid).ok().filter(|&pid| pid > 0).context("a process id is a positive number")?;
+        let raw = i32::try_from(pid).ok().filter(|&pid| pid > 0).context("a process id must be a positive number")?;
         let clock = clock_getcpuclockid(Pid::from_raw(raw)).with_context(|| format!("no process {pid}"))?;
         Ok(Self { pid: raw, clock })
     }
@@ -94,7 +95,8 @@ impl ProcessClock {
     pub fn resident(self) -> Result<u64> {
         let path = format!("/proc/{}/status", self.pid);
         let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS line")?;
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("its status has no VmRSS line")?;
         let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().context("VmRSS is not a number")?;
         Ok(kib * 1_024)
     }
@@ -111,7 +113,7 @@ pub fn raise_file_limit(needed: u64) -> Result<()> {
     }
     ensure!(
         hard >= needed,
-        "this needs {needed} open files and the hard limit is {hard}: use fewer connections, or raise it \
+        "this run needs {needed} open files, but the hard limit is {hard}: use fewer connections, or raise the limit \
          (`ulimit -Hn {needed}` as root, or LimitNOFILE= of the service)"
     );
     setrlimit(Resource::RLIMIT_NOFILE, needed, hard).context("cannot raise the limit of open files")
@@ -126,7 +128,8 @@ pub fn checked(cores: Cores) -> Result<Cores> {
     for core in [cores.server, cores.client].into_iter().flatten() {
         if !allowed.contains(&core) {
             bail!(
-                "core {core} is not among those allowed to us ({allowed:?}): see --server-core, --client-core, --no-pin"
+                "core {core} is not among the cores that this process may use ({allowed:?}): see --server-core, \
+                 --client-core, --no-pin"
             );
         }
     }

@@ -64,8 +64,8 @@ impl Endpoint {
         let location: Location = url.parse()?;
         let mut addresses = (location.host.as_str(), location.port)
             .to_socket_addrs()
-            .with_context(|| format!("cannot find {location}"))?;
-        let address = addresses.next().with_context(|| format!("{location} has no address"))?;
+            .with_context(|| format!("cannot resolve {location}"))?;
+        let address = addresses.next().with_context(|| format!("{location} does not resolve to an address"))?;
         let tls = location.tls.then(|| tls::config(trust, location.host.clone())).transpose()?;
         let authorization = credentials.map(header).transpose()?.unwrap_or_default();
         let user = match credentials {
@@ -171,7 +171,7 @@ impl Endpoint {
         let mut session = rustls::ClientConnection::new(Arc::clone(config), name.clone())?;
         let mut socket = socket;
         while session.is_handshaking() {
-            session.complete_io(&mut socket).with_context(|| format!("no TLS with {}", self.url()))?;
+            session.complete_io(&mut socket).with_context(|| format!("TLS with {} failed", self.url()))?;
         }
         Ok(Stream::Tls(Box::new(rustls::StreamOwned::new(session, socket))))
     }
@@ -194,11 +194,11 @@ impl Endpoint {
         stream.flush()?;
         let (head, rest) = read_head(&mut stream)?;
         if head.status == 101 {
-            ensure!(head.deflate == self.deflate, "{} does not agree to permessage-deflate", self.url());
+            ensure!(head.deflate == self.deflate, "{} does not accept permessage-deflate", self.url());
             return Ok((stream, rest));
         }
         let body = read_body(&mut stream, &head, rest)?;
-        bail!("{} refuses a websocket: {} {}", self.url(), head.status, said(&body))
+        bail!("{} refused the websocket: {} {}", self.url(), head.status, said(&body))
     }
 
     /// Returns the request that upgrades a connection to a websocket.
@@ -264,7 +264,7 @@ impl Endpoint {
 /// Returns the header line with the credentials.
 fn header(credentials: &Credentials) -> Result<String> {
     let value = credentials.header()?;
-    Ok(format!("Authorization: {}\r\n", value.to_str().context("credentials are ASCII")?))
+    Ok(format!("Authorization: {}\r\n", value.to_str().context("credentials must be ASCII")?))
 }
 
 /// Returns a socket to be connected to `address` as number `index`: the loopback ports of one source address run out.

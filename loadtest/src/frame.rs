@@ -63,7 +63,7 @@ pub fn first(bytes: &[u8]) -> Result<Option<Frame<'_>>> {
         (126 | 127, _) => return Ok(None),
         (short, _) => (2, u64::from(*short)),
     };
-    ensure!(length <= PAYLOAD_MAX, "the server announced a frame of {length} bytes");
+    ensure!(length <= PAYLOAD_MAX, "the server sent a frame of {length} bytes, which is too long");
     let len = header + usize::try_from(length)?;
     Ok(bytes.get(header..len).map(|payload| Frame { opcode, payload, len, is_last, deflated }))
 }

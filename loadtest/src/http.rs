@@ -37,13 +37,13 @@ pub fn read_head(stream: &mut impl Read) -> Result<(Head, Vec<u8>)> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 4_096];
     loop {
-        let got = stream.read(&mut chunk).context("no reply")?;
-        ensure!(got > 0, "the server ended the connection instead of replying");
+        let got = stream.read(&mut chunk).context("cannot read a reply")?;
+        ensure!(got > 0, "the server closed the connection without a reply");
         bytes.extend_from_slice(&chunk[..got]);
         if let Some((head, length)) = parse_head(&bytes)? {
             return Ok((head, bytes.split_off(length)));
         }
-        ensure!(bytes.len() < HEAD_MAX, "the head of the reply has no end");
+        ensure!(bytes.len() < HEAD_MAX, "the head of the reply is too long");
     }
 }
 
@@ -54,10 +54,10 @@ pub fn read_head(stream: &mut impl Read) -> Result<(Head, Vec<u8>)> {
 pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(length) = response.parse(bytes).context("this is not an HTTP reply")? else {
+    let httparse::Status::Complete(length) = response.parse(bytes).context("the peer did not answer with HTTP")? else {
         return Ok(None);
     };
-    let status = response.code.context("a reply has a status")?;
+    let status = response.code.context("the reply has no status")?;
     let value = |name: &str| {
         let header = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
         header.and_then(|header| std::str::from_utf8(header.value).ok()).map(str::trim)
@@ -81,7 +81,7 @@ pub fn read_body(stream: &mut impl Read, head: &Head, mut body: Vec<u8>) -> Resu
     match stream.take(missing).read_to_end(&mut body) {
         Ok(_) => {}
         Err(e) if head.length.is_none() && e.kind() == io::ErrorKind::UnexpectedEof => {}
-        Err(e) => return Err(e).context("the reply is cut off"),
+        Err(e) => return Err(e).context("the reply is incomplete"),
     }
     Ok(body)
 }

@@ -82,7 +82,7 @@ pub fn once(name: &str, size: [u32; 2], user: &str, session: &Session, core: Opt
 
 fn measure(name: &str, size: [u32; 2], user: &str, session: &Session, core: Option<usize>) -> Result<Weight> {
     let [connections, rest] = size;
-    let resident = || session.resident()?.context("memory needs --serve or --server-pid");
+    let resident = || session.resident()?.context("measuring memory requires --serve or --server-pid");
     let clients = connections as usize;
     let wire = session.endpoint.wire();
     let mut checker = Checker::for_all(Payloads::new(1_024, user, Spread::All)?, clients);
@@ -129,7 +129,7 @@ fn base(session: &Session, publisher: &Publisher, user: &str, rest: u32) -> Resu
     while !checker.is_complete() && Instant::now() < deadline {
         swarm.poll(Duration::from_millis(50), &mut checker)?;
     }
-    ensure!(checker.counts.is_clean(), "the first clients did not get their event: {}", checker.counts);
+    ensure!(checker.counts.is_clean(), "the first clients did not receive their event: {}", checker.counts);
     let end = Instant::now() + Duration::from_secs(u64::from(rest)).min(BASE_REST);
     while Instant::now() < end {
         swarm.poll(Duration::from_millis(100), &mut checker)?;
@@ -148,7 +148,7 @@ impl Sink for Nobody {
 
 fn publish(publisher: &Publisher, body: Vec<u8>) -> Result<()> {
     publisher.send(vec![body])?;
-    ensure!(publisher.answered(TIMEOUT)?.is_some(), "what was published is not answered");
+    ensure!(publisher.answered(TIMEOUT)?.is_some(), "the server did not answer the POST in time");
     Ok(())
 }
 
@@ -175,9 +175,10 @@ fn registered(session: &Session, clients: usize) -> Result<Swarm> {
 pub fn section(weights: &[Weight]) -> Section {
     let mut section = Section::new("Idle connections");
     section.note(
-        "Resident memory of the server's process, three registrations a connection; the kernel's buffers are not in it",
+        "Resident memory of the server's process, with three registrations per connection; without the kernel's \
+         buffers",
     );
-    let heads = "who|conns|with 200|registered|by connection|after 1 event and rest|by connection|rest s|faults";
+    let heads = "who|conns|with 200|registered|per connection|after 1 event and rest|per connection|rest s|faults";
     let mut table = Table::new(heads);
     let mut bars = Vec::new();
     for weight in weights {
@@ -199,15 +200,17 @@ pub fn section(weights: &[Weight]) -> Section {
         ]);
         match kilobytes(weight) {
             Some(figure) => bars.extend(spread([figure]).map(|figure| Bar::new(&weight.name, figure))),
-            None => section
-                .note(format!("{}: no more memory than with the first {BASE}: too few to be weighed", weight.name)),
+            None => section.note(format!(
+                "{}: no more memory than with the first {BASE} connections: too few connections to measure",
+                weight.name
+            )),
         }
         if !weight.counts.is_clean() {
             section.fault(format!("{}: {}", weight.name, weight.counts));
         }
     }
     section.table = Some(table);
-    section.charts.push(Chart::bars("Memory by connection, rested", "KB", vec![(String::new(), bars)]));
+    section.charts.push(Chart::bars("Memory per connection, at rest", "KB", vec![(String::new(), bars)]));
     section
 }
 
@@ -220,7 +223,7 @@ fn kilobytes(weight: &Weight) -> Option<f64> {
 /// Returns the figures of all systems.
 pub fn figures(weights: &[Weight]) -> Vec<Figure> {
     let figure =
-        |weight: &Weight| Some(Figure::once(format!("idle, {}", weight.name), "KB by connection", kilobytes(weight)?));
+        |weight: &Weight| Some(Figure::once(format!("idle, {}", weight.name), "KB per connection", kilobytes(weight)?));
     weights.iter().filter_map(figure).collect()
 }
 

@@ -69,7 +69,7 @@ impl Inflater {
                 return Ok(out);
             }
             if out.len() < out.capacity() && out.len() == before {
-                bail!("a compressed message is cut off");
+                bail!("a compressed message is incomplete");
             }
             out.reserve(out.capacity().max(64));
         }

@@ -30,7 +30,7 @@ pub struct Quantiles {
 
 impl Latencies {
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self(Histogram::new_with_bounds(1, MICROS_MAX, 3).context("no histogram")?))
+        Ok(Self(Histogram::new_with_bounds(1, MICROS_MAX, 3).context("cannot create a histogram")?))
     }
 
     pub(crate) fn record(&mut self, latency: Duration) {

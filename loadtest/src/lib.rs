@@ -29,6 +29,7 @@ pub mod publish;
 pub mod report;
 pub mod server;
 pub mod session;
+mod sockets;
 pub mod stall;
 pub mod storm;
 mod tls;
@@ -52,7 +53,7 @@ const TOLERANCE: f64 = 10.0;
 pub fn run(cli: &Cli, out: &mut dyn Write) -> Result<bool> {
     let (outcome, output): (Box<dyn Outcome>, _) = match (&cli.command, cli.compare.as_deref()) {
         (None, Some([before, after])) => (Box::new(Difference::of(before, after, TOLERANCE)?), Output::default()),
-        (command, _) => dispatch(command.as_ref().context("no subcommand")?)?,
+        (command, _) => dispatch(command.as_ref().context("no subcommand given")?)?,
     };
     report::publish(outcome.as_ref(), &output, out)?;
     Ok(outcome.is_clean())

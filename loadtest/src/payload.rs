@@ -55,7 +55,7 @@ impl Payloads {
         let principal = format!("{PRINCIPAL_PREFIX}{user}");
         let mut payloads = Self { tails: vec![r#"","Pad":""}"#.to_owned()], spread, principal };
         let least = payloads.sealed(0).json().len();
-        ensure!(size >= least, "a payload is at least {least} bytes, the size of an event without an object");
+        ensure!(size >= least, "--payload must be at least {least} bytes, the size of an event without an object");
         payloads.tails = tails(size - least);
         Ok(payloads)
     }

@@ -131,7 +131,7 @@ fn insist(stream: &mut Stream, endpoint: &Endpoint, body: &[u8]) -> Result<u32> 
         let Some(pause) = post(stream, endpoint, body)? else { return Ok(busy) };
         thread::sleep(pause);
     }
-    bail!("the server was busy {RETRIES_MAX} times: it cannot take what is published")
+    bail!("the server was busy {RETRIES_MAX} times: events are published faster than it accepts them")
 }
 
 /// Posts a body once. Returns `None` if it was accepted, otherwise how long to wait.
@@ -150,7 +150,7 @@ fn post(stream: &mut Stream, endpoint: &Endpoint, body: &[u8]) -> Result<Option<
         let seconds = head.retry_after.unwrap_or(0).min(5);
         return Ok(Some(Duration::from_secs(seconds).max(Duration::from_millis(20))));
     }
-    ensure!((200..300).contains(&head.status), "the server refuses events: {} {}", head.status, said(&reply));
+    ensure!((200..300).contains(&head.status), "the server refused events: {} {}", head.status, said(&reply));
     Ok(None)
 }
 
@@ -185,8 +185,8 @@ impl Direct {
         self.socket.write_all(batch).context("cannot publish")?;
         let mut chunk = [0; 4_096];
         loop {
-            let got = self.socket.read(&mut chunk).context("no answer to what was published")?;
-            ensure!(got > 0, "the peer ended the publisher's connection");
+            let got = self.socket.read(&mut chunk).context("cannot read the answer to a publish")?;
+            ensure!(got > 0, "the peer closed the publisher's connection");
             self.rest.extend_from_slice(&chunk[..got]);
             let (mut answered, mut asked) = (false, false);
             let used = self.wire.split(&self.rest, &mut |heard| {

@@ -37,7 +37,7 @@ impl Session {
         let server = target.launch(cores).map(|launch| Server::start(&launch)).transpose()?;
         let url = match &server {
             Some(server) => server.url.clone(),
-            None => target.endpoint.clone().context("no --endpoint and no --serve")?,
+            None => target.endpoint.clone().context("--endpoint or --serve is required")?,
         };
         let pid = server.as_ref().map(Server::pid).or(target.server_pid);
         let endpoint = target.endpoint_at(&url)?.with_token();
@@ -125,13 +125,13 @@ impl Session {
     /// # Errors
     /// Fails if this program did not start the server, or if the server's commands fail.
     pub fn guest_token(&self) -> Result<String> {
-        self.server.as_ref().context("the server is not ours")?.guest_token()
+        self.server.as_ref().context("this requires --serve")?.guest_token()
     }
 
     /// Adds the end of the server's log to an error, if this program started the server.
     pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         match &self.server {
-            Some(server) => error.context(format!("the server said: {}", server.said())),
+            Some(server) => error.context(format!("the server's log: {}", server.said())),
             None => error,
         }
     }

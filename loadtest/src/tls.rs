@@ -32,7 +32,7 @@ pub(crate) fn config(trust: Trust<'_>, host: String) -> Result<(Arc<ClientConfig
     let provider = Arc::new(provider);
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let config = match trust {
-        Trust::Nobody => bail!("a TLS endpoint needs --insecure or --ca FILE"),
+        Trust::Nobody => bail!("a TLS endpoint requires --insecure or --ca FILE"),
         Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))),
         Trust::Authorities(path) => {
             let mut roots = RootCertStore::empty();
@@ -43,7 +43,7 @@ pub(crate) fn config(trust: Trust<'_>, host: String) -> Result<(Arc<ClientConfig
             builder.with_root_certificates(roots)
         }
     };
-    let name = ServerName::try_from(host).context("not a host name")?;
+    let name = ServerName::try_from(host).context("the host name is not valid for TLS")?;
     Ok((Arc::new(config.with_no_client_auth()), name))
 }
 

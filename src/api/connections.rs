@@ -56,11 +56,7 @@ impl Api {
         caller: &Caller,
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
-        let wanted = parse(address)?;
-        if !self.permits(identity, "connections", "get", address)? {
-            return Err(unknown(address));
-        }
-        self.check_tenant(identity, wanted).await?;
+        let wanted = self.visible(address, identity).await?;
         if let Some(found) = self.pool.inspect(wanted).await {
             let mut object = serde_json::to_value(&found.connection).expect("strings and numbers are always written");
             object["Specs"] =
@@ -76,12 +72,18 @@ impl Api {
 
     /// Returns a connection of a shard with its registrations, if the caller may see it.
     pub(super) async fn inspect(&self, address: &str, identity: &Identity) -> Result<Inspection, ApiError> {
+        let wanted = self.visible(address, identity).await?;
+        self.pool.inspect(wanted).await.ok_or_else(|| unknown(address))
+    }
+
+    /// Returns the address of a connection if the caller may see it.
+    async fn visible(&self, address: &str, identity: &Identity) -> Result<SocketAddr, ApiError> {
         let wanted = parse(address)?;
         if !self.permits(identity, "connections", "get", address)? {
             return Err(unknown(address));
         }
         self.check_tenant(identity, wanted).await?;
-        self.pool.inspect(wanted).await.ok_or_else(|| unknown(address))
+        Ok(wanted)
     }
 
     pub(super) async fn delete_connection(
@@ -145,7 +147,7 @@ impl Api {
                 theirs
             }
             Err(error) => {
-                tracing::warn!(%error, "the endpoint does not tell its connections");
+                tracing::warn!(%error, "cannot read the endpoint's list of connections");
                 Vec::new()
             }
         }
@@ -187,7 +189,7 @@ fn principal_of(connection: &str) -> String {
 /// Returns the maximum number of connections to list.
 fn limit(query: Option<&str>) -> Result<usize, ApiError> {
     let Some(limit) = query::value(query, "limit") else { return Ok(usize::MAX) };
-    limit.parse().map_err(|_| ApiError::Bad("limit is a whole number".to_owned()))
+    limit.parse().map_err(|_| ApiError::Bad("limit must be a whole number".to_owned()))
 }
 
 fn list(ours: &[Connection], theirs: Vec<String>) -> Answer {

@@ -30,7 +30,9 @@ pub enum ApiError {
     #[error("credentials are not valid")]
     Revoked(#[from] RevokedError),
     /// A page of another origin uses credentials that the browser adds by itself.
-    #[error("credentials of this kind are not taken from another origin; use a token")]
+    #[error(
+        "these credentials are not accepted from another origin; use a token, or add the origin to allowed_origins"
+    )]
     Origin,
     /// The caller lacks a claim.
     #[error("Requires: {scope} {action} {specific}")]
@@ -52,10 +54,10 @@ pub enum ApiError {
     #[error(transparent)]
     NotAHandshake(#[from] UpgradeError),
     /// The transfer coding is not supported.
-    #[error("Transfer-Encoding: only `chunked` is spoken here; compressed bodies go by Content-Encoding")]
+    #[error("Transfer-Encoding: only `chunked` is supported; declare compression with Content-Encoding")]
     TransferCoding,
     /// The content coding is not supported.
-    #[error("Content-Encoding: {0:?} is not known here; send gzip, deflate or nothing")]
+    #[error("Content-Encoding: {0:?} is not supported; use gzip or deflate, or send the body uncompressed")]
     ContentCoding(String),
     /// The request is invalid; the message says what is wrong and where.
     #[error("{0}")]
@@ -69,7 +71,7 @@ pub enum ApiError {
         place: Option<[String; 2]>,
     },
     /// A stream was requested in an unsupported media type.
-    #[error("this is a stream of events: say `Accept: text/event-stream` or `Accept: application/x-ndjson`")]
+    #[error("this is a stream of events: send `Accept: text/event-stream` or `Accept: application/x-ndjson`")]
     NotAcceptable,
     /// The request is too long; the message says what is, and the limit.
     #[error("{0}")]
@@ -78,25 +80,25 @@ pub enum ApiError {
     #[error("the body ended early")]
     CutOff,
     /// The body stalled.
-    #[error("the body stood still for {} s", after.as_secs())]
+    #[error("no data of the body arrived for {} s", after.as_secs())]
     Still {
         /// The time without data.
         after: Duration,
     },
     /// The body arrives too slowly.
-    #[error("the body comes more slowly than {least} bytes a second")]
+    #[error("the body arrives too slowly: at least {least} bytes per second are required")]
     Slow {
         /// The minimum rate in bytes per second.
         least: usize,
     },
     /// Other bodies use up the memory for bodies.
-    #[error("too many large bodies at a time")]
+    #[error("too many large request bodies at the same time; try again")]
     Bodies,
     /// Events cannot be accepted now.
     #[error(transparent)]
     Publish(#[from] PublishError),
     /// The principal has exceeded its quota of posted events.
-    #[error("too many events: {per_second} a second are allowed")]
+    #[error("too many events: {per_second} per second are allowed")]
     Quota {
         /// The quota in events per second.
         per_second: u64,
@@ -104,7 +106,7 @@ pub enum ApiError {
         retry_after: Duration,
     },
     /// The principal has reached its limit of websockets.
-    #[error("too many connections of this principal: {limit} are allowed")]
+    #[error("too many connections of this principal: at most {limit} are allowed")]
     Sockets {
         /// The maximum number of websockets.
         limit: u64,
@@ -121,7 +123,7 @@ pub enum ApiError {
     #[error("too many connections")]
     TooManyConnections,
     /// Other requests are having events explained.
-    #[error("others are having events explained; try again")]
+    #[error("other explanations are in progress; try again")]
     Explaining,
     /// The endpoint has not answered.
     #[error(transparent)]

@@ -139,7 +139,7 @@ impl Api {
                 Ok(Arc::new(draft.seal_for_one(clock::now())))
             }
             (None, Some(position)) => self.retained(position, identity),
-            _ => Err(bad("one of Event and Position is needed".to_owned())),
+            _ => Err(bad("exactly one of Event and Position is required".to_owned())),
         }
     }
 
@@ -147,7 +147,7 @@ impl Api {
     fn retained(&self, position: &str, identity: &Identity) -> Result<Arc<Event>, ApiError> {
         let unknown = || ApiError::Unknown { model: "events", key: position.chars().take(64).collect() };
         let Ok(Since::Position(Position { epoch, sequence })) = position.parse() else {
-            return Err(bad("Position is EPOCH:SEQUENCE, as the id of a stream's event".to_owned()));
+            return Err(bad("Position must be EPOCH:SEQUENCE, like the id of an event in a stream".to_owned()));
         };
         let history = self.broker.history();
         if epoch != history.position().epoch {
@@ -166,7 +166,7 @@ impl Api {
 
     async fn receiver_in_question(&self, question: &Question, identity: &Identity) -> Result<Asked, ApiError> {
         match (&question.connection, &question.user) {
-            (Some(_), Some(_)) => Err(bad("either User or Connection, not both".to_owned())),
+            (Some(_), Some(_)) => Err(bad("give either User or Connection, not both".to_owned())),
             (Some(address), None) => {
                 let inspection = self.inspect(address, identity).await?;
                 let (principal, account) =
@@ -203,8 +203,8 @@ impl Api {
         let found = identity.and_then(|identity| Ok((self.authority.access(&identity)?, identity)));
         let (access, identity) = found.map_err(|_| {
             bad(format!(
-                "nothing is known here of the user {user:?} of the endpoint, because nobody has come by that name yet: \
-                 ask again when somebody has, or name one of the user's connections by Connection"
+                "the rights of the endpoint's user {user:?} are not known here, because nobody has logged in with that \
+                 name yet: try again after a login, or give one of the user's connections as Connection"
             ))
         })?;
         let (principal, account) =
@@ -231,7 +231,7 @@ fn bound_work(registrations: usize, bytes: usize) -> Result<(), ApiError> {
     if registrations.saturating_mul(bytes) <= WORK {
         return Ok(());
     }
-    Err(bad(format!("{registrations} registrations and an event of {bytes} bytes are too much at a time")))
+    Err(bad(format!("too much work for one request: {registrations} registrations and an event of {bytes} bytes")))
 }
 
 /// Waits, at most [`TURN`], for earlier explanations.
@@ -248,11 +248,11 @@ fn texts(question: &Question, inspection: Option<&Inspection>) -> Result<Vec<Str
     let mut texts: Vec<String> =
         question.spec.iter().chain(&question.specs).map(|text| text.trim().to_owned()).collect();
     if texts.len() > ASKED {
-        return Err(bad(format!("{ASKED} registrations are explained at a time")));
+        return Err(bad(format!("too many registrations: at most {ASKED} are explained per request")));
     }
     texts.extend(inspection.into_iter().flat_map(|found| found.registrations.iter().map(|one| one.spec.to_string())));
     if texts.is_empty() && inspection.is_none() {
-        return Err(bad("Spec, Specs or Connection is needed".to_owned()));
+        return Err(bad("Spec, Specs or Connection is required".to_owned()));
     }
     Ok(texts)
 }
@@ -263,7 +263,7 @@ fn loss(inspection: &Inspection) -> Option<String> {
     let policy = connection.overflow.unwrap_or("disconnect");
     (connection.dropped_events > 0).then(|| {
         format!(
-            "the connection has lost {} events because it did not follow (policy {policy}); this one may be among them",
+            "the connection was too slow and has lost {} events (policy {policy}); this one may be among them",
             connection.dropped_events
         )
     })

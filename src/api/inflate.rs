@@ -70,7 +70,7 @@ fn read(
         let mut filled = start;
         while filled < out.len() {
             let step = from.read(&mut out[filled..]).map_err(|error| {
-                ApiError::Bad(format!("the body is not what `Content-Encoding: {coding}` says, or is cut off: {error}"))
+                ApiError::Bad(format!("the body does not match `Content-Encoding: {coding}`, or is truncated: {error}"))
             })?;
             if step == 0 {
                 out.truncate(filled);

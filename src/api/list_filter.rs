@@ -28,7 +28,9 @@ impl Wanted {
             Some(("In", arguments)) => Ok(Self::In(arguments.split(',').map(value).collect())),
             Some((name, _)) => {
                 let name: String = name.chars().take(32).collect();
-                Err(ApiError::Bad(format!("{field}: connections cannot be filtered by `{name}`; use Eq, Ne or In")))
+                Err(ApiError::Bad(format!(
+                    "{field}: the operator `{name}` is not supported for connections; use Eq, Ne or In"
+                )))
             }
         }
     }

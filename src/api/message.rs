@@ -20,7 +20,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), ApiError> {
 fn target<B>(request: &Request<B>) -> Result<(), ApiError> {
     let uri = request.uri();
     if uri.authority().is_some() && uri.scheme().is_none() && request.method() != Method::CONNECT {
-        return Err(ApiError::Bad("the target is neither a path nor an absolute URL".to_owned()));
+        return Err(ApiError::Bad("the request target is neither a path nor an absolute URL".to_owned()));
     }
     Ok(())
 }
@@ -32,9 +32,9 @@ fn host<B>(request: &Request<B>) -> Result<(), ApiError> {
     match (hosts.next(), hosts.next()) {
         (None, _) if request.version() == Version::HTTP_10 => Ok(()),
         (None, _) => bad("the header is missing"),
-        (Some(_), Some(_)) => bad("the header stands there more than once"),
+        (Some(_), Some(_)) => bad("the header occurs more than once"),
         (Some(host), None) if host.to_str().is_ok_and(is_host) => Ok(()),
-        (Some(_), None) => bad("not a host with an optional port"),
+        (Some(_), None) => bad("the value must be a host with an optional port"),
     }
 }
 
@@ -56,7 +56,7 @@ fn transfer_encoding<B>(request: &Request<B>) -> Result<(), ApiError> {
         [] => Ok(()),
         [one] if is_chunked(one) => Ok(()),
         all if all.iter().all(is_chunked) => {
-            Err(ApiError::Bad("Transfer-Encoding: `chunked` stands there more than once".to_owned()))
+            Err(ApiError::Bad("Transfer-Encoding: `chunked` occurs more than once".to_owned()))
         }
         _ => Err(ApiError::TransferCoding),
     }

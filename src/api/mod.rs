@@ -215,7 +215,8 @@ impl Api {
         }
         let Some(event) = self.broker.connection_event(action, connection, clock::now()) else { return };
         if let Err(PublishError::Full { .. }) = self.broker.publish(vec![event], Source::Connections) {
-            tracing::warn!(action, peer = %connection.remote_addr, "the inboxes are full: a connection is not told of");
+            tracing::warn!(action, peer = %connection.remote_addr, "inboxes full: dropped the event about a \
+                connection");
         }
     }
 

@@ -22,7 +22,7 @@ impl Refusals {
         if matches!(error, ApiError::Auth(AuthError::Missing)) {
             return;
         }
-        let Some(others) = self.0.count(Instant::now()) else { return };
-        tracing::warn!(%peer, path, %error, others, "login refused; others is how many more since the last such line");
+        let Some(suppressed) = self.0.count(Instant::now()) else { return };
+        tracing::warn!(%peer, path, %error, suppressed, "login refused");
     }
 }

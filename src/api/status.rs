@@ -167,14 +167,14 @@ impl Api {
     /// Sets the connections around the broker; can be called once.
     pub fn set_around(&self, around: Around) {
         if self.status.around.set(around).is_err() {
-            tracing::error!("what is around the broker is known already");
+            tracing::error!("bug: the status surroundings were set twice");
         }
     }
 
     pub(super) fn get_status(&self, identity: &Identity) -> Result<Answer, ApiError> {
         self.require(identity, "connections", "list", "*")?;
         if self.authority.access(identity)?.has_tenant() {
-            return Err(ApiError::OfAll("the status is that of everybody's connections: no tenant shows it"));
+            return Err(ApiError::OfAll("the status covers all connections, so users of a tenant cannot read it"));
         }
         let summary = self.broker.metrics().summary(self.broker.waiting());
         let rates = self.status.look(Instant::now(), Sample::of(&summary));
@@ -206,7 +206,8 @@ impl Api {
         }
         self.require(identity, "connections", "list", "*")?;
         if self.authority.access(identity)?.has_tenant() {
-            let message = "a tenant sees the registrations of one connection at a time: ?connection=ADDR:PORT";
+            let message = "users of a tenant can read only the registrations of one connection: add \
+                ?connection=ADDR:PORT";
             return Err(ApiError::OfAll(message));
         }
         let (measure, limit) = (measure(query)?, limit(query)?);
@@ -262,13 +263,13 @@ fn measure(query: Option<&str>) -> Result<Measure, ApiError> {
         None | Some("hits") => Ok(Measure::Hits),
         Some("deliveries") => Ok(Measure::Deliveries),
         Some("work") => Ok(Measure::Work),
-        Some(_) => Err(ApiError::Bad("sort is hits, deliveries or work".to_owned())),
+        Some(_) => Err(ApiError::Bad("sort must be hits, deliveries or work".to_owned())),
     }
 }
 
 fn limit(query: Option<&str>) -> Result<usize, ApiError> {
     let Some(limit) = query::value(query, "limit") else { return Ok(usize::MAX) };
-    limit.parse().map_err(|_| ApiError::Bad("limit is a whole number".to_owned()))
+    limit.parse().map_err(|_| ApiError::Bad("limit must be a whole number".to_owned()))
 }
 
 fn json(report: &impl Serialize) -> Answer {

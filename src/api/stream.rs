@@ -86,7 +86,7 @@ impl Api {
     fn check_registrations(&self, query: Option<&str>, identity: &Identity) -> Result<(), ApiError> {
         let registrations = query::values(query, "register");
         if registrations.is_empty() {
-            return Err(ApiError::Bad("register=SPEC is missing, such as register=machines.*.*".to_owned()));
+            return Err(ApiError::Bad("register=SPEC is required, such as register=machines.*.*".to_owned()));
         }
         let most = self.authority.access(identity)?.limits().registrations();
         self.pool.check(&registrations, most).map_err(|(spec, error)| ApiError::spec(spec, &error))

@@ -53,7 +53,7 @@ impl Opening {
 pub(super) fn adopt(pool: &Pool, newcomer: Newcomer) {
     let peer = newcomer.peer;
     if pool.adopt(Box::new(newcomer)).is_err() {
-        tracing::warn!(%peer, "the shards are too busy for another connection");
+        tracing::warn!(%peer, "websocket refused: the shards are too busy for another connection");
     }
 }
 
@@ -151,6 +151,6 @@ impl Api {
         }
         let allowed = Overflow::ALL.into_iter().filter(|&policy| may_ask(policy)).map(Overflow::name);
         let allowed = allowed.collect::<Vec<_>>().join(", ");
-        Err(ApiError::Bad(format!("overflow={} may not be asked for here: {allowed} may", asked.name())))
+        Err(ApiError::Bad(format!("overflow={} is not allowed here; allowed: {allowed}", asked.name())))
     }
 }

@@ -155,12 +155,12 @@ impl Authority {
         match self.reload_file(file) {
             Ok(true) => {
                 let generation = self.generation();
-                tracing::info!(?file, generation, "users, roles, tenants or keys have changed");
+                tracing::info!(?file, generation, "reloaded users, roles, tenants or keys from a changed file");
             }
             Ok(false) => {}
             Err(error) => {
                 if self.refusal(file).map(|refusal| refusal.reason) != before {
-                    tracing::error!(%error, "the change is refused; what was in force stays");
+                    tracing::error!(%error, "cannot use the changed file; its previous contents stay in force");
                 }
                 return !error.may_pass();
             }
@@ -354,7 +354,8 @@ fn read_issuers(
     let issuers = Issuers::parse(issuer, text).map_err(invalid)?;
     let skipped = issuers.skipped();
     if !skipped.is_empty() {
-        tracing::warn!(file = %issuer.jwks.display(), skipped = skipped.join("; "), "keys that are of no use here");
+        tracing::warn!(file = %issuer.jwks.display(), skipped = skipped.join("; "), "ignoring unusable keys of the \
+            JWKS");
     }
     Ok(Some(Arc::new(issuers)))
 }

@@ -40,10 +40,10 @@ pub enum CredentialError {
     #[error("Authorization must be `Basic` or `Bearer`")]
     Scheme,
     /// `Basic`, but not followed by base64 of UTF-8 `user:password`.
-    #[error("Authorization: Basic must carry base64 of user:password")]
+    #[error("Authorization: Basic requires user:password in base64")]
     Basic,
     /// `Bearer` without a token.
-    #[error("Authorization: Bearer must carry a token")]
+    #[error("Authorization: Bearer requires a token")]
     Bearer,
     /// A token longer than [`MAX_TOKEN_BYTES`](super::MAX_TOKEN_BYTES).
     #[error("the token is longer than 16 KiB")]

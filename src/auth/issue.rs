@@ -68,19 +68,19 @@ pub enum IssueError {
     #[error(transparent)]
     Claim(#[from] ClaimError),
     /// A list of roles without a name, which must not mean all roles.
-    #[error("roles: expected names, as a comma list")]
+    #[error("roles: expected a comma-separated list of names")]
     Roles,
     /// The requested lifetime is too long.
-    #[error("ttl: a token may live for {} s at most", longest.as_secs())]
+    #[error("ttl: a token can be valid for at most {} s", longest.as_secs())]
     Ttl {
         /// The longest lifetime allowed.
         longest: Duration,
     },
     /// The token has too many restrictions or issuers, or is too long.
-    #[error("the token would have too many restrictions")]
+    #[error("the token would be too long: restrict it less")]
     TooLarge,
     /// The system provides no random numbers.
-    #[error("the system gives no random numbers")]
+    #[error("cannot get random numbers from the system")]
     Random,
 }
 
@@ -305,11 +305,13 @@ fn wanted_claim(request: &TokenRequest) -> Result<Option<Claim>, ClaimError> {
 
 /// Returns the identity that a verified token gives its bearer.
 fn identity(payload: &Payload, key: Signer) -> Result<Identity, TokenError> {
-    let principal: Principal = payload.sub.parse().map_err(|_| TokenError::Malformed("no principal"))?;
+    let principal: Principal = payload.sub.parse().map_err(|_| TokenError::Malformed("it has no principal"))?;
     let name: Arc<str> = principal.name().into();
     let own = payload.fingerprint.map(|fingerprint| SecretFingerprint { user: Arc::clone(&name), fingerprint });
     let subject = match principal.kind() {
-        PrincipalKind::User if own.is_none() => return Err(TokenError::Malformed("no stamp")),
+        PrincipalKind::User if own.is_none() => {
+            return Err(TokenError::Malformed("it has no fingerprint of its credential"));
+        }
         PrincipalKind::User => Subject::User(name),
         PrincipalKind::Runner => Subject::Runner(name),
         PrincipalKind::Plugin => Subject::Plugin(name),
@@ -337,7 +339,7 @@ fn identity(payload: &Payload, key: Signer) -> Result<Identity, TokenError> {
 /// Returns the identity for another issuer's token: a user of the store, or one with the roles that the issuer names.
 fn outsider(state: &State, outsider: Outsider) -> Result<Identity, TokenError> {
     let name = outsider.user.as_str();
-    let principal = Principal::user(name).map_err(|_| TokenError::Malformed("no principal"))?;
+    let principal = Principal::user(name).map_err(|_| TokenError::Malformed("it has no principal"))?;
     let (subject, own) = if let Some(roles) = outsider.roles {
         (Subject::External { name: name.into(), roles: roles.into() }, None)
     } else {

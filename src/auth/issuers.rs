@@ -87,7 +87,7 @@ impl Issuers {
             }
         }
         if keys.is_empty() {
-            let reason = "no key that can be used: expected RSA, EC P-256 or Ed25519";
+            let reason = "no usable key: expected RSA, EC P-256 or Ed25519";
             return Err((1, 1, std::iter::once(reason.to_owned()).chain(skipped).collect::<Vec<_>>().join("; ")));
         }
         Ok(Self { options: options.clone(), text, keys, skipped })
@@ -148,7 +148,7 @@ impl Issuers {
     fn user(&self, claims: &BTreeMap<String, Value>) -> Result<String, TokenError> {
         let name = at(claims, &self.options.user_claim).and_then(Value::as_str);
         let name = name.filter(|name| check_name(name).is_ok());
-        name.map(ToOwned::to_owned).ok_or(TokenError::Malformed("no user's name"))
+        name.map(ToOwned::to_owned).ok_or(TokenError::Malformed("no user name"))
     }
 
     fn roles(&self, claims: &BTreeMap<String, Value>) -> Result<Option<Vec<String>>, TokenError> {
@@ -159,7 +159,7 @@ impl Issuers {
             Some(Value::String(role)) => Some(vec![role.clone()]),
             Some(_) => None,
         };
-        listed.map(Some).ok_or(TokenError::Malformed("roles are not a list of names"))
+        listed.map(Some).ok_or(TokenError::Malformed("the roles are not a list of names"))
     }
 }
 
@@ -182,17 +182,19 @@ impl fmt::Debug for Issuers {
 fn issuer_key(value: &Value) -> Result<IssuerKey, &'static str> {
     let jwk: Jwk = Jwk::deserialize(value).map_err(|_| "not a key of a known type")?;
     let algorithm = match &jwk.algorithm {
-        AlgorithmParameters::OctetKey(_) => return Err("a symmetric key (kty oct) has no place in a JWKS"),
-        _ if matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption)) => return Err("it is for encryption"),
+        AlgorithmParameters::OctetKey(_) => return Err("symmetric keys (kty oct) are not accepted"),
+        _ if matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption)) => {
+            return Err("the key is for encryption, not for signatures");
+        }
         AlgorithmParameters::RSA(_) => Algorithm::RS256,
         AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Algorithm::ES256,
         AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
-        _ => return Err("its type or curve is not supported"),
+        _ => return Err("the key's type or curve is not supported"),
     };
     if jwk.common.key_algorithm.is_some_and(|said| said != algorithm.into()) {
-        return Err("its algorithm is not supported");
+        return Err("the key's algorithm is not supported");
     }
-    let verifying = DecodingKey::from_jwk(&jwk).map_err(|_| "it is not readable")?;
+    let verifying = DecodingKey::from_jwk(&jwk).map_err(|_| "the key cannot be parsed")?;
     Ok(IssuerKey { id: jwk.common.key_id, algorithm, verifying })
 }
 

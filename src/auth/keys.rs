@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq;
 const MIN_KEY_BYTES: usize = 32;
 
 /// The reason why a secret is not usable as a key.
-const UNUSABLE: &str = "a key's secret must have 32 bytes or more";
+const UNUSABLE: &str = "a key's secret must have at least 32 bytes";
 
 /// The number of keys in a ring: the current and the previous one.
 const RING: usize = 2;
@@ -190,8 +190,8 @@ impl KeyRing {
         let ring = StoredRing { keys: self.stored.clone() };
         let body = toml::to_string(&ring).expect("a list of tables of texts");
         format!(
-            "# Keys that hydrant signs tokens with, newest first. Whoever has one can be anybody. `hydrant token \
-             rotate`\n# makes a new one.\n\n{body}"
+            "# Keys that hydrant signs tokens with, newest first. Anyone who has one can act as any user. `hydrant \
+             token rotate`\n# makes a new one.\n\n{body}"
         )
     }
 

@@ -33,8 +33,8 @@ fn is_zero(limit: &u32) -> bool {
 /// The reason why a text is not a limit.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error(
-    "{text:?} is not a limit: expected NAME=NUMBER with connections, registrations or posted_events_per_second, such \
-     as connections=10"
+    "{text:?} is not a limit: expected NAME=NUMBER, where NAME is connections, registrations or \
+     posted_events_per_second, such as connections=10"
 )]
 pub struct LimitError {
     /// The given text, truncated to 64 characters.

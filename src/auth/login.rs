@@ -41,27 +41,26 @@ pub enum AuthError {
     #[error("credentials are not valid")]
     Denied,
     /// Too many wrong passwords from this network.
-    #[error("too many attempts, retry after {} s", retry_after.as_secs())]
+    #[error("too many failed logins; try again after {} s", retry_after.as_secs())]
     Throttled {
         /// The time until the next attempt is allowed; at least a second.
         retry_after: Duration,
     },
     /// More logins are queued than the hash workers can process.
-    #[error("too many logins at once, retry later")]
+    #[error("too many logins at the same time; try again later")]
     Unavailable,
     /// Only the endpoint can check the credentials, and it does not respond.
-    #[error("the endpoint cannot be asked about these credentials, retry later")]
+    #[error("the endpoint cannot check these credentials now; try again later")]
     EndpointAway,
     /// The endpoint does not let hydrant read all that rights depend on: this claim is missing, perhaps among others.
     #[error(
-        "the user that hydrant is at the endpoint (upstream.username) lacks the claim {0}; an administrator has to \
-         give it"
+        "hydrant's own user at the endpoint (upstream.username) lacks the claim {0}; an administrator must grant it"
     )]
     EndpointHides(&'static str),
     /// The endpoint accepts the token, but its claims cannot be read.
     #[error(
-        "the endpoint takes this token, but its claims cannot be read here: the user that hydrant is at the endpoint \
-         (upstream.username) needs the claim preferences/list, for the preference baseTokenSecret"
+        "the endpoint accepts this token, but hydrant cannot read its claims: hydrant's own user at the endpoint \
+         (upstream.username) needs the claim preferences/list, to read the preference baseTokenSecret"
     )]
     Unreadable,
 }

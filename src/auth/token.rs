@@ -39,7 +39,7 @@ pub enum TokenError {
     #[error("the token is longer than 16 KiB")]
     TooLong,
     /// Not a token that hydrant would write.
-    #[error("not a token of hydrant: {0}")]
+    #[error("not a valid hydrant token: {0}")]
     Malformed(&'static str),
     /// Signed by an unknown or retired key.
     #[error("the token is signed by an unknown or retired key")]
@@ -120,7 +120,7 @@ pub(super) fn read_header(token: &Secret) -> Result<Header, TokenError> {
     if token.expose().len() > MAX_TOKEN_BYTES {
         return Err(TokenError::TooLong);
     }
-    decode_header(token.expose()).map_err(|_| TokenError::Malformed("no readable header"))
+    decode_header(token.expose()).map_err(|_| TokenError::Malformed("its header cannot be parsed"))
 }
 
 /// Verifies a token of hydrant's own whose header has been read. Returns its content and its key.
@@ -130,7 +130,7 @@ pub(super) fn verify(
     given: &Header,
     now: Timestamp,
 ) -> Result<(Payload, Signer), TokenError> {
-    let id = given.kid.as_deref().ok_or(TokenError::Malformed("no key id"))?;
+    let id = given.kid.as_deref().ok_or(TokenError::Malformed("it has no key id"))?;
     let key = ring.find(id).ok_or(TokenError::UnknownKey)?;
     if *given != header(id) {
         return Err(TokenError::Malformed("unexpected header"));

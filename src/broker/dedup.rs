@@ -168,7 +168,8 @@ mod tests {
             // What each of the two published, and how much of it each of the three has received.
             let mut passed: [Vec<(u64, RepeatIndex)>; 2] = Default::default();
             let mut heard = [[0; 3]; 2];
-            for step in picks.into_iter().chain((0..6).flat_map(|step| std::iter::repeat_n(step, 60)).cycle().take(720)) {
+            let regular = (0..6).flat_map(|step| std::iter::repeat_n(step, 60)).cycle().take(720);
+            for step in picks.into_iter().chain(regular) {
                 if step < 2 {
                     let Some(&event) = sent.get(read[step]) else { continue };
                     read[step] += 1;

@@ -54,10 +54,10 @@ pub enum Since {
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum SinceError {
     /// Neither of the two formats.
-    #[error("since is neither an RFC 3339 time nor EPOCH:SEQUENCE as in the header X-Hydrant-Sequence")]
+    #[error("since must be an RFC 3339 time, or EPOCH:SEQUENCE as in the header X-Hydrant-Sequence")]
     Malformed,
     /// The first requested event does not exist yet.
-    #[error("since lies in the future")]
+    #[error("since is in the future")]
     Future,
 }
 

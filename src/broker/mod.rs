@@ -55,7 +55,7 @@ use sequencer::{Intake, LossMark, Sequencer, Ways};
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum PublishError {
     /// A shard is overloaded; retry shortly.
-    #[error("the inboxes are full: {events} events wait already")]
+    #[error("the inboxes are full: {events} events are queued; try again")]
     Full {
         /// The number of events queued for the slowest shard.
         events: usize,
@@ -137,7 +137,7 @@ impl Broker {
     /// Sets the archive for replays that begin before the history. Only the first call has an effect.
     pub fn set_archive(&self, archive: Arc<dyn Archive>) {
         if self.archive.set(archive).is_err() {
-            tracing::error!("there is an archive already");
+            tracing::error!("bug: the archive was set twice");
         }
     }
 
@@ -197,7 +197,7 @@ impl Broker {
     /// only for reactions that may come later than the event, such as reloading what an event says has changed.
     pub fn observe(&self, observer: impl Fn(&Event, Source) + Send + Sync + 'static) {
         if self.observer.set(Observer(Box::new(observer))).is_err() {
-            tracing::error!("events are looked at already");
+            tracing::error!("bug: the observer of events was set twice");
         }
     }
 
@@ -238,7 +238,10 @@ impl Broker {
                 self.metrics.connection_events_omitted.inc();
                 if omitted.first {
                     let principal = &connection.principal;
-                    tracing::warn!(principal, "connects too often: some events about its connections are left out");
+                    tracing::warn!(
+                        principal,
+                        "a principal connects too often: dropping some of the events about its connections"
+                    );
                 }
                 None
             }

@@ -108,7 +108,7 @@ impl Sequencer {
     ) -> u64 {
         for inbox_sender in &self.inboxes {
             if !inbox_sender.push(Arc::clone(batch)) {
-                tracing::error!("a shard is gone; its connections get no more events");
+                tracing::error!("bug: a shard has ended; its connections receive no more events");
             }
         }
         let Some(egress) = self.egress.as_ref().filter(|_| source.leaves_the_node()) else { return 0 };

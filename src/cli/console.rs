@@ -17,7 +17,7 @@ pub(super) fn report(err: &mut dyn Write, message: Arguments<'_>) {
 /// waits for input.
 pub(super) fn hint_if_typed(err: &mut dyn Write) {
     if io::stdin().is_terminal() {
-        report(err, format_args!("reading events from standard input; Ctrl-D ends it"));
+        report(err, format_args!("reading events from standard input; press Ctrl-D to end"));
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) enum InputError {
     Read(#[from] io::Error),
     #[error("{line}: {reason}")]
     Json { line: u64, reason: String },
-    #[error("{line}: what begins here is longer than {} MiB", LONGEST >> 20)]
+    #[error("{line}: the JSON value that begins here is longer than {} MiB", LONGEST >> 20)]
     TooLong { line: u64 },
 }
 
@@ -107,8 +107,7 @@ impl<R: Read> Documents<R> {
             return if too_long { InputError::TooLong { line: input.begun } } else { InputError::Read(error.into()) };
         }
         if error.is_eof() {
-            let reason =
-                "the JSON that begins here is not complete at the end of the input, which seems to be cut off there";
+            let reason = "the JSON that begins here is incomplete: the input ends too early and may be truncated";
             return InputError::Json { line: input.begun, reason: reason.to_owned() };
         }
         let (line, column) = (error.line(), error.column());
@@ -268,15 +267,15 @@ mod tests {
         let many = format!("[{}{{\"a\":\"\t\"}}]", "{\"a\":[1,2]},\n".repeat(699));
         for (text, message) in [
             ("{}\n\n{\"a\":}\n", "3: not valid JSON at column 6: expected value"),
-            ("{}\n{\n", "2: the JSON that begins here is not complete"),
+            ("{}\n{\n", "2: the JSON that begins here is incomplete"),
             ("{\n\"a\": 1,\n\"b\" 2\n}", "3: not valid JSON at column 5: expected `:`"),
-            ("{\n\"a\":", "1: the JSON that begins here is not complete"),
+            ("{\n\"a\":", "1: the JSON that begins here is incomplete"),
             (
                 "[{}\n{}]",
                 "2: not valid JSON at column 1: expected `,` or `]`, at event 1 of the array that begins on line 1",
             ),
             ("[{},]", "1: not valid JSON at column 5: expected value, at event 2 of the array"),
-            ("[{},\n", "1: the JSON that begins here is not complete"),
+            ("[{},\n", "1: the JSON that begins here is incomplete"),
             ("{}\n[{},\n1]", "3: expected an object as event 2 of the array, found `1`"),
             ("\n1\n", "2: expected an event (a JSON object) or an array of events, found `1`"),
             ("\nhello\n", "2: not valid JSON at column 1: expected value"),
@@ -291,13 +290,14 @@ mod tests {
     #[test]
     fn a_document_that_is_too_long_is_told_and_not_kept() {
         let long = format!("\n{{}}\n[\"{}", "x".repeat(LONGEST + 10));
-        assert_eq!(split(&long).unwrap_err(), "3: what begins here is longer than 64 MiB");
+        assert_eq!(split(&long).unwrap_err(), "3: the JSON value that begins here is longer than 64 MiB");
     }
 
     proptest::proptest! {
         #[test]
         fn any_layout_gives_the_same_events(values in proptest::collection::vec("[a-z{}\\[\\]\", \\\\]{0,8}", 1..6)) {
-            let objects: Vec<serde_json::Value> = values.iter().map(|v| serde_json::json!({"k": [v, {"n": v}]})).collect();
+            let object = |v| serde_json::json!({"k": [v, {"n": v}]});
+            let objects: Vec<serde_json::Value> = values.iter().map(object).collect();
             let expected: Vec<String> = objects.iter().map(ToString::to_string).collect();
             let pretty: Vec<String> = objects.iter().map(|o| serde_json::to_string_pretty(o).unwrap()).collect();
             let texts = |all: Vec<(u64, String)>| -> Vec<String> { all.into_iter().map(|(_, text)| text).collect() };

@@ -23,7 +23,7 @@ The server's certificate is NOT verified unless --cacert is given, as with drpcl
 #[derive(Debug, Error)]
 pub(crate) enum EndpointError {
     // Does not repeat the value, which may be only a password.
-    #[error("RS_KEY: it looks like user:password, but has no colon")]
+    #[error("RS_KEY must be user:password, but has no colon")]
     Key,
     #[error(transparent)]
     Target(#[from] ClientError),

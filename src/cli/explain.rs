@@ -59,7 +59,7 @@ pub(crate) enum ExplainError {
     Endpoint(#[from] EndpointError),
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("the server's answer cannot be read: {0}")]
+    #[error("cannot read the server's answer: {0}")]
     Answer(serde_json::Error),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -140,7 +140,7 @@ fn write(answer: &Value, out: &mut dyn Write) -> io::Result<()> {
     let list = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
     let roles: Vec<String> = list("Roles").iter().map(text).collect();
     if !roles.is_empty() {
-        writeln!(out, "roles that show it: {}", roles.join(", "))?;
+        writeln!(out, "roles that may see it: {}", roles.join(", "))?;
     }
     if let Some(loss) = answer["Loss"].as_str() {
         writeln!(out, "{}", printable(loss))?;

@@ -65,7 +65,7 @@ pub(crate) enum FilterError {
     #[error(transparent)]
     Samples(#[from] SamplesError),
     #[error(
-        "a filter is wanted, and `{registered}` belongs to a registration (type.action.key.filter); {}",
+        "this is a registration, not a filter: `{registered}` is its type.action.key; {}",
         its_filter(filter.as_deref())
     )]
     Spec { registered: String, filter: Option<String> },
@@ -75,7 +75,7 @@ pub(crate) enum FilterError {
 
 /// Says which filter to test instead of a whole registration.
 fn its_filter(filter: Option<&str>) -> String {
-    filter.map_or_else(|| "there is no filter in it".to_owned(), |filter| format!("its filter is `{filter}`"))
+    filter.map_or_else(|| "it has no filter".to_owned(), |filter| format!("its filter is `{filter}`"))
 }
 
 /// Returns the exit code.
@@ -121,7 +121,7 @@ fn refuse_spec(text: &str, err: &mut dyn Write) -> Result<(), FilterError> {
     if ACTIONS.contains(&action) {
         report(
             err,
-            format_args!("note: `{registered}` is read as a path of fields, not as type.action.key of a registration"),
+            format_args!("note: `{registered}` is read as a field path, not as type.action.key of a registration"),
         );
     }
     Ok(())

@@ -22,7 +22,7 @@ pub(super) struct ManArgs {
 /// The reason why there is no page.
 #[derive(Debug, Error)]
 pub(crate) enum ManError {
-    #[error("there is no command `{0}`")]
+    #[error("unknown command `{0}`")]
     Unknown(String),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),

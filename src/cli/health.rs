@@ -33,9 +33,9 @@ pub(super) struct HealthArgs {
 pub(crate) enum HealthError {
     #[error("{address}: {error}")]
     Unreachable { address: String, error: io::Error },
-    #[error("{address} answers no HTTP")]
+    #[error("{address} did not answer with HTTP")]
     Foreign { address: String },
-    #[error("{address} answers {status}: {body}")]
+    #[error("{address} answered {status}: {body}")]
     Unhealthy { address: String, status: u16, body: String },
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -67,7 +67,7 @@ fn ask(address: &str, path: &str) -> io::Result<String> {
 
 /// Connects to the first of the addresses that accepts the connection.
 fn connect(address: &str) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name does not resolve to an address");
     for place in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&place, TIMEOUT) {
             Ok(stream) => return Ok(stream),

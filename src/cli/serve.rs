@@ -27,7 +27,7 @@ pub enum ServeError {
     #[error("cannot start: {0}")]
     Runtime(#[from] io::Error),
     /// A second signal asked it to end at once.
-    #[error("ended without draining")]
+    #[error("a second signal ended the server before it had drained")]
     Hurried,
 }
 
@@ -144,7 +144,7 @@ fn start_logging(settings: &Settings) -> io::Result<()> {
         LogFormat::Text => logs.with_ansi(console::is_coloured()).try_init(),
     };
     if result.is_err() {
-        tracing::debug!("logging was set up before");
+        tracing::debug!("logging is already set up");
     }
     Ok(())
 }
@@ -154,7 +154,7 @@ fn announce(server: &Server) {
         tracing::info!(%address, tls = server.settings().tls.name(), "listening");
     }
     if let Some(address) = server.probe_address() {
-        tracing::info!(%address, "metrics listening");
+        tracing::info!(%address, "listening for metrics and health checks");
     }
 }
 
@@ -171,7 +171,7 @@ fn write_hints(server: &Server, out: &mut dyn Write) -> io::Result<()> {
     if let Some(probe) = server.probe_address() {
         writeln!(out, "  curl http://{probe}/metrics")?;
     }
-    writeln!(out, "user rocketskates, password r0cketsk8ts unless changed; Ctrl-C ends")?;
+    writeln!(out, "user rocketskates, password r0cketsk8ts unless changed; press Ctrl-C to end")?;
     out.flush()
 }
 

@@ -23,7 +23,7 @@ pub(super) fn ready(server: &Server) {
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::debug!(%error, "no monotonic clock to tell the service manager of a reload"),
+        Err(error) => tracing::debug!(%error, "cannot report a reload to the service manager: no monotonic clock"),
     }
 }
 
@@ -48,6 +48,6 @@ pub(super) async fn signs_of_life(is_well: impl Fn() -> bool) {
 
 fn notify(states: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "cannot tell the service manager");
+        tracing::debug!(%error, "cannot notify the service manager");
     }
 }

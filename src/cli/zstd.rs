@@ -118,7 +118,7 @@ impl<R: Read> Frames<R> {
     /// Returns the error for a source that was truncated, or damaged.
     fn refuse(&self, error: &dyn std::fmt::Display) -> io::Error {
         if self.source.has_ended {
-            let cut = "the compressed data ends in the middle: it seems to be cut off there";
+            let cut = "the compressed data ends too early: it may be truncated";
             io::Error::new(io::ErrorKind::UnexpectedEof, cut)
         } else {
             io::Error::new(io::ErrorKind::InvalidData, format!("the compressed data is damaged: {error}"))

@@ -53,7 +53,7 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, ClientError> {
         let text = text.trim();
         if text.contains('@') {
-            return Err(ClientError::Endpoint("user and password do not belong in it; use -U and -P".to_owned()));
+            return Err(ClientError::Endpoint("it must not contain user and password; use -U and -P".to_owned()));
         }
         let refuse = |reason: &str| ClientError::Endpoint(format!("`{text}`: {reason}"));
         let full = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
@@ -64,15 +64,15 @@ impl FromStr for Endpoint {
             _ => return Err(refuse("the scheme must be https or http")),
         };
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(refuse("a path or query is of no use"));
+            return Err(refuse("it must not have a path or a query"));
         }
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         if host.is_empty() {
-            return Err(refuse("there is no host in it"));
+            return Err(refuse("it has no host"));
         }
         let port = match uri.port() {
             Some(port) => port.as_u16(),
-            None if has_port(&uri) => return Err(refuse("the port is not one")),
+            None if has_port(&uri) => return Err(refuse("the port is not valid")),
             None if tls => 443,
             None => 80,
         };
@@ -118,13 +118,13 @@ impl Credentials {
     pub fn header(&self) -> Result<HeaderValue, ClientError> {
         let text = match self {
             Self::Password { user, .. } if user.contains(':') => {
-                return Err(ClientError::Credentials("a user's name has no colon"));
+                return Err(ClientError::Credentials("a user name cannot contain a colon"));
             }
             Self::Password { user, password } => format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))),
             Self::Token(token) => format!("Bearer {token}"),
         };
         let mut value = HeaderValue::from_str(&text)
-            .map_err(|_| ClientError::Credentials("a token has neither line breaks nor control characters"))?;
+            .map_err(|_| ClientError::Credentials("a token cannot contain line breaks or control characters"))?;
         value.set_sensitive(true);
         Ok(value)
     }
@@ -155,7 +155,7 @@ impl Target {
     /// for plain HTTP.
     pub fn new(endpoint: Endpoint, credentials: &Credentials, trust: &Trust) -> Result<Self, ClientError> {
         if let (false, Trust::Ca(path)) = (endpoint.tls, trust) {
-            let reason = format!("of no use with {endpoint}, which is not encrypted");
+            let reason = format!("has no effect with {endpoint}, which is not encrypted");
             return Err(ClientError::CaFile { path: path.to_owned(), reason });
         }
         let tls = if endpoint.tls { Some(tls::config(trust)?) } else { None };

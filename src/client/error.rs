@@ -11,7 +11,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// The endpoint is invalid. The input is not repeated if it may contain a password.
-    #[error("endpoint: {0}; it looks like https://127.0.0.1:8092")]
+    #[error("endpoint: {0}; expected a URL such as https://127.0.0.1:8092")]
     Endpoint(String),
     /// The credentials cannot be sent.
     #[error("credentials: {0}")]
@@ -49,7 +49,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The peer does not speak TLS.
-    #[error("{endpoint} answers without TLS; is it http://{authority}?")]
+    #[error("{endpoint} answered without TLS; did you mean http://{authority}?")]
     NotTls {
         /// The URL of the endpoint.
         endpoint: String,
@@ -57,7 +57,7 @@ pub enum ClientError {
         authority: String,
     },
     /// The peer does not speak HTTP.
-    #[error("what {endpoint} answers is no HTTP ({reason}){hint}")]
+    #[error("{endpoint} did not answer with HTTP ({reason}){hint}")]
     NotHttp {
         /// The URL of the endpoint.
         endpoint: String,
@@ -75,7 +75,7 @@ pub enum ClientError {
         after: Duration,
     },
     /// Nothing was received from the peer, not even answers to pings.
-    #[error("{endpoint} was silent for {} ms", after.as_millis())]
+    #[error("{endpoint} sent nothing for {} ms", after.as_millis())]
     Silent {
         /// The URL of the endpoint.
         endpoint: String,
@@ -94,7 +94,7 @@ pub enum ClientError {
     #[error(transparent)]
     Refused(RefusedError),
     /// The answer to the upgrade is not that of a websocket server.
-    #[error("{endpoint} does not speak websocket: {reason}")]
+    #[error("{endpoint} did not open a websocket: {reason}")]
     NotWebsocket {
         /// The URL of the endpoint.
         endpoint: String,
@@ -102,7 +102,7 @@ pub enum ClientError {
         reason: &'static str,
     },
     /// The server's answer to the request for a stream is not one.
-    #[error("{endpoint} has no stream of events: it answered with `{kind}`")]
+    #[error("{endpoint} did not answer with a stream of events but with `{kind}`")]
     NotStream {
         /// The endpoint, as it was asked.
         endpoint: String,

@@ -195,7 +195,7 @@ fn unanswered(target: &Target, error: &hyper::Error) -> ClientError {
     if !error.is_parse() {
         return broken(target, error);
     }
-    let hint = if endpoint.tls { String::new() } else { format!("; is it https://{}?", endpoint.authority()) };
+    let hint = if endpoint.tls { String::new() } else { format!("; did you mean https://{}?", endpoint.authority()) };
     ClientError::NotHttp { endpoint: endpoint.to_string(), reason: error.to_string(), hint }
 }
 

@@ -51,7 +51,7 @@ fn roots(path: &Path) -> Result<RootCertStore, ClientError> {
         let certificate = certificate.map_err(|e| refuse(e.to_string()))?;
         roots.add(certificate).map_err(|e| refuse(e.to_string()))?;
     }
-    if roots.is_empty() { Err(refuse("there is no certificate in it".to_owned())) } else { Ok(roots) }
+    if roots.is_empty() { Err(refuse("it contains no certificate".to_owned())) } else { Ok(roots) }
 }
 
 /// Accepts the certificates with these fingerprints, or any certificate if there are none. Signatures are always
@@ -77,7 +77,7 @@ impl ServerCertVerifier for Known {
             return Ok(ServerCertVerified::assertion());
         }
         let hex = found.map(|byte| format!("{byte:02x}")).concat();
-        Err(Error::General(format!("the certificate is not a pinned one; its SHA-256 fingerprint is {hex}")))
+        Err(Error::General(format!("the certificate is not pinned; its SHA-256 fingerprint is {hex}")))
     }
 
     fn verify_tls12_signature(

@@ -127,7 +127,7 @@ impl Link {
             let health = &self.health;
             let failed = |error: &ConnectError| {
                 if health.set_error(error.to_string()) {
-                    tracing::warn!(%error, "NATS is not connected");
+                    tracing::warn!(%error, "cannot connect to NATS; retrying");
                 }
             };
             let mut session = self.dialer.dial(None, failed).await;
@@ -150,7 +150,7 @@ impl Link {
                 Ended::Done => return true,
                 Ended::Lost(error) => {
                     self.gathering.flush();
-                    tracing::warn!(%error, "the connection to NATS is lost");
+                    tracing::warn!(%error, "lost the connection to NATS");
                     self.health.set_error(error.to_string());
                     return false;
                 }
@@ -194,8 +194,8 @@ impl Link {
             let (dialer, gate) = (&mut self.dialer, &self.gate);
             let moving = async {
                 leaving.asked.notified().await;
-                tracing::info!(server = %session.address, "this NATS server is about to end: another one is looked \
-                    for");
+                tracing::info!(server = %session.address, "this NATS server is shutting down: connecting to another \
+                    one");
                 dialer.learn(&session.address, &leaving.named.lock());
                 // The former connection goes on meanwhile: an unusable new server is no reason to lose it.
                 loop {
@@ -203,7 +203,7 @@ impl Link {
                     let next = dialer.dial(Some(&session.address), not_yet).await;
                     match settle(next, (self.node, &self.prefix), gate, complain).await {
                         Ok(moved) => break moved,
-                        Err(error) => tracing::debug!(%error, "another NATS server is of no use"),
+                        Err(error) => tracing::debug!(%error, "cannot use another NATS server"),
                     }
                 }
             };
@@ -240,7 +240,7 @@ impl Link {
                 // The former server still forwards its last messages to the others; later ones must not overtake them.
                 let echo = echo(&mut next, &mut ahead, self.node);
                 if !matches!(timeout(LAST, echo).await, Ok(Ok(()))) {
-                    tracing::debug!("nothing tells that the next NATS server has what the former one took");
+                    tracing::debug!("no confirmation that the next NATS server has the events sent to the former one");
                 }
                 sleep(ROUTE).await;
             }

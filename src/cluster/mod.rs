@@ -107,7 +107,7 @@ async fn run(mut link: Link, mut stop: watch::Receiver<bool>) {
         () = late => {}
     }
     let events = link.give_up();
-    tracing::warn!(events, "NATS did not take the last events in time");
+    tracing::warn!(events, "shutting down: NATS did not accept the last events in time");
 }
 
 /// Enables replays from the stream if one is configured, over a separate connection.

@@ -382,7 +382,9 @@ mod tests {
     proptest! {
         /// A node counts on, and made-up numbers arrive now and then: every event of the node is accepted, each once.
         #[test]
-        fn all_that_a_node_sends_is_taken(steps in prop::collection::vec(prop::option::weighted(0.1, any::<u64>()), 1..200)) {
+        fn all_that_a_node_sends_is_taken(
+            steps in prop::collection::vec(prop::option::weighted(0.1, any::<u64>()), 1..200)
+        ) {
             let mut peers = Peers::default();
             let mut next = 5_u64;
             event(&mut peers, 7, 4, at(1));

@@ -257,7 +257,7 @@ impl Receiver {
 
     fn complain(&self, error: &wire::WireError) {
         self.metrics().errors.inc();
-        tracing::debug!(%error, "a message over NATS is no event");
+        tracing::debug!(%error, "ignoring a NATS message that is not an event");
     }
 
     fn push(&mut self, event: Event, origin: Option<Origin>, repeat_index: Option<RepeatIndex>) {
@@ -315,7 +315,7 @@ impl Receiver {
             self.away = Some(now);
             self.health.set(false, now);
             self.metrics().connected.set(0);
-            tracing::warn!("NATS is away; events are delivered to the clients of this node only");
+            tracing::warn!("NATS is unreachable; events are delivered only to the clients of this node");
         } else if status.connected && (self.away.is_some() || status.losses != self.losses) {
             self.connected(status, now);
         }
@@ -331,7 +331,7 @@ impl Receiver {
         self.gate.hold(status.session, self.peers.nodes(), since, now);
         if std::mem::replace(&mut self.has_been, true) {
             self.metrics().reconnects.inc();
-            tracing::info!("NATS is back");
+            tracing::info!("reconnected to NATS");
             self.report_gap(Notice { reason: "disconnected", node: None, events: None, from: since, to: now }, now);
         } else {
             // Events that others accepted before are unknown to this node.

@@ -301,7 +301,11 @@ impl Sender {
         let (bytes, new) = (headers.len() + event.json().len(), at >= counted);
         if most > 0 && bytes > most {
             if new {
-                tracing::warn!(bytes, most, "an event with its headers is larger than max_payload of the NATS server");
+                tracing::warn!(
+                    bytes,
+                    most,
+                    "an event was not sent to other nodes: with its headers it exceeds max_payload of the NATS server"
+                );
                 metrics.lost_out(1);
             }
             return;

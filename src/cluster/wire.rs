@@ -49,10 +49,10 @@ const NUMBERS: u64 = 1 << 62;
 #[derive(Debug, Error)]
 pub(super) enum WireError {
     /// A header is missing or invalid.
-    #[error("no usable header {0}")]
+    #[error("the header {0} is missing or not valid")]
     Header(&'static str),
     /// The payload is longer than an event may be, in bytes.
-    #[error("an event of {0} bytes")]
+    #[error("an event of {0} bytes is too long")]
     TooLarge(usize),
     /// The payload is not JSON.
     #[error(transparent)]

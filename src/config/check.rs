@@ -27,7 +27,7 @@ pub(super) fn all(settings: &Settings, raw: &mut RawSettings) {
 /// Refuses a collector in a build that cannot send spans: an operator would wait for them in vain.
 fn otel(settings: &Settings, raw: &mut RawSettings) {
     if cfg!(not(feature = "otel")) && settings.otel.endpoint.is_some() {
-        let reason = "this build sends no spans: it was made without the feature `otel`";
+        let reason = "this build cannot send spans: it was built without the feature `otel`";
         raw.refuse(&["otel.endpoint"], reason.to_owned());
     }
 }
@@ -36,7 +36,7 @@ fn tls(settings: &Settings, raw: &mut RawSettings) {
     let files = [("tls_cert", &settings.tls_cert), ("tls_key", &settings.tls_key)];
     for (key, path) in files {
         match (settings.tls, path) {
-            (TlsMode::Files, None) => raw.refuse(&[key, "tls"], "needed with tls = \"files\"".to_owned()),
+            (TlsMode::Files, None) => raw.refuse(&[key, "tls"], "required with tls = \"files\"".to_owned()),
             (TlsMode::Files, Some(_)) | (_, None) => {}
             (_, Some(_)) => {
                 let mode = settings.tls.name();
@@ -72,8 +72,8 @@ fn issuer(settings: &Settings, raw: &mut RawSettings) {
     };
     readable("token.jwks", path, raw);
     if settings.auth_mode() == AuthMode::Upstream {
-        let reason = "has no effect with auth.mode = \"upstream\" (which `auto` is in front of an endpoint): every \
-                      token is the endpoint's to judge then; with auth.mode = \"both\" this server takes these too";
+        let reason = "has no effect with auth.mode = \"upstream\" (which `auto` means in front of an endpoint), \
+            because the endpoint then checks every token; set auth.mode = \"both\" to accept these tokens as well";
         raw.refuse(&["token.jwks", "auth.mode"], reason.to_owned());
     }
     for (key, _) in needed
@@ -81,7 +81,7 @@ fn issuer(settings: &Settings, raw: &mut RawSettings) {
         .chain([("token.principal_claim", &token.principal_claim)])
         .filter(|(_, text)| text.is_empty())
     {
-        raw.refuse(&[key, "token.jwks"], "needed with token.jwks".to_owned());
+        raw.refuse(&[key, "token.jwks"], "required with token.jwks".to_owned());
     }
 }
 
@@ -94,12 +94,12 @@ fn addresses(settings: &Settings, raw: &mut RawSettings) {
         }
     }
     if !settings.listen_proxy_protocol.is_empty() && settings.trusted_proxies.is_empty() {
-        let reason = "nobody may connect there without trusted_proxies, the balancer's network";
+        let reason = "requires trusted_proxies, the balancer's network: without it every connection is refused";
         raw.refuse(&["listen_proxy_protocol", "trusted_proxies"], reason.to_owned());
     }
     let Some(metrics) = settings.metrics_listen else { return };
     if let Some((key, other)) = all.iter().find(|(_, other)| clash(&metrics, other)) {
-        raw.refuse(&["metrics_listen", key], format!("{metrics} is taken by {key} ({other})"));
+        raw.refuse(&["metrics_listen", key], format!("{metrics} conflicts with {key} ({other})"));
     }
 }
 
@@ -115,19 +115,20 @@ fn limits(settings: &Settings, raw: &mut RawSettings) {
     let below = [("limits.body_bytes", settings.limits.body_bytes), ("inbox.bytes", settings.inbox.bytes)];
     for (key, bytes) in below {
         if bytes < event {
-            let reason = format!("{bytes} bytes cannot hold one event of limits.event_bytes ({event} bytes)");
+            let reason = format!("{bytes} bytes is less than limits.event_bytes ({event} bytes)");
             raw.refuse(&[key, "limits.event_bytes"], reason);
         }
     }
     if event > LONGEST_EVENT {
-        raw.refuse(&["limits.event_bytes"], format!("{event} bytes is more than 1 GiB"));
+        raw.refuse(&["limits.event_bytes"], format!("{event} bytes is more than the maximum of 1 GiB"));
     }
 }
 
 fn times(settings: &Settings, raw: &mut RawSettings) {
     let (ping, idle) = (settings.timeouts.ping, settings.timeouts.idle);
     if ping >= idle {
-        let reason = format!("{ping:?} must be shorter than timeouts.idle ({idle:?}), or quiet clients are closed");
+        let reason =
+            format!("{ping:?} must be shorter than timeouts.idle ({idle:?}), otherwise idle clients are disconnected");
         raw.refuse(&["timeouts.ping", "timeouts.idle"], reason);
     }
     let (ttl, max) = (settings.token.ttl, settings.token.max_ttl);

@@ -64,13 +64,13 @@ kinds! {
     Size -> usize, "a size such as `4096`, `64KiB`, `16MiB` or `1GiB`, at least 1", ["string", "integer"], size;
     SizeOrNone -> usize, "a size such as `4096`, `64KiB`, `16MiB` or `1GiB`, or 0", ["string", "integer"],
         |text: &str| if text == "0" { Some(0) } else { size(text) };
-    Span -> Duration, "a duration such as `500ms`, `30s`, `5m`, `2h` or `7d`, longer than nothing", ["string"], span;
+    Span -> Duration, "a duration above zero such as `500ms`, `30s`, `5m`, `2h` or `7d`", ["string"], span;
     SpanOrNone -> Duration, "a duration such as `500ms`, `30s` or `5m`, or `0s`", ["string"],
         |text: &str| if matches!(text, "0" | "0s") { Some(Duration::ZERO) } else { span(text) };
     SpanOrOff -> Option<Duration>, "a duration such as `30s` or `5m`, or `off`", ["string"], span_or_off;
     Addresses -> Vec<SocketAddr>,
-        "a list of addresses with ports such as `127.0.0.1:8092`, `localhost:8092` or, for everybody, `[::]:8092`, at \
-         least one",
+        "a list of at least one address with port such as `127.0.0.1:8092`, `localhost:8092` or, for all interfaces, \
+         `[::]:8092`",
         ["array", "string"], addresses;
     MaybeAddresses -> Vec<SocketAddr>, "a list of addresses with ports such as `0.0.0.0:8443`", ["array", "string"],
         |text: &str| if text.is_empty() { Some(Vec::new()) } else { addresses(text) };
@@ -84,24 +84,24 @@ kinds! {
     DeflateLevel -> u32, "a whole number from 1 to 9", ["integer"], |text| number(text).filter(|n| (1..=9).contains(n));
     Deflating -> DeflateMode, "`on` or `off`", ["string"], DeflateMode::from_name;
     Endpoints { const SHOWN: bool = false; } -> Vec<Endpoint>,
-        "a list of URLs such as `https://drp.example.com:8092`, without user and path", ["array", "string"], list;
+        "a list of URLs such as `https://drp.example.com:8092`, without user or path", ["array", "string"], list;
     Collector { const SHOWN: bool = false; } -> Option<Endpoint>,
-        "a URL such as `http://127.0.0.1:4318`, without user and path", ["string"], collector;
+        "a URL such as `http://127.0.0.1:4318`, without user or path", ["string"], collector;
     Share -> f64, "a number from 0 to 1", ["float", "integer"],
         |text| number(text).filter(|share| (0.0..=1.0).contains(share));
     Specs { const SEPARATOR: &'static str = "\n"; } -> Vec<String>,
-        "a list of registrations such as `machines.*.*`, one a line in a variable", ["array", "string"], specs;
+        "a list of registrations such as `machines.*.*`; in a variable, one per line", ["array", "string"], specs;
     Fingerprints -> Vec<Fingerprint>, "a list of SHA-256 fingerprints: 64 hexadecimal digits, colons allowed, or as \
         openssl prints them (`sha256 Fingerprint=AB:...`)",
         ["array", "string"], fingerprints;
     Text -> String, "a text", ["string"], |text: &str| (!text.is_empty()).then(|| text.to_owned());
     AnyText -> String, "a text", ["string"], |text: &str| Some(text.to_owned());
     Token -> String, "letters, digits, `-` and `_`", ["string"], |text: &str| is_token(text).then(|| text.to_owned());
-    StreamName -> String, "letters, digits, `-` and `_`, or nothing", ["string"],
+    StreamName -> String, "empty, or letters, digits, `-` and `_`", ["string"],
         |text: &str| (text.is_empty() || is_token(text)).then(|| text.to_owned());
     Replicas -> usize, "a whole number from 1 to 5", ["integer"], |text| number(text).filter(|n| (1..=5).contains(n));
     NatsUrls { const SHOWN: bool = false; } -> Vec<String>,
-        "a list of URLs such as `nats://host:4222` or `tls://host:4222`, without user and path", ["array", "string"],
+        "a list of URLs such as `nats://host:4222` or `tls://host:4222`, without user or path", ["array", "string"],
         |text| list(text).filter(|all: &Vec<String>| all.iter().all(|url| is_nats_url(url)));
     Path -> PathBuf, "a path", ["string"], |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
     OptionalPath -> Option<PathBuf>, "a path", ["string"],
@@ -124,7 +124,7 @@ pub(super) struct Hidden;
 
 impl Kind for Hidden {
     type Value = Option<Secret>;
-    const WHAT: &'static str = "a text that is not shown again";
+    const WHAT: &'static str = "a text, which is never shown";
     const TOML: &'static [&'static str] = &["string"];
     const SHOWN: bool = false;
 

@@ -41,21 +41,25 @@ pub(super) fn check(settings: &Settings, raw: &mut RawSettings) {
     }
     let mut logins = files[..LOGINS].iter().filter(|(_, path)| path.is_some()).map(|(key, _)| *key);
     if let (Some(first), Some(second)) = (logins.next(), logins.next()) {
-        raw.refuse(&[second, first], format!("{first} is given too; one will do"));
+        raw.refuse(&[second, first], format!("{first} is set as well; set only one of them"));
     }
     if nats.user.is_empty() != nats.password_file.is_none() {
-        let reason = "user and password_file are needed together".to_owned();
+        let reason = "nats.user and nats.password_file must be set together".to_owned();
         raw.refuse(&["nats.password_file", "nats.user"], reason);
     }
     if nats.cert_file.is_some() != nats.key_file.is_some() {
-        raw.refuse(&["nats.cert_file", "nats.key_file"], "cert_file and key_file are needed together".to_owned());
+        raw.refuse(
+            &["nats.cert_file", "nats.key_file"],
+            "nats.cert_file and nats.key_file must be set together".to_owned(),
+        );
     }
 }
 
 /// Returns the error if this build cannot share events by NATS although URLs are configured: a node that is configured
 /// to share its events must not silently keep them.
 fn unsupported(has_nats: bool, urls: &[String]) -> Option<&'static str> {
-    (!has_nats && !urls.is_empty()).then_some("this build has no NATS: it was made without the feature `nats`")
+    (!has_nats && !urls.is_empty())
+        .then_some("this build does not support NATS: it was built without the feature `nats`")
 }
 
 fn check_stream(settings: &Settings, raw: &mut RawSettings) {
@@ -67,7 +71,7 @@ fn check_stream(settings: &Settings, raw: &mut RawSettings) {
         raw.refuse(&["nats.stream", "nats.urls"], "has no effect without nats.urls".to_owned());
     }
     if settings.replay.events == 0 {
-        let reason = "needs a recent past to join replays to what is live; replay.events is 0".to_owned();
+        let reason = "requires a history in memory, to join replays to live events, but replay.events is 0".to_owned();
         raw.refuse(&["nats.stream", "replay.events"], reason);
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn pair(
     let private = read(key_key, key, raw, private_key);
     let (Some(chain), Some(private)) = (chain, private) else { return };
     if let Err(error) = CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider()) {
-        let reason = format!("{} does not go with {}: {error}", key.display(), certificate.display());
+        let reason = format!("{} does not match {}: {error}", key.display(), certificate.display());
         raw.refuse(&[key_key, certificate_key], reason);
     }
 }
@@ -63,7 +63,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 }
 
 fn none(what: &str) -> String {
-    format!("there is no {what} in PEM in it")
+    format!("it contains no {what} in PEM")
 }
 
 fn shown(error: &pem::Error, what: &str) -> String {

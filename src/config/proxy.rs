@@ -37,15 +37,15 @@ pub(super) fn check(settings: &Settings, raw: &mut RawSettings) {
     let named = settings.proxy.upstream.as_str();
     let known = |url: Endpoint| settings.upstream.urls.contains(&url);
     if !matches!(named, FIRST | OFF) && !named.parse().is_ok_and(known) {
-        let reason = "neither `first` nor `off` nor one of upstream.urls".to_owned();
+        let reason = "must be `first`, `off` or one of upstream.urls".to_owned();
         raw.refuse(&["proxy.upstream", "upstream.urls"], reason);
     }
     let (mode, away) = (settings.auth_mode(), settings.proxied().is_none());
     if away && matches!(mode, AuthMode::Upstream | AuthMode::Both) {
-        let reason = format!("`{}` needs an endpoint that is proxied to", mode.name());
+        let reason = format!("`{}` requires an endpoint that requests are proxied to", mode.name());
         raw.refuse(&["auth.mode", "upstream.urls", "proxy.upstream"], reason);
     }
     if settings.auth.away < settings.auth.fresh {
-        raw.refuse(&["auth.away", "auth.fresh"], "shorter than auth.fresh".to_owned());
+        raw.refuse(&["auth.away", "auth.fresh"], "must not be shorter than auth.fresh".to_owned());
     }
 }

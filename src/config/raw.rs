@@ -178,7 +178,7 @@ impl RawSettings {
     /// Reports a key that is not a setting.
     fn key_error(&mut self, key: String, location: Location) {
         self.errors.push(if self.is_table(&key) {
-            let reason = format!("`{key}` is a table: write `[{key}]` and its settings below");
+            let reason = format!("`{key}` is a table: write `[{key}]`, and its settings below it");
             ConfigError::Syntax { location, reason }
         } else {
             let near = nearest(&key, self.rows.iter().map(|row| row.key.to_owned()));

@@ -50,7 +50,7 @@ pub(super) fn check(settings: &Settings, raw: &mut RawSettings) {
     }
     for (at, url) in upstream.urls.iter().enumerate() {
         if upstream.urls[..at].contains(url) {
-            raw.refuse(&["upstream.urls"], format!("{url} is named twice"));
+            raw.refuse(&["upstream.urls"], format!("{url} is listed twice"));
         }
     }
     ports(raw);
@@ -64,7 +64,7 @@ fn ports(raw: &mut RawSettings) {
     let urls = raw.text("upstream.urls").unwrap_or_default().to_owned();
     for url in urls.split(',').map(str::trim).filter(|url| !Endpoint::names_port(url)) {
         if let Ok(endpoint) = url.parse::<Endpoint>() {
-            let text = format!("no port in it, so {} is used: {endpoint}", endpoint.port);
+            let text = format!("has no port, so port {} is used: {endpoint}", endpoint.port);
             raw.note("upstream.urls", &text);
         }
     }
@@ -80,10 +80,12 @@ fn credentials(upstream: &Upstream, raw: &mut RawSettings) {
     let mut set = all.iter().filter(|(_, set)| *set).map(|(key, _)| *key);
     match (set.next(), set.next()) {
         (None, _) => {
-            let reason = "needed with upstream.urls: this, password_file, token or token_file".to_owned();
+            let reason = "upstream.urls requires one of password, password_file, token and token_file".to_owned();
             raw.refuse(&["upstream.password", "upstream.urls"], reason);
         }
-        (Some(first), Some(second)) => raw.refuse(&[second, first], format!("{first} is given too; one will do")),
+        (Some(first), Some(second)) => {
+            raw.refuse(&[second, first], format!("{first} is set as well; set only one of them"));
+        }
         _ => {}
     }
     for (key, path) in
@@ -101,8 +103,8 @@ fn ca_file(upstream: &Upstream, raw: &mut RawSettings) {
     match &upstream.ca_file {
         None if verify && encrypted => {
             let reason =
-                "needed with tls = \"verify\": a PEM file with the CA's certificate; for an endpoint that signs its \
-                          own, set tls = \"pin\" and a fingerprint"
+                "required with tls = \"verify\": a PEM file with the CA's certificate; for an endpoint with a \
+                 self-signed certificate, set tls = \"pin\" and a fingerprint"
                     .to_owned();
             raw.refuse(&["upstream.ca_file", "upstream.tls", "upstream.urls"], reason);
         }
@@ -116,7 +118,7 @@ fn fingerprint(upstream: &Upstream, raw: &mut RawSettings) {
     let (mode, pin) = (upstream.tls.name(), upstream.tls == UpstreamTls::Pin);
     if pin == upstream.fingerprint.is_empty() {
         let reason =
-            if pin { "needed with tls = \"pin\"".to_owned() } else { format!("has no effect with tls = \"{mode}\"") };
+            if pin { "required with tls = \"pin\"".to_owned() } else { format!("has no effect with tls = \"{mode}\"") };
         raw.refuse(&["upstream.fingerprint", "upstream.tls"], reason);
     }
 }

@@ -1,7 +1,8 @@
 // What the page asks of the server.
 //
-// The credential is kept in this module's memory and goes into the `Authorization` header only: never into a URL, storage or a cookie.
-// It comes from the sign-in form, which trades a password for a token, or once from the URL's fragment (`#token=...`), which is wiped.
+// The credential is kept in this module's memory and goes into the `Authorization` header only: never into a URL,
+// storage or a cookie. It comes from the sign-in form, which trades a password for a token, or once from the URL's
+// fragment (`#token=...`), which is wiped.
 
 /** What the server refused, with its messages and its status. */
 export class Refused extends Error {
@@ -52,7 +53,7 @@ async function raw(path, options = {}, credential = token && `Bearer ${token}`) 
     answer = await fetch(path, { ...options, signal, headers, credentials: "omit", cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused(0, ["The server does not answer."]);
+    throw new Refused(0, ["The server did not answer."]);
   }
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
@@ -78,7 +79,8 @@ export const get = async (path) => (await raw(`/api/v3/${path}`)).json();
 
 export async function post(path, body) {
   const text = typeof body === "string" ? body : JSON.stringify(body);
-  return (await raw(`/api/v3/${path}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: text })).json();
+  return (await raw(`/api/v3/${path}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: text }))
+    .json();
 }
 
 export const remove = async (path) => (await raw(`/api/v3/${path}`, { method: "DELETE" })).json();

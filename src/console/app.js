@@ -39,7 +39,8 @@ function frame() {
   const name = String(tokenClaims().sub ?? tokenClaims().name ?? "signed in").replace(/^user:/, "");
   fill(app,
     h("header", { class: "bar" }, h("a", { href: "#now", class: "brand" }, "hydrant"), figures,
-      h("span", { class: "who" }, button("?", showHelp, { title: "Keys", "aria-label": "Keys" }), h("a", { href: "#me" }, name), button("Sign out", signOut))),
+      h("span", { class: "who" }, button("?", showHelp, { title: "Keys", "aria-label": "Keys" }),
+        h("a", { href: "#me" }, name), button("Sign out", signOut))),
     rail, main, help);
   fill(rail, Object.entries(VIEWS).map(([view, { title }]) => h("a", { href: `#${view}`, "data-view": view }, title)));
 }
@@ -47,7 +48,8 @@ function frame() {
 function drawBar() {
   if (!isSignedIn()) return;
   const words = { live: "live", reconnecting: "reconnecting", hidden: "status hidden", out: "connecting" };
-  const dot = h("span", { class: `state ${state.word}` }, state.detail ? `${words[state.word]}: ${state.detail}` : words[state.word]);
+  const dot = h("span", { class: `state ${state.word}` },
+    state.detail ? `${words[state.word]}: ${state.detail}` : words[state.word]);
   const status = latest();
   const figure = (view, value, unit) => h("a", { href: `#${view}` }, h("b", {}, value), ` ${unit}`);
   fill(figures, dot, status && [
@@ -76,16 +78,20 @@ function draw() {
 
 function signInForm(note) {
   const problem = h("div", {}, note);
-  const user = h("input", { id: "user", type: "text", autocomplete: "username", value: "rocketskates", required: true });
+  const user = h("input", { id: "user", type: "text", autocomplete: "username", value: "rocketskates",
+    required: true });
   const password = h("input", { id: "password", type: "password", autocomplete: "current-password" });
   const token = h("input", { id: "token", type: "password", autocomplete: "off" });
   const submit = h("button", { type: "submit", class: "primary" }, "Sign in");
   const form = h("form", { class: "form narrow" }, h("h1", {}, "hydrant"),
-    h("p", { class: "quiet" }, "Events of this fleet, who gets them, and why. Your password is traded for a token that this page keeps in memory: a reload signs you out."),
+    h("p", { class: "quiet" },
+      "Events of this fleet, who gets them, and why. ",
+      "Your password is exchanged for a token that this page keeps only in memory, so a reload signs you out."),
     problem,
     h("div", { class: "field" }, h("label", { for: "user" }, "User"), user),
     h("div", { class: "field" }, h("label", { for: "password" }, "Password"), password),
-    h("details", {}, h("summary", {}, "Or a token"), h("div", { class: "field" }, h("label", { for: "token" }, "Token"), token)), submit);
+    h("details", {}, h("summary", {}, "Or a token"),
+      h("div", { class: "field" }, h("label", { for: "token" }, "Token"), token)), submit);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     submit.disabled = true;
@@ -142,9 +148,12 @@ addEventListener("keydown", (event) => {
 });
 
 function showHelp() {
-  const rows = { "/": "to the SPEC", space: "pause or go on", "j k": "next, previous event", Enter: "open", e: "explain the event",
-    "g n": "Now", "g t": "Tail", "g c": "Connections", "g r": "Registrations", "g e": "Explain", "g m": "Me", "?": "this list" };
-  fill(help, h("h2", {}, "Keys"), h("dl", {}, Object.entries(rows).map(([key, does]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, does)))),
+  const rows = { "/": "go to the SPEC", space: "pause or resume", "j k": "next, previous event", Enter: "open",
+    e: "explain the event", "g n": "Now", "g t": "Tail", "g c": "Connections", "g r": "Registrations",
+    "g e": "Explain", "g m": "Me", "?": "this list" };
+  fill(help, h("h2", {}, "Keys"),
+    h("dl", {}, Object.entries(rows).map(([key, does]) =>
+       h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, does)))),
     button("Close", () => help.close()));
   help.showModal();
 }

@@ -1,4 +1,5 @@
-// Line charts of the last minutes, fifteen at most: SVG, y from zero, gaps shown as gaps, the value at the line's end and under the pointer.
+// Line charts of the last minutes, fifteen at most: SVG, y from zero, gaps shown as gaps, the value at the line's end
+// and under the pointer.
 
 import { fill, h, svg } from "./dom.js";
 
@@ -10,7 +11,8 @@ const SPANS = [1, 2, 5, 10, 15];
 
 /** A chart. `series` are names; `draw(times, rows)` redraws it with a row of values for each series. */
 export function chart(title, series, format) {
-  const plot = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", class: "plot" });
+  const plot = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none",
+    role: "img", class: "plot" });
   const legend = h("div", { class: "legend" });
   const top = h("span", { class: "top" });
   const tip = h("div", { class: "tip", hidden: true });

@@ -3,7 +3,8 @@
 import { fill, h } from "./dom.js";
 
 const KNOWN = {
-  types: new Set(["*", "machines", "jobs", "work_orders", "machine_jobs", "work_order_jobs", "profiles", "params", "stages", "workflows", "users", "connections", "leases", "templates"]),
+  types: new Set(["*", "machines", "jobs", "work_orders", "machine_jobs", "work_order_jobs",
+    "profiles", "params", "stages", "workflows", "users", "connections", "leases", "templates"]),
   actions: new Set(["*", "create", "update", "save", "delete", "action"]),
   keys: new Set(["*"]),
   fields: new Set(),
@@ -21,7 +22,8 @@ export function learn(event) {
   if (event.Object && typeof event.Object === "object" && KNOWN.fields.size < MOST) {
     for (const [name, value] of Object.entries(event.Object)) {
       note(KNOWN.fields, name);
-      if (name === "Params" && value) Object.keys(value).slice(0, 50).forEach((inner) => note(KNOWN.fields, `Params.${inner}`));
+      if (name === "Params" && value) Object.keys(value).slice(0, 50)
+        .forEach((inner) => note(KNOWN.fields, `Params.${inner}`));
     }
   }
 }
@@ -52,10 +54,12 @@ export function suggest(input) {
     const text = input.value.slice(0, input.selectionStart);
     const [typed, names] = candidates(text);
     word = typed;
-    found = [...names].filter((name) => name.toLowerCase().startsWith(typed.toLowerCase()) && name !== typed).sort().slice(0, 8);
+    found = [...names].filter((name) => name.toLowerCase().startsWith(typed.toLowerCase()) && name !== typed)
+      .sort().slice(0, 8);
     at = -1;
     list.hidden = !found.length || !typed && text.length > 0 && !text.endsWith(".");
-    fill(list, found.map((name, index) => h("li", { role: "option", "aria-selected": "false", onpointerdown: (event) => { event.preventDefault(); take(index); } }, name)));
+    fill(list, found.map((name, index) => h("li", { role: "option", "aria-selected": "false",
+      onpointerdown: (event) => { event.preventDefault(); take(index); } }, name)));
   }
 
   function move(by) {

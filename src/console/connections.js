@@ -1,4 +1,5 @@
-// Connections: who is slow? One row each, oldest waiting first; a row opens to its registrations, and closes for whoever may.
+// Connections: who is slow? One row each, oldest waiting first; a row opens to its registrations, and closes for
+// whoever may.
 
 import { get, remove, repeat } from "./api.js";
 import { ago, announce, bytes, button, count, empty, failure, fill, h, millis, table } from "./dom.js";
@@ -37,7 +38,8 @@ export function show(element) {
       all = await get(`connections?Type=In(websocket,stream)&sort=queued&limit=${MOST}`);
       draw();
     } catch (error) {
-      if (error.status !== 401) fill(list, failure(error), error.status === 0 && h("p", { class: "quiet" }, "Trying again every 3 s."));
+      if (error.status !== 401) fill(list, failure(error), error.status === 0
+        && h("p", { class: "quiet" }, "Retrying every 3 s."));
     }
   }
 
@@ -48,18 +50,21 @@ export function show(element) {
       const [x, y] = [a[column.key] ?? "", b[column.key] ?? ""];
       return column.key === "CreateTime" ? x.localeCompare(y) : typeof x === "number" ? y - x : x.localeCompare(y);
     };
-    return [...all].sort((a, b) => compare(a, b) || a.Principal.localeCompare(b.Principal) || a.RemoteAddr.localeCompare(b.RemoteAddr));
+    return [...all].sort((a, b) => compare(a, b) || a.Principal.localeCompare(b.Principal)
+      || a.RemoteAddr.localeCompare(b.RemoteAddr));
   }
 
   function draw() {
     const { sort = "QueuedAgeMilliseconds", open } = parameters();
     const rows = sorted();
     note.hidden = all.length === 0;
-    note.textContent = all.length < MOST ? `${count(all.length)} websockets and streams` : `The ${MOST} connections for which most waits`;
+    note.textContent = all.length < MOST ? `${count(all.length)} websockets and streams`
+      : `The ${MOST} connections with the most queued bytes`;
     const columns = COLUMNS.map((column) => ({
       ...column,
       sorted: column.key === sort ? "descending" : undefined,
-      node: h("button", { type: "button", class: "sort", onclick: () => { setParameters({ sort: column.key }); draw(); } },
+      node: h("button", { type: "button", class: "sort", onclick: () => { setParameters({ sort: column.key });
+        draw(); } },
         column.head, column.key === sort ? " ▾" : ""),
     }));
     const cells = rows.map((one) => ({
@@ -67,13 +72,15 @@ export function show(element) {
       cells: [
         h("button", { type: "button", class: "link", onclick: () => choose(one.RemoteAddr) }, one.Principal),
         one.RemoteAddr, ago(one.CreateTime), count(one.Registrations), bytes(one.QueuedBytes),
-        millis(one.QueuedAgeMilliseconds), count(one.DeliveredEvents), count(one.DroppedEvents), one.Overflow ?? "–", one.Encoding ?? "–",
+        millis(one.QueuedAgeMilliseconds), count(one.DeliveredEvents), count(one.DroppedEvents),
+          one.Overflow ?? "–", one.Encoding ?? "–",
       ],
     }));
     const focused = document.activeElement?.textContent;
     fill(list, rows.length ? table("Connections", columns, cells) : state.word === "hidden" ?
-      empty("There is nobody here whom you may see: the list needs the claim connections/list.") :
-      empty("Nobody is connected. Watch something:", `curl -N -k -u USER '${location.origin}/api/v3/events?register=machines.*.*'`));
+      empty("You may not see any connection: the list requires the claim connections/list.") :
+      empty("No client is connected. Connect one:",
+        `curl -N -k -u USER '${location.origin}/api/v3/events?register=machines.*.*'`));
     if (focused) [...list.querySelectorAll("button")].find((one) => one.textContent === focused)?.focus();
   }
 
@@ -85,7 +92,8 @@ export function show(element) {
 
   async function inspect(address) {
     detail.hidden = false;
-    const close = button("Close detail", () => { setParameters({ open: null }); detail.hidden = true; draw(); }, { class: "corner" });
+    const close = button("Close detail", () => { setParameters({ open: null }); detail.hidden = true; draw(); },
+      { class: "corner" });
     try {
       const one = await get(`connections/${encodeURIComponent(address)}`);
       fill(detail, close, h("h2", {}, one.Principal), facts(one), specs(one), closing(one));
@@ -96,8 +104,9 @@ export function show(element) {
 
   function closing(one) {
     const place = h("div", { class: "closing" });
-    const ask = () => fill(place, h("p", {}, "The client will see 1001 \"connection deleted\" and may come back at once."),
-      button("Close it", async () => {
+    const ask = () => fill(place,
+      h("p", {}, "The client receives the close code 1001 \"connection deleted\" and may reconnect at once."),
+      button("Close now", async () => {
         try {
           await remove(`connections/${encodeURIComponent(one.RemoteAddr)}`);
           announce("Closed");
@@ -106,8 +115,10 @@ export function show(element) {
         } catch (error) {
           fill(place, failure(error));
         }
-      }, { class: "danger" }), button("Keep it", first));
-    const first = () => fill(place, button("Close connection…", ask), h("a", { class: "button", href: `#explain?connection=${encodeURIComponent(one.RemoteAddr)}` }, "Explain an event for it"));
+      }, { class: "danger" }), button("Cancel", first));
+    const first = () => fill(place, button("Close connection…", ask),
+      h("a", { class: "button", href: `#explain?connection=${encodeURIComponent(one.RemoteAddr)}` },
+      "Explain an event for it"));
     first();
     return place;
   }
@@ -125,11 +136,15 @@ function facts(one) {
   return h("dl", {}, fact("From", one.RemoteAddr), fact("Since", new Date(one.CreateTime).toLocaleString()),
     fact("Encoding", one.Encoding), fact("Policy", one.Overflow), fact("Delivered", count(one.DeliveredEvents)),
     fact("Queued", `${count(one.QueuedEvents)} events, ${bytes(one.QueuedBytes)}`),
-    fact("Lost", one.DroppedEvents ? `${count(one.DroppedEvents)} events, because it did not follow` : "nothing"));
+    fact("Lost", one.DroppedEvents ? `${count(one.DroppedEvents)} events, because the client was too slow`
+      : "nothing"));
 }
 
 function specs(one) {
-  const columns = [{ head: "Registration" }, { head: "Hits", number: true }, { head: "Last", number: true }, { head: "Cost", number: true, title: "Work of the filter, milliseconds in all" }];
-  const rows = (one.Specs ?? []).map((spec) => [h("code", {}, spec.Spec), count(spec.Hits), ago(spec.LastHit), spec.FilterBytes ? millis(spec.FilterWork / 1e6) : "–"]);
-  return rows.length ? table("Registrations", columns, rows) : h("p", { class: "attention" }, "Nothing is registered, so nothing comes.");
+  const columns = [{ head: "Registration" }, { head: "Hits", number: true }, { head: "Last", number: true },
+    { head: "Cost", number: true, title: "Total work of the filter in milliseconds" }];
+  const rows = (one.Specs ?? []).map((spec) => [h("code", {}, spec.Spec), count(spec.Hits),
+    ago(spec.LastHit), spec.FilterBytes ? millis(spec.FilterWork / 1e6) : "–"]);
+  return rows.length ? table("Registrations", columns, rows)
+    : h("p", { class: "attention" }, "This connection has no registrations, so it receives no events.");
 }

@@ -6,7 +6,8 @@ import { setParameters } from "./route.js";
 
 /** How an event of `explain` is named in a link: by its position, or by its text. */
 export const explainLink = (entry, spec) => {
-  const query = new URLSearchParams(entry.id?.includes("T") || !entry.id ? [["event", entry.text]] : [["position", entry.id]]);
+  const isLost = entry.id?.includes("T") || !entry.id;
+  const query = new URLSearchParams(isLost ? [["event", entry.text]] : [["position", entry.id]]);
   if (spec) query.append("spec", spec);
   return `#explain?${query}`;
 };
@@ -17,6 +18,7 @@ export function detail(pane, entry, { specs, close, start }) {
   const found = event.Object && event.Original ? differences(event.Original, event.Object) : [];
   const spec = specs.length === 1 ? specs[0] : `${event.Type}.${event.Action}.*`;
   const quoted = quote(spec);
+  const stream = `${location.origin}/api/v3/events?register=${encodeURIComponent(spec)}`;
   fill(pane,
     button("Close detail", close, { class: "corner" }),
     h("h2", {}, `${event.Type}.${event.Action}.${event.Key}`),
@@ -24,7 +26,7 @@ export function detail(pane, entry, { specs, close, start }) {
     h("div", { class: "toolbar" },
       h("a", { class: "button", href: explainLink(entry, spec), "data-key": "explain" }, "Explain for…"),
       entry.id && button("Replay from here", () => { setParameters({ since: entry.id }); start(entry.id); }),
-      copier("Copy curl", `curl -N -k -u USER ${quote(`${location.origin}/api/v3/events?register=${encodeURIComponent(spec)}`)}`),
+      copier("Copy curl", `curl -N -k -u USER ${quote(stream)}`),
       copier("Copy watch", `hydrant watch -E ${location.origin} ${quoted}`),
       copier("Copy drpcli", `drpcli -E ${location.origin} events watch ${quoted}`)),
     found.length > 0 && [h("h3", {}, "What changed"), changes(found)],
@@ -38,7 +40,8 @@ function changes(found) {
   return h("table", { class: "changes" }, h("caption", { class: "unseen" }, "What changed"),
     h("thead", {}, h("tr", {}, ["Field", "Before", "After"].map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, found.slice(0, 200).map(({ path, before, after }) => h("tr", {},
-      h("th", { scope: "row" }, path.join(".")), h("td", {}, h("del", {}, text(before))), h("td", {}, h("ins", {}, text(after)))))));
+      h("th", { scope: "row" }, path.join(".")), h("td", {}, h("del", {}, text(before))),
+        h("td", {}, h("ins", {}, text(after)))))));
 }
 
 /** A tree of a value; large ones are closed. Each value can be copied by its path, or made a filter of the tail. */
@@ -46,14 +49,16 @@ function tree(value, path, event) {
   if (value === null || typeof value !== "object") return leaf(value, path, event);
   const entries = Object.entries(value);
   if (!entries.length) return h("code", {}, Array.isArray(value) ? "[]" : "{}");
-  return h("ul", { class: "tree" }, entries.slice(0, 300).map(([name, child]) => branch(name, child, [...path, name], event)),
+  return h("ul", { class: "tree" },
+    entries.slice(0, 300).map(([name, child]) => branch(name, child, [...path, name], event)),
     entries.length > 300 && h("li", { class: "quiet" }, `and ${entries.length - 300} more, in the raw text`));
 }
 
 function branch(name, child, path, event) {
   const inner = child !== null && typeof child === "object" && Object.keys(child).length;
   if (!inner) return h("li", {}, h("span", { class: "name" }, name), " ", tree(child, path, event));
-  const box = h("details", { open: path.length < 2 && inner <= 20 }, h("summary", {}, h("span", { class: "name" }, name), h("span", { class: "quiet" }, ` ${inner}`)));
+  const box = h("details", { open: path.length < 2 && inner <= 20 },
+    h("summary", {}, h("span", { class: "name" }, name), h("span", { class: "quiet" }, ` ${inner}`)));
   const open = () => box.open && box.children.length === 1 && box.append(tree(child, path, event));
   box.addEventListener("toggle", open);
   open();
@@ -62,7 +67,8 @@ function branch(name, child, path, event) {
 
 function leaf(value, path, event) {
   const shown = typeof value === "string" && value.length > 300 ? `${value.slice(0, 300)}…` : JSON.stringify(value);
-  const pointer = path.some((name) => /[.,()=]/.test(name)) ? `/${path.map((name) => name.replaceAll("~", "~0").replaceAll("/", "~1")).join("/")}` : path.join(".");
+  const pointer = path.some((name) => /[.,()=]/.test(name))
+    ? `/${path.map((name) => name.replaceAll("~", "~0").replaceAll("/", "~1")).join("/")}` : path.join(".");
   const filter = `${event.Type}.${event.Action}.*.${pointer}=Eq(${JSON.stringify(value)})`;
   return h("span", {}, h("code", { class: typeof value }, shown), h("span", { class: "actions" },
     copier("path", pointer), h("a", { href: `#tail?spec=${encodeURIComponent(filter)}`, title: filter }, "filter")));

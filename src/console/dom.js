@@ -1,7 +1,7 @@
 // Elements and texts: the one place that makes nodes.
 //
-// Whatever comes from the server ends up in `textContent` or an attribute, never in markup, so an event cannot bring any. Numbers and
-// times are written here too, so that they look the same everywhere.
+// Whatever comes from the server ends up in `textContent` or an attribute, never in markup, so an event cannot bring
+// any. Numbers and times are written here too, so that they look the same everywhere.
 
 /** An element. Attributes that are functions are listeners; `class`, `data-*` and ARIA are plain attributes. */
 export function h(tag, attributes = {}, ...children) {
@@ -123,14 +123,16 @@ export function table(caption, columns, rows, attributes = {}) {
   const cells = (row) =>
     row.map((cell, at) => h("td", { class: columns[at].number ? "number" : "", "data-head": columns[at].head }, cell));
   const heads = columns.map((column) =>
-    h("th", { scope: "col", class: column.number ? "number" : "", title: column.title, "aria-sort": column.sorted }, column.node ?? column.head));
+    h("th", { scope: "col", class: column.number ? "number" : "", title: column.title, "aria-sort": column.sorted },
+      column.node ?? column.head));
   return h("table", attributes, h("caption", { class: "unseen" }, caption), h("thead", {}, h("tr", {}, heads)),
     h("tbody", {}, rows.map((row) => h("tr", row.attributes ?? {}, cells(row.cells ?? row)))));
 }
 
 /** What stands where there is nothing: what to do, perhaps with a command to copy. */
 export function empty(text, command) {
-  return h("div", { class: "empty" }, h("p", {}, text), command && h("pre", {}, command), command && copier("Copy", command));
+  return h("div", { class: "empty" }, h("p", {}, text), command && h("pre", {}, command),
+    command && copier("Copy", command));
 }
 
 /** An error, where it happened. */

@@ -1,4 +1,5 @@
-// Explain: why did, or didn't, this event arrive? The answer in one sentence, then the tree of what held and what did not.
+// Explain: why did, or didn't, this event arrive? The answer in one sentence, then the tree of what held and what did
+// not.
 
 import { post } from "./api.js";
 import { button, failure, fill, h, spoken } from "./dom.js";
@@ -6,23 +7,27 @@ import { parameters, setParameters } from "./route.js";
 
 export const title = "Explain";
 
-const EXAMPLE = '{"Type":"machines","Action":"update","Key":"m1","Object":{"Stage":"local"},"Original":{"Stage":"none"}}';
+const EXAMPLE = '{"Type":"machines","Action":"update","Key":"m1",' +
+  '"Object":{"Stage":"local"},"Original":{"Stage":"none"}}';
 
 export function show(element) {
   const given = parameters();
   const event = h("textarea", { id: "x-event", rows: "6", spellcheck: "false", placeholder: EXAMPLE });
   event.value = given.event ?? "";
-  const input = (id, value, placeholder) => h("input", { id, type: "text", class: "spec", value: value ?? "", placeholder, spellcheck: "false", autocapitalize: "off", autocomplete: "off" });
+  const input = (id, value, placeholder) => h("input", { id, type: "text", class: "spec", value: value ?? "",
+    placeholder, spellcheck: "false", autocapitalize: "off", autocomplete: "off" });
   const position = input("x-position", given.position, "EPOCH:SEQUENCE");
   const spec = input("x-spec", given.spec, "machines.update.*.Stage=Eq(local)");
   const user = input("x-user", given.user, "you");
   const connection = input("x-connection", given.connection, "ADDR:PORT");
   const answer = h("div", { class: "answer", role: "region", "aria-live": "polite" });
-  const label = (text, field, hint) => h("div", { class: "field" }, h("label", { for: field.id }, text), field, hint && h("p", { class: "quiet" }, hint));
+  const label = (text, field, hint) => h("div", { class: "field" }, h("label", { for: field.id }, text),
+    field, hint && h("p", { class: "quiet" }, hint));
 
   async function ask(submitted) {
     submitted?.preventDefault();
-    const named = { event: event.value.trim(), position: position.value.trim(), spec: spec.value.trim(), user: user.value.trim(), connection: connection.value.trim() };
+    const named = { event: event.value.trim(), position: position.value.trim(), spec: spec.value.trim(),
+      user: user.value.trim(), connection: connection.value.trim() };
     setParameters(named);
     const parts = [];
     const text = (name, value) => value && parts.push(`"${name}":${JSON.stringify(value)}`);
@@ -41,10 +46,14 @@ export function show(element) {
 
   fill(element, h("form", { class: "form", onsubmit: ask },
     h("div", { class: "columns" },
-      h("fieldset", {}, h("legend", {}, "Event"), label("Pasted, as JSON", event), label("or its position in the history", position, "From a row of the tail, or the id of a stream.")),
-      h("fieldset", {}, h("legend", {}, "Reaches"), label("Registration (SPEC)", spec), label("of the user", user, "Empty: you."), label("or an open connection", connection, "With its own registrations and rights."))),
+      h("fieldset", {}, h("legend", {}, "Event"), label("Pasted, as JSON", event),
+        label("or its position in the history", position, "From a row of the tail, or the id of a stream.")),
+      h("fieldset", {}, h("legend", {}, "Reaches"), label("Registration (SPEC)", spec),
+        label("of the user", user, "Empty: you."),
+        label("or an open connection", connection, "With its own registrations and rights."))),
     h("div", { class: "toolbar" }, h("button", { type: "submit", class: "primary" }, "Explain"),
-      button("Example", () => { event.value = EXAMPLE; position.value = ""; spec.value = "machines.update.*.Stage=Eq(none)"; ask(); }))), answer);
+      button("Example", () => { event.value = EXAMPLE; position.value = "";
+        spec.value = "machines.update.*.Stage=Eq(none)"; ask(); }))), answer);
   if ((given.event || given.position) && (given.spec || given.connection)) ask();
   else event.focus();
 }
@@ -53,38 +62,45 @@ function told(answer) {
   const cause = (one) => h("li", {}, spoken(sentence(one)));
   return [
     h("p", { class: `verdict ${answer.Delivered ? "good" : "bad"}` }, verdict(answer)),
-    answer.Roles?.length && h("p", {}, "Roles that show it: ", answer.Roles.join(", ")),
+    answer.Roles?.length && h("p", {}, "Roles that may see it: ", answer.Roles.join(", ")),
     answer.Loss && h("p", { class: "attention" }, answer.Loss),
     answer.Causes.length > 1 && h("ul", {}, answer.Causes.map(cause)),
     answer.Rights && h("ul", { class: "steps" }, step(answer.Rights)),
-    answer.Registrations.slice(0, 50).map((one) => [h("h3", {}, h("code", {}, one.Spec)), h("ul", { class: "steps" }, one.Steps.map(step))]),
-    answer.Registrations.length > 50 && h("p", { class: "quiet" }, `and ${answer.Registrations.length - 50} more that are further away`),
+    answer.Registrations.slice(0, 50)
+      .map((one) => [h("h3", {}, h("code", {}, one.Spec)), h("ul", { class: "steps" }, one.Steps.map(step))]),
+    answer.Registrations.length > 50
+      && h("p", { class: "quiet" }, `and ${answer.Registrations.length - 50} more that are further away`),
   ];
 }
 
 function verdict({ Reason: reason, Causes: causes }) {
-  if (causes.length > 1) return `Not delivered: ${causes.length} things stand in the way.`;
+  if (causes.length > 1) return `Not delivered, for ${causes.length} reasons:`;
   return [spoken(reason[0].toUpperCase() + reason.slice(1)), "."];
 }
 
 function sentence(cause) {
   switch (cause.Kind) {
     case "Claim": return `The claim ${cause.Claim} is missing.`;
-    case "Narrowing": return `The token is narrowed to ${cause.Claim}.`;
+    case "Narrowing": return `The token is restricted to ${cause.Claim}.`;
     case "Tenant": return `The tenant does not list ${cause.Model} ${cause.Key}.`;
-    case "Rights": return "The rights of this principal do not show it. Why is for those who may see users.";
+    case "Rights": return "This principal may not see it. Only callers who may read users are shown the reason.";
     case "NoRegistration": return "Nothing is registered.";
-    case "Filter": return `${cause.Term} is not so: ${cause.Value == null ? "the field is missing" : `the value is ${cause.Value}`}.`;
+    case "Filter": {
+      const found = cause.Value == null ? "the field is missing" : `the value is ${cause.Value}`;
+      return `${cause.Term} is false: ${found}.`;
+    }
     default: return `The ${cause.Kind.toLowerCase()} is ${cause.Found}, not ${cause.Wanted}.`;
   }
 }
 
 /** What stands there instead, or how a claim falls short. */
-const found = (text) => (text.startsWith("not by ") ? `: ${text}` : [": it is ", h("code", {}, text.replace(/^`(.*)`$/, "$1"))]);
+const found = (text) => (text.endsWith(" not match") ? `: ${text}`
+  : [": it is ", h("code", {}, text.replace(/^`(.*)`$/, "$1"))]);
 
 const WORDS = { held: "yes", failed: "no", skipped: "not asked" };
 
 function step(one) {
-  return h("li", { class: `step ${one.Verdict}` }, h("span", { class: "mark" }, WORDS[one.Verdict]), " ", spoken(one.Asked),
+  return h("li", { class: `step ${one.Verdict}` }, h("span", { class: "mark" }, WORDS[one.Verdict]),
+    " ", spoken(one.Asked),
     one.Found != null && found(one.Found), one.Steps?.length && h("ul", { class: "steps" }, one.Steps.map(step)));
 }

@@ -1,4 +1,4 @@
-// Me: who am I, and how do I get at events from elsewhere? A narrowed token, and lines that work as they are.
+// Me: who am I, and how do I get at events from elsewhere? A token with fewer rights, and commands to copy.
 
 import { currentToken, get, tokenClaims } from "./api.js";
 import { button, copier, failure, fill, h, quote } from "./dom.js";
@@ -12,30 +12,35 @@ export function show(element) {
   const facts = h("dl", {}, fact("User", name || "unknown"));
   get("hydrant/me").then((me) => fill(facts, known(me)), () => {});
   const field = (id, label, value, hint) => h("div", { class: "field" }, h("label", { for: id }, label),
-    h("input", { id, type: "text", value, spellcheck: "false", autocapitalize: "off", autocomplete: "off" }), hint && h("p", { class: "quiet" }, hint));
+    h("input", { id, type: "text", value, spellcheck: "false", autocapitalize: "off", autocomplete: "off" }),
+      hint && h("p", { class: "quiet" }, hint));
   const form = h("form", { class: "form" }, h("div", { class: "four" },
-    field("t-ttl", "Lives for", "12h", "30m, 12h, 7d"), field("t-scope", "Types", "machines,jobs", "* is all"),
-    field("t-action", "Actions", "get", "get shows all events of an object"), field("t-specific", "Keys", "*", "* is all")),
-    h("button", { type: "submit", class: "primary" }, "Make a narrowed token"));
+    field("t-ttl", "Valid for", "12h", "30m, 12h, 7d"), field("t-scope", "Types", "machines,jobs", "* for all"),
+    field("t-action", "Actions", "get", "get allows all events of an object"),
+      field("t-specific", "Keys", "*", "* for all")),
+    h("button", { type: "submit", class: "primary" }, "Create a restricted token"));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const query = new URLSearchParams(["ttl", "scope", "action", "specific"].map((one) => [one, form.querySelector(`#t-${one}`).value.trim()]));
+    const query = new URLSearchParams(["ttl", "scope", "action",
+      "specific"].map((one) => [one, form.querySelector(`#t-${one}`).value.trim()]));
     try {
       const { Token: token } = await get(`users/${encodeURIComponent(name)}/token?${query}`);
-      fill(made, h("h3", {}, "Your token"), h("pre", { class: "raw" }, token), copier("Copy token", token), snippets(token));
+      fill(made, h("h3", {}, "Your token"), h("pre", { class: "raw" }, token), copier("Copy token", token),
+        snippets(token));
     } catch (error) {
       fill(made, failure(error));
     }
   });
   fill(element,
     h("h2", {}, "Who you are"), facts,
-    h("h2", {}, "A token for something else"),
-    h("p", { class: "quiet" }, "It shows what you see, and of that only what you say here. It never widens your rights."),
+    h("h2", {}, "A token with fewer rights"),
+    h("p", { class: "quiet" },
+      "It allows only those of your events that match what you enter here, and never more than you may see."),
     form, made,
     h("p", { class: "quiet" }, "For programs: ", h("a", { href: "/api/v3/hydrant/openapi.json" }, "OpenAPI"), " and ",
       h("a", { href: "/api/v3/hydrant/asyncapi.json" }, "AsyncAPI"), "."),
-    h("h2", {}, "Lines that work as they are"), h("p", { class: "quiet" }, "With your own token in them: treat them as a password."),
-    button("Show them", (event) => event.target.replaceWith(snippets(currentToken()))));
+    h("h2", {}, "Commands to copy"), h("p", { class: "quiet" }, "They contain your token: treat them like a password."),
+    button("Show commands", (event) => event.target.replaceWith(snippets(currentToken()))));
 }
 
 const fact = (term, value) => value && h("div", {}, h("dt", {}, term), h("dd", {}, value));
@@ -45,20 +50,26 @@ const MOST = 30;
 
 function known(me) {
   const [all, narrowing] = [me.Claims, me.Narrowing];
-  const list = (claims) => h("ul", { class: "plain" }, claims.slice(0, MOST).map((claim) => h("li", {}, h("code", {}, claim), h("span", { class: "quiet" }, ` ${inWords(claim)}`))),
+  const list = (claims) => h("ul", { class: "plain" }, claims.slice(0, MOST)
+    .map((claim) => h("li", {}, h("code", {}, claim), h("span", { class: "quiet" }, ` ${inWords(claim)}`))),
     claims.length > MOST && h("li", { class: "quiet" }, `and ${claims.length - MOST} more`));
-  return [fact("Principal", me.Principal), fact("Token until", me.Expires && new Date(me.Expires).toLocaleString()), fact("Server", location.origin),
-    fact("Claims", all.length ? list(all) : "none: you see no events but those of your own connections"),
-    narrowing.length > 0 && fact("Narrowed to", list(narrowing)),
-    me.HasTenant && fact("Tenant", "yes: of the types that it lists you see only the objects that it lists")];
+  return [fact("Principal", me.Principal), fact("Token until", me.Expires && new Date(me.Expires).toLocaleString()),
+    fact("Server", location.origin),
+    fact("Claims", all.length ? list(all) : "none: you see only events about your own connections"),
+    narrowing.length > 0 && fact("Restricted to", list(narrowing)),
+    me.HasTenant && fact("Tenant", "yes: for the types that it lists, you see only the objects that it lists")];
 }
+
+const lines = (...all) => all.join("\n");
 
 /** What a claim shows of events. */
 function inWords(claim) {
   const [scope, action, specific] = claim.split("/");
   const actions = action.split(",");
-  const what = actions.includes("*") || actions.includes("get") ? "all events" : `events with the action ${actions.join(" or ")}`;
-  return `${what} of ${scope === "*" ? "all types" : scope.replaceAll(",", ", ")}${specific === "*" ? "" : `, key ${specific}`}`;
+  const what = actions.includes("*") || actions.includes("get") ? "all events"
+    : `events with the action ${actions.join(" or ")}`;
+  const types = scope === "*" ? "all types" : scope.replaceAll(",", ", ");
+  return `${what} of ${types}${specific === "*" ? "" : `, key ${specific}`}`;
 }
 
 function snippets(token) {
@@ -70,11 +81,25 @@ function snippets(token) {
   const all = {
     "Websocket URL": socket,
     curl: `curl -N -k -H ${quote(`Authorization: Bearer ${token}`)} ${quote(stream)}`,
-    Python: `import json, ssl, urllib.request\nrequest = urllib.request.Request("${stream}",\n    headers={"Authorization": "Bearer ${token}", "Accept": "application/x-ndjson"})\ncontext = ssl._create_unverified_context()\nfor line in urllib.request.urlopen(request, context=context):\n    if line.strip():\n        print(json.loads(line)["Key"])`,
-    JavaScript: `const events = new EventSource("${stream}&token=${token}");\nevents.onmessage = ({ data }) => console.log(JSON.parse(data));`,
-    Go: `request, _ := http.NewRequest("GET", "${stream}", nil)\nrequest.Header.Set("Authorization", "Bearer ${token}")\nrequest.Header.Set("Accept", "application/x-ndjson")\nanswer, err := http.DefaultClient.Do(request)\n// each line of answer.Body is an event`,
+    Python: lines("import json, ssl, urllib.request",
+      `request = urllib.request.Request("${stream}",`,
+      `    headers={"Authorization": "Bearer ${token}", "Accept": "application/x-ndjson"})`,
+      "context = ssl._create_unverified_context()",
+      "for line in urllib.request.urlopen(request, context=context):",
+      "    if line.strip():",
+      `        print(json.loads(line)["Key"])`),
+    JavaScript: lines(`const events = new EventSource("${stream}&token=${token}");`,
+      "events.onmessage = ({ data }) => console.log(JSON.parse(data));"),
+    Go: lines(`request, _ := http.NewRequest("GET", "${stream}", nil)`,
+      `request.Header.Set("Authorization", "Bearer ${token}")`,
+      `request.Header.Set("Accept", "application/x-ndjson")`,
+      "answer, err := http.DefaultClient.Do(request)",
+      "// each line of answer.Body is an event"),
     hydrant: `RS_TOKEN=${quote(token)} hydrant watch -E ${location.origin} ${quote(spec)}`,
   };
-  const note = h("p", { class: "quiet" }, "-k, and the context of Python, take any certificate, as a self-signed one needs. Leave them out where yours is signed by an authority.");
-  return h("div", {}, note, Object.entries(all).map(([name, text]) => h("section", { class: "snippet" }, h("h3", {}, name), h("pre", { class: "raw" }, text), copier("Copy", text))));
+  const note = h("p", { class: "quiet" },
+    "-k, and the context in Python, accept any certificate, which a self-signed one requires. ",
+    "Omit them if yours is signed by an authority.");
+  return h("div", {}, note, Object.entries(all).map(([name, text]) => h("section", { class: "snippet" },
+    h("h3", {}, name), h("pre", { class: "raw" }, text), copier("Copy", text))));
 }

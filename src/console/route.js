@@ -1,4 +1,5 @@
-// Where the page is: `#view?name=value&...`. A link shows a colleague the same thing; no credential stays in it (`#token=` is taken out at once).
+// Where the page is: `#view?name=value&...`. A link shows a colleague the same thing; no credential stays in it
+// (`#token=` is taken out at once).
 
 /** The view that the fragment names, and what goes with it. */
 export function place() {

@@ -1,4 +1,5 @@
-// How the broker is, asked every two seconds while somebody is signed in, and what was answered in the last fifteen minutes.
+// How the broker is, asked every two seconds while somebody is signed in, and what was answered in the last fifteen
+// minutes.
 
 import { get, isSignedIn, onSession } from "./api.js";
 
@@ -39,7 +40,7 @@ async function look() {
   } catch (error) {
     const hidden = error.status === 403;
     if (hidden) hiddenUntil = Date.now() + HIDDEN;
-    const detail = hidden ? "" : `${error.message} Trying again in ${EVERY / 1000} s.`;
+    const detail = hidden ? "" : `${error.message} Retrying in ${EVERY / 1000} s.`;
     Object.assign(state, { word: hidden ? "hidden" : "reconnecting", detail });
   } finally {
     busy = false;

@@ -1,7 +1,7 @@
 // Events as they come: Server-Sent Events over fetch, so that the credential stays in a header.
 //
-// What EventSource does by itself is done here: the connection is tried again with growing pauses, and `Last-Event-ID` resumes without a
-// gap. It ends for good when it is closed, or when the server refuses what was asked.
+// What EventSource does by itself is done here: the connection is tried again with growing pauses, and `Last-Event-ID`
+// resumes without a gap. It ends for good when it is closed, or when the server refuses what was asked.
 
 import { open } from "./api.js";
 
@@ -64,7 +64,7 @@ export function follow(specs, on, since) {
       }
       if (controller.signal.aborted) return;
       const wait = pause * (0.5 + Math.random() / 2);
-      on.state("reconnecting", `${reason}; trying again in ${(wait / 1000).toFixed(1)} s`);
+      on.state("reconnecting", `${reason}; retrying in ${(wait / 1000).toFixed(1)} s`);
       await new Promise((done) => setTimeout(done, wait));
       pause = Math.min(pause * 2, LONGEST_PAUSE);
     }

@@ -1,4 +1,5 @@
-// Tail: what is happening? Events as they come, ten thousand of them without slowing down: only the rows in sight are in the page.
+// Tail: what is happening? Events as they come, ten thousand of them without slowing down: only the rows in sight are
+// in the page.
 
 import { checkSpec } from "./api.js";
 import { announce, button, clock, count, empty, fill, h, rate } from "./dom.js";
@@ -38,8 +39,10 @@ export function show(element) {
   const word = h("span", { class: "quiet" });
   const pause = button("Pause", () => setPaused(!paused), { "data-key": "pause" });
   const link = h("span", { role: "status" });
-  const bar = h("div", { class: "toolbar" }, pause, button("Clear", clear), button("Add a SPEC", () => change([...specs(), "jobs.*.*"])), word, link);
-  const head = h("div", { class: "row head", "aria-hidden": "true" }, ["Time", "Type", "Action", "Key", "Principal", "What changed"].map((name) => h("span", {}, name)));
+  const bar = h("div", { class: "toolbar" }, pause, button("Clear", clear),
+    button("Add a SPEC", () => change([...specs(), "jobs.*.*"])), word, link);
+  const head = h("div", { class: "row head", "aria-hidden": "true" },
+    ["Time", "Type", "Action", "Key", "Principal", "What changed"].map((name) => h("span", {}, name)));
   const spacer = h("div", { class: "spacer" });
   const rows = h("div", { class: "rows", tabindex: "0", role: "listbox", "aria-label": "Events" }, spacer);
   const side = h("aside", { class: "detail", hidden: true, "aria-label": "Event" });
@@ -60,7 +63,10 @@ export function show(element) {
     spacer.replaceChildren(...visible);
     const now = Date.now();
     arrivals = arrivals.filter((time) => now - time < 5000);
-    word.textContent = `${rate(arrivals.length / 5)} events/s, ${count(seen)} seen, ${count(kept.length)} kept${held.length ? `, ${count(held.length)} held back` : ""}${missed ? `, ${count(missed)} dropped while paused` : ""}`;
+    const figures = [`${rate(arrivals.length / 5)} events/s`, `${count(seen)} seen`, `${count(kept.length)} kept`];
+    if (held.length) figures.push(`${count(held.length)} held while paused`);
+    if (missed) figures.push(`${count(missed)} dropped while paused`);
+    word.textContent = figures.join(", ");
     nothing.hidden = kept.length > 0;
     rows.hidden = kept.length === 0;
   }
@@ -82,7 +88,8 @@ export function show(element) {
 
   function line(entry, top) {
     const { event } = entry;
-    const cells = [clock(event.Time), event.Type, event.Action, event.Key, event.Principal, entry.words ??= changed(event)];
+    const cells = [clock(event.Time), event.Type, event.Action, event.Key, event.Principal,
+      entry.words ??= changed(event)];
     const it = h("div", {
       class: `row${entry === chosen ? " chosen" : ""}${event.Type === "hydrant" ? " attention" : ""}`, role: "option",
       "aria-selected": String(entry === chosen), onclick: () => choose(entry),
@@ -117,9 +124,9 @@ export function show(element) {
 
   function setPaused(value) {
     paused = value;
-    pause.textContent = paused ? "Go on" : "Pause";
+    pause.textContent = paused ? "Resume" : "Pause";
     pause.setAttribute("aria-pressed", String(paused));
-    announce(paused ? "Paused" : "Going on");
+    announce(paused ? "Paused" : "Resumed");
     if (!paused) {
       kept.push(...held);
       held = [];
@@ -138,7 +145,8 @@ export function show(element) {
   function choose(entry) {
     chosen = entry;
     side.hidden = false;
-    detail(side, entry, { specs: specs(), close: () => { chosen = null; side.hidden = true; later(); rows.focus(); }, start });
+    detail(side, entry, { specs: specs(), close: () => { chosen = null; side.hidden = true; later(); rows.focus(); },
+      start });
     later();
   }
 
@@ -197,7 +205,8 @@ export function show(element) {
 
   function field(spec, message, commit, drop) {
     const note = h("pre", { class: "note" });
-    const input = h("input", { type: "text", value: spec, spellcheck: "false", autocapitalize: "off", autocomplete: "off",
+    const input = h("input", { type: "text", value: spec, spellcheck: "false", autocapitalize: "off",
+      autocomplete: "off",
       "aria-label": "SPEC: type.action.key.filter", "data-key": "spec", class: "spec" });
     let timer;
     const tips = suggest(input);
@@ -224,10 +233,13 @@ export function show(element) {
     });
     if (message) [note.className, note.textContent] = ["note bad", message.join("\n")];
     else check();
-    return h("div", { class: "field" }, h("div", { class: "field-line" }, input, drop && button("Remove", drop)), note, tips);
+    return h("div", { class: "field" }, h("div", { class: "field-line" }, input, drop && button("Remove", drop)),
+      note, tips);
   }
 
-  fill(nothing, empty("Nothing yet. Send one:", `curl -k -u USER -H 'Content-Type: application/json' '${location.origin}/api/v3/events' -d '{"Type":"machines","Action":"update","Key":"m1","Object":{"Stage":"local"}}'`));
+  fill(nothing, empty("No events yet. Send one:",
+    `curl -k -u USER -H 'Content-Type: application/json' '${location.origin}/api/v3/events' ` +
+    `-d '{"Type":"machines","Action":"update","Key":"m1","Object":{"Stage":"local"}}'`));
   rows.addEventListener("scroll", later);
   phone.addEventListener("change", later);
   const timer = setInterval(later, 1000);
@@ -251,7 +263,8 @@ export function show(element) {
 /** What is said under a good registration, and how. */
 function praise({ Warnings: warnings, Looked: looked, Matched: matched }) {
   const past = looked > 0 ? `Would have matched ${count(matched)} of the last ${count(looked)} events.` : "";
-  return warnings.length ? ["attention", [...warnings.map((text) => `▲ ${text}`), past].join("\n").trim()] : ["quiet", past];
+  return warnings.length ? ["attention", [...warnings.map((text) => `▲ ${text}`), past].join("\n").trim()]
+    : ["quiet", past];
 }
 
 /** What is said under one that was refused; nothing where the server could not say. */

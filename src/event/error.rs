@@ -6,7 +6,7 @@ use thiserror::Error;
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum EventError {
     /// The value is not a JSON object.
-    #[error("an event is a JSON object")]
+    #[error("an event must be a JSON object")]
     NotAnObject,
     /// A field of the envelope has a value of the wrong type.
     #[error("{field} must be a string")]
@@ -27,9 +27,9 @@ pub enum EventError {
         field: &'static str,
     },
     /// The type is reserved for answers to commands.
-    #[error("Type `websocket` is kept for answers to commands and cannot be posted")]
+    #[error("Type `websocket` is reserved for answers to commands and cannot be posted")]
     Reserved,
     /// The type is reserved for the broker's own notices.
-    #[error("Type `hydrant` is kept for notices of the broker and cannot be posted")]
+    #[error("Type `hydrant` is reserved for notices of the broker and cannot be posted")]
     Notice,
 }

@@ -419,9 +419,10 @@ mod tests {
 
     #[test]
     fn objects_pass_through_byte_for_byte() {
-        let event = sealed(
-            r#"{"Type":"a","Action":"b","Object": {"z": 12345678901234567890123, "a" :"\u00e9 <", "n":1.0},"Original":[ 1 ]}"#,
-        );
+        let event = sealed(concat!(
+            r#"{"Type":"a","Action":"b","Object": {"z": 12345678901234567890123, "a" :"\u00e9 <", "n":1.0},"#,
+            r#""Original":[ 1 ]}"#,
+        ));
         assert_eq!(event.object(), r#"{"z":12345678901234567890123,"a":"\u00e9 <","n":1.0}"#);
         assert_eq!(event.original(), "[1]");
     }
@@ -447,7 +448,8 @@ mod tests {
     fn an_event_since_an_earlier_one_shows_the_whole_change() {
         let at = |second: u8, object: &str, original: &str| {
             sealed(&format!(
-                r#"{{"Time":"2026-01-02T03:04:0{second}Z","Type":"jobs","Action":"update","Key":"k","Object":{object},"Original":{original}}}"#
+                "{{\"Time\":\"2026-01-02T03:04:0{second}Z\",\"Type\":\"jobs\",\"Action\":\"update\",\"Key\":\"k\",\
+                 \"Object\":{object},\"Original\":{original}}}"
             ))
         };
         let long = format!("{{\"Machine\":\"m\",\"N\":\"{}\"}}", "x".repeat(70_000));

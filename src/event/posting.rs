@@ -188,7 +188,7 @@ pub enum EntryError {
     #[error(transparent)]
     Event(#[from] EventError),
     /// The text is too long.
-    #[error("an event of {bytes} bytes, {allowed} are allowed")]
+    #[error("an event of {bytes} bytes is too long: at most {allowed} are allowed")]
     TooLarge {
         /// Length of the text in bytes.
         bytes: usize,
@@ -196,7 +196,7 @@ pub enum EntryError {
         allowed: usize,
     },
     /// The body has too many events.
-    #[error("{allowed} events may be posted together; post the others after them")]
+    #[error("too many events in one request: at most {allowed} are allowed; post the rest separately")]
     TooMany {
         /// Maximum number of events.
         allowed: usize,
@@ -241,16 +241,20 @@ mod tests {
                 "element 1: not valid JSON at byte 10: a control character",
             ),
             (Form::Json, format!("[{GOOD},{{\"Type\":1e400}}]"), "element 1: at byte 8: a number beyond the range"),
-            (Form::Json, format!("{GOOD}\n{GOOD}\n"), "not valid JSON at byte 36: text behind the value: another one"),
-            (Form::Json, "\u{feff}{\"Type\":}".to_owned(), "not valid JSON at byte 11: '}' where a value"),
-            (Form::Lines, format!("{GOOD}\n{{\"Type\":NaN}}"), "line 2: not valid JSON at byte 8: `NaN` is no value"),
-            (Form::Json, r#"{"Type":"hydrant","Action":"gap"}"#.to_owned(), "Type `hydrant` is kept"),
-            (Form::Lines, r#"{"Type":"websocket","Action":"x"}"#.to_owned(), "line 1: Type `websocket` is kept"),
-            (Form::Json, "[1]".to_owned(), "element 0: an event is a JSON object"),
+            (Form::Json, format!("{GOOD}\n{GOOD}\n"), "not valid JSON at byte 36: a second value after the first"),
+            (Form::Json, "\u{feff}{\"Type\":}".to_owned(), "not valid JSON at byte 11: found '}', expected a value"),
+            (
+                Form::Lines,
+                format!("{GOOD}\n{{\"Type\":NaN}}"),
+                "line 2: not valid JSON at byte 8: `NaN` is not a JSON value",
+            ),
+            (Form::Json, r#"{"Type":"hydrant","Action":"gap"}"#.to_owned(), "Type `hydrant` is reserved"),
+            (Form::Lines, r#"{"Type":"websocket","Action":"x"}"#.to_owned(), "line 1: Type `websocket` is reserved"),
+            (Form::Json, "[1]".to_owned(), "element 0: an event must be a JSON object"),
             (Form::Json, r#" {"Type":}"#.to_owned(), "not valid JSON at byte 9: "),
             (Form::Lines, format!("{GOOD}\n\n{{\"Type\":}}\n"), "line 3: not valid JSON at byte 8: "),
             (Form::Lines, format!("{GOOD}\n\n{{\"Type\":\n"), "line 3: not valid JSON"),
-            (Form::Lines, format!("{GOOD}\n[{GOOD}]"), "line 2: an event is a JSON object"),
+            (Form::Lines, format!("{GOOD}\n[{GOOD}]"), "line 2: an event must be a JSON object"),
             (Form::Lines, format!(r#"{{"Type":"{}"}}"#, "x".repeat(2000)), "line 1: an event of 2011 bytes"),
         ] {
             let error = read(form, &body).unwrap_err();
@@ -273,10 +277,14 @@ mod tests {
         let of = |length: usize| GOOD.replace("\"k\"", &format!("\"{}\"", "k".repeat(length - GOOD.len() + 1)));
         for form in [Form::Json, Form::Lines] {
             assert!(read(form, &format!("  {}  ", of(1000))).is_ok());
-            assert!(read(form, &of(1001)).unwrap_err().contains("an event of 1001 bytes, 1000 are allowed"));
+            assert!(
+                read(form, &of(1001))
+                    .unwrap_err()
+                    .contains("an event of 1001 bytes is too long: at most 1000 are allowed")
+            );
         }
         let error = read(Form::Json, &format!("[{}, {} ]", of(1000), of(1001))).unwrap_err();
-        assert_eq!(error, "element 1: an event of 1001 bytes, 1000 are allowed");
+        assert_eq!(error, "element 1: an event of 1001 bytes is too long: at most 1000 are allowed");
     }
 
     #[test]
@@ -285,9 +293,9 @@ mod tests {
         assert_eq!(read(Form::Json, &format!("[{}]", body(3, ","))).unwrap().len(), 3);
         assert_eq!(read(Form::Lines, &format!("\n{}\n\n", body(3, "\n\n"))).unwrap().len(), 3);
         let error = read(Form::Json, &format!("[{}]", body(4, ","))).unwrap_err();
-        assert!(error.starts_with("element 3: 3 events may be posted together"), "{error}");
+        assert!(error.starts_with("element 3: too many events in one request: at most 3"), "{error}");
         let error = read(Form::Lines, &body(4, "\n\n")).unwrap_err();
-        assert!(error.starts_with("line 7: 3 events may be posted together"), "{error}");
+        assert!(error.starts_with("line 7: too many events in one request: at most 3"), "{error}");
     }
 
     #[test]

@@ -116,16 +116,16 @@ impl Cause {
     /// The cause in words.
     pub fn sentence(&self) -> String {
         match self {
-            Self::Claim { claim } => format!("no claim shows it: {claim} is missing"),
-            Self::Narrowing { claim } => format!("the token is narrowed to {claim}"),
+            Self::Claim { claim } => format!("no claim allows it: {claim} is missing"),
+            Self::Narrowing { claim } => format!("the token is restricted to {claim}"),
             Self::Tenant { model, key } => format!("the tenant does not list {model} {key}"),
-            Self::Rights => "the rights of this principal do not show it".to_owned(),
+            Self::Rights => "this principal may not see it".to_owned(),
             Self::NoRegistration => "nothing is registered".to_owned(),
             Self::Type { wanted, found } => format!("the type is {found}, not {wanted}"),
             Self::Action { wanted, found } => format!("the action is {found}, not {wanted}"),
             Self::Key { wanted, found } => format!("the key is {found}, not {wanted}"),
-            Self::Filter { term, value: Some(value) } => format!("{term} is not so: the value is {value}"),
-            Self::Filter { term, value: None } => format!("{term} is not so: the field is missing"),
+            Self::Filter { term, value: Some(value) } => format!("{term} is false: the value is {value}"),
+            Self::Filter { term, value: None } => format!("{term} is false: the field is missing"),
         }
     }
 }

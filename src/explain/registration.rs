@@ -99,7 +99,7 @@ impl Walk<'_, '_> {
                 self.last = Some((test.to_string(), value.clone()));
                 let mut found = value.unwrap_or_else(|| "missing".to_owned());
                 if test.op.name() == "Changed" {
-                    found = format!("{found}, before {}", before.unwrap_or_else(|| "missing".to_owned()));
+                    found = format!("{found}, previously {}", before.unwrap_or_else(|| "missing".to_owned()));
                 }
                 (holds, Step::new(Verdict::of(holds), test.to_string()).found(found))
             }

@@ -12,7 +12,7 @@ const SHOWN: usize = 20;
 
 /// Evaluates the rights, and returns what is missing.
 pub(super) fn explain(event: &Event, receiver: Receiver<'_>) -> (Step, Vec<Cause>) {
-    let asked = format!("{} may see it", receiver.principal);
+    let asked = format!("{} may see the event", receiver.principal);
     if event.kind() == CONNECTIONS && event.account() == receiver.account {
         let own = Step::new(Verdict::Held, "it is about one of its own connections");
         return (Step::new(Verdict::Held, asked).with(vec![own]), Vec::new());
@@ -22,13 +22,13 @@ pub(super) fn explain(event: &Event, receiver: Receiver<'_>) -> (Step, Vec<Cause
     let sees = causes.is_empty();
     let mut steps = vec![claims(&judgement)];
     for (claim, holds) in &judgement.narrowing {
-        steps.push(Step::new(Verdict::of(*holds), format!("the token is narrowed to {claim}")));
+        steps.push(Step::new(Verdict::of(*holds), format!("the token is restricted to {claim}")));
     }
     if let Some(shown) = judgement.tenant {
         let found = event
             .owner()
             .map_or_else(|| event.key().to_owned(), |machine| format!("{}, of machine {machine}", event.key()));
-        let asked = format!("the tenant shows this of {}", event.kind());
+        let asked = format!("the tenant lists it among its {}", event.kind());
         steps.push(Step::new(Verdict::of(shown), asked).found(found));
     }
     (Step::new(Verdict::of(sees), asked).with(steps), causes)
@@ -54,8 +54,8 @@ fn causes(event: &Event, judgement: &Judgement) -> Vec<Cause> {
 
 fn claims(judgement: &Judgement) -> Step {
     let asked = match judgement.claims.len() {
-        1 => "the claim shows it".to_owned(),
-        all => format!("one of the {all} claims shows it"),
+        1 => "the claim allows it".to_owned(),
+        all => format!("one of the {all} claims allows it"),
     };
     // Those that show it first, then those that come nearest.
     let mut claims: Vec<&ClaimVerdict> = judgement.claims.iter().collect();
@@ -64,7 +64,8 @@ fn claims(judgement: &Judgement) -> Step {
         let names = ["scope", "action", "specific"].into_iter().zip(claim.parts());
         let missing: Vec<&str> = names.filter(|(_, holds)| !holds).map(|(name, _)| name).collect();
         let step = Step::new(Verdict::of(missing.is_empty()), claim.text.clone());
-        if missing.is_empty() { step } else { step.found(format!("not by its {}", missing.join(" and "))) }
+        let verb = if missing.len() == 1 { "does" } else { "do" };
+        if missing.is_empty() { step } else { step.found(format!("{} {verb} not match", missing.join(" and "))) }
     });
     Step::new(Verdict::of(judgement.by_claims), asked).with(steps.collect())
 }

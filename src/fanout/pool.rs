@@ -209,7 +209,9 @@ impl Pool {
         let types: Arc<[Box<str>]> = types.iter().map(|name| name.as_str().into()).collect();
         for port in &self.ports {
             if port.send(Control::Types(Arc::clone(&types))).is_err() {
-                tracing::warn!("a shard is too busy to hear which types the endpoint has; it may warn of them");
+                tracing::warn!(
+                    "a shard is too busy to learn the endpoint's types; it may warn about registrations for them"
+                );
             }
         }
     }
@@ -218,12 +220,12 @@ impl Pool {
     pub fn drain(&self, deadline: Instant) {
         for port in &self.ports {
             if port.send(Control::Drain(deadline)).is_err() {
-                tracing::error!("a shard did not hear that it shall end");
+                tracing::error!("cannot tell a shard to drain");
             }
         }
         for thread in self.threads.lock().drain(..) {
             if thread.join().is_err() {
-                tracing::error!("a shard's thread had panicked");
+                tracing::error!("a shard's thread panicked");
             }
         }
     }

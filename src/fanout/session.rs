@@ -215,7 +215,8 @@ impl Shard {
             return;
         }
         if let Some(session) = &self.sessions[conn.0 as usize] {
-            tracing::warn!(principal = %session.principal, setting, "a connection's filters cost too much; closing it");
+            tracing::warn!(principal = %session.principal, setting, "the filters of a connection cost too much; \
+                closing it");
         }
         self.close(conn, Close::FilterWork { setting });
     }

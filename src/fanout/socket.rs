@@ -29,7 +29,7 @@ impl Link {
         stream.set_nonblocking(true)?;
         let socket = SockRef::from(&stream);
         if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_BYTES)) {
-            tracing::debug!(%error, "cannot tune a socket");
+            tracing::debug!(%error, "cannot set the options of a client's socket");
         }
         Ok(Self { stream: TcpStream::from_std(stream), tls })
     }
@@ -38,7 +38,7 @@ impl Link {
     /// that send nothing themselves.
     pub(super) fn bound_silence(&mut self, silence: Duration) {
         if let Err(error) = SockRef::from(&self.stream).set_tcp_user_timeout(Some(silence)) {
-            tracing::debug!(%error, "cannot bound the silence of a client");
+            tracing::debug!(%error, "cannot set the timeout for unacknowledged data of a client's socket");
         }
     }
 

@@ -198,7 +198,7 @@ fn names(field: &Field) -> impl Iterator<Item = &str> {
 fn odd_type(name: &str, types: &[Box<str>]) -> Option<String> {
     if name == "websocket" {
         return Some(
-            "nothing matches the type `websocket`: answers to commands have it, and they come without registration"
+            "nothing matches the type `websocket`: it is the type of answers to commands, which need no registration"
                 .to_owned(),
         );
     }
@@ -213,7 +213,7 @@ fn odd_type(name: &str, types: &[Box<str>]) -> Option<String> {
 fn odd_action(name: &str) -> Option<String> {
     let synonym = SYNONYMS.iter().find(|(said, _)| name.eq_ignore_ascii_case(said)).map(|(_, meant)| *meant);
     let meant = synonym.or_else(|| nearest(name, || ACTIONS.into_iter()))?;
-    Some(format!("no event has had the action `{name}`: servers say `{meant}`"))
+    Some(format!("no event has had the action `{name}`: did you mean `{meant}`?"))
 }
 
 /// Returns the known name that `name` is probably meant to be, or `None` if it is known itself or resembles none.
@@ -257,7 +257,7 @@ fn odd_key(text: &str) -> Option<String> {
     }
     let cut = |text: &str| text.chars().take(64).collect::<String>();
     Some(format!(
-        "`{}` became part of the key; a filter is written `.{}=Eq({})`",
+        "`{}` is read as part of the key; write a filter as `.{}=Eq({})`",
         cut(&rest[rest.find('.').map_or(0, |dot| dot + 1)..]),
         cut(field.trim()),
         cut(value)
@@ -277,7 +277,7 @@ fn contradictions(filter: &Filter) -> impl Iterator<Item = String> {
             tests.iter().enumerate().flat_map(|(at, one)| tests[at + 1..].iter().map(move |other| (one, other)));
         let (one, other) =
             pairs.into_iter().find(|(one, other)| one.path == other.path && exclude(&one.op, &other.op))?;
-        Some(format!("`{one}` and `{other}` are never true together"))
+        Some(format!("`{one}` and `{other}` can never both be true"))
     })
 }
 
@@ -319,7 +319,7 @@ fn costly(spec: &Spec, filter: &Filter) -> Option<String> {
     let everything = [&spec.kind, &spec.action, &spec.key].iter().all(|field| matches!(field, Field::Any));
     let pattern = filter.terms().iter().find(is_pattern).filter(|_| everything)?;
     let Term::Test(test) = pattern else { return None };
-    Some(format!("the regular expression of `{}` is tried on every event: name a type before it", test.path))
+    Some(format!("the regular expression of `{}` is evaluated on every event: name a type to limit it", test.path))
 }
 
 #[cfg(test)]
@@ -340,21 +340,21 @@ mod tests {
             ("Machines.update.*", "did you mean `machines`?"),
             ("machnies,jobs.*.*", "did you mean `machines`?"),
             ("work_order.*.*", "did you mean `work_orders`?"),
-            ("machines.destroy.*", "the action `destroy`: servers say `delete`"),
-            ("machines.updte.*", "servers say `update`"),
+            ("machines.destroy.*", "the action `destroy`: did you mean `delete`?"),
+            ("machines.updte.*", "did you mean `update`?"),
             ("websocket.*.*", "nothing matches the type `websocket`"),
             (
                 "machines.update.*.Stage=local",
-                "`Stage=local` became part of the key; a filter is written `.Stage=Eq(local)`",
+                "`Stage=local` is read as part of the key; write a filter as `.Stage=Eq(local)`",
             ),
-            ("machines.update.*.Stage==local", "a filter is written `.Stage=Eq(local)`"),
+            ("machines.update.*.Stage==local", "write a filter as `.Stage=Eq(local)`"),
             (
                 "machines.*.*.And(Stage=Eq(a),Stage=Eq(b))",
-                "`Stage=Eq(\"a\")` and `Stage=Eq(\"b\")` are never true together",
+                "`Stage=Eq(\"a\")` and `Stage=Eq(\"b\")` can never both be true",
             ),
-            ("machines.*.*.Or(A=Eq(1),And(B=In(1,2),C=Eq(1),B=Nin(2,1.0)))", "are never true together"),
-            ("machines.*.*.And(Stage=Changed(,a),Stage=Eq(b))", "are never true together"),
-            ("*.*.*.Name=Re(^a)", "the regular expression of `Name` is tried on every event"),
+            ("machines.*.*.Or(A=Eq(1),And(B=In(1,2),C=Eq(1),B=Nin(2,1.0)))", "can never both be true"),
+            ("machines.*.*.And(Stage=Changed(,a),Stage=Eq(b))", "can never both be true"),
+            ("*.*.*.Name=Re(^a)", "the regular expression of `Name` is evaluated on every event"),
         ] {
             let found = of(spec);
             assert!(found.len() == 1 && found[0].contains(expected), "{spec}: {found:?}");

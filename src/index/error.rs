@@ -12,13 +12,13 @@ pub enum IndexError {
     #[error(transparent)]
     Spec(#[from] SpecError),
     /// The subscriber has reached its limit on registrations.
-    #[error("too many registrations: {limit} are allowed on a connection")]
+    #[error("too many registrations: a connection can have at most {limit}")]
     TooManyRegistrations {
         /// The limit.
         limit: usize,
     },
     /// The product of the lists is too large.
-    #[error("too many combinations: the lists make {combinations}, {limit} are allowed")]
+    #[error("too many combinations: the lists make {combinations}, at most {limit} are allowed")]
     TooManyCombinations {
         /// The product of the lists.
         combinations: usize,
@@ -27,7 +27,8 @@ pub enum IndexError {
     },
     /// All registrations of the subscriber together have too many combinations.
     #[error(
-        "too many combinations: all registrations of the connection would make {combinations}, {limit} are allowed"
+        "too many combinations: all registrations of the connection would make {combinations}, at most {limit} are \
+         allowed"
     )]
     TooManyInAll {
         /// The number that all registrations would make.
@@ -37,7 +38,8 @@ pub enum IndexError {
     },
     /// All filters of the subscriber together are too large.
     #[error(
-        "filters too large: those of the connection would take {bytes} bytes, {limit} are allowed (limits.filter_bytes)"
+        "filters too large: those of the connection would take {bytes} bytes, at most {limit} are allowed \
+         (limits.filter_bytes)"
     )]
     FilterBytes {
         /// The bytes that all filters would take.
@@ -47,8 +49,8 @@ pub enum IndexError {
     },
     /// All filters of the owner's subscribers together are too large.
     #[error(
-        "filters too large: those of all connections of the principal would take {bytes} bytes, {limit} are allowed \
-         (limits.filter_bytes_per_principal)"
+        "filters too large: those of all connections of the principal would take {bytes} bytes, at most {limit} are \
+         allowed (limits.filter_bytes_per_principal)"
     )]
     OwnerFilterBytes {
         /// The bytes that all filters would take.
@@ -58,7 +60,7 @@ pub enum IndexError {
     },
     /// The texts of all registrations of the subscriber together are too long.
     #[error(
-        "registrations too long: those of the connection would take {bytes} bytes, {limit} are allowed \
+        "registrations too long: those of the connection would take {bytes} bytes, at most {limit} are allowed \
          (limits.registration_bytes)"
     )]
     TextBytes {
@@ -69,8 +71,8 @@ pub enum IndexError {
     },
     /// The texts of all registrations of the owner's subscribers together are too long.
     #[error(
-        "registrations too long: those of all connections of the principal would take {bytes} bytes, {limit} are \
-         allowed (limits.registration_bytes_per_principal)"
+        "registrations too long: those of all connections of the principal would take {bytes} bytes, at most {limit} \
+         are allowed (limits.registration_bytes_per_principal)"
     )]
     OwnerTextBytes {
         /// The bytes that all texts would take.

@@ -15,7 +15,7 @@ use crate::event::Event;
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum SpecError {
     /// The text contains fewer than two dots.
-    #[error("a registration has at least three parts, type.action.key: {parts} found in {spec:?}")]
+    #[error("a registration requires at least three parts, type.action.key: found {parts} in {spec:?}")]
     TooFewParts {
         /// The text, truncated to 128 characters.
         spec: String,

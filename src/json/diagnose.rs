@@ -60,25 +60,25 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotUtf8 => f.write_str("not UTF-8"),
-            Self::Utf16 => f.write_str("a byte order mark of UTF-16; JSON is sent in UTF-8"),
-            Self::Gzip => f.write_str("gzip, which no header `Content-Encoding: gzip` announces"),
-            Self::Empty => f.write_str("there is nothing"),
+            Self::Utf16 => f.write_str("a UTF-16 byte order mark; send JSON in UTF-8"),
+            Self::Gzip => f.write_str("gzip data without the header `Content-Encoding: gzip`"),
+            Self::Empty => f.write_str("the text is empty"),
             Self::Ends(within) => write!(f, "the text ends within {within}"),
             Self::Control(byte) => {
-                write!(f, "a control character (0x{byte:02x}) in a string; it is written `{}`", escape(*byte))
+                write!(f, "a control character (0x{byte:02x}) in a string; write it as `{}`", escape(*byte))
             }
             Self::Escape => f.write_str("an unknown escape in a string"),
-            Self::Surrogate => f.write_str("a lone surrogate, half a character, is not taken"),
-            Self::Number => f.write_str("not a number as JSON writes them"),
-            Self::Range => f.write_str("a number beyond the range of a double is not taken"),
-            Self::Word(word) => write!(f, "`{word}` is no value in JSON"),
+            Self::Surrogate => f.write_str("a lone surrogate (half a character) is not accepted"),
+            Self::Number => f.write_str("not a number in JSON notation"),
+            Self::Range => f.write_str("a number beyond the range of a double is not accepted"),
+            Self::Word(word) => write!(f, "`{word}` is not a JSON value"),
             Self::Second => f.write_str(
-                "text behind the value: another one; several events go in one array, or one a line with \
-                 `Content-Type: application/x-ndjson` (NDJSON)",
+                "a second value after the first; send several events as an array, or one per line with `Content-Type: \
+                 application/x-ndjson` (NDJSON)",
             ),
-            Self::Trailing(c) => write!(f, "text behind the value: {c:?}"),
-            Self::Unexpected(c, expected) => write!(f, "{c:?} where {expected} is expected"),
-            Self::Deep => write!(f, "brackets nested deeper than {DEEPEST} are not taken"),
+            Self::Trailing(c) => write!(f, "text after the value: {c:?}"),
+            Self::Unexpected(c, expected) => write!(f, "found {c:?}, expected {expected}"),
+            Self::Deep => write!(f, "brackets nested deeper than {DEEPEST} are not accepted"),
             Self::Parser(reason) => f.write_str(reason),
         }
     }
@@ -379,8 +379,8 @@ mod tests {
         let digits = "9".repeat(400);
         let deep = "[".repeat(1100);
         for (text, offset, words) in [
-            ("", 0, "nothing"),
-            ("  ", 2, "nothing"),
+            ("", 0, "the text is empty"),
+            ("  ", 2, "the text is empty"),
             ("{\"a\":\"x\ty\"}", 7, "control character (0x09)"),
             ("{\"a\":\"x\ny\"}", 7, "`\\n`"),
             ("{\"a\":\"\u{1}\"}", 6, "`\\u0001`"),
@@ -396,15 +396,15 @@ mod tests {
             ("[1e]", 1, "not a number"),
             ("{} {}", 3, "NDJSON"),
             ("{}\n{}", 3, "NDJSON"),
-            ("{}x", 2, "text behind the value"),
-            ("{} //", 3, "text behind the value"),
-            ("{\"a\" 1}", 5, "where a colon"),
+            ("{}x", 2, "text after the value"),
+            ("{} //", 3, "text after the value"),
+            ("{\"a\" 1}", 5, "expected a colon"),
             ("{a:1}", 1, "name in double quotes"),
             ("{\"a\":1,}", 7, "name in double quotes"),
-            ("[1,]", 3, "where a value"),
+            ("[1,]", 3, "expected a value"),
             ("[1 2]", 3, "a comma or `]`"),
             ("{\"a\":1 \"b\"}", 7, "a comma or `}`"),
-            ("['a']", 1, "where a value"),
+            ("['a']", 1, "expected a value"),
             ("{\"a\":", 5, "ends within an object"),
             ("[1,", 3, "ends within an array"),
             ("[\"ab", 4, "ends within a string"),

@@ -62,7 +62,7 @@ impl Vital {
 impl Drop for Vital {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!(what = self.0, "the server cannot go on without it: the process ends");
+            tracing::error!(what = self.0, "a vital part of the server panicked; ending the process");
             flush(LAST_WORDS);
             std::process::abort();
         }

@@ -70,8 +70,8 @@ impl NatsMetrics {
             ),
             lost: declare.counters(
                 "hydrant_nats_lost_total",
-                "Events lost on the way to other nodes (out: queue full, too large, or not taken before this node ended) \
-                 or from them (in: missing numbers)",
+                "Events lost on the way to other nodes (out: queue full, too large, or not accepted \
+                 before this node ended) or from them (in: missing numbers)",
                 "direction",
             ),
             errors: declare

@@ -30,7 +30,7 @@ pub(super) fn open(settings: &Settings) -> Result<Arc<Authority>, StartError> {
     warn_of_exposures(settings);
     if opened.created {
         tracing::warn!(
-            "first start: made the user rocketskates with the well-known password r0cketsk8ts; change it with \
+            "first start: created the user rocketskates with the well-known password r0cketsk8ts; change it with \
              `hydrant users passwd rocketskates --password-stdin`"
         );
     }

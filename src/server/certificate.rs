@@ -21,7 +21,7 @@ impl Server {
         let Some(tls) = &self.tls else { return };
         let metrics = Arc::clone(self.api.broker.metrics());
         let follow = Arc::clone(tls).follow(metrics, stop.clone());
-        self.tasks.push(vital("the follower of certificates", stop.clone(), follow));
+        self.tasks.push(vital("the reloading of certificates", stop.clone(), follow));
         if self.settings.tls == TlsMode::SelfSigned {
             let renew = renew(Box::clone(&self.settings), stop.clone());
             self.tasks.push(vital("the renewal of the certificate", stop, renew));
@@ -61,7 +61,7 @@ async fn renew(settings: Box<Settings>, mut stop: watch::Receiver<bool>) {
         let settings = Arc::clone(&settings);
         let renewed = tokio::task::spawn_blocking(move || self_signed(&settings)).await;
         if let Ok(Err(error)) = renewed {
-            tracing::error!(%error, "the self-signed certificate is gone and cannot be made again");
+            tracing::error!(%error, "the self-signed certificate is missing and cannot be created again");
         }
     }
 }

@@ -25,7 +25,7 @@ impl Server {
         self.doors.leaving.store(true, Ordering::Release);
         let lame_duck = self.settings.timeouts.lame_duck;
         if !lame_duck.is_zero() {
-            tracing::info!(?lame_duck, "not ready any more; still serving, so that balancers can look elsewhere");
+            tracing::info!(?lame_duck, "no longer ready; still serving, so that balancers can move clients");
             tokio::time::sleep(lame_duck).await;
         }
         // Sending fails only if nobody is left to stop.
@@ -35,8 +35,8 @@ impl Server {
         let deadline = Instant::now() + self.settings.timeouts.drain;
         match timeout_at((deadline + LATE).into(), tokio::task::spawn_blocking(move || pool.drain(deadline))).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "draining failed"),
-            Err(_) => tracing::error!("the shards have not ended in time; they end with the process"),
+            Ok(Err(error)) => tracing::error!(%error, "the thread that drains the shards failed"),
+            Err(_) => tracing::error!("the shards did not end in time; they end with the process"),
         }
         for listening in self.listening.drain(..) {
             answered(listening, deadline).await;
@@ -48,7 +48,7 @@ impl Server {
         for task in self.tasks.drain(..) {
             let cut = task.abort_handle();
             if timeout_at(deadline.into(), ended(task)).await.is_err() {
-                tracing::warn!("a task has not ended in time and is cut off");
+                tracing::warn!("aborting a task that did not end in time");
                 cut.abort();
             }
         }
@@ -62,13 +62,13 @@ impl Server {
 async fn answered(listening: JoinHandle<()>, deadline: Instant) {
     let cut = listening.abort_handle();
     if timeout_at(deadline.into(), ended(listening)).await.is_err() {
-        tracing::warn!("requests that were not answered in time are cut off");
+        tracing::warn!("aborting requests that were not answered in time");
         cut.abort();
     }
 }
 
 async fn ended(task: JoinHandle<()>) {
     if let Err(error) = task.await {
-        tracing::error!(%error, "a task had panicked");
+        tracing::error!(%error, "a task failed");
     }
 }

@@ -24,7 +24,7 @@ impl Server {
     pub(super) fn learn_types(&mut self, mut stop: watch::Receiver<bool>) {
         let Some(upstream) = self.api.upstream.clone() else { return };
         let pool = Arc::clone(&self.api.pool);
-        self.tasks.push(guarded("the reader of an endpoint's types", async move {
+        self.tasks.push(guarded("the reading of the endpoint's types", async move {
             tokio::select! {
                 Some(types) = objects::types(&upstream) => pool.set_types(&types),
                 _ = stop.changed() => {}
@@ -36,8 +36,9 @@ impl Server {
     /// Reads the endpoint's users, roles and tenants when they change.
     pub(super) fn follow_endpoint(&mut self, stop: watch::Receiver<bool>) {
         if let Some(delegation) = self.api.delegation.clone() {
-            self.tasks
-                .push(vital("the follower of an endpoint", stop.clone(), async move { delegation.follow(stop).await }));
+            self.tasks.push(vital("the reading of the endpoint's users and roles", stop.clone(), async move {
+                delegation.follow(stop).await;
+            }));
         }
     }
 }
@@ -81,7 +82,8 @@ pub(super) fn links(settings: &Settings, broker: &Arc<Broker>) -> Vec<Link> {
     let upstream = &settings.upstream;
     if upstream.tls == UpstreamTls::Insecure && upstream.urls.iter().any(|url| url.tls) {
         tracing::warn!(
-            "upstream.tls = \"insecure\": whoever stands between here and an endpoint can read the password"
+            "upstream.tls = \"insecure\": anyone on the network path to an endpoint can read hydrant's password or \
+             token"
         );
     }
     let link = LinkSettings {

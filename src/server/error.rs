@@ -28,8 +28,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// The well-known password, which is meant for trials on the local machine, is in use on a reachable address.
     #[error(
-        "{address} can be reached by others, and the user rocketskates still has its well-known password; change it \
-         with `hydrant users passwd rocketskates --password-stdin`, or give --allow-default-credentials"
+        "{address} can be reached from other machines, and the user rocketskates still has its well-known password; \
+         change it with `hydrant users passwd rocketskates --password-stdin`, or use --allow-default-credentials"
     )]
     DefaultCredentials {
         /// The address that is not loopback.
@@ -47,7 +47,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The system provides no random numbers.
-    #[error("no random numbers: {0}")]
+    #[error("cannot get random numbers from the system: {0}")]
     Random(String),
     /// The NATS settings cannot be used.
     #[error(transparent)]
@@ -71,7 +71,7 @@ impl StartError {
 fn hint(address: SocketAddr, source: &io::Error) -> String {
     let port = address.port();
     match source.kind() {
-        ErrorKind::AddrInUse => format!("; `ss -ltnp 'sport = :{port}'` shows who listens there"),
+        ErrorKind::AddrInUse => format!("; `ss -ltnp 'sport = :{port}'` shows which process uses the port"),
         ErrorKind::AddrNotAvailable => "; this machine has no such address".to_owned(),
         ErrorKind::PermissionDenied => "; ports below 1024 need the capability CAP_NET_BIND_SERVICE".to_owned(),
         _ => String::new(),

@@ -155,7 +155,7 @@ impl Server {
         let (authority, pool) = (Arc::clone(&self.api.authority), Arc::clone(&self.api.pool));
         let mut watcher = authority.watch();
         let mut changes = authority.changes();
-        self.tasks.push(vital("the follower of rights", stop.clone(), async move {
+        self.tasks.push(vital("the reloading of rights", stop.clone(), async move {
             loop {
                 tokio::select! {
                     told = changes.changed() => match told {
@@ -204,8 +204,9 @@ impl Server {
             tls.reload_and_report(self.api.broker.metrics());
         }
         match self.api.authority.reload() {
-            Ok(changed) => tracing::info!(changed, "reloaded"),
-            Err(error) => tracing::error!(%error, "not taken; what these files said stays in force"),
+            Ok(changed) => tracing::info!(changed, "reloaded users, roles, tenants and keys"),
+            Err(error) => tracing::error!(%error, "cannot reload users, roles, tenants and keys; their previous \
+                contents stay in force"),
         }
     }
 }
@@ -233,7 +234,7 @@ fn vital(
     guarded(what, async move {
         work.await;
         // If stopping was not requested, the server must have been dropped.
-        assert!(*stop.borrow() || stop.has_changed().is_err(), "{what} has ended before the server");
+        assert!(*stop.borrow() || stop.has_changed().is_err(), "bug: {what} ended before the server");
     })
 }
 

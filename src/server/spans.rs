@@ -15,6 +15,6 @@ pub(super) fn of(settings: &Settings) -> Result<Spans, StartError> {
         sampling: settings.otel.sampling,
         instance: identity(settings)?,
     };
-    tracing::info!(%collector, sampling = options.sampling, "spans are sent");
+    tracing::info!(%collector, sampling = options.sampling, "sending spans to a collector");
     Ok(Spans::export(options, Handle::current())?)
 }

@@ -227,7 +227,9 @@ mod tests {
     proptest! {
         /// Whatever a client sends, it cannot pass for another one once a proxy has appended its address.
         #[test]
-        fn a_client_cannot_be_another(claims in proptest::collection::vec("[ -~]{0,40}", 0..4), standard in any::<bool>()) {
+        fn a_client_cannot_be_another(
+            claims in proptest::collection::vec("[ -~]{0,40}", 0..4), standard in any::<bool>()
+        ) {
             let name = if standard { "forwarded" } else { "x-forwarded-for" };
             let added = if standard { "for=192.0.2.1" } else { "192.0.2.1" };
             let mut headers: Vec<(&'static str, &str)> = claims.iter().map(|claim| (name, claim.as_str())).collect();

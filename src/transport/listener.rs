@@ -163,8 +163,8 @@ impl Listener {
             let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
             if u64::try_from(stream.as_raw_fd()).is_ok_and(|descriptor| descriptor >= limits.descriptors) {
                 server.metrics.rejected(Rejection::Limited);
-                if let Some(untold) = shortage.count(Instant::now()) {
-                    tracing::warn!(untold, "no file descriptors are left for clients: connections are refused");
+                if let Some(suppressed) = shortage.count(Instant::now()) {
+                    tracing::warn!(suppressed, "refusing connections: no file descriptors are left for clients");
                 }
                 continue;
             }
@@ -192,7 +192,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
         match listener.accept().await {
             Ok(accepted) => return accepted,
             Err(error) => {
-                tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept");
+                tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept connections; retrying");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
             }
@@ -255,7 +255,7 @@ impl<H: Handler> Server<H> {
             () = served => {}
             () = cut.notified() => {
                 self.metrics.rejected(Rejection::Limited);
-                tracing::debug!(%peer, "a connection has lost its place to another");
+                tracing::debug!(%peer, "closed an idle or unauthenticated connection to make room for another");
             }
         }
     }

@@ -96,20 +96,19 @@ impl Opener {
     async fn proxied(&self, stream: &mut TcpStream, peer: SocketAddr, proxies: &TrustedProxies) -> Option<SocketAddr> {
         let read = async {
             if !proxies.trusts(peer.ip()) {
-                return Err("it comes from an address that is not in trusted_proxies".to_owned());
+                return Err("the address is not in trusted_proxies".to_owned());
             }
             proxy_protocol::read(stream).await.map_err(|error| error.to_string())
         };
         let read = tokio::time::timeout(self.bounds.handshake, read).await;
-        match read.unwrap_or_else(|_| Err("the header does not come".to_owned())) {
+        match read.unwrap_or_else(|_| Err("the header did not arrive in time".to_owned())) {
             Ok(client) => Some(client.unwrap_or(peer)),
             Err(reason) => {
                 self.metrics.rejected(Rejection::BadRequest);
-                if let Some(others) = self.misdirected.count(Instant::now()) {
+                if let Some(suppressed) = self.misdirected.count(Instant::now()) {
                     tracing::warn!(
-                        %peer, reason, others,
-                        "a connection without a good header of the PROXY protocol is closed; others is how many more \
-                         since the last such line"
+                        %peer, reason, suppressed,
+                        "closed a connection without a valid PROXY protocol header"
                     );
                 }
                 None
@@ -150,9 +149,8 @@ impl Opener {
         if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
             return;
         }
-        let Some(others) = self.failures.count(Instant::now()) else { return };
+        let Some(suppressed) = self.failures.count(Instant::now()) else { return };
         let error = error.to_string().escape_debug().take(200).collect::<String>();
-        tracing::warn!(%peer, error, others, "a TLS handshake failed; others is how many more since the last such \
-            line");
+        tracing::warn!(%peer, error, suppressed, "a TLS handshake failed");
     }
 }

@@ -20,10 +20,10 @@ const LONGEST: usize = 4096;
 #[derive(Debug, Error)]
 pub(super) enum ProxyHeaderError {
     /// The connection ended within the header, or failed.
-    #[error("the connection ended in the header: {0}")]
+    #[error("the connection ended within the header: {0}")]
     Io(#[from] io::Error),
     /// The data received is not a header.
-    #[error("what came is no header of the PROXY protocol")]
+    #[error("the data is not a PROXY protocol header")]
     NotOne,
     /// The header has no end within the limit.
     #[error("the header is longer than {LONGEST} bytes")]
@@ -153,10 +153,13 @@ mod tests {
 
         /// Every proper prefix of a valid header counts as not ended.
         #[test]
-        fn a_part_has_not_ended(a in any::<u32>(), b in any::<u32>(), port in any::<u16>(), cut in any::<proptest::sample::Index>()) {
+        fn a_part_has_not_ended(
+            a in any::<u32>(), b in any::<u32>(), port in any::<u16>(), cut in any::<proptest::sample::Index>()
+        ) {
             let (a, b) = (std::net::Ipv4Addr::from(a), std::net::Ipv4Addr::from(b));
             let source = format!("{a}:{port}");
-            for header in [format!("PROXY TCP4 {a} {b} {port} 443\r\n").into_bytes(), v2(&source, &format!("{b}:443"))] {
+            for header in [format!("PROXY TCP4 {a} {b} {port} \
+                443\r\n").into_bytes(), v2(&source, &format!("{b}:443"))] {
                 let (found, end) = parse(&header).unwrap().unwrap();
                 prop_assert_eq!((found.map(|found| found.to_string()), end), (Some(source.clone()), header.len()));
                 prop_assert!(matches!(parse(&header[..cut.index(header.len())]), Ok(None)));

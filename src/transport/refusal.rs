@@ -47,17 +47,16 @@ impl Refusal {
 
     /// Returns the response as sent on the wire.
     pub(super) fn text(self) -> String {
-        let large = format!("the head of the request has more than {MAX_HEADERS} headers or {MAX_HEAD} bytes");
+        let large = format!("the request has more than {MAX_HEADERS} headers or {MAX_HEAD} bytes before its body");
         let (status, retry, message) = match self {
             Self::Full => ("503 Service Unavailable", "Retry-After: 1\r\n", "too many connections; try again"),
             Self::NotTls => {
-                ("400 Bad Request", "", "this port speaks TLS, and plain HTTP came; use https:// or wss://")
+                ("400 Bad Request", "", "this port requires TLS, but the request is plain HTTP; use https:// or wss://")
             }
             Self::Malformed => (
                 "400 Bad Request",
                 "",
-                "the head of the request is not one of HTTP/1.1: a method, a target, a version or a header breaks its \
-                 grammar",
+                "not a valid HTTP/1.1 request: its method, target, version or a header is malformed",
             ),
             Self::LongTarget => ("414 URI Too Long", "", "the target of the request is too long"),
             Self::LargeHead => ("431 Request Header Fields Too Large", "", large.as_str()),

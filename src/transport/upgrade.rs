@@ -31,16 +31,16 @@ const KEY: GeneralPurpose =
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum UpgradeError {
     /// Not a GET over HTTP/1.1.
-    #[error("a websocket handshake is a GET of HTTP/1.1")]
+    #[error("a websocket handshake must be a GET request of HTTP/1.1")]
     Method,
     /// The headers do not request a websocket.
-    #[error("not a websocket handshake: `Connection: Upgrade` and `Upgrade: websocket` are needed")]
+    #[error("not a websocket handshake: `Connection: Upgrade` and `Upgrade: websocket` are required")]
     NotAsked,
     /// Another version of the protocol.
-    #[error("`Sec-WebSocket-Version: 13` is needed")]
+    #[error("`Sec-WebSocket-Version: 13` is required")]
     Version,
     /// There is no key, more than one, or it is not sixteen bytes in base64.
-    #[error("exactly one `Sec-WebSocket-Key` of sixteen bytes in base64 is needed")]
+    #[error("exactly one `Sec-WebSocket-Key` of sixteen bytes in base64 is required")]
     Key,
 }
 

@@ -256,7 +256,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_deflated_inflates_to_itself(level in 1..=9_u32, texts in prop::collection::vec("[a-f]{0,400}", 1..6)) {
+        fn what_is_deflated_inflates_to_itself(
+            level in 1..=9_u32, texts in prop::collection::vec("[a-f]{0,400}", 1..6)
+        ) {
             let (mut deflater, mut inflater) = (Deflater::new(level), Inflater::default());
             for text in &texts {
                 if let Some(frame) = deflater.frame(text.as_bytes()) {

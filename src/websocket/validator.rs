@@ -37,13 +37,13 @@ pub enum FrameError {
     #[error("a control frame is fragmented or too long")]
     BadControl,
     /// A continuation frame does not continue any message.
-    #[error("a continuation of nothing")]
+    #[error("a continuation frame without a message to continue")]
     StrayContinuation,
     /// A new message begins before the current one has ended.
-    #[error("a message begins inside another")]
+    #[error("a new message begins before the previous one has ended")]
     Interrupted,
     /// A length is encoded in more bytes than needed, or has its top bit set.
-    #[error("a length is not written in its shortest form")]
+    #[error("a length is not encoded in its shortest form")]
     BadLength,
     /// The message is longer than allowed.
     #[error("a message is longer than allowed")]
@@ -424,7 +424,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_survived_within_bounds(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..30)) {
+        fn any_bytes_are_survived_within_bounds(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..30)
+        ) {
             let mut validator = FrameValidator::default();
             for chunk in &chunks {
                 let _ = validator.feed(chunk, LIMIT, |_| ControlFlow::Continue(()));

@@ -133,7 +133,7 @@ async fn a_file_that_is_written_slowly_closes_nobody() {
     std::fs::write(&path, "").unwrap();
     at_last("it is refused", || !realm.authority.refusals().is_empty()).await;
     assert!(realm.authority.access(&bob).is_ok(), "an empty file removes nobody, however long it is there");
-    assert!(Authority::open(realm.path(), options()).unwrap_err().to_string().contains("there are no users in it"));
+    assert!(Authority::open(realm.path(), options()).unwrap_err().to_string().contains("the file has no users"));
     watcher.abort();
 }
 
@@ -158,8 +158,8 @@ fn what_others_can_reach_is_told() {
     chmod(realm.path(), 0o777);
     let told = told();
     assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].starts_with("others can write ") && told[0].contains("(mode 0777)"), "{told:?}");
-    assert!(told[1].starts_with("others can read ") && told[1].contains("token-keys.toml"), "{told:?}");
+    assert!(told[0].starts_with("other users can write ") && told[0].contains("(mode 0777)"), "{told:?}");
+    assert!(told[1].starts_with("other users can read ") && told[1].contains("token-keys.toml"), "{told:?}");
     assert!(exposure_of_secret(&keys).is_none(), "a secret elsewhere may be its group's");
     chmod(&keys, 0o644);
     assert!(exposure_of_secret(&keys).is_some());
@@ -304,10 +304,10 @@ fn the_store_holds_together() {
         assert_eq!(std::fs::read(realm.path().join("auth.toml")).unwrap(), before);
         error.to_string()
     };
-    assert_eq!(refused(|s| s.add_user("alice", HASH.clone(), &[])), "there is a user \"alice\" already");
+    assert_eq!(refused(|s| s.add_user("alice", HASH.clone(), &[])), "the user \"alice\" already exists");
     assert_eq!(refused(|s| s.add_user("carol", HASH.clone(), &["nope".to_owned()])), "there is no role \"nope\"");
     assert_eq!(refused(|s| s.set_user_roles("nobody", &[])), "there is no user \"nobody\"");
-    assert_eq!(refused(|s| s.remove_role("operator")), "role \"operator\" is in use by alice");
+    assert_eq!(refused(|s| s.remove_role("operator")), "role \"operator\" is still assigned to alice");
     assert!(refused(|s| s.set_role("superuser", Vec::new())).contains("built in"));
     assert!(refused(|s| s.remove_role("superuser")).contains("built in"));
     assert!(refused(|s| s.add_user("a:b", HASH.clone(), &[])).contains("\"a:b\" is not a name"));
@@ -316,7 +316,7 @@ fn the_store_holds_together() {
         s.set_tenant("lab", tenant(&["alice"], &[UUID]))?;
         s.set_tenant("office", tenant(&["alice"], &[]))
     };
-    assert_eq!(refused(two), "user \"alice\" is in tenant \"lab\" already; a user is in at most one");
+    assert_eq!(refused(two), "user \"alice\" is already in tenant \"lab\"; a user can be in only one");
     realm.edit(|s| {
         s.set_tenant("lab", tenant(&["alice", "bob"], &[UUID]))?;
         s.remove_user("bob")?;

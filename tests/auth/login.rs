@@ -9,7 +9,10 @@ use hydrant::auth::{AuthError, AuthOptions, Authority, Credential, CredentialErr
 use crate::support::{HASH, PASSWORD, PEER, Realm, at, now, options, ttl, usual};
 
 /// RFC 7914, section 12, third vector: password "pleaseletmein", N = 16384, r = 8, p = 1, which is what DRP uses.
-const DRP: &str = "16384$8$1$536f6469756d43686c6f72696465$7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2d5432955613f0fcf62d49705242a9af9e61e85dc0d651e40dfcf017b45575887";
+const DRP: &str = concat!(
+    "16384$8$1$536f6469756d43686c6f72696465$7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2",
+    "d5432955613f0fcf62d49705242a9af9e61e85dc0d651e40dfcf017b45575887"
+);
 
 #[test]
 fn the_first_start_makes_the_well_known_user() {

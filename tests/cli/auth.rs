@@ -64,12 +64,14 @@ fn a_user_from_the_cradle_to_the_grave() {
     shell.ok_with("users add root --password-stdin --roles superuser", "one\n");
     shell.ok("roles set reader --claim machines/get,list/* tasks/get/* --claim params/get/net/mtu");
     shell.ok_with("users add alice --password-stdin --roles reader", "CANARY-1\n");
-    shell.ok("roles set bounded --claim tasks/get/* --limit connections=2,registrations=0 --limit registrations=9 --overflow drop-oldest");
+    shell.ok("roles set bounded --claim tasks/get/* --limit connections=2,registrations=0 --limit registrations=9 \
+        --overflow drop-oldest");
     shell.ok(&format!("tenants set lab --users alice --members machines={UUID} profiles="));
     let users = rows(&shell.ok("users list"));
     assert_eq!(users, ["NAME ROLES TENANT PASSWORD", "alice reader lab yes", "root superuser - yes"]);
     // Without claims a role keeps what it grants, and a new one grants nothing.
-    shell.ok("roles set bounded --limit connections=2,registrations=9 --overflow drop-oldest --query-overflow disconnect,conflate");
+    shell.ok("roles set bounded --limit connections=2,registrations=9 --overflow drop-oldest --query-overflow \
+        disconnect,conflate");
     shell.ok("roles set guest --limit connections=1 --query-overflow");
     let roles = rows(&shell.ok("roles list"));
     let expected = [
@@ -92,7 +94,7 @@ fn a_user_from_the_cradle_to_the_grave() {
     let refused = shell.fails("token check -", &token, 1);
     assert_eq!(refused, "hydrant: the token was revoked: password changed\n");
 
-    assert!(shell.fails("roles remove reader", "", 1).contains("in use by alice"));
+    assert!(shell.fails("roles remove reader", "", 1).contains("still assigned to alice"));
     shell.ok("users roles alice ''");
     shell.ok("roles remove reader");
     shell.ok("users remove alice");
@@ -132,7 +134,7 @@ fn bad_input_is_named() {
         ("users add a:b --password-stdin", "x\n", 64, "\"a:b\" is not a name"),
         ("users add alice --password-stdin", "", 64, "a password must have 1 to 1,024 bytes"),
         ("users add alice --password-stdin --roles nope", "x\n", 1, "there is no role \"nope\""),
-        ("users add rocketskates --password-stdin", "x\n", 1, "there is a user \"rocketskates\" already"),
+        ("users add rocketskates --password-stdin", "x\n", 1, "the user \"rocketskates\" already exists"),
         ("users add alice", "x\n", 64, "--password-stdin"),
         ("users remove nobody", "", 1, "there is no user \"nobody\""),
         ("roles set superuser --claim a/b/c", "", 1, "built in"),
@@ -142,18 +144,18 @@ fn bad_input_is_named() {
         ("tenants set lab --members machines", "", 64, "\"machines\" is not TYPE=KEY,KEY"),
         ("tenants set lab --users nobody", "", 1, "there is no user \"nobody\""),
         ("users remove rocketskates", "", 1, "is the last user"),
-        ("token issue rocketskates --roles ,", "", 1, "roles: expected names"),
+        ("token issue rocketskates --roles ,", "", 1, "roles: expected a comma-separated list of names"),
         ("token issue nobody", "", 1, "there is no user \"nobody\""),
         ("token issue rocketskates --ttl soon", "", 64, "\"soon\" is not a lifetime"),
         ("token issue root:x", "", 64, "\"root:x\" is not a principal"),
-        ("token check CANARY", "", 1, "no readable header"),
+        ("token check CANARY", "", 1, "its header cannot be parsed"),
     ] {
         let told = shell.fails(line, input, code);
         assert!(told.contains(message), "{line}: {told}");
         assert!(!told.contains("CANARY"), "{told}");
     }
     let note = String::from_utf8(shell.typed("roles set typo --claim machine/get/*", "").stderr).unwrap();
-    assert!(note.contains("scope \"machine\" is not one of DRP's"), "{note}");
+    assert!(note.contains("scope \"machine\" is not a scope of DRP"), "{note}");
 }
 
 #[test]
@@ -204,8 +206,9 @@ fn a_change_names_its_file_and_a_directory_without_a_server() {
     let told = |line: &str| String::from_utf8(shell.typed(line, "a password\n").stderr).unwrap();
     let directory = shell.dir.path().display().to_string();
     let changed = format!("hydrant: changed {directory}/auth.toml\n");
-    let note =
-        format!("hydrant: note: no server has used {directory} so far; only one with `--data-dir {directory}` will\n");
+    let note = format!(
+        "hydrant: note: no server has used {directory} yet; only a server started with `--data-dir {directory}` does\n"
+    );
     for line in
         ["users add alice --password-stdin", "roles set reader --claim machines/get/*", "tenants set lab --users alice"]
     {
@@ -226,6 +229,6 @@ fn a_directory_that_is_not_there_has_no_users_to_list() {
     for what in ["users", "roles", "tenants"] {
         let done = crate::support::run(&[what, "list", "--data-dir", "/nowhere"], "", &[]);
         assert_eq!((done.code, done.out.as_str()), (Some(1), ""), "{what}");
-        assert_eq!(done.err, "hydrant: /nowhere: there is no such directory\n");
+        assert_eq!(done.err, "hydrant: /nowhere: no such directory\n");
     }
 }

@@ -95,7 +95,7 @@ fn an_address_that_is_taken_leaves_nothing_behind_and_is_told() {
         let done = run(&line, "", &[]);
         assert_eq!(done.code, Some(1), "{}", done.err);
         let expected = format!("cannot listen on {address}: Address already in use");
-        let hint = format!("`ss -ltnp 'sport = :{}'` shows who listens there", address.port());
+        let hint = format!("`ss -ltnp 'sport = :{}'` shows which process uses the port", address.port());
         assert!(done.err.contains(&expected) && done.err.contains(&hint), "{}", done.err);
         assert!(!data.exists(), "{flag}");
     }
@@ -108,7 +108,7 @@ fn a_note_is_not_an_error() {
     std::fs::write(&path, "[upstream]\nurls = [\"https://drp\"]\ntoken = \"x\"\ntls = \"insecure\"\n").unwrap();
     let done = run(&["config", "check", path.to_str().unwrap()], "", &[]);
     assert_eq!((done.code, done.out.as_str()), (Some(0), "ok\n"));
-    assert_eq!(done.err, "hydrant: note: upstream.urls: no port in it, so 443 is used: https://drp:443\n");
+    assert_eq!(done.err, "hydrant: note: upstream.urls: has no port, so port 443 is used: https://drp:443\n");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn the_log_is_coloured_where_it_is_wanted() {
         assert!(done.err.contains("443 is used"), "{}", done.err);
         done.err.contains('\u{1b}')
     };
-    assert!(!coloured(&[]), "no terminal");
+    assert!(!coloured(&[]), "not a terminal");
     assert!(coloured(&[("CLICOLOR_FORCE", "1")]));
     assert!(!coloured(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
 }

@@ -67,9 +67,9 @@ nothing = true
         "hydrant.toml:10:1: unknown key `limits.nothing`",
         "HYDRANT_LOG_FORMAT: log.format: `xml` is not `text`, `json` or `logfmt`",
         "HYDRANT_SHARD: unknown variable `HYDRANT_SHARD` (did you mean `HYDRANT_SHARDS`?)",
-        "--listen: listen: `localhost` is not a list of addresses",
-        "hydrant.toml:3:7: tls_cert: needed with tls = \"files\"",
-        "hydrant.toml:3:7: tls_key: needed with tls = \"files\"",
+        "--listen: listen: `localhost` is not a list of at least one address",
+        "hydrant.toml:3:7: tls_cert: required with tls = \"files\"",
+        "hydrant.toml:3:7: tls_key: required with tls = \"files\"",
     ];
     for (found, expected) in found.iter().zip(expected) {
         // Columns are those of the value, or of the name if that is what is wrong.
@@ -120,13 +120,16 @@ fn tables_and_values_are_not_mixed_up() {
 fn settings_that_do_not_go_together_are_refused() {
     for (text, message) in [
         ("[timeouts]\nping = \"60s\"", "timeouts.ping: 60s must be shorter than timeouts.idle (60s)"),
-        ("metrics_listen = \"127.0.0.1:8092\"", "metrics_listen: 127.0.0.1:8092 is taken by listen"),
+        ("metrics_listen = \"127.0.0.1:8092\"", "metrics_listen: 127.0.0.1:8092 conflicts with listen"),
         ("listen = [\"0.0.0.0:1\", \"127.0.0.1:1\"]", "cannot both be bound"),
         ("tls = \"off\"\ntls_key = \"k\"", "tls_key: has no effect with tls = \"off\""),
         ("tls = \"files\"\ntls_key = \"/nowhere/k\"\ntls_cert = \"/\"", "tls_key: /nowhere/k: No such file"),
         ("tls = \"files\"\ntls_key = \"/nowhere/k\"\ntls_cert = \"/\"", "tls_cert: /: not a file"),
-        ("[limits]\nbody_bytes = \"1MiB\"", "limits.body_bytes: 1048576 bytes cannot hold one event"),
-        ("[limits]\nevent_bytes = \"2GiB\"\nbody_bytes = \"2GiB\"\n[inbox]\nbytes = \"2GiB\"", "more than 1 GiB"),
+        ("[limits]\nbody_bytes = \"1MiB\"", "limits.body_bytes: 1048576 bytes is less than limits.event_bytes"),
+        (
+            "[limits]\nevent_bytes = \"2GiB\"\nbody_bytes = \"2GiB\"\n[inbox]\nbytes = \"2GiB\"",
+            "more than the maximum of 1 GiB",
+        ),
         ("[token]\nttl = \"91d\"", "token.ttl: 7862400s is longer than token.max_ttl"),
         ("tls = \"off\"\ntls_client_ca = \"/ca\"", "tls_client_ca: has no effect with tls = \"off\""),
         ("tls_client_ca = \"/nowhere/ca\"", "tls_client_ca: /nowhere/ca: No such file"),
@@ -135,13 +138,17 @@ fn settings_that_do_not_go_together_are_refused() {
         ("[token]\nissuer = \"x\"", "token.issuer: has no effect without token.jwks"),
         ("[token]\nroles_claim = \"x\"", "token.roles_claim: has no effect without token.jwks"),
         ("[token]\njwks = \"/nowhere/jwks\"", "token.jwks: /nowhere/jwks: No such file"),
-        ("[token]\njwks = \"/nowhere/jwks\"", "token.issuer: needed with token.jwks"),
+        ("[token]\njwks = \"/nowhere/jwks\"", "token.issuer: required with token.jwks"),
         (
-            "[token]\njwks = \"/jwks\"\n[upstream]\nurls = [\"https://drp:8092\"]\npassword = \"x\"\ntls = \"insecure\"",
+            "[token]\njwks = \"/jwks\"\n[upstream]\nurls = [\"https://drp:8092\"]\npassword = \"x\"\ntls = \
+             \"insecure\"",
             "token.jwks: has no effect with auth.mode = \"upstream\"",
         ),
-        ("[token]\njwks = \"/nowhere/jwks\"", "token.audience: needed with token.jwks"),
-        ("[token]\njwks = \"/nowhere/jwks\"\nprincipal_claim = \"\"", "token.principal_claim: needed with token.jwks"),
+        ("[token]\njwks = \"/nowhere/jwks\"", "token.audience: required with token.jwks"),
+        (
+            "[token]\njwks = \"/nowhere/jwks\"\nprincipal_claim = \"\"",
+            "token.principal_claim: required with token.jwks",
+        ),
         ("allowed_origins = [\"portal.example.com\"]", "is not a list of origins"),
     ] {
         let found = errors(text, &[], &[]);
@@ -156,10 +163,10 @@ fn an_upstream_needs_credentials_and_a_way_to_check_its_certificate() {
     let (_dir, pem) = file("x");
     let pin = "ab".repeat(32);
     for (more, message) in [
-        ("tls = \"insecure\"", "upstream.password: needed with upstream.urls"),
-        ("token = \"t\"\npassword = \"p\"\ntls = \"insecure\"", "upstream.token: upstream.password is given too"),
-        ("token = \"t\"", "upstream.ca_file: needed with tls = \"verify\""),
-        ("token = \"t\"\ntls = \"pin\"", "upstream.fingerprint: needed with tls = \"pin\""),
+        ("tls = \"insecure\"", "upstream.password: upstream.urls requires one of"),
+        ("token = \"t\"\npassword = \"p\"\ntls = \"insecure\"", "upstream.token: upstream.password is set as well"),
+        ("token = \"t\"", "upstream.ca_file: required with tls = \"verify\""),
+        ("token = \"t\"\ntls = \"pin\"", "upstream.fingerprint: required with tls = \"pin\""),
         ("token = \"t\"\ntls = \"pin\"\nfingerprint = [\"ab\"]", "is not a list of SHA-256 fingerprints"),
         (&format!("token = \"t\"\ntls = \"insecure\"\nfingerprint = \"{pin}\""), "upstream.fingerprint: has no effect"),
         (&format!("token = \"t\"\ntls = \"insecure\"\nca_file = {pem:?}"), "upstream.ca_file: has no effect"),
@@ -172,7 +179,7 @@ fn an_upstream_needs_credentials_and_a_way_to_check_its_certificate() {
         assert!(found.len() == 1 && found[0].contains(message), "{more}: {found:?}");
     }
     let twice = errors("[upstream]\nurls = [\"http://a:1\", \"http://a:1\"]\ntoken = \"t\"", &[], &[]);
-    assert!(twice[0].contains("http://a:1 is named twice"), "{twice:?}");
+    assert!(twice[0].contains("http://a:1 is listed twice"), "{twice:?}");
 }
 
 #[test]
@@ -230,16 +237,16 @@ fn pem_files_are_looked_into() {
     let drp = format!("{DRP}password = \"x\"\n");
     for (toml, message) in [
         (files(&empty, &key), "tls_cert: ".to_owned()),
-        (files(&pem, &empty), format!("tls_key: {}: there is no private key in PEM in it", empty.display())),
-        (files(&key, &key), format!("tls_cert: {}: there is no certificate in PEM in it", key.display())),
+        (files(&pem, &empty), format!("tls_key: {}: it contains no private key in PEM", empty.display())),
+        (files(&key, &key), format!("tls_cert: {}: it contains no certificate in PEM", key.display())),
         (files(&text, &key), format!("tls_cert: {}: not a certificate in PEM", text.display())),
-        (files(&pem, &stranger), format!("tls_key: {} does not go with {}", stranger.display(), pem.display())),
+        (files(&pem, &stranger), format!("tls_key: {} does not match {}", stranger.display(), pem.display())),
         (format!("tls_client_ca = {empty:?}"), "tls_client_ca: ".to_owned()),
         (format!("{drp}ca_file = {key:?}"), "upstream.ca_file: ".to_owned()),
         (format!("[nats]\nurls = [\"nats://n\"]\nca_file = {empty:?}"), "nats.ca_file: ".to_owned()),
         (
             format!("[nats]\nurls = [\"nats://n\"]\ncert_file = {pem:?}\nkey_file = {stranger:?}"),
-            format!("nats.key_file: {} does not go with", stranger.display()),
+            format!("nats.key_file: {} does not match", stranger.display()),
         ),
     ] {
         let found = load(&toml, &[], &[]).unwrap_err().0;
@@ -259,8 +266,8 @@ fn a_url_of_an_endpoint_without_a_port_is_worth_a_note() {
     assert_eq!(
         told,
         [
-            "upstream.urls: no port in it, so 443 is used: https://drp:443",
-            "upstream.urls: no port in it, so 80 is used: http://b:80"
+            "upstream.urls: has no port, so port 443 is used: https://drp:443",
+            "upstream.urls: has no port, so port 80 is used: http://b:80"
         ]
     );
 }
@@ -311,7 +318,7 @@ fn the_reference_in_docs_is_what_config_doc_prints() {
 fn a_listener_for_balancers_needs_to_know_them() {
     let listens = "listen_proxy_protocol = [\"127.0.0.1:8443\"]";
     let found = errors(listens, &[], &[]);
-    assert!(found.len() == 1 && found[0].contains("nobody may connect there without trusted_proxies"), "{found:?}");
+    assert!(found.len() == 1 && found[0].contains("requires trusted_proxies"), "{found:?}");
     let clash = format!("listen = [\"127.0.0.1:8443\"]\n{listens}\ntrusted_proxies = [\"10.0.0.0/8\"]");
     let found = errors(&clash, &[], &[]);
     assert!(found.len() == 1 && found[0].contains("cannot both be bound"), "{found:?}");

@@ -10,7 +10,7 @@ fn the_reason_comes_first_and_the_tree_below_it() {
     let done = run(&["explain", "machines.create.*.Stage=Eq(none)", "-"], EVENT, &[]);
     assert_eq!((done.code, done.err.as_str()), (Some(1), ""));
     let expected =
-        "not delivered: the action is `update`, not `create`; Stage=Eq(\"none\") is not so: the value is \"local\"
+        "not delivered: the action is `update`, not `create`; Stage=Eq(\"none\") is false: the value is \"local\"
 machines.create.*.Stage=Eq(none)
   yes the type is `machines`: `machines`
   no  the action is `create`: `update`
@@ -27,7 +27,7 @@ fn the_exit_code_says_whether_it_matches() {
     let done = run(&["explain", spec, "-"], EVENT, &[]);
     assert_eq!(done.code, Some(0), "{}", done.out);
     assert!(done.out.starts_with("delivered: "), "{}", done.out);
-    assert!(done.out.contains("Stage=Changed(\"none\",\"local\"): \"local\", before \"none\"\n"), "{}", done.out);
+    assert!(done.out.contains("Stage=Changed(\"none\",\"local\"): \"local\", previously \"none\"\n"), "{}", done.out);
     let done = run(&["explain", "--json", "jobs.*.*", "-"], EVENT, &[]);
     let answer: serde_json::Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!(

@@ -118,11 +118,11 @@ fn without_a_file_standard_input_is_read() {
 #[test]
 fn a_whole_spec_is_told_from_a_filter() {
     for (spec, says) in [
-        ("machines.update.*.Stage=Changed(,local)", "`machines.update.*` belongs to a registration"),
+        ("machines.update.*.Stage=Changed(,local)", "`machines.update.*` is its type.action.key"),
         ("machines.update.*.Stage=Changed(,local)", "its filter is `Stage=Changed(,local)`"),
         ("*.*.*.And(A=Eq(1),B.c=Eq(2))", "its filter is `And(A=Eq(1),B.c=Eq(2))`"),
         ("a,*.create.x,y.A=Eq(1)", "its filter is `A=Eq(1)`"),
-        ("machines.*.*", "there is no filter in it"),
+        ("machines.*.*", "it has no filter"),
     ] {
         let done = test(spec, EVENT);
         assert_eq!((done.code, done.out.as_str()), (Some(64), ""), "{spec}");
@@ -132,7 +132,7 @@ fn a_whole_spec_is_told_from_a_filter() {
     assert_eq!(path.code, Some(1), "a field may be called so");
     assert_eq!(
         path.err,
-        "hydrant: note: `Params.update.x` is read as a path of fields, not as type.action.key of a registration\n"
+        "hydrant: note: `Params.update.x` is read as a field path, not as type.action.key of a registration\n"
     );
     assert_eq!(test("Object.Params.n=Eq(3)", EVENT).err, "");
 }

@@ -57,10 +57,10 @@ fn what_is_no_healthy_server_is_told_with_1() {
     let draining = answering("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"Ready\":false}\n");
     let done = health(&["--ready"], draining);
     assert_eq!((done.code, done.out.as_str()), (Some(1), ""));
-    assert!(done.err.contains("answers 503: {\"Ready\":false}"), "{}", done.err);
+    assert!(done.err.contains("answered 503: {\"Ready\":false}"), "{}", done.err);
     for answer in ["", "SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 \u{e9}\r\n\r\n"] {
         let done = health(&[], answering(answer));
-        assert!(done.code == Some(1) && done.err.contains("answers no HTTP"), "{answer}: {}", done.err);
+        assert!(done.code == Some(1) && done.err.contains("did not answer with HTTP"), "{answer}: {}", done.err);
     }
     assert_eq!(run(&["health", "nonsense"], "", &[]).code, Some(1));
 }

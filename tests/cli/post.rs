@@ -136,7 +136,7 @@ fn an_array_is_one_request_and_so_whole_or_nothing() {
     let server = serve(vec![(400, "", error("element 2: Action is missing"))]);
     let done = post(&server, &format!("\n{array}"));
     let expected = "hydrant: events.ndjson:3: nothing of the array was posted: element 2: Action is missing; \
-                    nothing was posted before\n";
+                    no events were posted before it\n";
     assert_eq!((done.code, done.err.as_str()), (Some(1), expected));
 }
 
@@ -145,8 +145,10 @@ fn a_mistake_in_an_array_is_told_with_its_element_and_nothing_of_it_is_posted() 
     let server = serve(vec![]);
     let done = post(&server, &format!("{}\n[{}{{\"a\":\"\t\"}}]", event(0), "{\"a\":1},\n".repeat(699)));
     assert_eq!(done.code, Some(1));
-    let expected = "hydrant: events.ndjson:701: not valid JSON at column 7: control character (\\u0000-\\u001F) found while parsing \
-                    a string, at event 700 of the array that begins on line 2; posted before: 1 events, up to line 1\n";
+    let expected = "hydrant: events.ndjson:701: not valid JSON at column 7: control character (\\u0000-\\u001F) found \
+        while parsing \
+                    a string, at event 700 of the array that begins on line 2; 1 events were posted before it, up to \
+                    line 1\n";
     assert_eq!(done.err, expected);
     assert_eq!(server.bodies.try_iter().collect::<Vec<_>>(), [event(0) + "\n"]);
 }
@@ -173,7 +175,7 @@ fn a_server_without_room_is_asked_again_when_it_says() {
     let done = post(&server, &event(1));
     assert_eq!(done.code, Some(0), "{}", done.err);
     assert!(started.elapsed() >= Duration::from_secs(1));
-    assert!(done.err.contains("429 (Too Many Requests): inboxes are full; trying again in 1 s\n"), "{}", done.err);
+    assert!(done.err.contains("429 (Too Many Requests): inboxes are full; retrying in 1 s\n"), "{}", done.err);
     assert!(done.err.contains("posted 1 events"), "{}", done.err);
     let bodies: Vec<String> = server.bodies.try_iter().collect();
     assert_eq!(bodies, vec![event(1) + "\n"; 3]);
@@ -184,7 +186,7 @@ fn a_refused_event_is_told_with_its_line_in_the_file() {
     let server = serve(vec![(400, "", error("line 2: Type is missing"))]);
     let done = post(&server, &format!("{}\n\n\n{{}}\n{}\n", event(1), event(2)));
     assert_eq!(done.code, Some(1));
-    assert_eq!(done.err, "hydrant: events.ndjson:4: line 4: Type is missing; nothing was posted before\n");
+    assert_eq!(done.err, "hydrant: events.ndjson:4: line 4: Type is missing; no events were posted before it\n");
 }
 
 #[test]
@@ -192,7 +194,7 @@ fn lines_are_those_of_the_file_in_later_requests_too() {
     let server = serve(vec![TAKEN, (400, "", error("line 1: Action is missing"))]);
     let long = format!("{{\"Key\":\"{}\"}}", "x".repeat(3 << 20));
     let done = post(&server, &format!("\n{long}\n\n{long}\n"));
-    let expected = "events.ndjson:4: line 4: Action is missing; posted before: 1 events, up to line 2\n";
+    let expected = "events.ndjson:4: line 4: Action is missing; 1 events were posted before it, up to line 2\n";
     assert!(done.code == Some(1) && done.err.ends_with(expected), "{}", done.err);
 }
 
@@ -211,7 +213,7 @@ fn a_broken_connection_leaves_a_doubt_and_is_not_tried_again() {
     let server = serve(vec![(0, "", "")]);
     let done = post(&server, &event(1));
     assert_eq!(done.code, Some(1));
-    assert!(done.err.contains("lines 1 to 1 of events.ndjson may have been posted or not"), "{}", done.err);
+    assert!(done.err.contains("it is unknown whether lines 1 to 1 of events.ndjson were posted"), "{}", done.err);
     assert_eq!(server.bodies.try_iter().count(), 1);
 }
 
@@ -235,7 +237,7 @@ fn bad_json_is_told_with_its_line_after_what_is_right_was_posted() {
     let done = post(&server, &format!("{}\n{{\"Type\":}}\n", event(1)));
     assert_eq!(done.code, Some(1));
     assert!(done.err.starts_with("hydrant: events.ndjson:2: not valid JSON at column 9: "), "{}", done.err);
-    assert!(done.err.ends_with("posted before: 1 events, up to line 1\n"), "{}", done.err);
+    assert!(done.err.ends_with("1 events were posted before it, up to line 1\n"), "{}", done.err);
     assert_eq!(server.bodies.try_iter().collect::<String>(), event(1) + "\n");
 }
 

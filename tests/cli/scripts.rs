@@ -24,7 +24,7 @@ fn a_port_in_use_is_told_before_anything_is_built() {
     for given in [port, port - 1] {
         let done = script("run", &[], &[("PORT", &given.to_string())]);
         assert_eq!((done.status.code(), text(&done.stdout)), (Some(1), ""));
-        assert!(text(&done.stderr).contains("is in use; give another one: make run PORT="), "{}", text(&done.stderr));
+        assert!(text(&done.stderr).contains("is in use; choose another one: make run PORT="), "{}", text(&done.stderr));
     }
 }
 

@@ -172,7 +172,7 @@ fn keys_change_what_is_shown_and_the_terminal_is_given_back() {
     terminal.press("3");
     terminal.until("Registration");
     terminal.press("?");
-    terminal.until("Any key closes this.");
+    terminal.until("Press any key to close this help.");
     terminal.press("xq");
     terminal.ended(0);
 }

@@ -5,8 +5,9 @@ use std::io::BufRead;
 use crate::support::{Broker, run};
 use crate::watch::{Step, serve, watch};
 
-const UPDATE: &str = r#"{"Time":"2026-01-02T03:04:05Z","Type":"machines","Action":"update","Key":"m1","Principal":"user:a",
-    "Object":{"Name":"one","Stage":"local","Params":{"n":12345678901234567890123}},"Original":{"Name":"one","Stage":"none","Params":{}}}"#;
+const UPDATE: &str = r#"{"Time":"2026-01-02T03:04:05Z","Type":"machines","Action":"update","Key":"m1",
+    "Principal":"user:a","Object":{"Name":"one","Stage":"local","Params":{"n":12345678901234567890123}},
+    "Original":{"Name":"one","Stage":"none","Params":{}}}"#;
 const CREATE: &str =
     r#"{"Time":"2026-01-02T03:04:06Z","Type":"jobs","Action":"create","Key":"j1","Object":{},"Original":null}"#;
 

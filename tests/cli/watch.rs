@@ -181,10 +181,10 @@ fn a_lost_connection_is_made_again_and_told() {
     let lines: Vec<&str> = done.err.lines().collect();
     let expected = [
         "hydrant: connected, 1 registration",
-        "hydrant: the server closed the connection: 1013 (slow consumer: 3 events, 9 bytes queued); trying again in ",
-        "hydrant: connected again, 1 registration; events in between are missing",
+        "hydrant: the server closed the connection: 1013 (slow consumer: 3 events, 9 bytes queued); retrying in ",
+        "hydrant: connected again, 1 registration; events in between may be missing",
         "hydrant: the connection to http://127.0.0.1:",
-        "hydrant: connected again, 1 registration; events in between are missing",
+        "hydrant: connected again, 1 registration; events in between may be missing",
     ];
     assert_eq!(lines.len(), expected.len(), "{lines:?}");
     for (line, expected) in lines.iter().zip(expected) {
@@ -233,7 +233,7 @@ fn after_its_time_it_ends_well_unless_more_was_wanted() {
     assert_eq!((done.code, done.err.as_str()), (Some(0), CONNECTED));
     let done = watch(&serve(vec![script()]), &["a.b.c", "--timeout", "1", "--count=3"]).finish();
     assert_eq!((done.code, done.out), (Some(1), format!("{EVENT}\n")));
-    assert_eq!(done.err, format!("{CONNECTED}hydrant: 1 of 3 events came within 1 s\n"));
+    assert_eq!(done.err, format!("{CONNECTED}hydrant: only 1 of 3 events arrived within 1 s\n"));
 }
 
 #[test]
@@ -246,19 +246,19 @@ fn a_server_that_says_when_to_come_back_is_obeyed() {
     let done = run(&["watch", "-E", &address, "a.b.c"], "", &[]);
     assert_eq!(done.code, Some(1));
     assert!(begun.elapsed() >= Duration::from_secs(2), "it came back too soon: {}", done.err);
-    assert!(done.err.contains("429 (Too Many Requests); trying again in 2."), "{}", done.err);
+    assert!(done.err.contains("429 (Too Many Requests); retrying in 2."), "{}", done.err);
 }
 
 #[test]
 fn the_other_scheme_is_hinted_at() {
     let (address, _runtime) = plain();
     let done = run(&["watch", "-E", &address.replace("http", "https"), "a.b.c"], "", &[]);
-    let expected = format!("answers without TLS; is it {address}?");
+    let expected = format!("answered without TLS; did you mean {address}?");
     assert!(done.code == Some(1) && done.err.contains(&expected), "{}", done.err);
     let (address, _, _runtime) = serve_tls();
     for args in [&["watch", "a.b.c"][..], &["post"]] {
         let done = run(args, "{}", &[("RS_ENDPOINT", &address.replace("https", "http"))]);
-        let expected = format!("is it {address}?");
+        let expected = format!("did you mean {address}?");
         assert!(done.code == Some(1) && done.err.contains(&expected), "{}", done.err);
     }
 }
@@ -310,13 +310,14 @@ fn refused_credentials_end_it_with_the_servers_message() {
 fn answers_that_are_no_websocket_are_told() {
     let (address, _runtime) = fixed(vec![
         "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: \
+         x\r\n\r\n",
     ]);
     let done = run(&["watch", "-E", &address, "a.b.c"], "", &[]);
     assert_eq!(done.code, Some(1));
     let lines: Vec<&str> = done.err.lines().collect();
-    assert!(lines[0].contains("503 (Service Unavailable); trying again in "), "{lines:?}");
-    assert!(lines[1].contains("does not speak websocket: its Sec-WebSocket-Accept is wrong"), "{lines:?}");
+    assert!(lines[0].contains("503 (Service Unavailable); retrying in "), "{lines:?}");
+    assert!(lines[1].contains("did not open a websocket: its Sec-WebSocket-Accept is wrong"), "{lines:?}");
 }
 
 #[test]

@@ -40,7 +40,8 @@ impl Hydrant {
     async fn stream_over(&self, mut socket: Socket, accept: &str, query: &str, headers: &str) -> Stream {
         let (address, token) = (self.address(), self.token().await);
         let request = format!(
-            "GET /api/v3/events?{query} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nAccept: {accept}\r\n{headers}\r\n"
+            "GET /api/v3/events?{query} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+             Accept: {accept}\r\n{headers}\r\n"
         );
         patiently("a write", socket.write_all(request.as_bytes())).await.unwrap();
         Stream::begin(socket).await

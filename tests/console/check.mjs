@@ -2,8 +2,8 @@
 //
 // usage: node check.mjs HYDRANT AXE    HYDRANT: the program; AXE: axe.min.js. Run by scripts/console.
 //
-// Nothing may be wrong with the page meanwhile: no error in the browser's console but those that are asked for, no request to anybody
-// but the server, and no serious finding of axe, in no view, theme or width.
+// Nothing may be wrong with the page meanwhile: no error in the browser's console but those that are asked for, no
+// request to anybody but the server, and no serious finding of axe, in no view, theme or width.
 
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -39,7 +39,8 @@ async function signsIn(page, server) {
 
 async function tailsTheFleet(page) {
   await view(page, "tail?spec=machines.*.*");
-  await page.until("an event of the fleet", () => [...document.querySelectorAll(".rows .row")].some((row) => row.innerText.includes("machines")));
+  await page.until("an event of the fleet",
+    () => [...document.querySelectorAll(".rows .row")].some((row) => row.innerText.includes("machines")));
   await page.shows("Would have matched");
 }
 
@@ -52,45 +53,55 @@ async function pointsAtMistakes(page) {
   });
   const [reason, spec, caret] = said.split("\n");
   assert(reason && spec === "machines.update.*.Stage=Eq(local" && caret.trim() === "^", said);
-  assert(await page.evaluate(() => document.querySelector("[data-key=spec]").getAttribute("aria-invalid") === "true"), "the field is marked");
+  assert(await page.evaluate(() => document.querySelector("[data-key=spec]").getAttribute("aria-invalid") === "true"),
+    "the field is marked");
   await page.type("[data-key=spec]", "machine.update.*");
   await page.key("Enter");
-  await page.until("the warning", () => document.querySelector(".note.attention")?.textContent.includes("did you mean `machines`?"));
+  await page.until("the warning",
+    () => document.querySelector(".note.attention")?.textContent.includes("did you mean `machines`?"));
 }
 
 async function showsMarkupAsText(page, server) {
   await view(page, "tail?spec=markup.*.*");
-  await page.shows("Nothing yet");
-  await until("the registration", async () => (await server.ask("GET", "hydrant/registrations?sort=hits")).includes("markup.*.*"));
-  await server.post({ Type: "markup", Action: "made", Key: MARKUP, Principal: MARKUP, Object: { [MARKUP]: MARKUP, deep: { list: [MARKUP] } }, Original: { [MARKUP]: 1 } });
+  await page.shows("No events yet");
+  await until("the registration", async () => (await server.ask("GET", "hydrant/registrations?sort=hits"))
+    .includes("markup.*.*"));
+  await server.post({ Type: "markup", Action: "made", Key: MARKUP, Principal: MARKUP,
+    Object: { [MARKUP]: MARKUP, deep: { list: [MARKUP] } }, Original: { [MARKUP]: 1 } });
   await page.until("the row", (text) => document.querySelector(".rows .row")?.innerText.includes(text), MARKUP);
   await page.key("j");
-  await page.until("the detail", (text) => document.querySelector(".detail h2")?.innerText === `markup.made.${text}`, MARKUP);
-  const [taken, images] = await page.evaluate(() => [window.taken ?? null, document.querySelectorAll("img, script:not([src])").length]);
+  await page.until("the detail", (text) => document.querySelector(".detail h2")?.innerText === `markup.made.${text}`,
+    MARKUP);
+  const [taken, images] = await page.evaluate(() => [window.taken ?? null,
+    document.querySelectorAll("img, script:not([src])").length]);
   assert(taken === null && images === 0, "markup in an event became an element");
 }
 
 async function showsWhatChanged(page, server) {
   await view(page, "tail?spec=machines.update.one");
-  await until("the registration", async () => (await server.ask("GET", "hydrant/registrations?sort=hits")).includes("machines.update.one"));
+  await until("the registration", async () => (await server.ask("GET", "hydrant/registrations?sort=hits"))
+    .includes("machines.update.one"));
   await server.post(update("one", "none", "local"));
-  await page.until("the change in words", () => document.querySelector(".rows .row")?.innerText.includes("Stage none → local, Params +1"));
+  await page.until("the change in words",
+    () => document.querySelector(".rows .row")?.innerText.includes("Stage none → local, Params +1"));
   await page.key("j");
   const table = await page.until("the differences", () => document.querySelector(".changes tbody")?.innerText);
   assert(/Stage\s+"none"\s+"local"/.test(table) && /Params\.b\s+\(nothing\)\s+2/.test(table), table);
   await page.key(" ");
   await server.post(update("one", "local", "none"));
-  await page.shows("1 held back");
+  await page.shows("1 held while paused");
   await page.key(" ");
   await page.until("what was held back", () => document.querySelectorAll(".rows .row").length === 2);
 }
 
 async function explains(page) {
   await page.click("Explain for…");
-  await page.until("a delivery", () => document.querySelector(".verdict.good")?.innerText.startsWith("Delivered: machines.update.one matches"));
+  await page.until("a delivery",
+    () => document.querySelector(".verdict.good")?.innerText.startsWith("Delivered: machines.update.one matches"));
   await page.type("#x-spec", "machines.update.*.Stage=Eq(none)");
   await page.click("Explain", "form");
-  await page.until("why not", () => document.querySelector(".verdict.bad")?.innerText.includes('Stage=Eq("none") is not so: the value is "local"'));
+  await page.until("why not", () =>
+    document.querySelector(".verdict.bad")?.innerText.includes('Stage=Eq("none") is false: the value is "local"'));
   await page.until("the tree", () => document.querySelector(".step.failed .step.failed"));
 }
 
@@ -102,12 +113,14 @@ async function closesConnections(page, server) {
   const ended = new Promise((done) => curl.on("exit", done));
   await until("curl to be registered", () => said.includes("event: answer"));
   await view(page, "registrations");
-  await page.until("the warning", () => document.querySelector(".list .attention")?.innerText.includes("did you mean `machines`?"));
+  await page.until("the warning",
+    () => document.querySelector(".list .attention")?.innerText.includes("did you mean `machines`?"));
   await view(page, "connections");
   await page.click("user:rocketskates", ".list");
-  await page.until("its registrations", () => document.querySelector(".detail table")?.innerText.includes("machines.*.*"));
+  await page.until("its registrations",
+    () => document.querySelector(".detail table")?.innerText.includes("machines.*.*"));
   await page.click("Close connection…");
-  await page.click("Close it");
+  await page.click("Close now");
   await page.until("that it is closed", () => document.querySelector(".detail .good")?.innerText === "Closed.");
   await ended;
   assert(said.includes("event: close\n") && said.includes("connection deleted"), said.slice(-300));
@@ -117,17 +130,20 @@ async function closesConnections(page, server) {
 async function helpsElsewhere(page, server) {
   await view(page, "me");
   await page.shows("*/*/*");
-  await page.click("Make a narrowed token");
+  await page.click("Create a restricted token");
   const lines = await page.until("the lines", () => {
-    const all = [...document.querySelectorAll(".snippet")].map((one) => [one.querySelector("h3").textContent, one.querySelector("pre").textContent]);
+    const all = [...document.querySelectorAll(".snippet")].map((one) =>
+      [one.querySelector("h3").textContent, one.querySelector("pre").textContent]);
     return all.length > 0 && Object.fromEntries(all);
   });
   const home = program.replace(/[^/]*$/, "");
-  const programs = [["curl", "sh", "-c", lines.curl.replace("curl ", "curl -s ")], ["Python", "python3", "-u", "-c", lines.Python],
+  const programs = [["curl", "sh", "-c", lines.curl.replace("curl ", "curl -s ")],
+    ["Python", "python3", "-u", "-c", lines.Python],
     ["hydrant", "sh", "-c", lines.hydrant]];
   const heard = [];
   const running = programs.map(([name, ...command]) => {
-    const child = spawn(command[0], command.slice(1), { env: { ...process.env, PATH: `${home}:${process.env.PATH}` }, detached: true });
+    const child = spawn(command[0], command.slice(1),
+      { env: { ...process.env, PATH: `${home}:${process.env.PATH}` }, detached: true });
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => heard.push(`${name}: ${text}`));
     return child;
   });
@@ -139,7 +155,8 @@ async function helpsElsewhere(page, server) {
     for (const name of [...programs.map(([name]) => name), "JavaScript"]) {
       await until(`an event by ${name}; ${heard.join("\n").slice(-1000)}`, async () => {
         await server.post(update("from-the-lines", "a", "b"));
-        return name === "JavaScript" ? page.evaluate(() => window.heard.includes("from-the-lines")) : heard.some((text) => text.startsWith(name) && text.includes("from-the-lines"));
+        return name === "JavaScript" ? page.evaluate(() => window.heard.includes("from-the-lines"))
+          : heard.some((text) => text.startsWith(name) && text.includes("from-the-lines"));
       });
     }
   } finally {
@@ -161,20 +178,24 @@ async function suitsEverybody(page) {
     await page.look(look);
     for (const fragment of VIEWS) {
       await view(page, fragment);
-      await page.until(fragment, (name) => document.querySelector(`.view-${name}`)?.innerText.length > 0, fragment.split("?")[0]);
+      await page.until(fragment, (name) => document.querySelector(`.view-${name}`)?.innerText.length > 0,
+        fragment.split("?")[0]);
       if (fragment === "explain") await page.click("Example");
       const found = await page.evaluate(async () => {
         const { violations } = await window.axe.run(document, { resultTypes: ["violations"] });
         const serious = violations.filter((one) => ["serious", "critical"].includes(one.impact));
-        return serious.map((one) => `${one.id}: ${one.help}: ${one.nodes.map((node) => node.html.slice(0, 200)).join(" | ").slice(0, 600)}`);
+        return serious.map((one) =>
+          `${one.id}: ${one.help}: ${one.nodes.map((node) => node.html.slice(0, 200)).join(" | ").slice(0, 600)}`);
       });
       assert(found.length === 0, `${fragment} ${JSON.stringify(look)}: ${found.join("\n")}`);
-      const [wide, has] = await page.evaluate(() => [Math.max(document.documentElement.scrollWidth, document.querySelector("main").scrollWidth + 0), innerWidth]);
+      const [wide, has] = await page.evaluate(() =>
+        [Math.max(document.documentElement.scrollWidth, document.querySelector("main").scrollWidth + 0), innerWidth]);
       assert(wide <= has, `${fragment} ${JSON.stringify(look)}: ${wide} pixels wide of ${has}`);
     }
   }
   await page.look(PHONE);
-  const [rail, bar] = await page.evaluate(() => [".rail", ".bar"].map((name) => document.querySelector(name).getBoundingClientRect().top));
+  const [rail, bar] = await page.evaluate(() =>
+    [".rail", ".bar"].map((name) => document.querySelector(name).getBoundingClientRect().top));
   assert(rail > 700 && bar === 0, "the rail is at the bottom of a phone");
   await page.look({});
 }
@@ -182,21 +203,25 @@ async function suitsEverybody(page) {
 async function signsOut(page) {
   await page.click("Sign out");
   await page.shows("You are signed out.");
-  assert(await page.evaluate(() => Object.keys(localStorage).length + Object.keys(sessionStorage).length + document.cookie.length === 0), "nothing is kept");
+  assert(await page.evaluate(() => Object.keys(localStorage).length + Object.keys(sessionStorage).length +
+    document.cookie.length === 0), "nothing is kept");
 }
 
 /** A narrowed token is one too: what it does not show is said to be hidden, and is no error. */
 async function takesATokenFromALink(browser, server) {
-  const narrowed = JSON.parse(await server.ask("GET", `users/${server.login.user}/token?scope=jobs&action=get&specific=*`)).Token;
+  const narrowed = JSON.parse(await server.ask("GET",
+    `users/${server.login.user}/token?scope=jobs&action=get&specific=*`)).Token;
   for (const token of [server.token, narrowed]) {
     const page = await browser.page(`${server.url}/hydrant/#tail?spec=*.*.*&token=${token}`);
     page.expected.push(/status of 403 .*hydrant\/(status|registrations)/);
     await page.until("the tail", () => document.querySelector("[data-key=spec]")?.value === "*.*.*");
     assert(await page.evaluate(() => location.hash === "#tail?spec=*.*.*"), "the token is wiped from the address");
     await page.until("events", () => document.querySelectorAll(".rows .row").length > 5);
-    const kinds = new Set(await page.evaluate(() => [...document.querySelectorAll(".rows .row")].map((row) => row.children[1].textContent)));
+    const kinds = new Set(await page.evaluate(() =>
+      [...document.querySelectorAll(".rows .row")].map((row) => row.children[1].textContent)));
     // And what happens to one's own connections.
-    assert(token === server.token || [...kinds].every((kind) => ["jobs", "connections"].includes(kind)), [...kinds].join());
+    assert(token === server.token || [...kinds].every((kind) => ["jobs", "connections"].includes(kind)),
+      [...kinds].join());
     if (token === narrowed) {
       await page.shows("status hidden");
       await view(page, "registrations");
@@ -216,7 +241,8 @@ const timed = async (name, work) => {
 };
 try {
   const page = await browser.page(`${server.url}/hydrant/`);
-  for (const step of [signsIn, tailsTheFleet, pointsAtMistakes, showsMarkupAsText, showsWhatChanged, explains, closesConnections, helpsElsewhere, suitsEverybody, signsOut]) {
+  for (const step of [signsIn, tailsTheFleet, pointsAtMistakes, showsMarkupAsText, showsWhatChanged,
+    explains, closesConnections, helpsElsewhere, suitsEverybody, signsOut]) {
     await timed(step.name, step(page, server));
     assert(page.faults.length === 0, `${step.name}:\n${page.faults.join("\n")}`);
     page.expected.length = 0;

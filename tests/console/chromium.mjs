@@ -1,6 +1,7 @@
 // Chromium without a window, driven over the DevTools protocol through two pipes: no port, no driver, no library.
 //
-// A page notes what it must not do: exceptions, errors in the console, violations of its policy, requests to anybody but its own server.
+// A page notes what it must not do: exceptions, errors in the console, violations of its policy, requests to anybody
+// but its own server.
 
 import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -38,9 +39,12 @@ export class Chromium {
     const program = NAMES.find((name) => spawnSync("which", [name]).status === 0);
     if (!program) throw new Error("no browser is installed: scripts/need browser");
     this.#process = spawn(program, [
-      "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--ignore-certificate-errors",
-      "--disable-background-networking", "--disable-component-update", "--disable-extensions", "--force-color-profile=srgb",
-      "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--remote-debugging-pipe", `--user-data-dir=${this.#home}`, "about:blank",
+      "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+        "--ignore-certificate-errors",
+      "--disable-background-networking", "--disable-component-update", "--disable-extensions",
+        "--force-color-profile=srgb",
+      "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--remote-debugging-pipe",
+        `--user-data-dir=${this.#home}`, "about:blank",
     ], { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"], detached: true });
     this.#process.on("exit", () => {
       for (const { reject } of this.#waiting.values()) reject(new Error("the browser has ended"));
@@ -157,7 +161,8 @@ export class Page {
   /** Runs a function in the page with these arguments. */
   async evaluate(run, ...given) {
     const expression = `(${run})(...${JSON.stringify(given)})`;
-    const { result, exceptionDetails } = await this.#send("Runtime.evaluate", { expression, awaitPromise: true, returnByValue: true });
+    const { result, exceptionDetails } = await this.#send("Runtime.evaluate",
+      { expression, awaitPromise: true, returnByValue: true });
     if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
     return result.value;
   }

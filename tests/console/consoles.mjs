@@ -1,9 +1,12 @@
-// What consoles cost the others: the load test's fleet with and without twenty sessions that ask what a console asks, in turn.
+// What consoles cost the others: the load test's fleet with and without twenty sessions that ask what a console asks,
+// in turn.
 //
-// usage: node consoles.mjs HYDRANT AXE LOADTEST [CONSOLES [SECONDS [ROUNDS [RATE]]]]    Run by `make console-cost`, on a quiet machine.
+// usage: node consoles.mjs HYDRANT AXE LOADTEST [CONSOLES [SECONDS [ROUNDS [RATE]]]]    Run by `make console-cost`, on
+// a quiet machine.
 //
-// A session looks at the status every two seconds, and has one view open: five the tail of machines, five each of the lists. The server has
-// core 0; the fleet's clients and, behind them, the sessions have core 1. Prints p99 of the deliveries to the fleet's clients.
+// A session looks at the status every two seconds, and has one view open: five the tail of machines, five each of the
+// lists. The server has core 0; the fleet's clients and, behind them, the sessions have core 1. Prints p99 of the
+// deliveries to the fleet's clients.
 
 import { fork, spawn, spawnSync } from "node:child_process";
 import { readFileSync, rmSync } from "node:fs";
@@ -16,7 +19,8 @@ import { Hydrant } from "./hydrant.mjs";
 
 const SESSIONS = "sessions";
 const [program, , loadtest, consoles = 20, seconds = 20, rounds = 5, rate = 200] = process.argv.slice(2);
-const LISTS = [["connections?Type=In(websocket,stream)&sort=queued&limit=150", 3000], ["hydrant/registrations?sort=hits", 4000], ["connections?Type=In(websocket,stream)&sort=queued&limit=5", 4000]];
+const LISTS = [["connections?Type=In(websocket,stream)&sort=queued&limit=150", 3000],
+  ["hydrant/registrations?sort=hits", 4000], ["connections?Type=In(websocket,stream)&sort=queued&limit=5", 4000]];
 const RESULT = join("target", "console", "fleet.json");
 
 /** One console, for as long as the process lives. */
@@ -39,7 +43,8 @@ function session(url, token, number) {
 
 /** Microseconds below which 99 of 100 of the fleet's deliveries stay. */
 async function fleet(server) {
-  const command = ["fleet", "--endpoint", server.url, "--insecure", "--client-core", "1", "--rate", rate, "--seconds", seconds, "--json", RESULT];
+  const command = ["fleet", "--endpoint", server.url, "--insecure", "--client-core", "1", "--rate",
+    rate, "--seconds", seconds, "--json", RESULT];
   const child = spawn(loadtest, command.map(String), { stdio: ["ignore", "ignore", "inherit"] });
   const status = await new Promise((done) => child.on("exit", done));
   if (status !== 0) throw new Error(`${loadtest} ${command.join(" ")}: ${status}`);
@@ -77,7 +82,8 @@ async function compare() {
   }
   const median = (all) => all.sort((a, b) => a - b)[Math.floor(all.length / 2)];
   const [alone, together] = [median(found.without), median(found.with)];
-  console.log(`median p99: without ${alone} us, with ${together} us, ratio ${(together / alone).toFixed(3)} (goal 1.1)`);
+  const ratio = (together / alone).toFixed(3);
+  console.log(`median p99: without ${alone} us, with ${together} us, ratio ${ratio} (goal 1.1)`);
 }
 
 if (program === SESSIONS) {

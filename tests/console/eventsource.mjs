@@ -1,4 +1,5 @@
-// A browser's EventSource: what it gets while its connection is cut again and again is what a stream gets that nobody cuts.
+// A browser's EventSource: what it gets while its connection is cut again and again is what a stream gets that nobody
+// cuts.
 
 import { connect, createServer } from "node:net";
 import { request } from "node:https";
@@ -68,10 +69,13 @@ export async function resumes(browser, server) {
       source.onmessage = ({ lastEventId, data }) => window.got.push([lastEventId, JSON.parse(data).Key]);
     }, `${query}&token=${server.token}`);
     await page.until("the stream", () => window.opened === 1);
-    await until("both registrations", async () => JSON.parse(await server.ask("GET", "hydrant/registrations")).some((one) => one.Spec === "eventsource.*.*" && one.Shared === 2));
-    const cutAt = new Set(Array.from({ length: CUTS }, (_, at) => Math.round(((at + Math.random()) * EVENTS) / CUTS / AT_A_TIME)));
+    await until("both registrations", async () => JSON.parse(await server.ask("GET", "hydrant/registrations"))
+      .some((one) => one.Spec === "eventsource.*.*" && one.Shared === 2));
+    const cutAt = new Set(Array.from({ length: CUTS },
+      (_, at) => Math.round(((at + Math.random()) * EVENTS) / CUTS / AT_A_TIME)));
     for (let first = 0, part = 0; first < EVENTS; first += AT_A_TIME, part += 1) {
-      await server.post(...Array.from({ length: AT_A_TIME }, (_, at) => ({ Type: "eventsource", Action: "made", Key: String(first + at), Object: null })));
+      await server.post(...Array.from({ length: AT_A_TIME },
+        (_, at) => ({ Type: "eventsource", Action: "made", Key: String(first + at), Object: null })));
       if (cutAt.has(part)) {
         const opened = await page.evaluate(() => window.opened);
         way.cut();
@@ -83,7 +87,10 @@ export async function resumes(browser, server) {
     const got = await page.evaluate(() => window.got);
     await until("the whole stream", () => whole.seen.length >= EVENTS);
     const differs = got.findIndex(([id, key], at) => id !== whole.seen[at]?.[0] || key !== String(at));
-    if (differs >= 0 || got.length !== EVENTS) throw new Error(`${got.length} events, and the one at ${differs} is ${got[differs]} and not ${whole.seen[differs]}`);
+    if (differs >= 0 || got.length !== EVENTS) {
+      const pair = `${got[differs]} and not ${whole.seen[differs]}`;
+      throw new Error(`${got.length} events, and the one at ${differs} is ${pair}`);
+    }
     const opened = await page.evaluate(() => window.opened);
     if (opened < 2) throw new Error("it was never cut");
     if (page.faults.length) throw new Error(page.faults.join("\n"));

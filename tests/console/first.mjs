@@ -1,4 +1,5 @@
-// A newcomer's first look: signs in to the console at a URL and ends when the tail shows an event. Run by `scripts/tour clone`.
+// A newcomer's first look: signs in to the console at a URL and ends when the tail shows an event. Run by `scripts/tour
+// clone`.
 //
 // usage: node first.mjs URL
 

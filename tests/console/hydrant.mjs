@@ -20,7 +20,8 @@ export class Hydrant {
   static async start(program, ...more) {
     const server = new Hydrant();
     server.program = program;
-    server.#process = spawn(program, ["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--data-dir", server.#home, ...more]);
+    server.#process = spawn(program, ["serve", "--listen", "127.0.0.1:0", "--metrics-listen",
+      "127.0.0.1:0", "--data-dir", server.#home, ...more]);
     const hear = (text) => (server.#said = (server.#said + text).slice(-10_000));
     server.#process.stdout.setEncoding("utf8").on("data", hear);
     server.#process.stderr.setEncoding("utf8").on("data", hear);
@@ -47,7 +48,8 @@ export class Hydrant {
       const asked = request(`${this.url}/api/v3/${path}`, { method, headers, rejectUnauthorized: false }, (answer) => {
         let text = "";
         answer.setEncoding("utf8").on("data", (part) => (text += part));
-        answer.on("end", () => (answer.statusCode < 300 ? resolve(text) : reject(new Error(`${method} ${path}: ${answer.statusCode} ${text}`))));
+        answer.on("end", () => (answer.statusCode < 300 ? resolve(text)
+          : reject(new Error(`${method} ${path}: ${answer.statusCode} ${text}`))));
       });
       asked.on("error", reject);
       asked.end(body);

@@ -1,4 +1,5 @@
-// How the Tail bears 500 events a second: frames, heap, and nodes of the page. Prints figures; fails if they are beyond the budget.
+// How the Tail bears 500 events a second: frames, heap, and nodes of the page. Prints figures; fails if they are beyond
+// the budget.
 //
 // usage: node load.mjs HYDRANT AXE [SECONDS [EVENTS-A-SECOND]]    Run by `make console-load`, on a quiet machine.
 
@@ -7,7 +8,7 @@ import { Hydrant } from "./hydrant.mjs";
 
 const [program, , seconds = 60, rate = 500] = process.argv.slice(2);
 const WARM_UP = 5;
-/** Milliseconds of a frame at p99, bytes of heap that the page may have more at the end than in the middle, and nodes. */
+/** Milliseconds of a frame at p99, bytes by which the heap may grow from the middle to the end, and nodes. */
 const BUDGET = { frame: 100, heap: 8 << 20, nodes: 2500 };
 
 process.env.HYDRANT_DEMO_RATE = String(rate);
@@ -34,7 +35,8 @@ try {
     await page.send("HeapProfiler.collectGarbage");
     heaps.push((await page.send("Runtime.getHeapUsage")).usedSize);
   }
-  const [frames, nodes, word] = await page.evaluate(() => [window.frames_, document.querySelectorAll("*").length, document.querySelector(".toolbar").innerText]);
+  const [frames, nodes, word] = await page.evaluate(() => [window.frames_, document.querySelectorAll("*").length,
+    document.querySelector(".toolbar").innerText]);
   frames.sort((a, b) => a - b);
   const quantile = (share) => frames[Math.min(frames.length - 1, Math.floor(frames.length * share))];
   // The list is full after 10,000 events; from there on nothing may grow.
@@ -43,10 +45,14 @@ try {
   console.log(JSON.stringify({
     seconds: Number(seconds), rate: Number(rate), said: word.replace(/\s+/g, " "), frames: frames.length,
     "frame ms": { p50: quantile(0.5), p95: quantile(0.95), p99: quantile(0.99), max: frames.at(-1) }, nodes,
-    "heap MB every 5 s": heaps.map((bytes) => Math.round(bytes / 1e5) / 10), "grown since it was full MB": Math.round(grown / 1e5) / 10,
+    "heap MB every 5 s": heaps.map((bytes) => Math.round(bytes / 1e5) / 10),
+      "grown since it was full MB": Math.round(grown / 1e5) / 10,
   }, null, 1));
-  const beyond = [quantile(0.99) > BUDGET.frame && "frames", grown > BUDGET.heap && "heap", nodes > BUDGET.nodes && "nodes"].filter(Boolean);
-  if (beyond.length || page.faults.length) throw new Error(`beyond the budget: ${beyond.join(", ")}\n${page.faults.join("\n")}`);
+  const beyond = [quantile(0.99) > BUDGET.frame && "frames", grown > BUDGET.heap && "heap",
+    nodes > BUDGET.nodes && "nodes"].filter(Boolean);
+  if (beyond.length || page.faults.length) {
+    throw new Error(`beyond the budget: ${beyond.join(", ")}\n${page.faults.join("\n")}`);
+  }
 } finally {
   await browser.end();
   await server.end();

@@ -1,4 +1,5 @@
-// Pictures of every view, in light and dark, on a desk and on a phone, for people to look at; with `docs` only those of docs/images.
+// Pictures of every view, in light and dark, on a desk and on a phone, for people to look at; with `docs` only those of
+// docs/images.
 //
 // usage: node look.mjs HYDRANT AXE FOLDER [docs]    Run by `scripts/console HYDRANT look FOLDER [docs]`.
 //
@@ -16,7 +17,8 @@ const PHONE = { width: 390, height: 780, phone: true };
 const LOOKS = { light: {}, dark: { dark: true }, phone: PHONE, "phone-dark": { ...PHONE, dark: true } };
 const DOCS = ["tail-light", "now-dark", "explain-light", "tail-list-phone-dark"];
 /** What others watch meanwhile. */
-const WATCHED = ["machines.update.*", "jobs.*.*", "machines.update.*.Stage=Changed(,local)", "machine.update.*", "machines.*.*.And(Runnable=Eq(true),Stage=Re(^disc))"];
+const WATCHED = ["machines.update.*", "jobs.*.*", "machines.update.*.Stage=Changed(,local)",
+  "machine.update.*", "machines.*.*.And(Runnable=Eq(true),Stage=Re(^disc))"];
 
 const server = await Hydrant.start(program, "--demo");
 const watching = [];
@@ -59,7 +61,8 @@ const SCENES = {
   },
   async tail(page) {
     for (const spec of WATCHED) {
-      watching.push(spawn("curl", ["-sNk", "-H", `Authorization: Bearer ${server.token}`, `${server.url}/api/v3/events?register=${encodeURIComponent(spec)}`], { stdio: "ignore" }));
+      watching.push(spawn("curl", ["-sNk", "-H", `Authorization: Bearer ${server.token}`,
+        `${server.url}/api/v3/events?register=${encodeURIComponent(spec)}`], { stdio: "ignore" }));
     }
     await go(page, `tail?spec=machines.*.*&spec=${encodeURIComponent("jobs.*.*.State=Changed()")}`);
     await until("events", () => page.evaluate(() => document.querySelectorAll(".rows .row").length > 20));
@@ -105,7 +108,7 @@ const SCENES = {
     await go(page, "me");
     await page.shows("*/*/*");
     await take(page, "me");
-    await page.click("Make a narrowed token");
+    await page.click("Create a restricted token");
     await has(page, ".snippet");
     await take(page, "me-token");
   },

@@ -44,11 +44,13 @@ fn cases() -> Vec<Case> {
         let original = before.insert((r#type, key), object.get()).unwrap_or("null");
         let (kind, action, name) = (r#type, Value::from(action), Value::from(key));
         let posted = format!(
-            r#"{{"Time":"{time}","Type":"{kind}","Action":{action},"Key":{name},"Object":{object},"Original":{original}}}"#
+            "{{\"Time\":\"{time}\",\"Type\":\"{kind}\",\"Action\":{action},\"Key\":{name},\"Object\":{object},\
+             \"Original\":{original}}}"
         );
         let (object, original) = (compact(object.get()), compact(original));
         let arrives = format!(
-            r#"{{"Time":"{time}","Type":"{kind}","Action":{action},"Key":{name},"Principal":"{PRINCIPAL}","Object":{object},"Original":{original}}}"#
+            "{{\"Time\":\"{time}\",\"Type\":\"{kind}\",\"Action\":{action},\"Key\":{name},\
+             \"Principal\":\"{PRINCIPAL}\",\"Object\":{object},\"Original\":{original}}}"
         );
         cases.push(Case { kind: kind.to_owned(), key: key.to_owned(), posted: spread(&posted), arrives });
     }

@@ -73,8 +73,8 @@ fn hostile() -> Vec<(String, &'static str)> {
         (format!("{}=Exists()", "a.".repeat(30_000)), ""),
         ("A=Re((a)\\1)".to_owned(), "regular expression"),
         // No machine matches these in a bounded time a byte.
-        (r"Object=Re(^(?:[ -z]?[ -y]?[ -x]?){300}[^ -~])".to_owned(), "write + or *"),
-        ("Name=Re(1[01]{200}[^01])".to_owned(), "write + or *"),
+        (r"Object=Re(^(?:[ -z]?[ -y]?[ -x]?){300}[^ -~])".to_owned(), "replace {n,m} by + or *"),
+        ("Name=Re(1[01]{200}[^01])".to_owned(), "replace {n,m} by + or *"),
     ]
 }
 

@@ -51,7 +51,8 @@ async fn what_arrives_is_this_to_the_byte() {
     for (posted, arrives) in [
         (
             format!(
-                r#"{{"oRIGINAL":1,"OBJECT": [ ],"key":"k","ACTION":"b","type":"a",{time},"Extra":{{"Type":"x"}},"Model":7}}"#
+                "{{\"oRIGINAL\":1,\"OBJECT\": [ ],\"key\":\"k\",\"ACTION\":\"b\",\"type\":\"a\",{time},\
+                 \"Extra\":{{\"Type\":\"x\"}},\"Model\":7}}"
             ),
             format!(r#"{{{time},"Type":"a","Action":"b","Key":"k",{by},"Object":[],"Original":1}}"#),
         ),
@@ -61,16 +62,20 @@ async fn what_arrives_is_this_to_the_byte() {
         ),
         (
             format!(
-                r#"{{{time},"Type":"a","Action":"b","Key":null,"Object":{{"z":12345678901234567890123,"a":1.0e+5,"m":-0.10,"z":" \u00e9\/<>&\u2028"}},"Original":" text "}}"#
+                "{{{time},\"Type\":\"a\",\"Action\":\"b\",\"Key\":null,\"Object\":{{\"z\":12345678901234567890123,\
+                 \"a\":1.0e+5,\"m\":-0.10,\"z\":\" \\u00e9\\/<>&\\u2028\"}},\"Original\":\" text \"}}"
             ),
             format!(
-                r#"{{{time},"Type":"a","Action":"b","Key":"",{by},"Object":{{"z":12345678901234567890123,"a":1.0e+5,"m":-0.10,"z":" \u00e9\/<>&\u2028"}},"Original":" text "}}"#
+                "{{{time},\"Type\":\"a\",\"Action\":\"b\",\"Key\":\"\",{by},\
+                 \"Object\":{{\"z\":12345678901234567890123,\"a\":1.0e+5,\"m\":-0.10,\
+                 \"z\":\" \\u00e9\\/<>&\\u2028\"}},\"Original\":\" text \"}}"
             ),
         ),
         (
             format!(r#"{{{time},"Type":"\u0061","Action":"b","Key":"\"\\\u0007\u00e9","Object":true,"Object":false}}"#),
             format!(
-                "{{{time},\"Type\":\"a\",\"Action\":\"b\",\"Key\":\"\\\"\\\\\\u0007\u{e9}\",{by},\"Object\":false,\"Original\":null}}"
+                "{{{time},\"Type\":\"a\",\"Action\":\"b\",\"Key\":\"\\\"\\\\\\u0007\u{e9}\",{by},\"Object\":false,\
+                 \"Original\":null}}"
             ),
         ),
     ] {
@@ -98,21 +103,21 @@ async fn what_is_wrong_is_named_and_nothing_of_it_is_taken() {
         (JSON, String::new(), "not valid JSON"),
         (JSON, r#"{"Type":}"#.to_owned(), "not valid JSON at byte"),
         (JSON, format!("{good}{good}"), "not valid JSON at byte"),
-        (JSON, "7".to_owned(), "an event is a JSON object"),
+        (JSON, "7".to_owned(), "an event must be a JSON object"),
         (JSON, r#"{"Action":"b"}"#.to_owned(), "Type is missing or empty"),
         (JSON, r#"{"Type":"","Action":"b"}"#.to_owned(), "Type is missing or empty"),
         (JSON, r#"{"Type":"a"}"#.to_owned(), "Action is missing or empty"),
-        (JSON, event("websocket", "register", "a.b.c"), "Type `websocket` is kept for answers"),
+        (JSON, event("websocket", "register", "a.b.c"), "Type `websocket` is reserved for answers"),
         (JSON, r#"{"Type":1,"Action":"b"}"#.to_owned(), "Type must be a string"),
         (JSON, r#"{"Type":"a","Action":"b","Key":["k"]}"#.to_owned(), "Key must be a string"),
         (JSON, r#"{"Type":"a","Action":"b","Time":"yesterday"}"#.to_owned(), "\"yesterday\""),
         (JSON, r#"{"Type":"a","Action":"b","Time":1700000000}"#.to_owned(), "Time must be a string"),
         (JSON, format!(r#"[{good},{good},{{"Type":"a"}}]"#), "element 2: Action is missing or empty"),
-        (JSON, format!("[{good},[{good}]]"), "element 1: an event is a JSON object"),
+        (JSON, format!("[{good},[{good}]]"), "element 1: an event must be a JSON object"),
         (JSON, format!("[{good},{}]", event("websocket", "x", "y")), "element 1: Type `websocket`"),
         (JSON, format!("[{good}"), "not valid JSON"),
         (NDJSON, format!("{good}\n\n{good}\n{{\"Type\":\n"), "line 4: not valid JSON"),
-        (NDJSON, format!("{good}\n[{good}]\n"), "line 2: an event is a JSON object"),
+        (NDJSON, format!("{good}\n[{good}]\n"), "line 2: an event must be a JSON object"),
         (NDJSON, format!("{good}\n{{\"Action\":\"b\"}}"), "line 2: Type is missing or empty"),
     ] {
         let error = server.try_post(form, &body).await.error(400);
@@ -166,7 +171,7 @@ async fn what_is_too_long_is_refused() {
     assert!(error.contains("4000 bytes"), "{error}");
     // Many small ones take more memory than their text, so there is a bound on their number.
     let error = server.try_post(NDJSON, &format!("{}\n", event("a", "b", "c")).repeat(21)).await.error(413);
-    assert!(error.starts_with("line 21: 20 events"), "{error}");
+    assert!(error.starts_with("line 21: too many events in one request: at most 20"), "{error}");
     nothing_before_now(&server, &mut client).await;
 }
 
@@ -203,7 +208,10 @@ async fn post_as(server: &Hydrant, token: &str, body: &str) -> Reply {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn secrets_of_users_never_leave() {
     let (server, mut client) = server().await;
-    let user = r#"{"Name":"bob", "PasswordHash":"CANARY","Roles":["a"],"secret":"CANARY","Secret":{"x":["CANARY"]},"\u0053ecret":"CANARY","Meta":{}}"#;
+    let user = concat!(
+        r#"{"Name":"bob", "PasswordHash":"CANARY","Roles":["a"],"secret":"CANARY","Secret":{"x":["CANARY"]},"#,
+        r#""\u0053ecret":"CANARY","Meta":{}}"#,
+    );
     for action in ["create", "update", "save", "delete"] {
         server
             .post(&format!(r#"{{"Type":"users","Action":"{action}","Key":"bob","Object":{user},"Original":{user}}}"#))

@@ -218,7 +218,7 @@ async fn settings_and_roles_say_what_a_query_may_ask_for() {
         let body: serde_json::Value = serde_json::from_str(&refusal.body).unwrap();
         (refusal.status, body["Messages"][0].as_str().unwrap().to_owned())
     };
-    let message = "overflow=conflate may not be asked for here: disconnect, drop-oldest may";
+    let message = "overflow=conflate is not allowed here; allowed: disconnect, drop-oldest";
     assert_eq!(refusal("conflate").await, (400, message.to_owned()));
     hydrant::auth::edit_store(&server.data_dir(), |store| {
         store.set_role("portal", Vec::new())?;
@@ -228,7 +228,7 @@ async fn settings_and_roles_say_what_a_query_may_ask_for() {
     .unwrap();
     server.server.reload();
     server.connect_with("overflow=conflate", false).await.unwrap();
-    let message = "overflow=disconnect may not be asked for here: drop-oldest, conflate may";
+    let message = "overflow=disconnect is not allowed here; allowed: drop-oldest, conflate";
     assert_eq!(refusal("disconnect").await, (400, message.to_owned()));
 }
 

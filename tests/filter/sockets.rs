@@ -144,7 +144,8 @@ fn lines(round: u64, events: &[naive::Event]) -> String {
         let naive::Event { kind, action, key, principal, object, original, .. } = event;
         let (object, original) = (object.compact(), original.compact());
         format!(
-            r#"{{"Time":"2026-01-02T03:04:05.{at:09}Z","Type":{},"Action":{},"Key":{},"Principal":{},"Object":{object},"Original":{original}}}"#,
+            "{{\"Time\":\"2026-01-02T03:04:05.{at:09}Z\",\"Type\":{},\"Action\":{},\"Key\":{},\"Principal\":{},\
+             \"Object\":{object},\"Original\":{original}}}",
             quote(kind),
             quote(action),
             quote(key),

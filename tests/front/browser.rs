@@ -22,7 +22,8 @@ const ask = async (name, path, options) => {
   try {
     const answer = await fetch(api + path, options);
     const text = await answer.text();
-    found[name] = { status: answer.status, type: answer.headers.get("content-type"), retry: answer.headers.get("www-authenticate"), text };
+    const [type, retry] = ["content-type", "www-authenticate"].map(name => answer.headers.get(name));
+    found[name] = { status: answer.status, type, retry, text };
   } catch (error) { found[name] = { error: String(error) }; }
 };
 const json = { ...headers, "Content-Type": "application/json" };
@@ -36,16 +37,21 @@ const main = async () => {
   let heard = () => {};
   socket.onmessage = message => { messages.push(JSON.parse(message.data)); heard(); };
   const until = count => new Promise(resolve => { (heard = () => messages.length >= count && resolve())(); });
-  found.opened = await new Promise(resolve => { socket.onopen = () => resolve(true); socket.onerror = () => resolve(false); });
+  found.opened = await new Promise(resolve => {
+    socket.onopen = () => resolve(true);
+    socket.onerror = () => resolve(false);
+  });
   if (found.opened) {
     socket.send("register browser.made.*");
     await until(1);
-    await ask("post", "/events", { method: "POST", headers: json, body: JSON.stringify({ Type: "browser", Action: "made", Key: "k", Object: location.origin }) });
+    const body = JSON.stringify({ Type: "browser", Action: "made", Key: "k", Object: location.origin });
+    await ask("post", "/events", { method: "POST", headers: json, body });
     await until(2);
   }
   found.messages = messages;
 };
-main().catch(error => { found.error = String(error); }).finally(() => fetch("/found", { method: "POST", body: JSON.stringify(found) }));
+main().catch(error => { found.error = String(error); })
+  .finally(() => fetch("/found", { method: "POST", body: JSON.stringify(found) }));
 </script>"#;
 
 fn browser() -> PathBuf {

@@ -12,7 +12,10 @@ const OTHER: &str = "4f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e";
 /// An endpoint with connections of two machines and a user, and a hydrant whose user `lab` has a tenant of one machine.
 async fn front() -> (Drp, Hydrant) {
     let drp = Drp::start().await;
-    let row = |principal: String, n: usize| json!({"Principal": principal, "RemoteAddr": format!("192.0.2.{n}:99"), "Type": "websocket"});
+    let row = |principal: String, n: usize| {
+        let address = format!("192.0.2.{n}:99");
+        json!({"Principal": principal, "RemoteAddr": address, "Type": "websocket"})
+    };
     let principals = [format!("runner:{MACHINE}"), format!("runner:{OTHER}"), "user:other".to_owned()];
     *drp.state.connections.lock() = principals.into_iter().zip(7..).map(|(principal, n)| row(principal, n)).collect();
     let toml = format!("{}[auth]\nmode = \"local\"\n", drp.settings());

@@ -73,7 +73,8 @@ async fn take(client: &mut Client, mut count: usize) {
 fn event(number: usize) -> String {
     let object = "x".repeat(900);
     format!(
-        r#"{{"Time":"2026-01-02T03:04:05Z","Type":"n","Action":"a","Key":"{number}","Principal":"","Object":"{object}","Original":null}}"#
+        "{{\"Time\":\"2026-01-02T03:04:05Z\",\"Type\":\"n\",\"Action\":\"a\",\"Key\":\"{number}\",\
+         \"Principal\":\"\",\"Object\":\"{object}\",\"Original\":null}}"
     )
 }
 

@@ -77,10 +77,11 @@ impl User {
     pub fn payload(&self, name: &str, other: &Value) -> Value {
         let now = hydrant::clock::now().as_second();
         let mut payload = json!({
-            "drp_claims": [{"scope": "users", "action": "token,password,get", "specific": name}, {"scope": "info", "action": "get", "specific": ""}],
+            "drp_claims": [{"scope": "users", "action": "token,password,get", "specific": name},
+                {"scope": "info", "action": "get", "specific": ""}],
             "DrpRoles": self.roles,
-            "grantor_claims": {"grantor_id": name, "grantor_secret": self.secret, "user_id": name, "user_secret": self.secret,
-                "machine_uuid": "", "machine_secret": ""},
+            "grantor_claims": {"grantor_id": name, "grantor_secret": self.secret, "user_id": name,
+                "user_secret": self.secret, "machine_uuid": "", "machine_secret": ""},
             "exp": now + 3600, "iat": now, "jti": name, "iss": "digitalrebar provision",
         });
         for (field, value) in other.as_object().unwrap() {
@@ -91,7 +92,8 @@ impl User {
 
     fn shown(&self, name: &str, with_secret: bool) -> Value {
         let secret = if with_secret { self.secret.as_str() } else { "" };
-        json!({"Name": name, "Roles": self.roles, "Secret": secret, "PasswordHash": "", "Meta": {}, "CreatedAt": self.created})
+        json!({"Name": name, "Roles": self.roles, "Secret": secret, "PasswordHash": "", "Meta": {},
+            "CreatedAt": self.created})
     }
 }
 
@@ -198,7 +200,8 @@ impl Drp {
     /// Settings of a hydrant in front of it.
     pub fn settings(&self) -> String {
         format!(
-            "[upstream]\nurls = [\"https://{}\"]\nusername = \"rocketskates\"\npassword = \"r0cketsk8ts\"\ntls = \"insecure\"\n",
+            "[upstream]\nurls = [\"https://{}\"]\nusername = \"rocketskates\"\npassword = \"r0cketsk8ts\"\n\
+             tls = \"insecure\"\n",
             self.address
         )
     }
@@ -335,8 +338,9 @@ impl State {
             (&Method::GET, ["prefs"]) => error(403, "AUTH", "", "Requires: more"),
             (&Method::GET, ["info"]) => json(
                 200,
-                &json!({"arch": "amd64", "os": "linux", "version": "v4.12.0", "zeta": 1.0, "features": ["api-v3", "secure-params"],
-                "stats": [{"name": "machines.count", "count": 1}], "License": {"Data": "12345678901234567890"}}),
+                &json!({"arch": "amd64", "os": "linux", "version": "v4.12.0", "zeta": 1.0,
+                "features": ["api-v3", "secure-params"], "stats": [{"name": "machines.count", "count": 1}],
+                "License": {"Data": "12345678901234567890"}}),
             ),
             (&Method::GET, ["machines", MACHINE | "Name:john"]) => {
                 json(200, &json!({"Uuid": MACHINE, "Name": "john", "Runnable": false}))
@@ -401,8 +405,8 @@ impl State {
 
     /// Sends an event down the stream.
     pub fn emit(&self, event: &Value, principal: &str) {
-        let event = json!({"Time": "2026-01-01T00:00:00Z", "Type": event["Type"], "Action": event["Action"], "Key": event["Key"],
-            "Principal": principal, "Object": event["Object"], "Original": event["Original"]});
+        let event = json!({"Time": "2026-01-01T00:00:00Z", "Type": event["Type"], "Action": event["Action"],
+            "Key": event["Key"], "Principal": principal, "Object": event["Object"], "Original": event["Original"]});
         // Nobody may be listening.
         let _ = self.stream.send(event.to_string());
     }

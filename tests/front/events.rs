@@ -72,7 +72,8 @@ async fn what_a_producer_wrote_passes_byte_for_byte() {
     let mut client = server.watch(&["*.*.*"]).await;
     let object = r#"{"z":12345678901234567890123,"a":"\u00e9 <\/>","n":1.0,"e":1E-7,"a":{},"l":[]}"#;
     let sent = format!(
-        r#"{{"Time":"2026-11-24T04:22:08.335670491+02:00","Type":"machines","Action":"update","Key":"m.1","Principal":"runner:x","Object":{object},"Original":{object}}}"#
+        "{{\"Time\":\"2026-11-24T04:22:08.335670491+02:00\",\"Type\":\"machines\",\"Action\":\"update\",\
+         \"Key\":\"m.1\",\"Principal\":\"runner:x\",\"Object\":{object},\"Original\":{object}}}"
     );
     assert_eq!(drp.publish(&sent), 1);
     assert_eq!(client.text().await, sent);
@@ -80,7 +81,10 @@ async fn what_a_producer_wrote_passes_byte_for_byte() {
     drp.publish(&common::spread(
         r#"{"Time":"2026-11-24T04:22:08Z","Type":"a","Action":"b","Key":"c","Object":{"x":1}}"#,
     ));
-    let expected = r#"{"Time":"2026-11-24T04:22:08Z","Type":"a","Action":"b","Key":"c","Principal":"","Object":{"x":1},"Original":null}"#;
+    let expected = concat!(
+        r#"{"Time":"2026-11-24T04:22:08Z","Type":"a","Action":"b","Key":"c","Principal":"","Object":{"x":1},"#,
+        r#""Original":null}"#,
+    );
     assert_eq!(client.text().await, expected);
     // Go's zero time is what a server sends that has none.
     let zero = sent.replace("2026-11-24T04:22:08.335670491+02:00", "0001-01-01T00:00:00Z");
@@ -98,9 +102,10 @@ async fn secrets_of_users_are_taken_out() {
     let drp = Drp::start().await;
     let server = front(&drp, "").await;
     let mut client = server.watch(&["users.*.*"]).await;
-    drp.publish(
-        r#"{"Type":"users","Action":"save","Key":"u","Object":{"Name":"u","Secret":"s","PasswordHash":"h"},"Original":{"Secret":"s"}}"#,
-    );
+    drp.publish(concat!(
+        r#"{"Type":"users","Action":"save","Key":"u","Object":{"Name":"u","Secret":"s","PasswordHash":"h"},"#,
+        r#""Original":{"Secret":"s"}}"#,
+    ));
     let seen = client.event().await;
     assert_eq!((seen.object.get(), seen.original.get()), (r#"{"Name":"u"}"#, "{}"));
 }
@@ -321,7 +326,7 @@ async fn certificates_are_checked_by_ca_or_fingerprint() {
     until_error(&server, "certificate").await;
     let server = Hydrant::start(&drp.settings(&pin(&foreign.fingerprint))).await;
     let found = own.fingerprint.replace(':', "").to_lowercase();
-    until_error(&server, &format!("not a pinned one; its SHA-256 fingerprint is {found}")).await;
+    until_error(&server, &format!("not pinned; its SHA-256 fingerprint is {found}")).await;
     assert_eq!(drp.registrations(), 3);
 }
 
@@ -460,7 +465,7 @@ async fn hydrants_chain_upwards_only() {
     let drp = Drp::start().await;
     let first = front(&drp, "").await;
     let refused = Hydrant::start(&behind(&first, "")).await;
-    until_error(&refused, "it is a hydrant of tier 1, this one is of tier 1").await;
+    until_error(&refused, "the endpoint is a hydrant of tier 1, and this one is of tier 1").await;
     let second = Hydrant::start(&behind(&first, "tier = 2\n")).await;
     until_connected(&second).await;
     let mut client = second.watch(&["*.*.*"]).await;

@@ -382,11 +382,13 @@ async fn an_endpoint_that_cannot_tell_its_key_now_ends_no_token() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machines_token_has_the_rights_that_stand_in_it() {
     let (drp, hydrant) = front("").await;
-    let claims = json!([{"scope": "machines", "action": "*", "specific": MACHINE}, {"scope": "machines", "action": "get", "specific": "the-end"}]);
+    let claims = json!([{"scope": "machines", "action": "*", "specific": MACHINE},
+        {"scope": "machines", "action": "get", "specific": "the-end"}]);
     let machine = User::new("", &[]).token(
         MACHINE,
         &drp.state.base.lock(),
-        &json!({"drp_claims": claims, "DrpRoles": [], "grantor_claims": {"grantor_id": "system", "machine_uuid": MACHINE}}),
+        &json!({"drp_claims": claims, "DrpRoles": [],
+            "grantor_claims": {"grantor_id": "system", "machine_uuid": MACHINE}}),
     );
     let mut runner = by_token(&hydrant, &machine).await.unwrap();
     runner.say("register *.*.*").await;

@@ -123,7 +123,7 @@ async fn a_question_about_a_user_is_answered_by_the_rights_that_it_has_at_the_en
         hydrant.request("POST", "/api/v3/hydrant/explain", &headers, &question).await
     };
     let message = ask("alice", "machines").await.error(400);
-    assert!(message.contains("\"alice\" of the endpoint") && message.contains("Connection"), "{message}");
+    assert!(message.contains("endpoint's user \"alice\"") && message.contains("Connection"), "{message}");
     by_password(&hydrant, ALICE).await.unwrap();
     for (kind, delivered) in [("machines", true), ("tasks", false)] {
         let told = ask("alice", kind).await.json();

@@ -171,7 +171,7 @@ async fn where_the_endpoint_is_stays_here_and_nothing_is_said_twice() {
     let (mut drp, hydrant) = front("").await;
     drp.stop().await;
     let message = http::request(hydrant.address(), true, "GET", "/ui/", &[], "").await.error(502);
-    assert_eq!(message, "the endpoint cannot be reached: Connection refused (os error 111)");
+    assert_eq!(message, "cannot reach the endpoint: Connection refused (os error 111)");
 }
 
 /// Every place among the strangers is held by a request that is being worked on: whoever comes is told to come again.

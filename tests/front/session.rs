@@ -52,7 +52,10 @@ async fn a_session_goes_through_to_the_endpoint() {
     assert!(longer.json()["Token"].is_string());
     assert_eq!(http.request("GET", "/api/v3/info", &headers, "").await.json()["features"][1], "secure-params");
 
-    let zero = r#"{"Time":"0001-01-01T00:00:00Z","Type":"a","Action":"b","Key":"c","Principal":"","Object":null,"Original":null}"#;
+    let zero = concat!(
+        r#"{"Time":"0001-01-01T00:00:00Z","Type":"a","Action":"b","Key":"c","Principal":"","Object":null,"#,
+        r#""Original":null}"#,
+    );
     let posted = http.request("POST", "/api/v3/events", &headers, zero).await;
     assert_eq!((posted.status.as_u16(), posted.header("content-type")), (204, JSON));
     assert_eq!(drp.state.posted.lock().len(), 1, "it is the endpoint's to take");

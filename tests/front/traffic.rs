@@ -76,7 +76,8 @@ async fn a_tunnel_is_under_way_until_it_ends() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_to_nothing_is_counted_by_what_was_the_matter() {
-    let settings = "[timeouts]\nping = \"500ms\"\nidle = \"1s\"\n[proxy]\nrequests = 1\nconnect = \"1s\"\nanswer = \"2s\"\nidle = \"1s\"\n";
+    let settings = "[timeouts]\nping = \"500ms\"\nidle = \"1s\"\n[proxy]\nrequests = 1\nconnect = \"1s\"\n\
+         answer = \"2s\"\nidle = \"1s\"\n";
     let (mut drp, hydrant) = front(settings).await;
     let get = async |path: &'static str| http::request(hydrant.address(), true, "GET", path, &[], "").await;
     let (late, busy) = tokio::join!(get("/silent"), async {

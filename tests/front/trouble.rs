@@ -101,7 +101,8 @@ async fn a_token_of_a_grantor_who_is_not_there_is_refused() {
     let (drp, hydrant) = front("", |_| {}).await;
     let granted = || {
         let secret = drp.state.users.lock()["alice"].secret.clone();
-        let parties = json!({"grantor_id": "bob", "grantor_secret": "secret of builder", "user_id": "alice", "user_secret": secret});
+        let parties = json!({"grantor_id": "bob", "grantor_secret": "secret of builder", "user_id": "alice",
+            "user_secret": secret});
         drp.token("alice", &json!({"grantor_claims": parties}))
     };
     assert_eq!(refused(by_token(&hydrant, &granted()).await).status, 403);
@@ -110,7 +111,8 @@ async fn a_token_of_a_grantor_who_is_not_there_is_refused() {
     let mut alice = by_token(&hydrant, &granted()).await.unwrap();
     alice.register("*.*.*").await;
     // DRP 3 swaps the two secrets, and refuses what it has made so.
-    let swapped = json!({"grantor_id": "bob", "grantor_secret": "secret of wonder", "user_id": "alice", "user_secret": "secret of builder"});
+    let swapped = json!({"grantor_id": "bob", "grantor_secret": "secret of wonder", "user_id": "alice",
+        "user_secret": "secret of builder"});
     let swapped = drp.token("alice", &json!({"grantor_claims": swapped}));
     assert_eq!(refused(by_token(&hydrant, &swapped).await).status, 403);
     drp.state.users.lock().remove("bob");

@@ -69,7 +69,7 @@ fn a_panic_of_a_shard_ends_the_process_with_a_last_word() {
     let last = &lines[lines.len() - 2..];
     assert!(last[0].contains("ERROR") && last[0].contains("panic thread=\"shard-0\""), "{said}");
     assert!(last[0].contains("tests/limits/crash.rs") && last[0].contains("a bug of the test's"), "{said}");
-    assert!(last[1].contains("the process ends what=\"a shard\""), "{said}");
+    assert!(last[1].contains("ending the process what=\"a shard\""), "{said}");
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_panic_of_a_task_that_the_server_needs_does_too() {
     let output = alone("child_whose_follower_panics");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.signal(), Some(6), "{said}");
-    assert!(said.lines().last().unwrap().contains("the process ends what=\"the follower of rights\""), "{said}");
+    assert!(said.lines().last().unwrap().contains("ending the process what=\"the reloading of rights\""), "{said}");
 }
 
 #[test]

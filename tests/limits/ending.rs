@@ -49,7 +49,8 @@ async fn a_second_signal_ends_the_process_at_once() {
     let token = program.token().await;
     let mut raw = Raw(socket::connect(program.api, false).await);
     let handshake = format!(
-        "GET /api/v3/ws HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET /api/v3/ws HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     raw.send(handshake.as_bytes()).await;

@@ -29,7 +29,7 @@ async fn a_token_or_a_password_lets_in_and_a_wrong_one_does_not() {
     connects(&NatsOptions { login: Arc::new(password("s3cret")), ..options(&nats, 1) }).await;
     let node = Node::start(&NatsOptions { login: Arc::new(password("wrong")), ..options(&nats, 2) }, 100).await;
     let told = until_error(&node).await;
-    assert!(told.contains("refuses the login"), "{told}");
+    assert!(told.contains("refused the login"), "{told}");
     assert_eq!(node.broker.metrics().nats.connected.get(), 0);
 }
 

@@ -423,7 +423,7 @@ async fn a_start_says_what_is_wrong_with_the_stream() {
     context.delete_stream("EVENTS").await.unwrap();
     context.create_stream(Config { name: "OTHER".into(), ..config("hydrant.>") }).await.unwrap();
     let error = refused(&nats).await;
-    assert!(error.contains("another stream captures"), "{error}");
+    assert!(error.contains("another stream already captures"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

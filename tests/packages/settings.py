@@ -1,5 +1,5 @@
-"""Takes the settings out of the ConfigMap of dist/kubernetes/hydrant.yaml, with files of DIR in place of those that a pod mounts,
-and holds the manifest to what the image and the settings say.
+"""Takes the settings out of the ConfigMap of dist/kubernetes/hydrant.yaml, with files of DIR in place of those that a
+pod mounts, and holds the manifest to what the image and the settings say.
 
 usage: settings.py MANIFEST DIR    leaves DIR/hydrant.toml
 """
@@ -23,7 +23,8 @@ def main(manifest, folder):
     container = pod["containers"][0]
 
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert settings["listen"].endswith(f":{ports['https']}") and settings["metrics_listen"].endswith(f":{ports['metrics']}")
+    assert settings["listen"].endswith(f":{ports['https']}")
+    assert settings["metrics_listen"].endswith(f":{ports['metrics']}")
     spans = sum(int(settings["timeouts"][name].removesuffix("s")) for name in ("lame_duck", "drain"))
     assert pod["terminationGracePeriodSeconds"] > spans, "killed before it has drained"
     labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
@@ -40,7 +41,8 @@ def main(manifest, folder):
     text = text.replace(settings["upstream"]["password_file"], f"{folder}/password")
     with open(f"{folder}/password", "w", encoding="utf-8") as file:
         file.write("secret\n")
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=hydrant"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+        "-nodes", "-subj", "/CN=hydrant"]
     outputs = ["-keyout", f"{folder}/tls_key.pem", "-out", f"{folder}/tls_cert.pem", "-days", "2"]
     subprocess.run(command + outputs, check=True, stderr=subprocess.DEVNULL)
     with open(f"{folder}/hydrant.toml", "w", encoding="utf-8") as file:

@@ -2,8 +2,8 @@
 
 usage: check.py HYDRANT    HYDRANT: the program; run by `make recipes`
 
-Vector and Fluent Bit are in no package registry: of Vector's recipe the command of its source is run, and both get a body sent as
-their sinks are set to. Alertmanager is Debian's, with the receiver as it stands.
+Vector and Fluent Bit are in no package registry: of Vector's recipe the command of its source is run, and both get a
+body sent as their sinks are set to. Alertmanager is Debian's, with the receiver as it stands.
 """
 
 import base64
@@ -57,16 +57,21 @@ class Bench:
         self.cli("users", "add", USER, "--roles", "pipeline", "--password-stdin", text=PASSWORD)
         port, probe = free_port(), f"127.0.0.1:{free_port()}"
         self.url = f"https://127.0.0.1:{port}"
-        self.start(HYDRANT, "serve", "--demo", "--listen", f"127.0.0.1:{port}", "--metrics-listen", probe, "--data-dir", self.data)
-        patiently("hydrant is ready", lambda: subprocess.run([HYDRANT, "health", "--ready", probe], capture_output=True).returncode == 0)
+        self.start(HYDRANT, "serve", "--demo", "--listen", f"127.0.0.1:{port}", "--metrics-listen",
+            probe, "--data-dir", self.data)
+        patiently("hydrant is ready", lambda: subprocess.run([HYDRANT, "health", "--ready", probe],
+            capture_output=True).returncode == 0)
         self.ca = os.path.join(self.data, "tls-cert.pem")
-        self.environment = {**os.environ, "HYDRANT": self.url, "HYDRANT_USER": USER, "HYDRANT_PASSWORD": PASSWORD, "HYDRANT_CA": self.ca}
+        self.environment = {**os.environ, "HYDRANT": self.url, "HYDRANT_USER": USER, "HYDRANT_PASSWORD": PASSWORD,
+            "HYDRANT_CA": self.ca}
 
     def cli(self, *arguments, text=""):
-        subprocess.run([HYDRANT, *arguments, "--data-dir", self.data], input=text, text=True, check=True, capture_output=True)
+        subprocess.run([HYDRANT, *arguments, "--data-dir", self.data], input=text, text=True,
+            check=True, capture_output=True)
 
     def start(self, *command, **options):
-        self.running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **{"stderr": subprocess.DEVNULL, **options}))
+        self.running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True,
+            **{"stderr": subprocess.DEVNULL, **options}))
         return self.running[-1]
 
     def end(self):
@@ -102,14 +107,17 @@ def vector(bench):
     with open(netrc, "w", encoding="utf-8") as file:
         file.write(f'machine 127.0.0.1 login {USER} password "{PASSWORD}"\n')
     ours = {"${HYDRANT}": bench.url, "/etc/hydrant/ca.pem": bench.ca, "/etc/hydrant/netrc": netrc}
-    command = [re.sub("|".join(map(re.escape, ours)), lambda found: ours[found[0]], word) for word in recipe["sources"]["events"]["command"]]
+    command = [re.sub("|".join(map(re.escape, ours)), lambda found: ours[found[0]], word)
+        for word in recipe["sources"]["events"]["command"]]
     stream = bench.start(*command)
     lines = (line for line in stream.stdout if line.strip())
     assert all(json.loads(next(lines))["Type"] == "machines" for _ in range(3))
 
     sink = recipe["sinks"]["hydrant"]
-    assert (sink["framing"]["method"], sink["compression"], sink["encoding"]["codec"]) == ("newline_delimited", "gzip", "json")
-    body = "".join(json.dumps({"Type": "log", "Action": "line", "Key": "host", "Object": {"number": n}}) + "\n" for n in range(3))
+    assert (sink["framing"]["method"], sink["compression"], sink["encoding"]["codec"]) == (
+        "newline_delimited", "gzip", "json")
+    lines = ({"Type": "log", "Action": "line", "Key": "host", "Object": {"number": n}} for n in range(3))
+    body = "".join(json.dumps(line) + "\n" for line in lines)
     seen = bench.watch("log.line.host", 3)
     headers = {**sink["request"]["headers"], "Content-Encoding": "gzip"}
     bench.ask(sink["uri"].removeprefix("${HYDRANT}"), gzip.compress(body.encode()), headers)
@@ -123,7 +131,8 @@ def fluent_bit(bench):
     # Whatever its format is, Fluent Bit calls it application/json.
     body = json.dumps([{"Object": {"number": n}, "Type": "log", "Action": "line", "Key": "bit"} for n in range(2)])
     seen = bench.watch("log.line.bit", 2)
-    bench.ask(setting["uri"], gzip.compress(body.encode()), {"Content-Type": "application/json", "Content-Encoding": "gzip"})
+    bench.ask(setting["uri"], gzip.compress(body.encode()),
+        {"Content-Type": "application/json", "Content-Encoding": "gzip"})
     assert [event["Object"]["number"] for event in seen] == [0, 1]
 
 
@@ -134,13 +143,15 @@ def alertmanager(bench):
         file.write(read("alertmanager.yml").replace("127.0.0.1:9095", f"127.0.0.1:{receiver}"))
     bench.start(sys.executable, os.path.join(RECIPES, "alertmanager.py"), str(receiver), env=bench.environment)
     storage = os.path.join(bench.folder, "alertmanager")
-    flags = [f"--config.file={settings}", f"--storage.path={storage}", f"--web.listen-address=127.0.0.1:{own}", "--cluster.listen-address="]
+    flags = [f"--config.file={settings}", f"--storage.path={storage}", f"--web.listen-address=127.0.0.1:{own}",
+        "--cluster.listen-address="]
     bench.start("prometheus-alertmanager", *flags)
     seen = bench.watch("alerts.*.*", 2)
     base = {"labels": {"alertname": "MachineDown", "instance": "m1"}, "annotations": {"summary": "m1 is away"}}
 
     def tell(alert):
-        request = urllib.request.Request(f"http://127.0.0.1:{own}/api/v2/alerts", json.dumps([alert]).encode(), {"Content-Type": "application/json"})
+        request = urllib.request.Request(f"http://127.0.0.1:{own}/api/v2/alerts", json.dumps([alert]).encode(),
+            {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.status == 200
 

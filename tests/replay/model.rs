@@ -65,7 +65,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0..KINDS.len(), 0..ACTIONS.len(), any::<bool>()).prop_map(|(kind, action, key)| Step::Publish(kind, action, key)),
+        6 => (0..KINDS.len(), 0..ACTIONS.len(), any::<bool>())
+            .prop_map(|(kind, action, key)| Step::Publish(kind, action, key)),
         3 => (1..6_usize).prop_map(Step::Turn),
         2 => (0..SPECS.len()).prop_map(Step::Register),
         1 => (0..SPECS.len()).prop_map(Step::Deregister),
@@ -398,7 +399,8 @@ proptest! {
 
     #[test]
     fn the_past_comes_once_and_whole(
-        before in 0..40_usize, since in 0..40_usize, outbox in 8..64_usize, steps in prop::collection::vec(step(), 0..60),
+        before in 0..40_usize, since in 0..40_usize, outbox in 8..64_usize,
+        steps in prop::collection::vec(step(), 0..60),
     ) {
         // Live events to a reader that does not read are another test's business: the outbox takes them all.
         run(1000, outbox.max(62) * 2, before, since, &steps);

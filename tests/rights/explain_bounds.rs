@@ -24,7 +24,7 @@ async fn registrations_are_bounded_by_number_and_with_the_bytes_of_the_event() {
     let told = asked(&server, &json!({"Event": event(10), "Specs": specs(64)})).await;
     assert_eq!((told.status.as_u16(), told.json()["Registrations"].as_array().unwrap().len()), (200, 64));
     let message = asked(&server, &json!({"Event": event(10), "Specs": specs(65)})).await.error(400);
-    assert!(message.contains("64 registrations are explained at a time"), "{message}");
+    assert!(message.contains("at most 64 are explained per request"), "{message}");
     let message = asked(&server, &json!({"Event": event(1 << 20), "Specs": specs(64)})).await.error(400);
     assert!(message.contains("64 registrations and an event of 1048") && message.contains("too much"), "{message}");
 }

@@ -26,7 +26,7 @@ async fn a_refused_change_is_told_until_it_is_in_force() {
     assert!(told[0]["Reason"].as_str().unwrap().contains("auth.toml:") && told[0]["Since"].is_string(), "{told}");
     assert!(
         server.try_connect(&Show::Query("token=rocketskates:r0cketsk8ts"), &[]).await.is_ok(),
-        "what was in force stays"
+        "its previous contents stay in force"
     );
     std::fs::write(&path, good).unwrap();
     server.until(USERS, 0).await;

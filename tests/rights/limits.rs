@@ -52,7 +52,7 @@ async fn connections_of_a_principal_are_limited_by_its_roles() {
         let refused = server.try_connect(&show, &[]).await.err().unwrap();
         assert_eq!(refused.status, 429, "{user}");
         assert!(refused.headers.contains_key("retry-after"));
-        let said = format!("too many connections of this principal: {allowed} are allowed");
+        let said = format!("too many connections of this principal: at most {allowed} are allowed");
         assert!(refused.body.contains(&said), "{}", refused.body);
         assert_eq!(limited_total(&server, "connections").await, told + 1);
         drop(open.pop());
@@ -81,7 +81,7 @@ async fn registrations_of_a_connection_are_limited_by_its_roles() {
         client.register("a.b.0").await;
         client.say("register a.b.more").await;
         let refused = client.event().await.error();
-        assert_eq!(refused, format!("too many registrations: {allowed} are allowed on a connection"), "{user}");
+        assert_eq!(refused, format!("too many registrations: a connection can have at most {allowed}"), "{user}");
         server.until("hydrant_limited_total{limit=\"registrations\"}", at).await;
         client.deregister("a.b.0").await;
         client.register("a.b.more").await;
@@ -101,7 +101,7 @@ async fn posted_events_of_a_principal_are_limited_by_its_roles() {
         };
         post(body).await.taken();
         let refused = post(event("a", "b", "c")).await;
-        assert_eq!(refused.error(429), format!("too many events: {allowed} a second are allowed"), "{user}");
+        assert_eq!(refused.error(429), format!("too many events: {allowed} per second are allowed"), "{user}");
         let wait: usize = refused.header("retry-after").parse().unwrap();
         assert!((1..=SECONDS).contains(&wait), "{user} waits for {wait} s");
         assert_eq!(limited_total(server, "posted_events").await, at);
@@ -119,14 +119,14 @@ async fn a_changed_limit_applies_to_open_connections() {
     few.register_at_last("a.b.3").await;
     few.register("a.b.4").await;
     few.say("register a.b.5").await;
-    assert!(few.event().await.error().contains("4 are allowed"));
+    assert!(few.event().await.error().contains("at most 4"));
     let token = TokenRequest { roles: vec!["other".to_owned()], ..TokenRequest::default() };
     let mut narrowed = server.connect_as("user:few", &token).await;
     for n in 0..4 {
         narrowed.register(&format!("a.b.{n}")).await;
     }
     narrowed.say("register a.b.more").await;
-    assert!(narrowed.event().await.error().contains("4 are allowed"), "a token for other roles lifts no limit");
+    assert!(narrowed.event().await.error().contains("at most 4"), "a token for other roles lifts no limit");
 }
 
 /// Memory for bodies is for those who may have what they ask for.

@@ -1,9 +1,11 @@
-"""Evaluates every expression of the alerting rules, the dashboard and docs/operations.md in a Prometheus that scrapes a live hydrant.
+"""Evaluates every expression of the alerting rules, the dashboard and docs/operations.md in a Prometheus that scrapes a
+live hydrant.
 
 usage: check.py PROMETHEUS METRICS HYDRANT    three base URLs; run by scripts/watched
 
-Each expression has to have at least one sample. The comparison of an alert is made with `bool`, so that it has one whether it
-fires or not. The number of series of the node is bounded, and its metrics have to please `promtool check metrics`.
+Each expression has to have at least one sample. The comparison of an alert is made with `bool`, so that it has one
+whether it fires or not. The number of series of the node is bounded, and its metrics have to please `promtool check
+metrics`.
 """
 
 import json
@@ -108,7 +110,8 @@ def main():
     series = int(query('count({job="hydrant"})')[0]["value"][1])
     if series > SERIES_PER_NODE:
         failures.append(f"{series} series, more than the {SERIES_PER_NODE} that a node may have")
-    lint = subprocess.run(["promtool", "check", "metrics"], input=fetch(f"{METRICS}/metrics"), text=True, capture_output=True)
+    lint = subprocess.run(["promtool", "check", "metrics"], input=fetch(f"{METRICS}/metrics"),
+        text=True, capture_output=True)
     if lint.returncode or lint.stdout or lint.stderr:
         failures.append(f"promtool check metrics: {lint.stdout}{lint.stderr}")
     print(f"{len(expressions)} expressions, {series} series, {len(failures)} failures")

@@ -69,7 +69,8 @@ async fn an_offer_is_answered_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_pays_comes_deflated_and_the_rest_plain() {
-    let toml = "shards = 2\n[deflate]\nlevel = 1\nmin_bytes = \"300\"\nmax_bytes = \"50KiB\"\nskip_types = [\"jobs\", \"logs\"]";
+    let toml = "shards = 2\n[deflate]\nlevel = 1\nmin_bytes = \"300\"\nmax_bytes = \"50KiB\"\n\
+         skip_types = [\"jobs\", \"logs\"]";
     both(toml, async |server| {
         let (mut deflating, mut plain) = (server.raw_deflate().await, server.watch(&["*.*.*"]).await);
         register(&mut deflating, "*.*.*").await;

@@ -163,7 +163,8 @@ async fn a_client_that_closes_half_is_answered() {
                 let mut raw = server.dial().await;
                 let body = event("a", "b", &round.to_string());
                 let head = format!(
-                    "POST /api/v3/events HTTP/1.1\r\nHost: a\r\nAuthorization: {authorization}\r\nContent-Type: {JSON}\r\nContent-Length: {}\r\n\r\n",
+                    "POST /api/v3/events HTTP/1.1\r\nHost: a\r\nAuthorization: {authorization}\r\n\
+                     Content-Type: {JSON}\r\nContent-Length: {}\r\n\r\n",
                     body.len()
                 );
                 raw.send((head + &body).as_bytes()).await;
@@ -183,7 +184,8 @@ async fn a_client_that_ends_in_the_middle_of_its_body_is_not_waited_for() {
         let mut raw = server.dial().await;
         let authorization = format!("Bearer {}", server.token().await);
         let head = format!(
-            "POST /api/v3/events HTTP/1.1\r\nHost: a\r\nAuthorization: {authorization}\r\nContent-Type: {JSON}\r\nContent-Length: 1000\r\n\r\n{{",
+            "POST /api/v3/events HTTP/1.1\r\nHost: a\r\nAuthorization: {authorization}\r\nContent-Type: {JSON}\r\n\
+             Content-Length: 1000\r\n\r\n{{",
         );
         raw.send(head.as_bytes()).await;
         raw.0.shutdown().await.unwrap();

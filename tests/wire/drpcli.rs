@@ -70,7 +70,10 @@ async fn a_session_starts_with_a_password_and_goes_on_with_its_token() {
     cli.succeed("GET", "users/rocketskates/token?ttl=600", "").await;
     let narrow = cli.succeed("GET", "users/rocketskates/token?action=get&scope=machines&specific=*&ttl=5m", "").await;
     assert!(narrow.json()["Info"].is_object(), "{narrow:?}");
-    let zero = r#"{"Time":"0001-01-01T00:00:00Z","Type":"a","Action":"b","Key":"c","Principal":"","Object":null,"Original":null}"#;
+    let zero = concat!(
+        r#"{"Time":"0001-01-01T00:00:00Z","Type":"a","Action":"b","Key":"c","Principal":"","Object":null,"#,
+        r#""Original":null}"#,
+    );
     let posted = cli.succeed("POST", "events", zero).await;
     assert_eq!((posted.status.as_u16(), posted.body.as_str()), (204, ""));
 }

@@ -100,7 +100,8 @@ async fn the_end_of_a_connection_is_said_and_its_last_answer_arrives() {
     // Nobody reads a body without credentials; who sends it gets the answer all the same.
     for tls in [false, true] {
         let server = if tls { Hydrant::start_tls("").await } else { Hydrant::start("").await };
-        let head = "POST /api/v3/events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 4000000\r\n\r\n";
+        let head = "POST /api/v3/events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: \
+            4000000\r\n\r\n";
         let request = [head.as_bytes(), &vec![b' '; 4_000_000]].concat();
         let (mut read, mut write) = tokio::io::split(server.dial().await.0);
         let sending = tokio::spawn(async move {
@@ -165,7 +166,7 @@ async fn compressed_posts_are_inflated_within_the_bounds() {
         post(&server, NDJSON, "gzip", lines.clone().into_bytes()).await.error(400).contains("Content-Encoding: gzip")
     );
     let unsaid = post(&server, NDJSON, "", gzip(&lines)).await.error(400);
-    assert!(unsaid.contains("gzip, which no header"), "{unsaid}");
+    assert!(unsaid.contains("gzip data without the header"), "{unsaid}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -185,8 +186,8 @@ async fn what_is_wrong_with_json_is_said_in_words_and_where() {
             "at byte 34: a number beyond the range of a double",
         ),
         (JSON, r#"{"Type":"a","Action":"b","Object":"\ud800"}"#.to_owned(), "a lone surrogate"),
-        (JSON, r#"{"Type":"a","Action":"b","Object":NaN}"#.to_owned(), "`NaN` is no value in JSON"),
-        (JSON, format!("{} x", events[0]), "text behind the value"),
+        (JSON, r#"{"Type":"a","Action":"b","Object":NaN}"#.to_owned(), "`NaN` is not a JSON value"),
+        (JSON, format!("{} x", events[0]), "text after the value"),
         (JSON, events.join("\n"), "application/x-ndjson"),
         (JSON, event("hydrant", "gap", "queue"), "Type `hydrant`"),
         (JSON, r#"{"Type":"a","Action":"b","Time":"2026-01-01T00:00:00+24:00"}"#.to_owned(), "RFC 3339"),

@@ -144,11 +144,19 @@ async fn answers_have_this_form_to_the_byte() {
     for (command, rest) in [
         (
             "register a.b.*",
-            r#","Type":"websocket","Action":"register","Key":"a.b.*","Principal":"user:rocketskates","Object":null,"Original":null}"#.to_owned(),
+            concat!(
+                r#","Type":"websocket","Action":"register","Key":"a.b.*","Principal":"user:rocketskates","#,
+                r#""Object":null,"Original":null}"#,
+            )
+            .to_owned(),
         ),
         (
             "deregister a.b.*",
-            r#","Type":"websocket","Action":"deregister","Key":"a.b.*","Principal":"user:rocketskates","Object":null,"Original":null}"#.to_owned(),
+            concat!(
+                r#","Type":"websocket","Action":"deregister","Key":"a.b.*","Principal":"user:rocketskates","#,
+                r#""Object":null,"Original":null}"#,
+            )
+            .to_owned(),
         ),
     ] {
         client.say(command).await;
@@ -160,7 +168,8 @@ async fn answers_have_this_form_to_the_byte() {
         let reason = "unknown command \\\"junk\\\": expected `register SPEC` or `deregister SPEC`";
         let object = format!(r#"{{"Model":"","Key":"","Type":"WEBSOCKET","Messages":["{reason}"],"Code":400}}"#);
         let rest = format!(
-            r#","Type":"websocket","Action":"error","Key":"{key}","Principal":"user:rocketskates","Object":{object},"Original":null}}"#
+            ",\"Type\":\"websocket\",\"Action\":\"error\",\"Key\":\"{key}\",\"Principal\":\"user:rocketskates\",\
+             \"Object\":{object},\"Original\":null}}"
         );
         check_form(&client.text().await, &rest);
     }
@@ -234,7 +243,7 @@ async fn limits_bind_at_their_defaults() {
             client.answer("register", &format!("t.a.{round}-{at}")).await;
         }
     }
-    refused(&mut client, "register one.too.many", "4096 are allowed").await;
+    refused(&mut client, "register one.too.many", "at most 4096").await;
     client.register("t.a.0-0").await;
     client.deregister("t.a.0-0").await;
     client.register("now.it.fits").await;
@@ -250,8 +259,8 @@ async fn lists_are_bounded_by_what_they_make() {
     let list = |prefix: char, n: usize| (0..n).map(|at| format!("{prefix}{at}")).collect::<Vec<_>>().join(",");
     let spec = |a, b, c| format!("{}.{}.{}", list('a', a), list('b', b), list('c', c));
     client.register(&spec(10, 10, 10)).await;
-    refused(&mut client, &format!("register {}", spec(11, 10, 10)), "make 1100, 1000 are allowed").await;
-    refused(&mut client, &format!("register {}", spec(300, 300, 300)), "27000000, 1000 are allowed").await;
+    refused(&mut client, &format!("register {}", spec(11, 10, 10)), "make 1100, at most 1000 are allowed").await;
+    refused(&mut client, &format!("register {}", spec(300, 300, 300)), "27000000, at most 1000 are allowed").await;
     server.announce("a10", "b0", "c0").await;
     server.announce("a9", "b9", "c9").await;
     server.announce("before", "x", "y").await;

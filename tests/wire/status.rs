@@ -145,9 +145,9 @@ async fn what_is_odd_is_told_in_the_answer_and_refuses_nothing() {
     let mut client = server.connect().await;
     for (spec, said) in [
         ("machine.update.*", "did you mean `machines`?"),
-        ("machines.destroy.*", "servers say `delete`"),
-        ("machines.update.*.Stage=local", "became part of the key"),
-        ("machines.*.*.And(Stage=Eq(a),Stage=Eq(b))", "never true together"),
+        ("machines.destroy.*", "did you mean `delete`?"),
+        ("machines.update.*.Stage=local", "is read as part of the key"),
+        ("machines.*.*.And(Stage=Eq(a),Stage=Eq(b))", "can never both be true"),
         ("websocket.*.*", "nothing matches the type `websocket`"),
     ] {
         client.say(&format!("register {spec}")).await;
@@ -226,7 +226,7 @@ async fn explain_says_why_and_tells_nobody_of_what_he_may_not_see() {
         (json!({"Spec": "a.b.c"}), "one of Event and Position"),
         (json!({"Position": "x", "Spec": "a.b.c"}), "EPOCH:SEQUENCE"),
         (of_history(json!({"Spec": "a.b.c.X=Eq("})), "bad filter"),
-        (of_history(json!({})), "is needed"),
+        (of_history(json!({})), "is required"),
         (json!({"Nonsense": 1}), "unknown field"),
     ] {
         let message = explain(&server, "rocketskates", wrong).await.error(400);

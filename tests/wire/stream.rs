@@ -141,8 +141,8 @@ async fn what_is_wrong_is_told_before_the_stream_begins() {
     let caret = messages[2].as_str().unwrap();
     assert!(caret.ends_with('^') && caret.len() <= messages[1].as_str().unwrap().len() + 1, "{messages}");
     assert!(get("register=machines").await.error(400).contains("at least three parts"));
-    assert!(get("").await.error(400).starts_with("register=SPEC is missing"));
-    assert!(get("register=a.b.c&since=tomorrow").await.error(400).starts_with("since is neither"));
+    assert!(get("").await.error(400).starts_with("register=SPEC is required"));
+    assert!(get("register=a.b.c&since=tomorrow").await.error(400).starts_with("since must be"));
     assert!(get("register=a.b.c&overflow=x").await.error(400).contains("overflow"));
     let wrong = server.request("GET", "/api/v3/events?register=a.b.c", &[("accept", "application/xml")], "").await;
     assert!(wrong.error(406).contains("text/event-stream"));

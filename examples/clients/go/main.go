@@ -131,7 +131,7 @@ func main() {
 		}
 		ceiling := min(30*time.Second, 500*time.Millisecond<<failures)
 		wait := time.Duration(rand.Int63n(int64(ceiling)))
-		fmt.Fprintf(os.Stderr, "%v; trying again in %.1f s, events in between are missing\n", err, wait.Seconds())
+		fmt.Fprintf(os.Stderr, "%v; retrying in %.1f s, events in between are missing\n", err, wait.Seconds())
 		time.Sleep(wait)
 	}
 }

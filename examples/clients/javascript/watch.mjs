@@ -6,7 +6,8 @@ import WebSocket from "ws";
 // Close codes after which trying again would not help: docs/protocol.md, section 8.
 const FINAL = new Set([1002, 1003, 1007, 1008, 1009]);
 
-const { RS_ENDPOINT = "https://127.0.0.1:8092", RS_KEY = "rocketskates:r0cketsk8ts", RS_TOKEN, RS_CACERT } = process.env;
+const { RS_ENDPOINT = "https://127.0.0.1:8092", RS_KEY = "rocketskates:r0cketsk8ts", RS_TOKEN, RS_CACERT } =
+  process.env;
 const url = RS_ENDPOINT.replace(/^http/, "ws").replace(/\/+$/, "") + "/api/v3/ws";
 const authorization = RS_TOKEN ? `Bearer ${RS_TOKEN}` : `Basic ${Buffer.from(RS_KEY).toString("base64")}`;
 // Without RS_CACERT the certificate is not checked, as with drpcli: DRP endpoints sign their own.
@@ -68,6 +69,6 @@ for (let failures = 0; ; failures = Math.min(failures + 1, 16)) {
   });
   if (Date.now() - started > 10_000) failures = 0;
   const wait = Math.random() * Math.min(30_000, 500 * 2 ** failures);
-  console.error(`${lost}; trying again in ${(wait / 1000).toFixed(1)} s, events in between are missing`);
+  console.error(`${lost}; retrying in ${(wait / 1000).toFixed(1)} s, events in between are missing`);
   await sleep(wait);
 }

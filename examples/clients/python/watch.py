@@ -84,7 +84,7 @@ async def main(specs: list[str]) -> None:
             failures = 0
         wait = random.uniform(0, min(30, 0.5 * 2**failures))
         failures = min(failures + 1, 16)
-        print(f"{error}; trying again in {wait:.1f} s, events in between are missing", file=sys.stderr)
+        print(f"{error}; retrying in {wait:.1f} s, events in between are missing", file=sys.stderr)
         await asyncio.sleep(wait)
 
 

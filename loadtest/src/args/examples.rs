@@ -2,8 +2,8 @@
 
 /// The program's text.
 pub(super) const PROGRAM: &str = "\
-Exit status: 0 all is well; 1 it could not be done; 2 wrong command line; 3 deliveries were lost, repeated, reordered or harmed,
-connections leaked, or, with `report`, something has become worse.
+Exit status: 0 success; 1 the run failed; 2 wrong command line; 3 deliveries were lost, repeated, reordered or
+damaged, connections leaked, or, with `report`, a figure has become worse.
 
 Example, with release builds of both:
   hydrant-loadtest burst --serve target/release/hydrant --html burst.html";

@@ -61,7 +61,12 @@ pub struct HostileArgs {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub healthy: u32,
     /// Events per second, each for every healthy client.
-    #[arg(long, value_name = "EVENTS", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(
+        long,
+        value_name = "EVENTS",
+        default_value_t = 500,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
     pub rate: u32,
     /// Seconds without each attack, and then with it.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3_600))]

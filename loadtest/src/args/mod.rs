@@ -18,7 +18,13 @@ pub use target::Target;
 
 /// Fleet simulator and socket-level benchmark of hydrant and of other servers that speak its protocol.
 #[derive(Debug, Parser)]
-#[command(name = "hydrant-loadtest", version, arg_required_else_help = true, args_conflicts_with_subcommands = true, after_help = examples::PROGRAM)]
+#[command(
+    name = "hydrant-loadtest",
+    version,
+    arg_required_else_help = true,
+    args_conflicts_with_subcommands = true,
+    after_help = examples::PROGRAM
+)]
 pub struct Cli {
     /// Compare two results written by --json: the same as `report A.json B.json`.
     #[arg(long, num_args = 2, value_names = ["A.json", "B.json"])]
@@ -167,7 +173,13 @@ pub struct CompareArgs {
     )]
     pub only: Vec<Kind>,
     /// Connections of the closed loops.
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 1_000,
+        value_parser = clap::value_parser!(u32).range(1..=20_000)
+    )]
     pub connections: u32,
     /// Connections of hydrant's second `selective` run; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(0..=20_000))]
@@ -214,16 +226,33 @@ pub struct FleetArgs {
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub scripts: u32,
     /// Events per second, separated by commas.
-    #[arg(long, value_name = "EVENTS", value_delimiter = ',', default_value = "200", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(
+        long,
+        value_name = "EVENTS",
+        value_delimiter = ',',
+        default_value = "200",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
     pub rate: Vec<u32>,
     /// First measure the highest rate that the server sustains.
     #[arg(long)]
     pub capacity: bool,
     /// Rates in percent of the highest rate that the server sustains, instead of --rate; separated by commas.
-    #[arg(long, value_name = "PERCENT", value_delimiter = ',', conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=200))]
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        value_delimiter = ',',
+        conflicts_with = "rate",
+        value_parser = clap::value_parser!(u32).range(1..=200)
+    )]
     pub percent: Vec<u32>,
     /// Seconds for each rate.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u32).range(1..=86_400)
+    )]
     pub seconds: u32,
     /// Number of times that every rate is measured, in turns.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -284,7 +313,13 @@ pub struct StallSize {
 #[derive(Debug, Clone, Args)]
 pub struct IdleArgs {
     /// Connections, with three registrations each.
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 5_000,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
     pub connections: u32,
     /// Seconds of rest after one event to all clients, before memory is measured.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=3_600))]
@@ -313,7 +348,13 @@ pub enum Loss {
 #[derive(Debug, Clone, Args)]
 pub struct StormArgs {
     /// Connections, with three registrations each.
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 5_000,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
     pub connections: u32,
     /// How the connections are lost. `restart` and `kill` need --serve.
     #[arg(long, value_name = "HOW", value_enum, default_value = "cut")]

@@ -55,7 +55,7 @@ impl PeerArgs {
         }
         for (flag, named) in [("--nats", &self.nats), ("--mosquitto", &self.mosquitto)] {
             if let Some(program) = named {
-                ensure!(program.is_file(), "{flag} {}: there is no such program", program.display());
+                ensure!(program.is_file(), "{flag} {}: no such program", program.display());
             }
         }
         let cores =

@@ -14,7 +14,13 @@ use crate::floor::{Bounds, K_MAX};
 #[derive(Debug, Clone, Args)]
 pub struct Work {
     /// Number of connections.
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 1_000,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
     pub connections: u32,
     /// Sizes of an event as delivered, in bytes; separated by commas.
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "1024")]
@@ -76,8 +82,8 @@ impl Output {
         for (flag, file) in [("--json", &self.json), ("--html", &self.html)] {
             let Some(file) = file else { continue };
             let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-            ensure!(parent.is_none_or(Path::is_dir), "{flag} {}: there is no such directory", file.display());
-            ensure!(!file.is_dir(), "{flag} {}: this is a directory", file.display());
+            ensure!(parent.is_none_or(Path::is_dir), "{flag} {}: no such directory", file.display());
+            ensure!(!file.is_dir(), "{flag} {}: is a directory, not a file", file.display());
         }
         Ok(())
     }
@@ -102,11 +108,11 @@ impl Work {
     /// # Errors
     /// Fails if a value is not possible on this machine.
     pub fn checked(&self) -> Result<Cores> {
-        ensure!(self.seconds > 0.0 && self.seconds <= 3_600.0, "--seconds is more than 0 and at most 3600");
-        ensure!(!self.k.is_empty() && self.k.iter().all(|k| (1..=K_MAX).contains(k)), "--k is from 1 to {K_MAX}");
+        ensure!(self.seconds > 0.0 && self.seconds <= 3_600.0, "--seconds must be above 0 and at most 3600");
+        ensure!(!self.k.is_empty() && self.k.iter().all(|k| (1..=K_MAX).contains(k)), "--k must be from 1 to {K_MAX}");
         let sizes = 1..=16 << 20;
-        ensure!(self.payload.iter().all(|size| sizes.contains(size)), "--payload is at most 16 MiB");
-        ensure!(self.turns > 0, "--turns is at least 1");
+        ensure!(self.payload.iter().all(|size| sizes.contains(size)), "--payload must be at most 16 MiB");
+        ensure!(self.turns > 0, "--turns must be at least 1");
         self.run.checked()
     }
 

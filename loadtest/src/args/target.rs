@@ -129,7 +129,7 @@ impl Target {
 
     fn user_and_password(&self) -> Result<(&str, &str)> {
         let parts = self.key.split_once(':');
-        ensure!(parts.is_some(), "--key (RS_KEY) is USER:PASSWORD");
+        ensure!(parts.is_some(), "--key (RS_KEY) must be USER:PASSWORD");
         Ok(parts.unwrap_or_default())
     }
 }

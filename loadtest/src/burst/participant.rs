@@ -64,7 +64,7 @@ impl<'l> Participant<'l> {
         };
         match runner.round(trial) {
             Ok(Ok(side)) => return Ok(Some(Turns(side))),
-            Ok(Err(TurnError::Lost)) => self.runner = Err("something was lost before".to_owned()),
+            Ok(Err(TurnError::Lost)) => self.runner = Err("deliveries were lost in an earlier turn".to_owned()),
             Ok(Err(TurnError::Late(why))) => self.leave(trial, why),
             Err(error) if is_peer(self.candidate) => self.leave(trial, format!("{error:#}")),
             Err(error) => return Err(runner.session.explain(error)),

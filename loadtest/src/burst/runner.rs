@@ -139,7 +139,7 @@ impl Runner {
         }
         let published = match published {
             Some(published) => published,
-            None => self.publisher.answered(self.limits.turn)?.context("what was published is not answered")?,
+            None => self.publisher.answered(self.limits.turn)?.context("the server did not answer the POST in time")?,
         };
         trial.case.busy += u64::from(published.busy);
         Ok((trial.checker.counts.closed > 0).then_some(TurnError::Lost))
@@ -149,7 +149,7 @@ impl Runner {
         if self.limits.forgiving {
             let (came, all) = (checker.counts.received - before, checker.deliveries());
             return TurnError::Late(format!(
-                "{came} of {all} deliveries of a turn had come after {:?}",
+                "only {came} of {all} deliveries of a turn arrived within {:?}",
                 self.limits.turn
             ));
         }

@@ -81,7 +81,7 @@ pub(super) struct Writer {
 impl Writer {
     /// Opens `count` loopback connections and starts the thread on `core`; the swarm has the readers' ends.
     pub(super) fn start(count: usize, core: Option<usize>) -> Result<(Self, Swarm)> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).context("no loopback")?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).context("cannot listen on the loopback interface")?;
         let mut swarm = Swarm::empty(Wire::Drp, false)?;
         let mut sockets = Vec::new();
         for _ in 0..count {
@@ -104,8 +104,8 @@ impl Writer {
     }
 
     fn send(&self, batch: Vec<Due>) -> Result<()> {
-        let batches = self.batches.as_ref().context("the floor has ended")?;
-        batches.try_send(batch).map_err(|_| anyhow!("the floor's writer does not keep up, or has failed"))
+        let batches = self.batches.as_ref().context("the writer of the floor measurement has ended")?;
+        batches.try_send(batch).map_err(|_| anyhow!("the writer of the floor measurement is too slow or has failed"))
     }
 
     /// Returns the CPU time of the writer so far.
@@ -152,7 +152,7 @@ fn write_all(socket: &mut TcpStream, frames: &[Arc<[u8]>]) -> Result<()> {
     let mut rest = slices.as_mut_slice();
     while !rest.is_empty() {
         let written = socket.write_vectored(rest).context("cannot write over loopback")?;
-        ensure!(written > 0, "a loopback connection takes nothing");
+        ensure!(written > 0, "a loopback connection accepts no data");
         IoSlice::advance_slices(&mut rest, written);
     }
     Ok(())

@@ -48,13 +48,13 @@ const CAPACITY_SECONDS: u32 = 5;
 pub fn run(args: &FleetArgs) -> Result<Report> {
     let cores = args.run.checked()?;
     let machine = Machine::here();
-    ensure!(args.runners <= args.machines, "--runners is at most --machines");
+    ensure!(args.runners <= args.machines, "--runners must be at most --machines");
     let clients = u64::from(args.runners) + u64::from(args.portals) + u64::from(args.scripts);
     cpu::raise_file_limit(clients * 3 + OTHER_FILES)?;
     let session = Session::open(&args.target, cores)?;
     cpu::pin(cores.client)?;
     // Events should be published when they are due, not up to 50 us later.
-    nix::sys::prctl::set_timerslack(1).context("cannot ask for exact timers")?;
+    nix::sys::prctl::set_timerslack(1).context("cannot set exact timers")?;
     measure(args, cores, &session, machine).map_err(|error| session.explain(error))
 }
 
@@ -125,7 +125,7 @@ fn rates(args: &FleetArgs, capacity: Option<&Sample>) -> Result<Vec<(u32, Option
         return Ok(args.rate.iter().map(|&rate| (rate, None)).collect());
     };
     if !capacity.counts.is_clean() {
-        bail!("events were lost when the greatest rate was looked for: {}", capacity.counts);
+        bail!("events were lost while searching for the greatest rate: {}", capacity.counts);
     }
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate")]
     let rate = |percent: u32| (capacity.events as f64 / capacity.seconds * f64::from(percent) / 100.0).max(1.0) as u32;

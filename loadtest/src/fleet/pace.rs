@@ -166,7 +166,7 @@ impl Run<'_> {
 
     fn is_answered(&mut self, since: Instant) -> Result<bool> {
         let answer = self.bench.destination.answered()?;
-        ensure!(answer.is_some() || since.elapsed() < TIMEOUT, "the server does not answer a POST");
+        ensure!(answer.is_some() || since.elapsed() < TIMEOUT, "the server did not answer a POST in time");
         self.busy += u64::from(answer.unwrap_or(0));
         Ok(answer.is_some())
     }

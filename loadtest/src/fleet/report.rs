@@ -118,11 +118,11 @@ impl Report {
             #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
             let rate = capacity.events as f64 / capacity.seconds;
             section.note(format!(
-                "As many as were taken with two batches under way: {} events/s. At less than 100 % of a core the \
-                 readers were the limit, not the server",
+                "Greatest rate with two batches in progress: {} events/s. Where the server used less than 100 % of a \
+                 core, the readers were the limit",
                 count(rounded(rate))
             ));
-            table.row(row("as fast as taken", "server", std::slice::from_ref(capacity), None));
+            table.row(row("greatest rate", "server", std::slice::from_ref(capacity), None));
         }
         for rate in &self.rates {
             table.row(row(&rate.name(), "server", &rate.server, rate.p99_ratio()));
@@ -165,7 +165,7 @@ impl Report {
         });
         Chart::Lines {
             title: "Latency of the last round".to_owned(),
-            x: Ticks::Named("share of all deliveries that came at least so early".to_owned(), NINES.to_vec()),
+            x: Ticks::Named("share of all deliveries that arrived within the latency".to_owned(), NINES.to_vec()),
             y: Ticks::Logarithmic("µs".to_owned()),
             lines: lines.collect(),
         }

@@ -24,6 +24,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::cpu::{self, Cores};
 use crate::payload::Spread;
+use crate::sockets;
 
 /// Maximum K: the kernel accepts no more slices in one `writev`.
 pub const K_MAX: u64 = 1_024;
@@ -87,8 +88,8 @@ impl Floor {
     /// # Errors
     /// Fails if there are too many connections, or no more files or ports.
     pub fn new(connections: usize, cores: Cores) -> Result<Self> {
-        ensure!(connections <= CONNECTIONS_MAX, "the floor has at most {CONNECTIONS_MAX} connections");
-        let listener = TcpListener::bind(("127.0.0.1", 0)).context("no loopback")?;
+        ensure!(connections <= CONNECTIONS_MAX, "the floor measurement can have at most {CONNECTIONS_MAX} connections");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).context("cannot listen on the loopback interface")?;
         let address = listener.local_addr()?;
         let (mut writers, mut readers) = (Vec::new(), Vec::new());
         for _ in 0..connections {
@@ -116,7 +117,7 @@ impl Floor {
     /// # Errors
     /// Fails with more than [`K_MAX`] frames, or if the reader has failed.
     pub fn measure(&mut self, frames: &[Vec<u8>], spread: Spread, bounds: Bounds) -> Result<Measured> {
-        ensure!(!frames.is_empty() && frames.len() as u64 <= K_MAX, "K is from 1 to {K_MAX}");
+        ensure!(!frames.is_empty() && frames.len() as u64 <= K_MAX, "K must be from 1 to {K_MAX}");
         if self.joined && spread == Spread::All && frames.len() > 1 {
             let one = self.measure(&[frames.concat()], spread, bounds)?;
             return Ok(Measured { deliveries: one.deliveries * frames.len() as u64, ..one });
@@ -128,7 +129,7 @@ impl Floor {
                 self.turn(frames, spread, 0)?;
                 self.turns(frames, spread, bounds)
             };
-            scope.spawn(work).join().map_err(|_| anyhow!("the floor's writer has failed"))?
+            scope.spawn(work).join().map_err(|_| anyhow!("the writer of the floor measurement has failed"))?
         })
     }
 
@@ -196,7 +197,7 @@ impl Floor {
         }
         while !unfinished.is_empty() {
             poll.poll(&mut events, Some(TIMEOUT))?;
-            ensure!(!events.is_empty(), "the floor's reader has stopped reading");
+            ensure!(!events.is_empty(), "the reader of the floor measurement has stopped reading");
             for event in &events {
                 let at = event.token().0;
                 let Some(&from) = unfinished.get(&at) else { continue };
@@ -285,7 +286,9 @@ impl Reader {
     }
 
     fn wait(&self) -> Result<()> {
-        self.done.recv_timeout(TIMEOUT).context("the floor's reader did not get everything")?
+        self.done
+            .recv_timeout(TIMEOUT)
+            .context("the reader of the floor measurement did not receive everything in time")?
     }
 }
 
@@ -316,10 +319,7 @@ impl Drain {
         let mut buffer = vec![0; 256 << 10];
         let (mut received, mut told) = (0_u64, 0_u64);
         while !self.stop.load(Ordering::SeqCst) {
-            match poll.poll(&mut events, Some(Duration::from_millis(50))) {
-                Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e).context("cannot poll"),
-                _ => {}
-            }
+            sockets::wait(&mut poll, &mut events, Duration::from_millis(50))?;
             for event in &events {
                 received += drain(&mut self.sockets[event.token().0], &mut buffer)?;
             }

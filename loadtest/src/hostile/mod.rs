@@ -58,7 +58,7 @@ pub fn run(args: &HostileArgs) -> Result<Report> {
     cpu::raise_file_limit(u64::from(args.healthy) + u64::from(args.strength) * 4 + OTHER_FILES)?;
     cpu::pin(cores.client)?;
     // Events should be published when they are due, not up to 50 us later.
-    nix::sys::prctl::set_timerslack(1).context("cannot ask for exact timers")?;
+    nix::sys::prctl::set_timerslack(1).context("cannot set exact timers")?;
     let attacks = if args.only.is_empty() { Attack::value_variants() } else { args.only.as_slice() };
     let (mut trials, mut server) = (Vec::new(), serde_json::Value::Null);
     for &attack in attacks {
@@ -136,7 +136,7 @@ impl Battlefield {
 fn guest(args: &HostileArgs, target: &Target, session: &Session) -> Result<Endpoint> {
     let token = match &args.guest_token {
         Some(token) => token.0.clone(),
-        None => session.guest_token().context("no user without a role (--guest-token with --endpoint)")?,
+        None => session.guest_token().context("a user without a role is required (--guest-token with --endpoint)")?,
     };
     let guest = target.endpoint_with(&session.endpoint.url(), &Credentials::Token(token))?;
     guest.wait_until_known().context("the user without a role cannot log in")?;

@@ -24,7 +24,7 @@ pub(super) fn deaf(worker: &Worker, policy: &str) -> Result<()> {
         socket.shrink()?;
         let commands = (0..UNREAD).map(|at| format!("register connections,machines.*.*,{at}"));
         if socket.send(commands).is_err() {
-            worker.count("no more commands taken");
+            worker.count("no more commands accepted");
         }
         sockets.push(socket);
     }
@@ -65,7 +65,7 @@ pub(super) fn replays(worker: &Worker) -> Result<()> {
     let mut socket = Socket::open(&endpoint, worker)?;
     socket.send((0..8).map(|at| format!("register *.*.*.Object=Re(x+{at}y+z)")))?;
     socket.read(Duration::from_secs(1), 8, worker)?;
-    worker.count("replay asked for");
+    worker.count("replay requested");
     Ok(())
 }
 

@@ -214,8 +214,8 @@ impl Report {
         let Promise { p99_us, max_us } = self.promise;
         section.note(format!(
             "Milliseconds from when an event was due to its delivery to a healthy client: p50 / p99 / longest, without \
-             and with the attack. The promise: the attack adds at most {} ms at p99 and {} ms at most, nothing is \
-             lost, and the process goes on.",
+             and with the attack. The promise: the attack adds at most {} ms at p99 and {} ms to the longest, nothing \
+             is lost, and the process keeps running.",
             p99_us / 1_000,
             max_us / 1_000
         ));
@@ -233,8 +233,8 @@ impl Report {
     }
 
     fn outcomes(&self) -> Section {
-        let mut section = Section::new("What the attackers heard");
-        let mut table = Table::new("attack|what it is|heard or done");
+        let mut section = Section::new("What the attackers received");
+        let mut table = Table::new("attack|what it is|received or done");
         self.trials.iter().for_each(|trial| table.row(trial.outcome_row()));
         section.table = Some(table);
         section
@@ -247,7 +247,7 @@ impl Report {
             Some(Bar::new(&trial.attack.name(), Spread { median: value, min: value, max: value }))
         };
         let bars = self.trials.iter().filter_map(bar).collect();
-        Chart::bars("A healthy client's event at p99 while somebody attacks", "ms", vec![(String::new(), bars)])
+        Chart::bars("Latency of a healthy client at p99 during each attack", "ms", vec![(String::new(), bars)])
     }
 
     fn faults(&self, trial: &Trial, section: &mut Section) {
@@ -257,7 +257,7 @@ impl Report {
             Verdict::LeftOut => {
                 section.note(format!("{name} was left out: {}", trial.left_out.as_deref().unwrap_or("?")));
             }
-            Verdict::Slow => section.fault(format!("{name}: events took longer than promised")),
+            Verdict::Slow => section.fault(format!("{name}: deliveries took longer than promised")),
             Verdict::Lost | Verdict::Ended => {
                 let halves = [("without", &trial.without), ("with", &trial.with)];
                 for (half, measured) in halves.into_iter().filter_map(|(half, found)| Some((half, found.as_ref()?))) {

@@ -94,7 +94,7 @@ fn hold(worker: &Worker, head: &str, step: impl Fn(&mut Stream) -> io::Result<()
 fn sip(stream: &mut Stream) -> io::Result<Option<String>> {
     let mut chunk = [0; 64];
     match stream.read(&mut chunk) {
-        Ok(0) => Ok(Some("cut off".to_owned())),
+        Ok(0) => Ok(Some("connection closed".to_owned())),
         Ok(got) => {
             let text = String::from_utf8_lossy(&chunk[..got]);
             let status = text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.split(' ').next());
@@ -133,14 +133,14 @@ static BOMB: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut deflater = Compress::new(Compression::best(), false);
     let mut bytes = Vec::with_capacity(INFLATED / 500);
     let zeros = vec![b'0'; INFLATED];
-    deflater.compress_vec(&zeros, &mut bytes, FlushCompress::Sync).expect("there is room for what zeros deflate to");
+    deflater.compress_vec(&zeros, &mut bytes, FlushCompress::Sync).expect("zeros deflate to less than the buffer");
     bytes.truncate(bytes.len().saturating_sub(TAIL));
     bytes
 });
 
 /// Makes complete handshakes, and then disconnects.
 pub(super) fn handshakes(worker: &Worker) -> Result<()> {
-    ensure!(worker.guest().is_tls(), "the server does not speak TLS");
+    ensure!(worker.guest().is_tls(), "the server does not use TLS");
     let stream = worker.guest().connect(worker.next_connection())?;
     worker.count("handshake");
     drop(stream);

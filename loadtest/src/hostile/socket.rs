@@ -85,7 +85,7 @@ impl Socket {
         self.stream.socket().set_read_timeout(Some(timeout))?;
         let mut chunk = [0; 16 << 10];
         match self.stream.read(&mut chunk) {
-            Ok(0) => bail!("cut off"),
+            Ok(0) => bail!("connection closed"),
             Ok(got) => self.input.extend_from_slice(&chunk[..got]),
             Err(e) if is_timeout(&e) => return Ok(()),
             Err(e) => return Err(e).context("cannot read"),

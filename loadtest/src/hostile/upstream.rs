@@ -45,7 +45,7 @@ impl Upstream {
     /// # Errors
     /// No port, no thread, or no temporary file.
     pub fn start() -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).context("no loopback")?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).context("cannot listen on the loopback interface")?;
         let url = format!("http://{}", listener.local_addr()?);
         let mut settings = NamedTempFile::with_suffix(".toml").context("no temporary file")?;
         settings.write_all(SETTINGS.as_bytes())?;

@@ -163,7 +163,7 @@ fn work(job: Job, worker: &Worker) {
 /// Returns the kind of an error: the server's answer, or how the connection ended.
 fn kind(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
-    if let Some((_, status)) = text.split_once("refuses a websocket: ") {
+    if let Some((_, status)) = text.split_once("refused the websocket: ") {
         return format!("HTTP {}", status.split(' ').next().unwrap_or_default());
     }
     match error.root_cause().downcast_ref::<io::Error>() {
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn errors_are_counted_by_kind() {
-        let refused = anyhow::anyhow!("http://127.0.0.1:1 refuses a websocket: 429 slow down");
+        let refused = anyhow::anyhow!("http://127.0.0.1:1 refused the websocket: 429 slow down");
         assert_eq!(kind(&refused), "HTTP 429");
         let cut = anyhow::Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset)).context("cannot send");
         assert_eq!(kind(&cut), "connection reset");

@@ -137,7 +137,8 @@ fn one_bar(bar: &Bar, y: f64, most: f64, colour: usize, unit: &str) -> Markup {
             rect class={ "s" (colour) } x=(LABELS) y=(tenths(y + 3.0)) width=(width) height=(height) rx="2" {}
             @if max > min {
                 path class="spread" d={
-                    "M" (low) " " (middle) "H" (high) "M" (low) " " (above) "V" (below) "M" (high) " " (above) "V" (below)
+                    "M" (low) " " (middle) "H" (high) "M" (low) " " (above) "V" (below)
+                    "M" (high) " " (above) "V" (below)
                 } {}
             }
             text class="figure" x=(figure) y=(text) { (short(median)) " " (unit) }

@@ -30,7 +30,7 @@ impl Report {
     /// Returns a section of a page: the table, the chart, the faults.
     pub fn section(&self, title: &str) -> Section {
         let mut section = Section::new(title);
-        section.note("CPU in microseconds by delivery received: median (least .. greatest) of the steady rounds");
+        section.note("CPU time in microseconds per delivery received: median (least .. greatest) of the steady rounds");
         let heads = "payload|K|conns|over|who|CPU µs|floor|by floor|beside|by|rounds|core|wire B|deliveries|faults";
         let mut table = Table::new(heads);
         for case in &self.cases {
@@ -102,7 +102,7 @@ impl Report {
             let many = if case.selective && !is_named { format!(", {}", case.connections) } else { String::new() };
             bars.extend(summary.server.map(|server| Bar::new(&format!("{}{more}{many}", case.candidate), server)));
         }
-        Chart::bars("Server CPU by delivery", "µs", groups.into_values().collect())
+        Chart::bars("Server CPU time per delivery", "µs", groups.into_values().collect())
     }
 }
 
@@ -110,7 +110,7 @@ impl Report {
 fn faults(case: &Case, section: &mut Section) {
     if let Some(encodings) = &case.encodings {
         let counts: Vec<String> = encodings.0.iter().map(|(name, count)| format!("{name} {count:.3}")).collect();
-        section.note(format!("{}: written down by event, by its own count: {}", case.name(), counts.join(", ")));
+        section.note(format!("{}: counted by event by the server itself: {}", case.name(), counts.join(", ")));
     }
     if let Some(cipher) = &case.cipher {
         section.note(format!("{}: {cipher}", case.candidate));

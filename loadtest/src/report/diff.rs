@@ -66,7 +66,7 @@ impl Difference {
         }
         unmatched.extend(rest.into_keys());
         unmatched.sort();
-        ensure!(!pairs.is_empty(), "the two results have no figure in common: they are of different work");
+        ensure!(!pairs.is_empty(), "the two results have no figure in common: they measured different work");
         let names = [before, after].map(|path| path.display().to_string());
         Ok(Self { machine: Machine::here(), tolerance_percent: tolerance, names, pairs, unmatched })
     }
@@ -77,7 +77,7 @@ fn figures(path: &Path) -> Result<Vec<Figure>> {
     let text = fs::read(path).with_context(|| format!("cannot read {shown}"))?;
     let mut value: Value = serde_json::from_slice(&text).with_context(|| format!("{shown} is not JSON"))?;
     let figures = value.get_mut("figures").map(Value::take).with_context(|| format!("{shown} has no figures"))?;
-    serde_json::from_value(figures).with_context(|| format!("the figures of {shown} are not as they should be"))
+    serde_json::from_value(figures).with_context(|| format!("the figures of {shown} have an unexpected form"))
 }
 
 fn pair(before: Figure, after: Figure, tolerance: f64) -> Pair {
@@ -99,7 +99,7 @@ impl Difference {
     fn verdict(&self) -> super::Verdict {
         let worse = self.pairs.iter().filter(|pair| pair.verdict == Verdict::Worse).count();
         let text = match worse {
-            0 => "Nothing has become worse".to_owned(),
+            0 => "No figure has become worse".to_owned(),
             1 => "One figure has become worse".to_owned(),
             more => format!("{more} figures have become worse"),
         };
@@ -118,7 +118,7 @@ impl Outcome for Difference {
         page.fact("B", &self.names[1]);
         let mut section = Section::new("B beside A");
         let tolerance = self.tolerance_percent;
-        section.note(format!("less is better; marked if {tolerance} % apart and outside the spread of A"));
+        section.note(format!("lower is better; marked if more than {tolerance} % apart and outside the spread of A"));
         let mut table = Table::new("figure|unit|A|B|B by A|verdict");
         for pair in &self.pairs {
             let Pair { before, after, ratio, verdict } = pair;

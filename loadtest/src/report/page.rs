@@ -31,8 +31,11 @@ pub struct Verdict {
 
 impl Verdict {
     pub(super) fn of_faults(is_clean: bool) -> Self {
-        let text =
-            if is_clean { "No faults: all deliveries came once, in order and unharmed" } else { "Faults: see below" };
+        let text = if is_clean {
+            "No faults: all deliveries arrived once, in order and undamaged"
+        } else {
+            "Faults: see below"
+        };
         Self { good: is_clean, text: text.to_owned() }
     }
 }

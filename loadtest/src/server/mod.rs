@@ -94,10 +94,10 @@ impl Server {
         let deadline = Instant::now() + TIMEOUT;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if let Some(status) = self.child.try_wait()? {
-                bail!("the server has ended ({status}); it said: {}", self.said());
+                bail!("the server has ended ({status}); its log: {}", self.said());
             }
             if Instant::now() > deadline {
-                bail!("the server does not listen after {TIMEOUT:?}; it said: {}", self.said());
+                bail!("the server does not listen after {TIMEOUT:?}; its log: {}", self.said());
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -169,7 +169,7 @@ fn spawn_on(cores: Vec<usize>, mut command: Command) -> Result<Child> {
 
 /// Returns a port that was free a moment ago.
 fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0)).context("no loopback")?.local_addr()?.port())
+    Ok(TcpListener::bind(("127.0.0.1", 0)).context("cannot listen on the loopback interface")?.local_addr()?.port())
 }
 
 #[cfg(test)]

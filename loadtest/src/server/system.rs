@@ -68,13 +68,14 @@ impl System {
             }
             Self::Nats => {
                 let file = data.join("nats.conf");
-                fs::write(&file, nats(ports, pair(data, tls)?.as_ref())).context("cannot write a configuration")?;
+                fs::write(&file, nats(ports, pair(data, tls)?.as_ref()))
+                    .context("cannot write a configuration file")?;
                 command.arg("--config").arg(file);
             }
             Self::Mosquitto => {
                 let file = data.join("mosquitto.conf");
                 fs::write(&file, mosquitto(ports, pair(data, tls)?.as_ref()))
-                    .context("cannot write a configuration")?;
+                    .context("cannot write a configuration file")?;
                 command.arg("-c").arg(file);
             }
         }
@@ -87,7 +88,7 @@ fn pair(data: &Path, tls: bool) -> Result<Option<[String; 2]>> {
     if !tls {
         return Ok(None);
     }
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).context("no certificate")?;
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).context("cannot create a certificate")?;
     let (certificate, key) = (data.join("certificate.pem"), data.join("key.pem"));
     fs::write(&certificate, made.cert.pem())?;
     fs::write(&key, made.signing_key.serialize_pem())?;

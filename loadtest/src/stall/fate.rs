@@ -45,7 +45,7 @@ impl std::fmt::Display for Fates {
             (notified, "notified of a gap"),
             (closed, "closed with a code"),
             (misled, "notified wrongly"),
-            (cut, "cut off without a word"),
+            (cut, "disconnected without a close code"),
             (silent, "with a silent loss"),
         ];
         let all = all.into_iter().filter(|(number, _)| **number > 0);
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(fate(&[event(10), event(13)], None), Fates { silent: 1, ..Fates::default() });
         let coded = "closed: 1013 slow consumer: 5 events, 9 bytes queued";
         assert_eq!(fate(&[], Some(coded)), Fates { closed: 1, ..Fates::default() });
-        assert_eq!(fate(&notified, Some("the server ended the connection")), Fates { cut: 1, ..Fates::default() });
+        assert_eq!(fate(&notified, Some("the server closed the connection")), Fates { cut: 1, ..Fates::default() });
     }
 
     #[test]

@@ -176,7 +176,7 @@ impl Run {
                 return Ok(false);
             }
         }
-        self.publisher.answered(TIMEOUT)?.context("what was published is not answered")?;
+        self.publisher.answered(TIMEOUT)?.context("the server did not answer the POST in time")?;
         Ok(self.checker.counts.closed == 0)
     }
 
@@ -264,18 +264,18 @@ impl Runs {
 pub fn section(size: &StallSize, results: &[Runs]) -> Section {
     let StallSize { healthy, stalled, megabytes, payload, k } = size;
     let wanted = (u64::from(*megabytes) * 1_000_000).div_ceil(*payload as u64 * k) * k;
-    let mut section = Section::new("Readers that stop");
+    let mut section = Section::new("Clients that stop reading");
     section.note(format!(
         "{healthy} healthy and {stalled} stalled clients, {megabytes} MB of events of {payload} B in each half, K = \
          {k}; latency of the healthy from the start of a turn, µs: p50 / p99 / p99.9"
     ));
-    let mut table = Table::new("who|nobody stalled|others stalled|p99 ratio|memory growth|the stalled ones|faults");
+    let mut table = Table::new("who|none stalled|others stalled|p99 ratio|memory growth|the stalled ones|faults");
     let mut bars = Vec::new();
     for result in results {
         for round in &result.rounds {
             table.row(result.row(round));
             if let Some(reason) = &round.reason {
-                section.note(format!("{}: the first one's reason: {reason}", result.name));
+                section.note(format!("{}: close reason of the first: {reason}", result.name));
             }
             if round.events < wanted {
                 section.note(format!("{}: ended after {} of {wanted} events of a half", result.name, round.events));
@@ -293,7 +293,7 @@ pub fn section(size: &StallSize, results: &[Runs]) -> Section {
     section.notes.dedup();
     section.table = Some(table);
     section.charts.push(Chart::bars(
-        &format!("Growth of memory with {stalled} stalled readers"),
+        &format!("Memory growth with {stalled} stalled clients"),
         "MB",
         vec![(String::new(), bars)],
     ));
@@ -320,7 +320,7 @@ impl Outcome for Report {
         page.fact("server", self.server["version"].as_str().unwrap_or("unknown version"));
         page.sections.push(section(&self.size, &self.results));
         let text =
-            if self.is_clean() { "No faults: nobody lost anything without being told" } else { "Faults: see below" };
+            if self.is_clean() { "No faults: every client that lost events was notified" } else { "Faults: see below" };
         page.verdict = Some(Verdict { good: self.is_clean(), text: text.to_owned() });
         page
     }

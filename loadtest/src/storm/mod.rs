@@ -87,7 +87,7 @@ fn measure(args: &StormArgs, session: &mut Session, machine: Machine) -> Result<
     let mut swarm = ReconnectSwarm::new(&session.endpoint, args.connections as usize, args.at_once as usize)?;
     let arrival = reconnect_all(&mut swarm, timeout, &|| true)?;
     if arrival.back.len() < args.connections as usize {
-        bail!("only {} of {} could connect: {:?}", arrival.back.len(), args.connections, arrival.errors);
+        bail!("only {} of {} clients could connect: {:?}", arrival.back.len(), args.connections, arrival.errors);
     }
     let mut rounds = Vec::new();
     for _ in 0..args.rounds {
@@ -101,7 +101,7 @@ fn measure(args: &StormArgs, session: &mut Session, machine: Machine) -> Result<
 }
 
 fn reconnect_all(swarm: &mut ReconnectSwarm, timeout: Duration, is_lost: &dyn Fn() -> bool) -> Result<Reconnection> {
-    let bar = progress::bar(0, "coming back");
+    let bar = progress::bar(0, "reconnecting");
     let reconnection = swarm.reconnect_all(timeout, is_lost, &|back| bar.set_position(back));
     bar.finish_and_clear();
     reconnection
@@ -141,7 +141,7 @@ fn restarted(
         let restarting = scope.spawn(work);
         let reconnection = reconnect_all(swarm, timeout, &|| is_up.load(Ordering::SeqCst));
         let down = restarting.join().map_err(|_| anyhow!("the restarting thread has failed"))?;
-        Ok((reconnection?, Some(down.context("the server does not come back")?)))
+        Ok((reconnection?, Some(down.context("the server did not start again")?)))
     })
 }
 
@@ -186,16 +186,17 @@ impl Report {
             let Held { connections, registrations } = held;
             let (c, r) = (expected.connections, expected.registrations);
             format!(
-                "{what}: the server counts {connections} connections and {registrations} registrations, not {c} and {r}"
+                "{what}: the server counts {connections} connections and {registrations} registrations, expected {c} \
+                 and {r}"
             )
         };
         let rounds = self.rounds.iter().filter(|round| round.reconnection.back.len() == self.connections as usize);
         let held = rounds.filter_map(|round| round.held).filter(|held| *held != expected);
-        let mut leaks: Vec<String> = held.map(|held| told("with all back", held, expected)).collect();
+        let mut leaks: Vec<String> = held.map(|held| told("with all clients back", held, expected)).collect();
         if let (Some(before), Some(after)) = (self.held_before, self.held_after)
             && before != after
         {
-            leaks.push(told("after all have left", after, before));
+            leaks.push(told("after all clients have left", after, before));
         }
         leaks
     }
@@ -245,16 +246,16 @@ impl Outcome for Report {
     fn page(&self) -> Page {
         let mut page = Page::new("hydrant-loadtest storm", &self.machine);
         page.fact("server", self.server["version"].as_str().unwrap_or("unknown version"));
-        let mut section = Section::new("Everybody comes back at once");
+        let mut section = Section::new("All clients reconnect at once");
         let how = match self.loss {
-            Loss::Cut => "cut by the clients",
-            Loss::Restart => "lost because the server is restarted",
-            Loss::Kill => "lost because the server is killed and started again",
+            Loss::Cut => "closed by the clients",
+            Loss::Restart => "lost by a restart of the server",
+            Loss::Kill => "lost by killing and starting the server",
         };
         let over = if self.tls { "TLS" } else { "plain" };
         section.note(format!(
-            "{} connections ({over}) with three registrations each, all {how}; seconds from the loss until so many are \
-             back and registered",
+            "{} connections ({over}) with three registrations each, all {how}; seconds from the loss until that share \
+             is back and registered",
             self.connections
         ));
         let heads = "wave|server down|50 %|90 %|all|missing|tries|memory before|memory after|failed tries";
@@ -267,17 +268,17 @@ impl Outcome for Report {
         section.table = Some(table);
         section.charts.push(self.chart());
         if self.missing() > 0 {
-            section.fault(format!("{} did not come back", self.missing()));
+            section.fault(format!("{} clients did not reconnect", self.missing()));
         }
         for leak in self.leaks() {
             section.fault(leak);
         }
         if self.held_before.is_none() {
-            section.note("the server's own counts are not known (--metrics)");
+            section.note("the server's own counts are unknown: give --metrics");
         }
         page.sections.push(section);
         let text =
-            if self.is_clean() { "No faults: everybody came back, and nothing leaked" } else { "Faults: see below" };
+            if self.is_clean() { "No faults: all clients came back, and nothing leaked" } else { "Faults: see below" };
         page.verdict = Some(Verdict { good: self.is_clean(), text: text.to_owned() });
         page
     }

@@ -6,7 +6,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::io;
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use serde::Serialize;
 
 use super::client::{Client, Phase};
 use crate::endpoint::Endpoint;
+use crate::sockets;
 
 /// Time limit for one try.
 const TRY: Duration = Duration::from_secs(20);
@@ -59,7 +59,7 @@ impl ReconnectSwarm {
         Ok(Self {
             endpoint: endpoint.clone(),
             clients: (0..count).map(Client::new).collect(),
-            poll: Poll::new().context("no epoll")?,
+            poll: Poll::new().context("cannot create a poll")?,
             events: Events::with_capacity(4_096),
             buffer: vec![0; 64 << 10],
             tries: 0,
@@ -162,10 +162,7 @@ impl ReconnectSwarm {
     /// Waits for events and advances the clients concerned.
     fn turn(&mut self, timeout: Duration, on_back: &mut dyn FnMut(usize)) -> Result<()> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(1));
-        match self.poll.poll(&mut events, Some(timeout)) {
-            Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e).context("cannot poll"),
-            _ => {}
-        }
+        sockets::wait(&mut self.poll, &mut events, timeout)?;
         for event in &events {
             let index = event.token().0;
             let client = &mut self.clients[index];
@@ -184,7 +181,7 @@ impl ReconnectSwarm {
         let is_slow = |client: &Client| client.is_under_way() && client.since.elapsed() > TRY;
         let slow: Vec<usize> = (0..self.clients.len()).filter(|&index| is_slow(&self.clients[index])).collect();
         for index in slow {
-            self.failed(index, "no end of the handshake".to_owned());
+            self.failed(index, "the handshake did not end in time".to_owned());
         }
     }
 }

@@ -137,7 +137,10 @@ impl Wire {
 
     /// Checks that a data frame is one that this protocol's servers send.
     pub(crate) fn check(self, frame: &Frame<'_>, deflate: bool) -> Result<()> {
-        ensure!(deflate || !frame.deflated, "the server sent a compressed frame though that was not agreed on");
+        ensure!(
+            deflate || !frame.deflated,
+            "the server sent a compressed frame although compression was not negotiated"
+        );
         let whole = frame.is_last && frame.opcode == self.opcode();
         // A stream may be split anywhere, except inside a compressed message.
         let piece =

@@ -44,7 +44,7 @@ fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
 }
 
 fn text(text: &str, out: &mut Vec<u8>) {
-    let length = u16::try_from(text.len()).expect("topics and names are short");
+    let length = u16::try_from(text.len()).expect("topics and names are shorter than 64 KiB");
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(text.as_bytes());
 }
@@ -68,7 +68,7 @@ pub(super) fn split(bytes: &[u8], on: &mut dyn FnMut(Incoming<'_>) -> Result<()>
             // CONNACK and SUBACK contain a code.
             (2, [_, 0]) => {}
             (9, [_, _, code]) if *code < 0x80 => on(Incoming::Answered)?,
-            (2 | 9, [.., code]) => bail!("MQTT refuses with code {code}"),
+            (2 | 9, [.., code]) => bail!("MQTT refused with code {code}"),
             (13, []) => on(Incoming::Answered)?,
             (3, [high, low, rest @ ..]) => {
                 let topic = usize::from(u16::from_be_bytes([*high, *low]));
@@ -86,7 +86,7 @@ fn first(bytes: &[u8]) -> Result<Option<(u8, &[u8], usize)>> {
     let Some((&kind, rest)) = bytes.split_first() else { return Ok(None) };
     let mut length = 0;
     for (at, &byte) in rest.iter().enumerate() {
-        ensure!(at < 4, "an MQTT packet's length does not end");
+        ensure!(at < 4, "the length of an MQTT packet is malformed");
         length |= usize::from(byte & 0x7F) << (7 * at);
         if byte & 0x80 == 0 {
             let head = at + 2;

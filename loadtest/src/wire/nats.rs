@@ -30,7 +30,7 @@ pub(super) fn split(bytes: &[u8], on: &mut dyn FnMut(Incoming<'_>) -> Result<()>
             [b'M', b'S', b'G', b' ', rest @ ..] => {
                 let length = length(rest)?;
                 let Some(message) = bytes.get(after..after + length + 2) else { break };
-                ensure!(message.ends_with(b"\r\n"), "a NATS message does not end where it should");
+                ensure!(message.ends_with(b"\r\n"), "a NATS message does not end with CRLF");
                 on(Incoming::Event(&message[..length]))?;
                 at = after + length + 2;
                 continue;
@@ -49,7 +49,7 @@ pub(super) fn split(bytes: &[u8], on: &mut dyn FnMut(Incoming<'_>) -> Result<()>
 /// Returns the first line without its line break; `None` if it is incomplete.
 fn line(bytes: &[u8]) -> Result<Option<&[u8]>> {
     let Some(end) = bytes.iter().take(LINE_MAX).position(|&byte| byte == b'\n') else {
-        ensure!(bytes.len() < LINE_MAX, "a line of NATS has no end");
+        ensure!(bytes.len() < LINE_MAX, "a line of NATS is too long");
         return Ok(None);
     };
     let line = bytes[..end].strip_suffix(b"\r").context("a line of NATS ends without CR")?;
@@ -60,7 +60,8 @@ fn line(bytes: &[u8]) -> Result<Option<&[u8]>> {
 fn length(head: &[u8]) -> Result<usize> {
     let head = std::str::from_utf8(head).context("a NATS head is not text")?;
     let fields = head.split_ascii_whitespace();
-    let length: usize = fields.clone().next_back().and_then(|last| last.parse().ok()).context("no length")?;
-    ensure!((3..=4).contains(&fields.count()) && length <= MESSAGE_MAX, "{head:?} is not the head of a NATS message");
+    let length: usize =
+        fields.clone().next_back().and_then(|last| last.parse().ok()).context("a NATS head has no length")?;
+    ensure!((3..=4).contains(&fields.count()) && length <= MESSAGE_MAX, "a NATS message is too long: {head:?}");
     Ok(length)
 }

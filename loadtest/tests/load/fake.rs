@@ -100,7 +100,8 @@ async fn websocket(socket: TcpStream, state: State) -> Option<()> {
             }
             event = events.recv() => match event {
                 Ok(event) if specs.iter().any(|spec| is_match(spec, &event)) => {
-                    deliver(&mut socket, &event, [state.fault, Fault::None][usize::from(number != 5)], &mut held).await?;
+                    let fault = [state.fault, Fault::None][usize::from(number != 5)];
+                    deliver(&mut socket, &event, fault, &mut held).await?;
                     number += 1;
                 }
                 Ok(event) if !has_strayed && !specs.is_empty() => {

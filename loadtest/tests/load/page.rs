@@ -14,7 +14,8 @@ use crate::fake::{Fake, Fault};
 const LOOK: &str = r#"<script>
 const found = [];
 const root = document.documentElement;
-if (root.scrollWidth > window.innerWidth) found.push(`the page is ${root.scrollWidth} wide, the window ${window.innerWidth}`);
+if (root.scrollWidth > window.innerWidth)
+  found.push(`the page is ${root.scrollWidth} wide, the window ${window.innerWidth}`);
 const channels = colour => (colour.match(/[\d.]+/g) || []).map(Number);
 const light = ([r, g, b]) => [r, g, b].map(c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
   .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
@@ -27,7 +28,8 @@ const ground = element => {
 const words = [...document.querySelectorAll("h1, h2, p, dt, dd, th, td, td span, figcaption, svg text")];
 for (const word of words) {
   const style = getComputedStyle(word);
-  const [a, b] = [light(channels(word.closest("svg") ? style.fill : style.color)), light(ground(word))].sort((a, b) => b - a);
+  const ink = channels(word.closest("svg") ? style.fill : style.color);
+  const [a, b] = [light(ink), light(ground(word))].sort((a, b) => b - a);
   if ((a + 0.05) / (b + 0.05) < 4.5) found.push(`contrast of ${word.textContent}: ${(a + 0.05) / (b + 0.05)}`);
 }
 for (const drawing of document.querySelectorAll("svg")) {
@@ -35,7 +37,8 @@ for (const drawing of document.querySelectorAll("svg")) {
   const boxes = texts.map(text => text.getBoundingClientRect());
   boxes.forEach((box, at) => {
     const name = texts[at].textContent;
-    if (box.left < edge.left - 1 || box.right > edge.right + 1 || box.top < edge.top - 1 || box.bottom > edge.bottom + 1)
+    if (box.left < edge.left - 1 || box.right > edge.right + 1 ||
+        box.top < edge.top - 1 || box.bottom > edge.bottom + 1)
       found.push(`${name} leaves its drawing`);
     boxes.slice(at + 1).forEach((other, later) => {
       const wide = Math.min(box.right, other.right) - Math.max(box.left, other.left);
@@ -44,7 +47,8 @@ for (const drawing of document.querySelectorAll("svg")) {
     });
   });
 }
-document.body.setAttribute("data-found", JSON.stringify({ found, words: words.length, dark: matchMedia("(prefers-color-scheme: dark)").matches }));
+const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+document.body.setAttribute("data-found", JSON.stringify({ found, words: words.length, dark }));
 </script>
 </body>"#;
 

@@ -6,10 +6,10 @@ use super::read;
 use crate::api::routes::{Access, Content, Place, Row, TABLE, Verb};
 
 /// The description of what all routes share.
-const ABOUT: &str = "An event broker for Digital Rebar Provision fleets. Every answer below 400 but a stream is JSON, \
-    every answer from 400 on has a DRP Error as its body. HEAD is answered where GET is; OPTIONS answers a browser's \
-    preflight. Other paths are 404; in front of an endpoint they are the endpoint's, and so are events, info and \
-    tokens of callers whom it vouches for.";
+const ABOUT: &str = "An event broker for Digital Rebar Provision fleets. Answers below 400, except streams, are JSON; \
+    answers of 400 and above have a DRP Error as their body. HEAD works wherever GET does; OPTIONS answers a browser's \
+    preflight. Other paths are answered with 404 or, in front of an endpoint, forwarded to it; so are requests for \
+    events, info and tokens from callers whom the endpoint authenticates.";
 
 /// Returns the document with these schemas.
 pub(super) fn document(schemas: &Value) -> Value {
@@ -33,7 +33,7 @@ fn security() -> Value {
         "basic": {"type": "http", "scheme": "basic"},
         "bearer": {"type": "http", "scheme": "bearer"},
         "token": {"type": "apiKey", "in": "query", "name": "token", "description": "A token, or user:password."},
-        "certificate": {"type": "mutualTLS", "description": "If the server asks for certificates."},
+        "certificate": {"type": "mutualTLS", "description": "If the server accepts client certificates."},
     })
 }
 
@@ -57,7 +57,7 @@ fn operation(row: &Row) -> Value {
         Access::Claim(claim) => Some(claim),
         Access::Anybody | Access::Known => None,
     };
-    let text = [row.text.to_owned(), claim.map(|claim| format!("Needs the claim {claim}.")).unwrap_or_default()];
+    let text = [row.text.to_owned(), claim.map(|claim| format!("Requires the claim {claim}.")).unwrap_or_default()];
     let text: Vec<&str> = text.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
     if !text.is_empty() {
         operation["description"] = text.join(" ").into();

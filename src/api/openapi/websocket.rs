@@ -7,13 +7,18 @@ use crate::api::routes::{Place, Route, Row, TABLE};
 
 /// The messages of the websocket: name, sender, schema, and description.
 const MESSAGES: [(&str, Side, &str, &str); 7] = [
-    ("command", Side::Client, "Command", "Register for events, or take a registration back."),
+    ("command", Side::Client, "Command", "Adds or removes a registration."),
     ("answer", Side::Server, "Answer", "The answer to a command; every message gets exactly one, in order."),
     ("refusal", Side::Server, "Refusal", "The answer to a command that was refused."),
     ("event", Side::Server, "Event", "An event that a registration of this connection matches."),
-    ("gapQueue", Side::Server, "QueueGap", "Events of this connection gave way (policy drop-oldest)."),
-    ("gapReplay", Side::Server, "ReplayGap", "Events that `since` asked for are not retained."),
-    ("gap", Side::Server, "Gap", "Events of an endpoint or of other nodes are missing; needs a registration."),
+    ("gapQueue", Side::Server, "QueueGap", "Events for this connection were dropped (policy drop-oldest)."),
+    ("gapReplay", Side::Server, "ReplayGap", "Events requested by `since` are no longer retained."),
+    (
+        "gap",
+        Side::Server,
+        "Gap",
+        "Events of an endpoint or of other nodes are missing; sent only to clients that registered for it.",
+    ),
 ];
 
 /// The sender of a message.
@@ -24,7 +29,7 @@ enum Side {
 }
 
 const ABOUT: &str = "Digital Rebar Provision's websocket protocol: text messages in both directions. Credentials are \
-    those of the REST API (`Authorization`, or `token` in the query). The server closes with the codes of \
+    the same as for the REST API (`Authorization`, or `token` in the query). The server closes with the codes of \
     docs/protocol.md, section 8.";
 
 /// Returns the document with these schemas.

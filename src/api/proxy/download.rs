@@ -46,11 +46,11 @@ async fn fill(feed: &Feed, mut body: Incoming, idle: Duration, bytes: &IntCounte
                 return timeout(idle, feed.end()).await.ok().and_then(Result::ok).ok_or(ProxySide::Client);
             }
             Ok(Some(Err(error))) => {
-                tracing::debug!(%error, "the endpoint's answer was cut off");
+                tracing::debug!(%error, "the endpoint's answer was truncated");
                 return Err(ProxySide::Endpoint);
             }
             Err(_) => {
-                tracing::debug!("the endpoint's answer does not come on");
+                tracing::debug!("the endpoint stopped sending its answer");
                 return Err(ProxySide::Endpoint);
             }
         };

@@ -180,9 +180,8 @@ impl Api {
                 | UpstreamError::Late { .. }
                 | UpstreamError::Unread { .. }
         );
-        if is_the_endpoints && let Some(others) = self.failures.count(Instant::now()) {
-            tracing::warn!(%error, others, "the endpoint does not answer; others is how many more since the last such \
-                line");
+        if is_the_endpoints && let Some(suppressed) = self.failures.count(Instant::now()) {
+            tracing::warn!(%error, suppressed, "the endpoint did not answer");
         }
     }
 
@@ -238,7 +237,7 @@ async fn run_exchange(
 pub(super) fn as_service<B>(upstream: &Upstream, request: &Request<B>) -> Result<Inquiry, ApiError> {
     let path = query::plain_path(request.uri().path()).ok_or(ApiError::NoRoute)?;
     let own = upstream.own_credential().map_err(|error| {
-        tracing::error!(%error, "the credential for the endpoint cannot be used");
+        tracing::error!(%error, "cannot use the credential for the endpoint");
         ApiError::NoCredential
     })?;
     let mut inquiry =

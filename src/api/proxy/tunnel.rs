@@ -22,7 +22,7 @@ pub(super) fn join(client: OnUpgrade, endpoint: OnUpgrade, held: Held) {
     tokio::spawn(async move {
         match tokio::try_join!(client, endpoint) {
             Ok((client, endpoint)) => run(client, endpoint, &held).await,
-            Err(error) => tracing::debug!(%error, "a change of protocol came to nothing"),
+            Err(error) => tracing::debug!(%error, "cannot switch a proxied connection to another protocol"),
         }
     });
 }
@@ -40,10 +40,10 @@ async fn run(client: Upgraded, endpoint: Upgraded, held: &Held) {
             )
         } => {
             if let Err(error) = both {
-                tracing::debug!(%error, "a tunnel broke");
+                tracing::debug!(%error, "a proxied tunnel failed");
             }
         }
-        () = activity.quiet(IDLE) => tracing::debug!("a tunnel in which nothing moves is closed"),
+        () = activity.quiet(IDLE) => tracing::debug!("closing an idle proxied tunnel"),
     }
 }
 

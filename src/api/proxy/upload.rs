@@ -165,7 +165,7 @@ impl Body for Upload {
             let may_go = ready!(opening.as_mut().poll(cx));
             self.opening = None;
             if !may_go {
-                return Poll::Ready(Some(Err("the endpoint does not want the body".into())));
+                return Poll::Ready(Some(Err("the endpoint does not accept the body".into())));
             }
         }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
@@ -177,7 +177,7 @@ impl Body for Upload {
         let frame = match frame.transpose() {
             Ok(frame) => frame,
             Err(error) => {
-                tracing::debug!(%error, "a client's body cannot be read");
+                tracing::debug!(%error, "cannot read the body of a client's request");
                 return Poll::Ready(Some(Err(BodyError.into())));
             }
         };

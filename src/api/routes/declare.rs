@@ -146,26 +146,23 @@ pub(in crate::api) struct Row {
 
 /// Failures of every request.
 const ALWAYS: [Failure; 4] = [
-    (400, "not a request of HTTP/1.1, not exactly one valid `Host`, or what is said of this route"),
+    (400, "not a valid HTTP/1.1 request, not exactly one valid `Host`, or as described for this route"),
     (414, "the target is too long"),
-    (431, "the head has more than 128 headers or 32 KiB"),
+    (431, "the request has more than 128 headers or 32 KiB before its body"),
     (501, "a `Transfer-Encoding` other than `chunked`"),
 ];
 
 /// Failures of requests that need credentials.
 const KNOWN: [Failure; 4] = [
-    (401, "credentials are missing or cannot be read"),
+    (401, "credentials are missing or malformed"),
     (403, "wrong credentials, an expired token, a foreign origin, or a claim is missing"),
-    (429, "too many wrong passwords from there, or a share is used up"),
-    (503, "too busy, or shutting down"),
+    (429, "too many failed logins from this network, or a quota is used up"),
+    (503, "overloaded, or shutting down"),
 ];
 
 /// Failures of requests with a body.
-const WITH_BODY: [Failure; 3] = [
-    (408, "the body stood still"),
-    (413, "the body is too long"),
-    (415, "a `Content-Encoding` that is not known here"),
-];
+const WITH_BODY: [Failure; 3] =
+    [(408, "the body stalled"), (413, "the body is too long"), (415, "an unsupported `Content-Encoding`")];
 
 impl Row {
     /// Returns every status from 400 on that this route may return, each once; the row's own text takes precedence.

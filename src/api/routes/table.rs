@@ -33,24 +33,24 @@ const fn query(name: &'static str, text: &'static str, schema: &'static str, exa
     Parameter { name, place: Place::Query, required: false, text, schema, example }
 }
 
-const LIMIT: Parameter = query("limit", "At most so many.", r#"{"type":"integer","minimum":0}"#, "100");
+const LIMIT: Parameter = query("limit", "Maximum number of entries.", r#"{"type":"integer","minimum":0}"#, "100");
 
 const SINCE: Parameter = query(
     "since",
-    "From where on the past is wanted: a time (RFC 3339) or EPOCH:SEQUENCE.",
+    "Where the replay of past events begins: a time (RFC 3339) or EPOCH:SEQUENCE.",
     TEXT,
     "2026-01-02T03:04:05Z",
 );
 
 const OVERFLOW: Parameter = query(
     "overflow",
-    "What happens if the client does not read as fast as events come; only what the caller may ask for.",
+    "What happens when the client reads more slowly than events arrive. The caller's roles limit the choice.",
     r#"{"enum":["disconnect","drop-oldest","conflate"]}"#,
     "conflate",
 );
 
 const WARNINGS: Parameter =
-    query("warnings", "`0`: no warnings in the answers to suspicious registrations.", r#"{"enum":["0","1"]}"#, "0");
+    query("warnings", "`0` switches off warnings about suspicious registrations.", r#"{"enum":["0","1"]}"#, "0");
 
 const fn register(required: bool) -> Parameter {
     Parameter {
@@ -65,15 +65,15 @@ const fn register(required: bool) -> Parameter {
 
 /// The parameters of token requests.
 const WISHES: [Parameter; 5] = [
-    query("ttl", "How long it lives: seconds, or `30m`, `12h`, `7d`.", TEXT, "30m"),
-    query("roles", "Only these of the subject's roles, a comma list.", TEXT, "superuser"),
-    query("scope", "Only this scope.", TEXT, "machines"),
-    query("action", "Only this action.", TEXT, "get"),
-    query("specific", "Only this object.", TEXT, "*"),
+    query("ttl", "How long the token is valid: seconds, or `30m`, `12h`, `7d`.", TEXT, "30m"),
+    query("roles", "Restricts the token to these of the subject's roles; comma-separated.", TEXT, "superuser"),
+    query("scope", "Restricts the token to this scope.", TEXT, "machines"),
+    query("action", "Restricts the token to this action.", TEXT, "get"),
+    query("specific", "Restricts the token to this object.", TEXT, "*"),
 ];
 
 const ADDRESS: Option<InPath> = Some(InPath {
-    text: "Address and port of the client, as the list has it.",
+    text: "Address and port of the client, as in the list of connections.",
     schema: TEXT,
     example: "192.0.2.1:51234",
 });
@@ -91,22 +91,22 @@ const USER: Option<InPath> = Some(InPath { text: "The user's name.", schema: TEX
 
 /// Failures of routes for which the endpoint is queried too.
 const AWAY: [Failure; 4] = [
-    (404, "there is no such object, or the caller may not know of it"),
-    (408, "the request stood still on its way to the endpoint"),
+    (404, "there is no such object, or the caller may not see it"),
+    (408, "the request stalled on its way to the endpoint"),
     (502, "the endpoint cannot be reached, or its connection broke"),
     (504, "the endpoint does not answer"),
 ];
 
 const ISSUING: [Failure; 6] = [
-    (400, "a wish that is none, or too long a life"),
+    (400, "an invalid restriction or an invalid or too long `ttl`"),
     AWAY[0],
     AWAY[1],
     AWAY[2],
     AWAY[3],
-    (500, "the system gives no random numbers"),
+    (500, "cannot get random numbers from the system"),
 ];
 
-const TOKEN: &[Success] = ok!("The token and what it is good for.", "Issued");
+const TOKEN: &[Success] = ok!("The token, and the server it is for.", "Issued");
 
 const HANDSHAKE: [(&str, &str); 1] =
     [("X-Hydrant-Sequence", "The position of the next event, for `since` at a later time.")];
@@ -118,7 +118,7 @@ const fn runners(path: &'static str, model: &'static str, name: &'static str, ac
         route: Route::RunnerConnections(model),
         name,
         summary: "The connections of an agent",
-        text: "Those whose principal is `runner:UUID`.",
+        text: "The connections whose principal is `runner:UUID`.",
         access: Access::Claim(access),
         in_path: UUID,
         answers: ok!("The connections.", "Connections"),
@@ -134,7 +134,7 @@ pub(in crate::api) const TABLE: [Row; 20] = [
         route: Route::OpenApi,
         name: "openapi",
         summary: "This description",
-        text: "It is the same for everybody and says nothing of this server but its version, so it needs no credentials.",
+        text: "It is the same for all callers and reveals only the version of this server, so it needs no credentials.",
         access: Access::Anybody,
         answers: ok!("OpenAPI 3.1.", "Document"),
         ..PLAIN
@@ -144,7 +144,7 @@ pub(in crate::api) const TABLE: [Row; 20] = [
         route: Route::AsyncApi,
         name: "asyncapi",
         summary: "The description of the websocket",
-        text: "It is the same for everybody and says nothing of this server but its version, so it needs no credentials.",
+        text: "It is the same for all callers and reveals only the version of this server, so it needs no credentials.",
         access: Access::Anybody,
         answers: ok!("AsyncAPI 3.0.", "Document"),
         ..PLAIN
@@ -155,16 +155,16 @@ pub(in crate::api) const TABLE: [Row; 20] = [
         route: Route::Websocket,
         name: "websocket",
         summary: "Open a websocket",
-        text: "RFC 6455, version 13. What is said on it is described by `/hydrant/asyncapi.json`. Another method, or a \
-               request that asks for no upgrade, is 400.",
+        text: "RFC 6455, version 13. `/hydrant/asyncapi.json` describes the messages. Another method, or a request \
+            without an upgrade, gets 400.",
         parameters: &[register(false), SINCE, OVERFLOW, WARNINGS],
         answers: &[Success {
             status: 101,
-            text: "The protocol is a websocket from here on.",
+            text: "The connection is now a websocket.",
             content: &[],
             headers: &HANDSHAKE,
         }],
-        failures: &[(400, "not a websocket handshake, or a parameter that cannot be read; the message says which")],
+        failures: &[(400, "not a websocket handshake, or an invalid parameter; the message says which")],
         ..PLAIN
     },
     Row {
@@ -172,8 +172,8 @@ pub(in crate::api) const TABLE: [Row; 20] = [
         route: Route::Stream,
         name: "stream",
         summary: "Watch events as Server-Sent Events or NDJSON",
-        text: "The stream of a websocket with these registrations, as an ordinary answer without an end. In front of an \
-               endpoint a request that asks for neither form is the endpoint's.",
+        text: "The events that a websocket with these registrations would receive, as an HTTP response without an end. \
+            In front of an endpoint, a request that accepts neither media type is forwarded to the endpoint.",
         parameters: &[
             register(true),
             SINCE,
@@ -183,14 +183,14 @@ pub(in crate::api) const TABLE: [Row; 20] = [
                 name: "Last-Event-ID",
                 place: Place::Header,
                 required: false,
-                text: "The id of the last message; goes before `since`.",
+                text: "The id of the last message received; takes precedence over `since`.",
                 schema: TEXT,
                 example: "18c5a3f2b1d00e47:12345",
             },
         ],
         answers: &[Success {
             status: 200,
-            text: "The stream; it ends with the connection.",
+            text: "The stream; it ends when the connection closes.",
             content: &[
                 Content { media: "text/event-stream", schema: "EventStream" },
                 Content { media: "application/x-ndjson", schema: "Lines" },
@@ -198,8 +198,8 @@ pub(in crate::api) const TABLE: [Row; 20] = [
             headers: &HANDSHAKE,
         }],
         failures: &[
-            (400, "no registration, one that cannot be read (with the place), or another parameter that cannot"),
-            (406, "neither form is accepted"),
+            (400, "no registration, an invalid one (the message has the position), or another invalid parameter"),
+            (406, "the client accepts neither media type"),
         ],
         ..PLAIN
     },
@@ -209,14 +209,14 @@ pub(in crate::api) const TABLE: [Row; 20] = [
         route: Route::Events,
         name: "post",
         summary: "Post events",
-        text: "One event, an array of events, or one a line. All or nothing: after 204 the events have their place in \
-               the order. `Content-Encoding` may be `gzip` or `deflate`.",
+        text: "One event, an array of events, or one event per line. All are accepted or none: after 204 the events \
+            have their position in the order. `Content-Encoding` may be `gzip` or `deflate`.",
         access: Access::Claim("events/post/*"),
         body: &[Content { media: JSON, schema: "Posted" }, Content { media: "application/x-ndjson", schema: "Lines" }],
         answers: &[Success { status: 204, text: "The events were sequenced.", content: &[], headers: &[] }],
         failures: &[
-            (400, "an event that cannot be taken; the message names the element or the line, and the byte"),
-            (429, "the inboxes are full, or the principal's share is used up; nothing was taken"),
+            (400, "an invalid event; the message names the element or the line, and the byte"),
+            (429, "the inboxes are full, or the principal's quota is used up; no event was accepted"),
             (502, AWAY[2].1),
             (504, AWAY[3].1),
         ],
@@ -226,9 +226,9 @@ pub(in crate::api) const TABLE: [Row; 20] = [
         path: "/info",
         route: Route::Info,
         name: "info",
-        summary: "What this server is",
-        text: "In front of an endpoint, the endpoint's with hydrant's features and stats appended. Every user has the \
-               claim info/get.",
+        summary: "Information about this server",
+        text: "In front of an endpoint, the endpoint's information with hydrant's features and stats appended. Every \
+            user has the claim info/get.",
         answers: ok!("The server.", "Info"),
         failures: &[AWAY[1], AWAY[2], AWAY[3]],
         ..PLAIN
@@ -238,7 +238,8 @@ pub(in crate::api) const TABLE: [Row; 20] = [
         route: Route::UserToken,
         name: "userToken",
         summary: "A token for a user",
-        text: "Every user may have tokens of its own. What is asked for narrows, and never widens, the rights.",
+        text: "Every user may get tokens for itself. Parameters restrict the rights of the token and never extend \
+            them.",
         access: Access::Claim("users/token/{name}"),
         in_path: USER,
         parameters: &WISHES,
@@ -251,7 +252,7 @@ pub(in crate::api) const TABLE: [Row; 20] = [
         path: "/users/{name}/token",
         route: Route::PostUserToken,
         name: "postUserToken",
-        summary: "A token for a user, asked for by a body",
+        summary: "A token for a user, with the parameters in the body",
         access: Access::Claim("users/token/{name}"),
         in_path: USER,
         body: &[Content { media: JSON, schema: "TokenWish" }],
@@ -276,27 +277,27 @@ pub(in crate::api) const TABLE: [Row; 20] = [
         path: "/connections",
         route: Route::Connections,
         name: "connections",
-        summary: "Who is connected",
-        text: "Without the claim the list is empty. The filters take a value, `Eq(value)`, `Ne(value)` or \
-               `In(value,...)`. In front of an endpoint its connections follow, each with the field `Endpoint`.",
+        summary: "List connections",
+        text: "Without the claim, the list is empty. The filters take a value, `Eq(value)`, `Ne(value)` or \
+            `In(value,...)`. In front of an endpoint, its connections follow, each with the field `Endpoint`.",
         access: Access::Claim("connections/list/*"),
         parameters: &[
             query("Type", "Filter: the kind of connection.", TEXT, "websocket"),
-            query("Principal", "Filter: whose it is.", TEXT, "user:rocketskates"),
-            query("RemoteAddr", "Filter: address and port.", TEXT, "192.0.2.1:51234"),
-            query("sort", "`queued`: most queued bytes first. Other orders are passed over.", TEXT, "queued"),
+            query("Principal", "Filter: the principal of the connection.", TEXT, "user:rocketskates"),
+            query("RemoteAddr", "Filter: address and port of the client.", TEXT, "192.0.2.1:51234"),
+            query("sort", "`queued`: most queued bytes first. Other values are ignored.", TEXT, "queued"),
             LIMIT,
         ],
         answers: ok!("The connections.", "Connections"),
-        failures: &[(400, "a filter with another operator, or a limit that is no number")],
+        failures: &[(400, "a filter with another operator, or an invalid limit")],
         ..PLAIN
     },
     Row {
         path: "/connections/{address}",
         route: Route::Connection,
         name: "connection",
-        summary: "One connection",
-        text: "A websocket or a stream with its registrations. Without the claim it is 404.",
+        summary: "Get a connection",
+        text: "A websocket or a stream with its registrations. Without the claim, the answer is 404.",
         access: Access::Claim("connections/get/{address}"),
         in_path: ADDRESS,
         answers: ok!("The connection.", "Connection"),
@@ -328,28 +329,28 @@ pub(in crate::api) const TABLE: [Row; 20] = [
         path: "/hydrant/status",
         route: Route::Status,
         name: "status",
-        summary: "How the broker is",
-        text: "The figures of `/metrics` that people look at first, rates of the last seconds, shards, links. Not for users of \
-               a tenant.",
+        summary: "State of the broker",
+        text: "The most important figures of `/metrics`, rates of the last seconds, shards, links. Not available to \
+            users of a tenant.",
         access: Access::Claim("connections/list/*"),
-        answers: ok!("The figures of this moment.", "Status"),
+        answers: ok!("The current figures.", "Status"),
         ..PLAIN
     },
     Row {
         path: "/hydrant/registrations",
         route: Route::Registrations,
         name: "registrations",
-        summary: "What registrations do",
-        text: "Those that have done most, up to 100 of each shard; not for users of a tenant. With `connection` those of \
-               one connection, for which the claim is connections/get.",
+        summary: "The most active registrations",
+        text: "At most 100 of each shard; not available to users of a tenant. With `connection`, the registrations of \
+            one connection, which requires the claim connections/get.",
         access: Access::Claim("connections/list/*"),
         parameters: &[
             query("connection", "Address and port of a connection.", TEXT, "192.0.2.1:51234"),
-            query("sort", "By what.", r#"{"enum":["hits","deliveries","work"]}"#, "hits"),
+            query("sort", "The figure to sort by, largest first.", r#"{"enum":["hits","deliveries","work"]}"#, "hits"),
             LIMIT,
         ],
         answers: ok!("The registrations.", "Registrations"),
-        failures: &[(400, "another order, or a limit that is no number"), AWAY[0]],
+        failures: &[(400, "an unknown order, or an invalid limit"), AWAY[0]],
         ..PLAIN
     },
     Row {
@@ -357,11 +358,14 @@ pub(in crate::api) const TABLE: [Row; 20] = [
         path: "/hydrant/explain",
         route: Route::Explain,
         name: "explain",
-        summary: "Why an event does or does not reach somebody",
-        text: "Nobody learns of events, users or connections that he may not see: they are 404.",
+        summary: "Explain why an event does or does not reach a client",
+        text: "Events, users and connections that the caller may not see are answered with 404.",
         body: &[Content { media: JSON, schema: "Question" }],
         answers: ok!("The explanation.", "Explanation"),
-        failures: &[(400, "not a question, an event or registration that is none, or too much at a time"), AWAY[0]],
+        failures: &[
+            (400, "invalid parameters, an invalid event or registration, or too much work for one request"),
+            AWAY[0],
+        ],
         ..PLAIN
     },
     Row {
@@ -369,18 +373,18 @@ pub(in crate::api) const TABLE: [Row; 20] = [
         path: "/hydrant/check",
         route: Route::Check,
         name: "check",
-        summary: "What is odd about a registration",
-        text: "And how many of the last 1,000 events that the caller may see it would have matched.",
+        summary: "Check a registration for mistakes",
+        text: "Also counts how many of the last 1,000 events visible to the caller it would have matched.",
         body: &[Content { media: JSON, schema: "SpecToCheck" }],
         answers: ok!("What was found.", "Checked"),
-        failures: &[(400, "it cannot be a registration; the messages have the place")],
+        failures: &[(400, "an invalid registration; the messages have the position")],
         ..PLAIN
     },
     Row {
         path: "/hydrant/me",
         route: Route::Me,
         name: "me",
-        summary: "Who the caller is",
+        summary: "Identify the caller",
         answers: ok!("Principal and claims.", "Me"),
         ..PLAIN
     },

@@ -178,8 +178,9 @@ mod tests {
         );
         assert!(accounts(b"{}").is_none() && accounts(b"<html>").is_none());
 
-        let text = br#"[{"Name":"r","Claims":[{"scope":"a","action":"get","specific":""},{"Scope":"b","Action":"*","Specific":"x"},
-            {"scope":"","action":"get","specific":"*"},{"action":"get"},7]},{"Name":"none","Claims":null}]"#;
+        let text = br#"[{"Name":"r","Claims":[{"scope":"a","action":"get","specific":""},
+            {"Scope":"b","Action":"*","Specific":"x"},{"scope":"","action":"get","specific":"*"},
+            {"action":"get"},7]},{"Name":"none","Claims":null}]"#;
         let read: Vec<String> = roles(text).unwrap().good["r"].iter().map(ToString::to_string).collect();
         assert_eq!(read, ["a/get/", "b/*/x"], "a claim that cannot be read grants nothing");
 

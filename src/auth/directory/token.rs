@@ -44,7 +44,7 @@ const SYSTEM: &str = "system";
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKeyError {
     /// Not encrypted or not signed with this key.
-    #[error("not a token of this key")]
+    #[error("the token was not made with this key")]
     Foreign,
     /// The token has expired.
     #[error("the token has expired")]

@@ -34,7 +34,7 @@ pub enum StoreError {
     },
     /// The file has lost all its users, or is empty at the start: it was emptied, or is half written.
     #[error(
-        "{}: there are no users in it; put it back, or remove it before a start to get the user rocketskates",
+        "{}: the file has no users; restore it, or remove it before a start to create the user rocketskates",
         path.display()
     )]
     NoUsers {
@@ -42,7 +42,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The file changes faster than it can be read.
-    #[error("{} is being written", path.display())]
+    #[error("{} is being written by another process; try again", path.display())]
     Changing {
         /// The file.
         path: PathBuf,
@@ -54,7 +54,7 @@ pub enum StoreError {
         name: String,
     },
     /// Another process has held the lock for five seconds.
-    #[error("{} is locked by another process", path.display())]
+    #[error("{} is locked by another hydrant process; try again", path.display())]
     Locked {
         /// The lock file.
         path: PathBuf,
@@ -68,7 +68,7 @@ pub enum StoreError {
         name: String,
     },
     /// A user, role or tenant of this name already exists.
-    #[error("there is a {what} {name:?} already")]
+    #[error("the {what} {name:?} already exists")]
     Exists {
         /// `user`, `role` or `tenant`.
         what: &'static str,
@@ -76,7 +76,7 @@ pub enum StoreError {
         name: String,
     },
     /// The role cannot be removed because users have it.
-    #[error("role {name:?} is in use by {users}")]
+    #[error("role {name:?} is still assigned to {users}")]
     InUse {
         /// The role.
         name: String,
@@ -84,7 +84,7 @@ pub enum StoreError {
         users: String,
     },
     /// A user would be in two tenants.
-    #[error("user {user:?} is in tenant {tenant:?} already; a user is in at most one")]
+    #[error("user {user:?} is already in tenant {tenant:?}; a user can be in only one")]
     TwoTenants {
         /// The user.
         user: String,
@@ -104,7 +104,7 @@ pub enum StoreError {
     #[error("cannot start the threads that hash passwords: {0}")]
     Threads(std::io::Error),
     /// The system provides no random numbers.
-    #[error("the system gives no random numbers: {0}")]
+    #[error("cannot get random numbers from the system: {0}")]
     Random(#[from] getrandom::Error),
 }
 

@@ -29,9 +29,11 @@ impl fmt::Display for Exposure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match self.reach {
-            Reach::Read(mode) => write!(f, "others can read {path} (mode {mode:04o}): chmod go= {path}"),
-            Reach::Write(mode) => write!(f, "others can write {path} (mode {mode:04o}): chmod go-w {path}"),
-            Reach::Owner(user) => write!(f, "{path} belongs to another user (id {user}), who can change it: chown it"),
+            Reach::Read(mode) => write!(f, "other users can read {path} (mode {mode:04o}): run `chmod go= {path}`"),
+            Reach::Write(mode) => write!(f, "other users can write {path} (mode {mode:04o}): run `chmod go-w {path}`"),
+            Reach::Owner(user) => {
+                write!(f, "{path} belongs to another user (id {user}), who can change it: run `chown` on it")
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ const READ_TRIES: u32 = 5;
 
 const HEADER: &str = "\
 # Users, roles and tenants of hydrant. Change them with `hydrant users|roles|tenants`, or here: a running server
-# takes a change at once and refuses a file with a mistake. The commands do not keep comments.
+# applies a change at once and rejects a file with an error. The commands remove comments.
 
 ";
 
@@ -134,8 +134,10 @@ impl Directory {
         let Some(_lock) = (!left.is_empty()).then(|| self.lock().ok()).flatten() else { return };
         for path in left {
             match std::fs::remove_file(&path) {
-                Ok(()) => tracing::info!(file = %path.display(), "removed what a command that was killed left behind"),
-                Err(error) => tracing::warn!(file = %path.display(), %error, "cannot be removed"),
+                Ok(()) => tracing::info!(file = %path.display(), "removed a temporary file of a command that was \
+                    killed"),
+                Err(error) => tracing::warn!(file = %path.display(), %error, "cannot remove a temporary file of a \
+                    command that was killed"),
             }
         }
     }

@@ -137,7 +137,7 @@ fn tenant(store: &Store, text: TenantText) -> Result<TenantRow, Placed> {
             return Err((user.span(), format!("there is no user {name:?}")));
         }
         if let Some((other, _)) = store.tenants.iter().find(|(_, tenant)| tenant.users.contains(name)) {
-            return Err((user.span(), format!("user {name:?} is in tenant {other:?} already")));
+            return Err((user.span(), format!("user {name:?} is already in tenant {other:?}")));
         }
         users.insert(user.into_inner());
     }
@@ -227,7 +227,7 @@ members = { machines = ["m1"] }
         }
         let twice = format!("{GOOD}\n[tenants.other]\nusers = [\"alice\"]\n");
         let mistake = store(&twice).unwrap_err();
-        assert_eq!((mistake.line, mistake.reason.as_str()), (21, "user \"alice\" is in tenant \"lab\" already"));
+        assert_eq!((mistake.line, mistake.reason.as_str()), (21, "user \"alice\" is already in tenant \"lab\""));
     }
 
     #[test]

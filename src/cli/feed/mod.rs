@@ -12,9 +12,10 @@
 mod resume;
 
 use std::io::Write;
+use std::pin::pin;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, Interval, sleep};
 
 use self::resume::Resume;
 use super::console::report;
@@ -130,6 +131,22 @@ impl Feed {
         }
     }
 
+    /// Like [`Feed::next`]; calls `on_tick` at every tick until the event has arrived.
+    pub(super) async fn next_with_ticks<E: From<ClientError>>(
+        &mut self,
+        err: &mut dyn Write,
+        ticks: &mut Interval,
+        mut on_tick: impl AsyncFnMut() -> Result<(), E>,
+    ) -> Result<String, E> {
+        let mut next = pin!(self.next(err));
+        loop {
+            tokio::select! {
+                event = &mut next => return Ok(event?),
+                _ = ticks.tick() => on_tick().await?,
+            }
+        }
+    }
+
     /// Returns another event if one has already arrived.
     pub(super) fn next_ready(&mut self, err: &mut dyn Write) -> Option<String> {
         while self.ended.is_none() {
@@ -205,7 +222,7 @@ impl Feed {
                 (!came_before).then_some(event)
             }
             Received::Skipped { bytes } => {
-                report(err, format_args!("warning: an event of {bytes} bytes was left out: it is too long"));
+                report(err, format_args!("warning: skipped an event of {bytes} bytes: it is too long"));
                 None
             }
             Received::Registered(registered) => {
@@ -233,7 +250,7 @@ impl Feed {
         let (again, missing) = match (self.connected, self.resumes) {
             (false, _) => ("", ""),
             (true, true) => (" again", ""),
-            (true, false) => (" again", "; events in between are missing"),
+            (true, false) => (" again", "; events in between may be missing"),
         };
         let count = self.wanted.specs.len();
         let registrations = if count == 1 { "registration" } else { "registrations" };
@@ -254,7 +271,7 @@ impl Feed {
         // Spreads out clients that were told to wait for the same time.
         let told = error.retry_after().map(|told| told + jitter(told / 10));
         let wait = self.backoff.next_wait().max(told.unwrap_or_default());
-        report(err, format_args!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
+        report(err, format_args!("{error}; retrying in {:.1} s", wait.as_secs_f64()));
         sleep(wait).await;
     }
 }

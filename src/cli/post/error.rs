@@ -24,6 +24,6 @@ pub(crate) enum TransferError {
     #[error("lines {first} to {last} of {name} were not posted: {source}")]
     NotTaken { name: String, first: u64, last: u64, source: ClientError },
     /// It is unknown whether the server accepted these lines.
-    #[error("lines {first} to {last} of {name} may have been posted or not: {source}")]
+    #[error("it is unknown whether lines {first} to {last} of {name} were posted: {source}")]
     Unknown { name: String, first: u64, last: u64, source: ClientError },
 }

@@ -79,8 +79,8 @@ pub(crate) struct Posted {
 impl fmt::Display for Posted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self { events: 0, .. } => f.write_str("nothing was posted before"),
-            Self { events, line, .. } => write!(f, "posted before: {events} events, up to line {line}"),
+            Self { events: 0, .. } => f.write_str("no events were posted before it"),
+            Self { events, line, .. } => write!(f, "{events} events were posted before it, up to line {line}"),
         }
     }
 }
@@ -108,7 +108,10 @@ pub(super) fn run(args: &PostArgs, err: &mut dyn Write) -> Result<(), PostError>
 fn report_all(posted: &Posted, started: Instant, err: &mut dyn Write) {
     report(err, format_args!("posted {} events in {:.1} s", posted.events, started.elapsed().as_secs_f64()));
     if posted.notices > 0 {
-        report(err, format_args!("left out {} notices of a server (Type hydrant)", posted.notices));
+        report(
+            err,
+            format_args!("skipped {} notices of a server (Type hydrant), which cannot be posted", posted.notices),
+        );
     }
 }
 
@@ -196,7 +199,7 @@ impl Post {
             }
             let wait = refusal.retry_after.unwrap_or(DEFAULT_WAIT).min(LONGEST_WAIT);
             if !told {
-                self.bar.suspend(|| report(err, format_args!("{refusal}; trying again in {} s", wait.as_secs())));
+                self.bar.suspend(|| report(err, format_args!("{refusal}; retrying in {} s", wait.as_secs())));
                 told = true;
             }
             sleep(wait).await;

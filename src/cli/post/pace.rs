@@ -28,7 +28,7 @@ pub(in crate::cli) enum Speed {
 
 /// The error for a text that is not a speed.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("a speed is a number from 0.001x to 1000000x, such as 1x or 10x, or max")]
+#[error("the speed must be a number from 0.001x to 1000000x, such as 1x or 10x, or max")]
 pub(in crate::cli) struct SpeedError;
 
 impl FromStr for Speed {

@@ -17,17 +17,17 @@ pub(crate) enum RecordError {
     Client(#[from] ClientError),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
-    #[error("- is no file; `hydrant watch` writes events to standard output")]
+    #[error("- is not a file; `hydrant watch` writes events to standard output")]
     StandardOutput,
-    #[error("{} is there already; --append writes behind what is in it, --force replaces it", .0.display())]
+    #[error("{} already exists; use --append to add to it, or --force to replace it", .0.display())]
     Exists(PathBuf),
-    #[error("{} is being recorded to by another process", .0.display())]
+    #[error("another process is recording to {}", .0.display())]
     Busy(PathBuf),
     #[error("{}: {source}", path.display())]
     Open { path: PathBuf, source: io::Error },
-    #[error("{}: {source}; what was recorded before is whole", path.display())]
+    #[error("{}: {source}; the events recorded before are intact", path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("{recorded} of {wanted} events came within {seconds} s")]
+    #[error("only {recorded} of {wanted} events arrived within {seconds} s")]
     Late { wanted: u64, recorded: u64, seconds: u64 },
 }
 

@@ -13,7 +13,6 @@ mod sink;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -99,7 +98,10 @@ pub(super) fn run(args: &RecordArgs, err: &mut dyn Write) -> Result<(), RecordEr
 fn open(args: &RecordArgs, err: &mut dyn Write) -> Result<Sink, RecordError> {
     let (sink, removed) = Sink::open(&args.file, args.existing())?;
     if removed > 0 {
-        report(err, format_args!("{}: an event at its end was cut off: {removed} bytes removed", args.file.display()));
+        report(
+            err,
+            format_args!("{}: removed {removed} bytes of an incomplete event from its end", args.file.display()),
+        );
     }
     Ok(sink)
 }
@@ -139,15 +141,7 @@ impl Recording {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let event = {
-                let mut next = pin!(feed.next(err));
-                loop {
-                    tokio::select! {
-                        event = &mut next => break event?,
-                        _ = ticks.tick() => self.tick()?,
-                    }
-                }
-            };
+            let event = feed.next_with_ticks(err, &mut ticks, async || self.tick()).await?;
             let text = self.batch(event, feed, err);
             self.sink.write(&text, Instant::now())?;
             if self.is_enough() {

@@ -281,6 +281,6 @@ mod tests {
         let full = Path::new("/dev/full");
         let (mut sink, _) = open(full, Existing::Append);
         let error = sink.write(b"{}\n", Instant::now()).unwrap_err().to_string();
-        assert!(error.contains("No space left") && error.contains("whole"), "{error}");
+        assert!(error.contains("No space left") && error.contains("intact"), "{error}");
     }
 }

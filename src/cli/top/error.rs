@@ -14,7 +14,7 @@ pub(crate) enum TopError {
     Endpoint(#[from] EndpointError),
     #[error(transparent)]
     Look(#[from] LookError),
-    #[error("standard output is no terminal that can be drawn on; --once prints one picture as text")]
+    #[error("standard output is not a terminal; use --once to print the figures once, as text")]
     NoTerminal,
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),

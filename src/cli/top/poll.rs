@@ -26,11 +26,11 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 pub(crate) enum LookError {
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("{0}; the figures are for users with the claim connections/list")]
+    #[error("{0}; reading the figures requires the claim connections/list")]
     Hidden(RefusedError),
-    #[error("{0}; is it a hydrant server?")]
+    #[error("{0}; is this a hydrant server?")]
     Unknown(RefusedError),
-    #[error("the answer of {path} cannot be read: {error}")]
+    #[error("cannot read the answer of {path}: {error}")]
     Answer { path: &'static str, error: serde_json::Error },
 }
 
@@ -193,7 +193,7 @@ pub(super) async fn poll(
 impl Found {
     /// Returns the message that is shown for a failure.
     pub(super) fn loss(error: &LookError, wait: Duration) -> String {
-        format!("{error}; trying again in {:.1} s", wait.as_secs_f64())
+        format!("{error}; retrying in {:.1} s", wait.as_secs_f64())
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) enum UsersError {
     BodyError(#[from] TokenError),
     #[error("{0}")]
     Usage(String),
-    #[error("{}: there is no such directory", .0.display())]
+    #[error("{}: no such directory", .0.display())]
     NoDirectory(PathBuf),
     #[error("cannot read standard input: {0}")]
     Input(io::Error),

@@ -88,7 +88,7 @@ pub(crate) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) ->
 fn parse_claims(texts: &[String], err: &mut dyn Write) -> Result<Vec<Claim>, UsersError> {
     let claims: Vec<Claim> = texts.iter().map(|claim| claim.parse()).collect::<Result<_, _>>()?;
     for scope in claims.iter().flat_map(unknown_scopes) {
-        report(err, format_args!("note: scope {scope:?} is not one of DRP's; events of that type are meant"));
+        report(err, format_args!("note: scope {scope:?} is not a scope of DRP; it applies to events of that type"));
     }
     Ok(claims)
 }

@@ -56,7 +56,12 @@ impl DataDir {
         // The server writes it when it starts for the first time.
         if !path.join("id").exists() {
             let path = path.display();
-            report(err, format_args!("note: no server has used {path} so far; only one with `--data-dir {path}` will"));
+            report(
+                err,
+                format_args!(
+                    "note: no server has used {path} yet; only a server started with `--data-dir {path}` does"
+                ),
+            );
         }
         Ok(())
     }

@@ -93,7 +93,10 @@ fn issue(dir: &Path, args: &IssueArgs, out: &mut dyn Write, err: &mut dyn Write)
         .iter()
         .filter(|role| !role.is_empty() && !issued.info.roles.as_ref().is_none_or(|kept| kept.contains(role)))
     {
-        report(err, format_args!("note: {subject} has no role that contains {role:?}, so the token has not got it"));
+        report(
+            err,
+            format_args!("note: {subject} has no role that contains {role:?}, so the token does not include it"),
+        );
     }
     report(err, format_args!("a token for {subject} until {}", issued.expires_at));
     Ok(writeln!(out, "{}", issued.token.expose())?)

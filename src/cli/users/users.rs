@@ -90,7 +90,7 @@ fn password(input: &mut dyn Read) -> Result<PasswordHash, UsersError> {
     let limit = u64::try_from(MAX_PASSWORD_BYTES).expect("a thousand") + 2;
     let mut bytes = Vec::new();
     input.take(limit).read_to_end(&mut bytes).map_err(UsersError::Input)?;
-    let text = String::from_utf8(bytes).map_err(|_| UsersError::Usage("the password is not UTF-8".to_owned()))?;
+    let text = String::from_utf8(bytes).map_err(|_| UsersError::Usage("the password is not valid UTF-8".to_owned()))?;
     let line = text.split('\n').next().unwrap_or_default();
     Ok(PasswordHash::make(line.strip_suffix('\r').unwrap_or(line)).map_err(StoreError::from)?)
 }

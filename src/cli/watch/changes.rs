@@ -163,8 +163,14 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_found_and_only_so_deep_as_it_does() {
-        let before = r#"{"Same":{"a":[1]},"Stage":"none","N":12345678901234567890123,"Params":{"x/y":1,"gone":[]},"L":[1,2,3],"T":{}}"#;
-        let after = r#"{"L":[1,5],"Stage":"local","Same":{"a":[1]},"N":12345678901234567890124,"Params":{"x/y":2,"a.b":null},"T":[]}"#;
+        let before = concat!(
+            r#"{"Same":{"a":[1]},"Stage":"none","N":12345678901234567890123,"Params":{"x/y":1,"gone":[]},"L":[1,2,"#,
+            r#"3],"T":{}}"#,
+        );
+        let after = concat!(
+            r#"{"L":[1,5],"Stage":"local","Same":{"a":[1]},"N":12345678901234567890124,"Params":{"x/y":2,"#,
+            r#""a.b":null},"T":[]}"#,
+        );
         let expected = [
             "L.1: 2 -> 5",
             "L.2: 3 -> (nothing)",
@@ -190,7 +196,8 @@ mod tests {
     fn an_event_has_its_head_and_a_line_for_each_change() {
         let event = |original: &str| {
             format!(
-                r#"{{"Time":"T","Type":"machines","Action":"update","Key":"m1","Object":{{"Stage":"local","A":1}},"Original":{original}}}"#
+                "{{\"Time\":\"T\",\"Type\":\"machines\",\"Action\":\"update\",\"Key\":\"m1\",\
+                 \"Object\":{{\"Stage\":\"local\",\"A\":1}},\"Original\":{original}}}"
             )
         };
         let shown = |screen: Screen, original: &str| {

@@ -12,7 +12,6 @@ mod table;
 mod view;
 
 use std::io::{self, Write};
-use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
@@ -75,7 +74,7 @@ pub(crate) enum WatchError {
     Client(#[from] ClientError),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
-    #[error("{} of {wanted} events came within {} s", wanted - left, after.as_secs())]
+    #[error("only {} of {wanted} events arrived within {} s", wanted - left, after.as_secs())]
     Late { wanted: u64, left: u64, after: Duration },
 }
 
@@ -155,14 +154,10 @@ impl<W: AsyncWrite + Unpin> Watch<W> {
         let mut ticks = interval_at(Instant::now() + TICK, TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
-            let event = {
-                let mut next = pin!(feed.next(err));
-                loop {
-                    tokio::select! {
-                        event = &mut next => break event?,
-                        _ = ticks.tick(), if self.stats => self.tick().await?,
-                    }
-                }
+            let event = if self.stats {
+                feed.next_with_ticks(err, &mut ticks, async || self.tick().await).await?
+            } else {
+                feed.next(err).await?
             };
             let text = self.batch(event, feed, err);
             self.out.write_all(&text).await?;
@@ -186,11 +181,11 @@ impl<W: AsyncWrite + Unpin> Watch<W> {
         text
     }
 
-    async fn tick(&mut self) -> io::Result<()> {
+    async fn tick(&mut self) -> Result<(), WatchError> {
         let mut text = Vec::new();
         self.view.tick(clock::now(), &mut text);
         self.out.write_all(&text).await?;
-        self.out.flush().await
+        Ok(self.out.flush().await?)
     }
 
     /// Ends at the timeout: successfully, unless more events were wanted.

@@ -57,7 +57,7 @@ impl Stats {
         let all: u64 = self.types.values().map(|count| count.all).sum();
         let new: u64 = self.types.values().map(|count| count.new).sum();
         let time = now.strftime("%H:%M:%S");
-        let mut line = format!("{time}  {} ev/s, {all} in all", rate(new, seconds));
+        let mut line = format!("{time}  {} ev/s, {all} in total", rate(new, seconds));
         for (kind, count) in self.sorted(|count| count.new).into_iter().filter(|(_, count)| count.new > 0) {
             write!(line, "  {kind} {}", rate(count.new, seconds)).expect("a string takes everything");
         }
@@ -74,7 +74,7 @@ impl Stats {
         let all: u64 = self.types.values().map(|count| count.all).sum();
         let mut text = String::from(if self.edge.is_some() { "\u{1b}[K" } else { "" });
         let events = if all == 1 { "event" } else { "events" };
-        writeln!(text, "{all} {events} in {seconds:.1} s, {} a second", rate(all, seconds)).expect("as above");
+        writeln!(text, "{all} {events} in {seconds:.1} s, {} per second", rate(all, seconds)).expect("as above");
         for (kind, count) in self.sorted(|count| count.all) {
             writeln!(text, "{:>10}  {:>9}/s  {kind}", count.all, rate(count.all, seconds)).expect("as above");
         }
@@ -115,10 +115,11 @@ mod tests {
         let mut stats = Stats::new(None, at(0));
         (0..20).for_each(|_| stats.event(r#"{"Type":"machines"}"#));
         stats.event(r#"{"Type":"jobs"}"#);
-        assert_eq!(text(|out| stats.tick(at(1), out)), "00:00:01  21 ev/s, 21 in all  machines 20  jobs 1.0\n");
+        assert_eq!(text(|out| stats.tick(at(1), out)), "00:00:01  21 ev/s, 21 in total  machines 20  jobs 1.0\n");
         stats.event("{}");
-        assert_eq!(text(|out| stats.tick(at(3), out)), "00:00:03  0.5 ev/s, 22 in all   0.5\n");
-        let expected = "22 events in 10.0 s, 2.2 a second\n        20        2.0/s  machines\n         1        0.1/s  \n         1        0.1/s  jobs\n";
+        assert_eq!(text(|out| stats.tick(at(3), out)), "00:00:03  0.5 ev/s, 22 in total   0.5\n");
+        let expected = "22 events in 10.0 s, 2.2 a second\n        20        2.0/s  machines\n         1        0.1/s  \
+            \n         1        0.1/s  jobs\n";
         assert_eq!(text(|out| stats.end(at(10), out)), expected);
     }
 

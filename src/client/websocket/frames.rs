@@ -29,10 +29,10 @@ const CONTROL_BYTES: u64 = 125;
 #[derive(Debug, Error)]
 pub(super) enum FrameError {
     /// The connection ended between frames or within one.
-    #[error("it ended without a close")]
+    #[error("the connection ended without a close frame")]
     End,
     /// Nothing was received for too long.
-    #[error("it was silent")]
+    #[error("nothing arrived for too long")]
     Silent,
     /// The server violated this rule.
     #[error("{0}")]
@@ -93,7 +93,7 @@ impl Head {
         };
         let head = Self { fin: first & 0x80 != 0, opcode, length, size };
         if head.is_control() && (!head.fin || length > CONTROL_BYTES) {
-            return Err(FrameError::Rule("a control frame is too long or comes in parts"));
+            return Err(FrameError::Rule("a control frame is too long or fragmented"));
         }
         Ok(Some(head))
     }
@@ -129,7 +129,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             self.fill(&heard).await?;
         };
         if start.length > MOST_SKIPPED {
-            return Err(FrameError::Rule("a frame is longer than any message"));
+            return Err(FrameError::Rule("a frame is longer than any message may be"));
         }
         self.buffer.advance(start.size);
         let payload = match usize::try_from(start.length) {

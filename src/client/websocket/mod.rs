@@ -159,7 +159,7 @@ impl Session {
     ///
     /// # Errors
     /// Returns [`ClientError::Registration`] if a registration was refused, and [`ClientError::Closed`] or
-    /// [`ClientError::Broken`] at the end. After an error there is nothing more to receive.
+    /// [`ClientError::Broken`] at the end. After an error, the connection has ended.
     ///
     /// # Cancel safety
     /// Nothing is lost if the future is dropped.
@@ -218,7 +218,7 @@ impl Drop for Session {
 }
 
 fn gone() -> ClientError {
-    ClientError::Closed { code: 1006, reason: "nothing more to receive".to_owned() }
+    ClientError::Closed { code: 1006, reason: "the connection has ended".to_owned() }
 }
 
 /// What the handshake asks for: registrations only if all of them fit.

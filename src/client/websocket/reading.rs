@@ -179,7 +179,7 @@ impl Reading {
 
     fn join(&mut self, frame: &Frame) -> Result<Option<Content>, ClientError> {
         if (frame.opcode == OpCode::Text) != self.parts.is_none() {
-            return Err(self.broken("the parts of a message are out of order"));
+            return Err(self.broken("the fragments of a message are out of order"));
         }
         let mut parts = self.parts.take().unwrap_or_default();
         parts.add(&frame.payload, self.bounds.message_bytes);
@@ -209,7 +209,7 @@ impl Reading {
             }
             Err(code) => {
                 self.reply = Some(code);
-                self.broken("its close frame is none")
+                self.broken("the close frame is malformed")
             }
         }
     }

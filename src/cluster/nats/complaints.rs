@@ -13,7 +13,7 @@ const EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 struct State {
     logged: Option<Instant>,
-    omitted: u64,
+    suppressed: u64,
 }
 
 /// Errors of a connection and its successors: counted by the caller, logged here at a limited rate.
@@ -23,20 +23,20 @@ pub(in crate::cluster) struct Complaints(Mutex<State>);
 impl Complaints {
     /// Logs an error, unless another one was logged within [`EVERY`].
     pub(in crate::cluster) fn log(&self, error: &str) {
-        if let Some(omitted) = self.note() {
-            tracing::error!(error, omitted, "the NATS server complains");
+        if let Some(suppressed) = self.note() {
+            tracing::error!(error, suppressed, "the NATS server reported an error");
         }
     }
 
-    /// Returns the number of errors omitted since the last line if this one is to be logged.
+    /// Returns the number of errors suppressed since the last line if this one is to be logged.
     fn note(&self) -> Option<u64> {
         let mut state = self.0.lock();
         if state.logged.is_some_and(|logged| logged.elapsed() < EVERY) {
-            state.omitted += 1;
+            state.suppressed += 1;
             return None;
         }
         state.logged = Some(Instant::now());
-        Some(std::mem::take(&mut state.omitted))
+        Some(std::mem::take(&mut state.suppressed))
     }
 }
 

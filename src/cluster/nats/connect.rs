@@ -33,19 +33,19 @@ const ADDRESSES: usize = 16;
 /// Why a connection could not be made.
 #[derive(Debug, Error)]
 pub(in crate::cluster) enum ConnectError {
-    #[error("no connection to {0}: {1}")]
+    #[error("cannot connect to {0}: {1}")]
     Tcp(Address, io::Error),
-    #[error("{0} does not answer in time")]
+    #[error("{0} did not answer in time")]
     Late(Address),
-    #[error("TLS with {0}: {1}")]
+    #[error("TLS with {0} failed: {1}")]
     Handshake(Address, io::Error),
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
-    #[error("{0} is no name that a certificate could be for")]
+    #[error("{0} is not a valid host name for a TLS certificate")]
     Name(Address),
     #[error("{0}: {1}")]
     Session(Address, SessionError),
-    #[error("{0} refuses the login: {1}")]
+    #[error("{0} refused the login: {1}")]
     Refused(Address, String),
     #[error(transparent)]
     Login(#[from] LoginError),
@@ -91,7 +91,7 @@ async fn begin(address: &Address, options: &ConnectOptions) -> Result<Session, C
 /// Returns a connection to whichever of the addresses answers first.
 async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let (mut rest, mut tries) = (addresses.into_iter(), JoinSet::new());
-    let mut error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut error = io::Error::new(io::ErrorKind::NotFound, "the name does not resolve to an address");
     loop {
         match rest.next() {
             Some(address) => drop(tries.spawn(TcpStream::connect(address))),

@@ -26,10 +26,10 @@ pub enum LoginError {
         source: std::io::Error,
     },
     /// A credentials file lacks a section.
-    #[error("it has no {0} between lines of dashes, as `nsc generate creds` writes it")]
+    #[error("it has no {0} section between lines of dashes, as written by `nsc generate creds`")]
     Credentials(&'static str),
     /// An nkey seed is invalid.
-    #[error("the seed of the nkey is not one: {0}")]
+    #[error("the nkey seed is not valid: {0}")]
     Seed(&'static str),
 }
 
@@ -73,7 +73,7 @@ impl Signer {
         if !seed.starts_with('S') {
             return Err(LoginError::Seed("it does not begin with S"));
         }
-        KeyPair::from_seed(seed).map(Self).map_err(|_| LoginError::Seed("it is cut or has a mistake in it"))
+        KeyPair::from_seed(seed).map(Self).map_err(|_| LoginError::Seed("it is truncated or mistyped"))
     }
 
     fn sign(&self, nonce: &str) -> Result<String, LoginError> {
@@ -166,9 +166,9 @@ mod tests {
         );
         assert!(told(&file(&seed).replace("------END USER NKEY SEED------", "")).contains("no NKEY SEED"), "cut");
         let cut = &seed[..seed.len() - 3];
-        assert!(told(&file(cut)).contains("a mistake") && !told(&file(cut)).contains(cut));
+        assert!(told(&file(cut)).contains("mistyped") && !told(&file(cut)).contains(cut));
         let garbage = Login::nkey(&Secret::new("garbage")).unwrap_err().to_string();
-        assert!(garbage.contains("not one") && !garbage.contains("garbage"), "{garbage}");
+        assert!(garbage.contains("not valid") && !garbage.contains("garbage"), "{garbage}");
         let public = KeyPair::new_user().public_key();
         assert!(Login::nkey(&Secret::new(public)).is_err());
         assert!(Login::nkey(&Secret::new(format!(" {seed}\n"))).is_ok());

@@ -20,7 +20,7 @@ const MESSAGE: usize = 72 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum OpError {
     /// An operation that no server sends.
-    #[error("it does not speak NATS: {0:?}")]
+    #[error("the server does not speak the NATS protocol: {0:?}")]
     Unknown(String),
     /// An operation whose arguments cannot be parsed.
     #[error("a malformed {0}")]

@@ -98,14 +98,17 @@ impl Asking {
     /// Runs until all [`Requests`] are dropped.
     pub(in crate::cluster) async fn run(mut self) {
         loop {
-            let session = self.dialer.dial(None, |error| tracing::debug!(%error, "no connection for replays")).await;
+            let session = self
+                .dialer
+                .dial(None, |error| tracing::debug!(%error, "cannot connect to NATS for replays; retrying"))
+                .await;
             self.connected.send_replace(true);
             let ended = self.serve(session).await;
             self.connected.send_replace(false);
             self.open.clear();
             match ended {
                 Ok(()) => break,
-                Err(error) => tracing::debug!(%error, "the connection for replays is lost"),
+                Err(error) => tracing::debug!(%error, "lost the connection to NATS for replays; reconnecting"),
             }
         }
     }

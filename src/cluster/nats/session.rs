@@ -62,10 +62,10 @@ pub(in crate::cluster) enum SessionError {
     #[error("the server closed the connection")]
     Ended,
     /// The server sent an error.
-    #[error("the server says: {0}")]
+    #[error("the server reported: {0}")]
     Refused(String),
     /// The server does not answer.
-    #[error("the server does not answer")]
+    #[error("the server did not answer in time")]
     Silent,
 }
 

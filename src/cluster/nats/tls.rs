@@ -32,7 +32,7 @@ pub enum TlsError {
         source: rustls::Error,
     },
     /// The system's certificate authorities cannot be read.
-    #[error("this system has no certificate authorities: give nats.ca_file ({0})")]
+    #[error("this system has no certificate authorities: set nats.ca_file ({0})")]
     System(String),
 }
 

@@ -33,11 +33,11 @@ pub(super) mod code {
 pub(super) enum ApiError {
     #[error(transparent)]
     Away(#[from] AwayError),
-    #[error("JetStream does not answer")]
+    #[error("JetStream did not answer in time")]
     Silent,
-    #[error("there is no JetStream")]
+    #[error("JetStream is not available")]
     Nobody,
-    #[error("JetStream answers what cannot be read: {0}")]
+    #[error("cannot read JetStream's answer: {0}")]
     Malformed(#[from] serde_json::Error),
     #[error("{description}")]
     Refused { code: u64, description: String },
@@ -88,7 +88,8 @@ pub(super) async fn create(requests: &Requests, options: &StreamOptions, subject
     let age = u64::try_from(options.age.as_nanos()).unwrap_or(u64::MAX);
     let config = json!({
         "name": options.name, "subjects": [subjects], "max_bytes": options.bytes, "max_age": age,
-        "num_replicas": options.replicas, "storage": "file", "discard": "old", "retention": "limits", "allow_direct": true,
+        "num_replicas": options.replicas, "storage": "file", "discard": "old",
+        "retention": "limits", "allow_direct": true,
         "max_consumers": -1, "max_msgs": -1, "max_msgs_per_subject": -1, "max_msg_size": -1,
     });
     ask(requests, format!("$JS.API.STREAM.CREATE.{}", options.name), config.to_string().into()).await

@@ -29,13 +29,13 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub enum StreamError {
     /// `JetStream` is not enabled.
     #[error(
-        "JetStream is not enabled at the NATS server, or not for this account: enable it (`jetstream {{}}` in its \
-         configuration, or -js), or take nats.stream out"
+        "JetStream is not enabled on the NATS server, or not for this account: enable it (`jetstream {{}}` in its \
+         configuration, or -js), or remove nats.stream"
     )]
     Disabled,
     /// The stream captures other subjects.
     #[error(
-        "the stream {stream} does not capture {subjects}: add that to its subjects, or give nats.stream another name"
+        "the stream {stream} does not capture {subjects}: add that to its subjects, or set nats.stream to another name"
     )]
     Subjects {
         /// The name of the stream.
@@ -44,30 +44,28 @@ pub enum StreamError {
         subjects: String,
     },
     /// Another stream captures these subjects.
-    #[error("another stream captures {subjects} already: give nats.stream its name, or take the subjects from it")]
+    #[error("another stream already captures {subjects}: set nats.stream to its name, or remove the subjects from it")]
     Taken {
         /// The subjects the configured stream should capture.
         subjects: String,
     },
     /// The stream does not allow direct reads.
-    #[error(
-        "the stream {stream} does not allow direct access: set allow_direct (`nats stream edit {stream} \
-         --allow-direct`)"
-    )]
+    #[error("the stream {stream} does not allow direct access: run `nats stream edit {stream} --allow-direct`")]
     Direct {
         /// The name of the stream.
         stream: String,
     },
     /// The stream deletes messages that were read.
     #[error(
-        "the stream {stream} has another retention than limits, which cannot be changed: give nats.stream another name"
+        "the stream {stream} does not have the retention policy `limits`, and that cannot be changed: set nats.stream \
+         to another name"
     )]
     Retention {
         /// The name of the stream.
         stream: String,
     },
     /// `JetStream` refuses the request.
-    #[error("the NATS server refuses the stream {stream}: {reason}")]
+    #[error("the NATS server refused the stream {stream}: {reason}")]
     Refused {
         /// The name of the stream.
         stream: String,
@@ -75,7 +73,7 @@ pub enum StreamError {
         reason: String,
     },
     /// `JetStream` does not answer; a retry may help.
-    #[error("the stream {stream} cannot be looked at: {reason}")]
+    #[error("cannot read the state of the stream {stream}: {reason}")]
     Away {
         /// The name of the stream.
         stream: String,
@@ -139,8 +137,10 @@ impl Keeper {
         self.broker.metrics().nats.stream_usable.set(i64::from(error.is_none()));
         if self.health.set_stream(&self.options.name, error.clone(), clock::now()) {
             match error {
-                None => tracing::info!(stream = self.options.name, "the stream is there"),
-                Some(error) => tracing::error!(%error, "replays come from the recent past only"),
+                None => tracing::info!(stream = self.options.name, "the NATS stream is ready for replays"),
+                Some(error) => {
+                    tracing::error!(%error, "cannot use the NATS stream: replays are limited to the history in memory");
+                }
             }
         }
         looked

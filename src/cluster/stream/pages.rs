@@ -34,16 +34,16 @@ pub(super) enum PageError {
     #[error(transparent)]
     Away(#[from] AwayError),
     /// The server did not answer.
-    #[error("the NATS server does not answer")]
+    #[error("the NATS server did not answer in time")]
     Silent,
     /// The server refused the request.
-    #[error("the NATS server refuses: {0} {1}")]
+    #[error("the NATS server refused: {0} {1}")]
     Refused(u16, String),
     /// The stream could not be queried.
-    #[error("the stream cannot be looked at: {0}")]
+    #[error("cannot read the state of the stream: {0}")]
     Stream(String),
     /// A header is missing or invalid.
-    #[error("the NATS server answers without {0}")]
+    #[error("the NATS server's answer has no {0}")]
     Malformed(&'static str),
 }
 

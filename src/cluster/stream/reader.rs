@@ -148,7 +148,7 @@ impl Reader {
             }
             Err(ReadError::Unreadable(error)) => {
                 broker.metrics().nats.replay_failures.inc();
-                tracing::warn!(%error, "a replay cannot be read to its end");
+                tracing::warn!(%error, "cannot read all events of a replay from the NATS stream");
                 Some(self.rest(&broker))
             }
         };

@@ -28,7 +28,7 @@ impl Tries {
         if Instant::now() > self.0 {
             return Err(error);
         }
-        tracing::debug!(%error, "the stream does not answer");
+        tracing::debug!(%error, "the NATS stream did not answer; retrying");
         sleep(PAUSE).await;
         Ok(())
     }

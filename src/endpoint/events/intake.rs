@@ -41,7 +41,7 @@ enum IntakeError {
     Json(#[from] JsonError),
     #[error(transparent)]
     Event(#[from] EventError),
-    #[error("Type `hydrant` is hydrant's own, and this endpoint is none")]
+    #[error("Type `hydrant` is reserved for hydrant, and this endpoint is not one")]
     Notice,
 }
 
@@ -124,7 +124,8 @@ impl Intake {
     fn note_unusable(&self, count: u64, reason: &dyn std::fmt::Display) {
         if self.metrics.unusable.get() == 0 {
             let endpoint = &self.endpoint;
-            tracing::warn!(%endpoint, error = %reason, "a message is not an event; further ones are only counted");
+            tracing::warn!(%endpoint, error = %reason, "ignoring a message that is not an event; further ones are only \
+                counted");
         }
         self.metrics.unusable.inc_by(count);
     }
@@ -138,7 +139,7 @@ impl Intake {
 
     /// Adds a notice that one event was skipped because it is longer than allowed.
     pub(super) fn add_skipped(&mut self, bytes: u64) {
-        tracing::warn!(endpoint = %self.endpoint, bytes, "an event is longer than limits.event_bytes; it is left out");
+        tracing::warn!(endpoint = %self.endpoint, bytes, "skipped an event that is longer than limits.event_bytes");
         self.metrics.gaps.inc();
         self.push(gap(&self.endpoint, self.published, clock::now(), Some(1)));
     }
@@ -231,7 +232,10 @@ mod tests {
         let event = gap(&endpoint, Timestamp::UNIX_EPOCH, Timestamp::from_second(60).unwrap(), None);
         let expected = concat!(
             r#"{"Time":"1970-01-01T00:01:00Z","Type":"hydrant","Action":"gap","Key":"[::1]:8092","Principal":"","#,
-            r#""Object":{"Endpoint":"https://[::1]:8092","Events":null,"From":"1970-01-01T00:00:00Z","To":"1970-01-01T00:01:00Z"},"Original":null}"#
+            concat!(
+                r#""Object":{"Endpoint":"https://[::1]:8092","Events":null,"From":"1970-01-01T00:00:00Z","#,
+                r#""To":"1970-01-01T00:01:00Z"},"Original":null}"#,
+            )
         );
         assert_eq!(event.json(), expected);
     }

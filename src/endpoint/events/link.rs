@@ -51,10 +51,10 @@ pub struct LinkSettings {
 enum LinkError {
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("it did not answer the registrations within {} ms", after.as_millis())]
+    #[error("the endpoint did not answer the registrations within {} ms", after.as_millis())]
     NoAnswer { after: Duration },
     #[error(
-        "it is a hydrant of tier {theirs}, this one is of tier {ours}; if they are meant to be a chain, raise \
+        "the endpoint is a hydrant of tier {theirs}, and this one is of tier {ours}; to chain them, raise \
          upstream.tier here"
     )]
     Tier { theirs: u64, ours: u64 },
@@ -148,7 +148,7 @@ impl Link {
             };
             let wait = self.note_loss(&error, started);
             let (endpoint, seconds) = (&self.service.endpoint, wait.as_secs_f64());
-            tracing::warn!(%endpoint, %error, "upstream not connected; next try in {seconds:.1} s");
+            tracing::warn!(%endpoint, %error, "not connected to an endpoint; retrying in {seconds:.1} s");
             sleep(wait).await;
         }
     }
@@ -191,7 +191,7 @@ impl Link {
 
     fn note_connection(&mut self) {
         let now = clock::now();
-        tracing::info!(endpoint = %self.service.endpoint, "upstream connected");
+        tracing::info!(endpoint = %self.service.endpoint, "connected to an endpoint");
         self.standing = Some(Instant::now());
         self.health.connected(now);
         self.intake.metrics().connected.set(1);

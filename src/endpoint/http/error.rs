@@ -10,7 +10,7 @@ use crate::client::ClientError;
 
 /// The sender of a request's body has stopped sending. Distinguished from a failure of the endpoint.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-#[error("the body stood still for {} ms", after.as_millis())]
+#[error("no data of the body arrived for {} ms", after.as_millis())]
 pub struct StalledError {
     /// Time without data after which the body was given up.
     pub after: Duration,
@@ -36,7 +36,7 @@ pub struct TooLongError {
 #[non_exhaustive]
 pub enum UpstreamError {
     /// No connection could be made.
-    #[error("{endpoint} cannot be reached: {reason}")]
+    #[error("cannot reach {endpoint}: {reason}")]
     Unreachable {
         /// The endpoint's address.
         endpoint: String,
@@ -44,7 +44,7 @@ pub enum UpstreamError {
         reason: String,
     },
     /// The endpoint did not answer in time.
-    #[error("{endpoint} has not answered for {seconds} s")]
+    #[error("{endpoint} did not answer within {seconds} s")]
     Late {
         /// The endpoint's address.
         endpoint: String,
@@ -52,7 +52,7 @@ pub enum UpstreamError {
         seconds: u64,
     },
     /// The endpoint does not read the rest of the request.
-    #[error("{endpoint} has not read on for {seconds} s")]
+    #[error("{endpoint} did not read the request for {seconds} s")]
     Unread {
         /// The endpoint's address.
         endpoint: String,
@@ -60,7 +60,7 @@ pub enum UpstreamError {
         seconds: u64,
     },
     /// The connection ended before the answer, or the answer is malformed.
-    #[error("the connection to {endpoint} broke: {reason}")]
+    #[error("the connection to {endpoint} failed: {reason}")]
     Broken {
         /// The endpoint's address.
         endpoint: String,
@@ -74,19 +74,19 @@ pub enum UpstreamError {
     #[error(transparent)]
     BadBody(BodyError),
     /// The client's body is longer than allowed.
-    #[error("an event may have {allowed} bytes (limits.event_bytes); the body is longer")]
+    #[error("the body is longer than an event may be: {allowed} bytes (limits.event_bytes)")]
     TooLong {
         /// The maximum length in bytes.
         allowed: usize,
     },
     /// The maximum number of concurrent requests is in progress.
-    #[error("too many requests are waiting for {endpoint}")]
+    #[error("too many requests are waiting for {endpoint}; try again")]
     Busy {
         /// The endpoint's address.
         endpoint: String,
     },
     /// The requested path cannot be used in a request.
-    #[error("not a path")]
+    #[error("the request target is not a path")]
     Path,
 }
 
@@ -113,7 +113,7 @@ impl UpstreamError {
             Self::Unreachable { endpoint, reason } | Self::Broken { endpoint, reason } => {
                 "the endpoint".clone_into(endpoint);
                 if reason.starts_with(TLS) {
-                    "its TLS cannot be used; the server's log says why".clone_into(reason);
+                    "TLS failed; see the server's log".clone_into(reason);
                 }
             }
             Self::Late { endpoint, .. } | Self::Unread { endpoint, .. } | Self::Busy { endpoint } => {
@@ -162,8 +162,8 @@ fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn
 fn message_of(cause: &(dyn Error + 'static)) -> String {
     match cause.downcast_ref() {
         Some(error @ (ClientError::CaFile { .. } | ClientError::SecretFile { .. })) => {
-            tracing::error!(%error, "a file for connections to the endpoint cannot be used");
-            "a file that the server needs for it cannot be used".to_owned()
+            tracing::error!(%error, "cannot use a file for connections to the endpoint");
+            "the server cannot use one of its files for this connection; see its log".to_owned()
         }
         Some(ClientError::Connect { source, .. }) => source.to_string(),
         Some(ClientError::Tls { source, .. }) => format!("{TLS}{source}"),

@@ -271,7 +271,7 @@ impl Upstream {
         match timeout(self.limits.answer, Limited::new(body, longest).collect()).await {
             Ok(Ok(whole)) => Ok(whole.to_bytes()),
             Ok(Err(error)) => Err(broken(error.to_string())),
-            Err(_) => Err(broken("the answer does not come on".to_owned())),
+            Err(_) => Err(broken("the answer stalled".to_owned())),
         }
     }
 

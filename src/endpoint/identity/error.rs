@@ -21,7 +21,10 @@ pub(super) enum IdentityError {
     #[error(transparent)]
     Away(#[from] UpstreamError),
     /// The endpoint answers with an error.
-    #[error("GET {what}: the endpoint answers {status}; may the server's user (upstream.username) read it?")]
+    #[error(
+        "GET {what}: the endpoint answered {status}; check that hydrant's own user there (upstream.username) may read \
+         it"
+    )]
     Refused {
         /// The path that was requested.
         what: &'static str,
@@ -30,14 +33,14 @@ pub(super) enum IdentityError {
     },
     /// The endpoint has no roles, although every DRP endpoint has them.
     #[error(
-        "the endpoint has no roles to tell; a hydrant that stands in front of no DRP endpoint cannot authenticate for \
-         another: set auth.mode = \"local\" here, and give both the same auth.toml and token-keys.toml"
+        "the endpoint has no roles: it may be a hydrant without a DRP endpoint, which cannot authenticate users for \
+         another hydrant; set auth.mode = \"local\" here, and give both the same auth.toml and token-keys.toml"
     )]
     NoDirectory,
     /// The endpoint silently omits from its answers what the service may not read.
     #[error(
-        "the user that hydrant is at the endpoint (upstream.username) lacks {}; the endpoint leaves out of its answers \
-         what that user may not read, so give it a role with these claims", .claims.join(" and ")
+        "hydrant's own user at the endpoint (upstream.username) lacks {}; the endpoint omits what that user may not \
+         read, so give it a role with these claims", .claims.join(" and ")
     )]
     Lacks {
         /// The claims that the service lacks.
@@ -45,12 +48,12 @@ pub(super) enum IdentityError {
     },
     /// It cannot be determined what the service may read.
     #[error(
-        "the claims of upstream.token cannot be read here, so nobody can tell whether the endpoint leaves out tenants: \
-         give its user the claim preferences/list, for the preference baseTokenSecret, or set upstream.username instead"
+        "hydrant cannot read the claims of upstream.token, so it cannot tell whether the endpoint omits tenants: give \
+         its user the claim preferences/list, to read the preference baseTokenSecret, or set upstream.username instead"
     )]
     Opaque,
     /// The answer cannot be parsed.
-    #[error("GET {what}: the answer cannot be read")]
+    #[error("GET {what}: cannot parse the endpoint's answer")]
     Unreadable {
         /// The path that was requested.
         what: &'static str,

@@ -91,13 +91,13 @@ impl Delegation {
             self.read_users(&changed, &mut reading).await
         };
         if let Err(error) = read.await {
-            tracing::warn!(%error, "the endpoint does not tell its users, roles and tenants");
+            tracing::warn!(%error, "cannot read the endpoint's users, roles and tenants");
             return schedule.has_failed(changed, Instant::now());
         }
         match &reading.error {
             Some(error) => {
                 let left = reading.left.len();
-                tracing::warn!(%error, left, "the endpoint does not tell some of its users; they are asked for again");
+                tracing::warn!(%error, left, "cannot read some of the endpoint's users; retrying");
             }
             None => self.health.read(),
         }

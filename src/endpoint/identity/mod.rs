@@ -358,14 +358,14 @@ impl Delegation {
             StatusCode::OK => Err(self.undecided(&IdentityError::Unreadable { what: "a credential" })),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(None),
             status => {
-                tracing::warn!(%status, "the endpoint does not check a credential");
+                tracing::warn!(%status, "the endpoint cannot check a credential");
                 Err(AuthError::EndpointAway)
             }
         }
     }
 
     fn undecided(&self, failure: &IdentityError) -> AuthError {
-        tracing::warn!(%failure, "the endpoint does not check a credential");
+        tracing::warn!(error = %failure, "the endpoint cannot check a credential");
         self.failed.lock().checking = Some((Instant::now(), AuthError::EndpointAway));
         self.health.failed(failure);
         AuthError::EndpointAway
@@ -374,7 +374,7 @@ impl Delegation {
 
 /// Converts a failure to read the endpoint's data into the error for the caller.
 fn refusal(failure: &IdentityError) -> AuthError {
-    tracing::error!(%failure, "the endpoint does not tell its users, roles and tenants");
+    tracing::error!(error = %failure, "cannot read the endpoint's users, roles and tenants");
     match failure {
         IdentityError::Lacks { claims } => AuthError::EndpointHides(claims.first().copied().unwrap_or_default()),
         IdentityError::Opaque => AuthError::EndpointHides("preferences/list"),

@@ -328,7 +328,7 @@ impl Delegation {
 /// Logs rows that are ignored.
 fn tell_bad(list: &str, rows: &[String]) {
     if !rows.is_empty() {
-        tracing::warn!(list, ?rows, "rows of the endpoint that cannot be read are left out");
+        tracing::warn!(list, ?rows, "ignoring unreadable rows of a list of the endpoint");
     }
 }
 
@@ -347,12 +347,12 @@ impl Delegation {
         let answer = self.get("prefs", own).await?;
         let read_at = Some(clock::now());
         if answer.status.is_server_error() {
-            tracing::warn!(status = %answer.status, "the endpoint's preferences cannot be read now");
+            tracing::warn!(status = %answer.status, "cannot read the endpoint's preferences now");
             return Ok(Keys { read_at, ..known });
         }
         if answer.status != StatusCode::OK {
-            tracing::info!(status = %answer.status, "the endpoint's preferences cannot be read; its tokens are shown \
-                to it");
+            tracing::info!(status = %answer.status, "cannot read the endpoint's preferences; the endpoint checks its \
+                tokens");
             return Ok(Keys { read_at, ..Keys::default() });
         }
         Ok(Keys::of(&answer.body, read_at))

@@ -41,7 +41,7 @@ impl Driver {
         let token = Token(conn.0 as usize);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.parts.poll.registry().register(link.source(), token, interest) {
-            tracing::warn!(%error, %peer, "cannot watch a socket");
+            tracing::warn!(%error, %peer, "cannot register a client's socket with the poll; closing it");
             self.parts.shard.remove(conn);
             return self.set_load();
         }
@@ -202,7 +202,7 @@ impl Driver {
                 entry.ending = Some(Box::new(Ending { reason: close, deadline }));
                 if close.is_slow_consumer() {
                     let (peer, principal) = (entry.peer, entry.identity.principal());
-                    tracing::warn!(%peer, %principal, reason = %close.reason(), "slow consumer");
+                    tracing::warn!(%peer, %principal, reason = %close.reason(), "closing a slow consumer");
                 }
             }
         }

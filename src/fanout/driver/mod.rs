@@ -247,7 +247,7 @@ impl Driver {
             let timeout = self.timeout();
             if let Err(error) = self.parts.poll.poll(&mut events, Some(timeout)) {
                 if error.kind() != io::ErrorKind::Interrupted {
-                    tracing::error!(%error, "poll failed");
+                    tracing::error!(%error, "waiting for socket events failed");
                 }
                 continue;
             }

@@ -162,7 +162,7 @@ impl Driver {
             Ok(_) => {}
             Err(FrameError::TooBig) => self.parts.shard.close(conn, Close::TooBig),
             Err(error) => {
-                tracing::debug!(%error, "protocol error");
+                tracing::debug!(%error, "a client violated the websocket protocol; closing its connection");
                 self.parts.shard.close(conn, Close::Protocol);
             }
         }
@@ -224,7 +224,10 @@ impl Driver {
     fn release_parsed(&mut self) {
         for Parsed { conn, ticket, message, spec } in self.parts.parser.take() {
             self.parsing -= 1;
-            let is_it = |entry: &&mut super::Conn| matches!(entry.command.as_deref(), Some(HeldCommand::Parsing(other)) if *other == ticket);
+            let is_it = |entry: &&mut super::Conn| {
+                let command = entry.command.as_deref();
+                matches!(command, Some(HeldCommand::Parsing(other)) if *other == ticket)
+            };
             // The number may have been reused for another connection.
             if let Some(entry) = self.conn(conn).filter(is_it) {
                 entry.command = Some(Box::new(HeldCommand::Parsed(message, spec)));

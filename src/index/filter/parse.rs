@@ -62,7 +62,7 @@ pub enum SyntaxError {
     #[error("`{0}` is not And, Or or Not (names are case-sensitive)")]
     Combinator(String),
     /// A combinator without children.
-    #[error("{0} needs a term")]
+    #[error("{0} requires at least one term")]
     NoTerms(&'static str),
     /// A second child of Not.
     #[error("Not takes exactly one term")]
@@ -71,7 +71,7 @@ pub enum SyntaxError {
     #[error("{0}")]
     Path(#[from] PathError),
     /// No `=` after the path, or a character that is not allowed in a path.
-    #[error("expected `=` after the field (a field's name cannot hold `(`, `)` or `,`)")]
+    #[error("expected `=` after the field (a field name cannot contain `(`, `)` or `,`)")]
     Equals,
     /// Not an operator.
     #[error("`{0}` is not an operator: expected Exists, Eq, Ne, Re, In, Nin or Changed")]
@@ -152,7 +152,7 @@ impl<'t> Parser<'t> {
             if let Some((combinator, width)) = self.combinator()? {
                 self.open.push(self.terms.len());
                 let most = self.limits.nesting.min(Limits::MOST_NESTING);
-                within("terms within each other", self.open.len(), most, self.at)?;
+                within("nested terms", self.open.len(), most, self.at)?;
                 self.terms.push(combinator);
                 self.at += width;
                 continue;

@@ -102,7 +102,7 @@ fn every_limit_is_kept() {
     let parse = |text: &str| Filter::parse(text, &limits).map_err(|error| error.reason);
     let over = |what, most| Err(SyntaxError::Limit { what, most });
     assert!(parse("Not(Not(Not(A=Exists())))").is_ok());
-    assert_eq!(parse("Not(Not(Not(Not(A=Exists()))))"), over("terms within each other", 3));
+    assert_eq!(parse("Not(Not(Not(Not(A=Exists()))))"), over("nested terms", 3));
     assert!(parse("And(A=Exists(),A=Exists(),A=Exists(),A=Exists())").is_ok());
     assert_eq!(parse("And(A=Exists(),A=Exists(),A=Exists(),A=Exists(),A=Exists())"), over("terms", 5));
     assert!(parse("A=In(1,2,3)").is_ok());

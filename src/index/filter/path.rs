@@ -24,7 +24,7 @@ pub enum PathError {
     #[error("a field path is missing")]
     Empty,
     /// There are two dots in a row, or a dot at an end.
-    #[error("an empty name in a dotted path (write it as a pointer if it is meant: /A//B)")]
+    #[error("an empty name in a dotted path (if it is intended, write the path as a pointer: /A//B)")]
     EmptyName,
     /// There are more names than the limit.
     #[error("a path of more than {MOST_SEGMENTS} names")]

@@ -42,10 +42,10 @@ pub enum TlsError {
         reason: String,
     },
     /// The certificate could not be created.
-    #[error("cannot make a self-signed certificate: {0}")]
+    #[error("cannot create a self-signed certificate: {0}")]
     Make(#[from] rcgen::Error),
     /// Certificate and key do not match, or are of an unsupported kind.
-    #[error("certificate and key cannot be used: {0}")]
+    #[error("cannot use the certificate with the key: {0}")]
     Unusable(#[from] rustls::Error),
 }
 
@@ -83,7 +83,7 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates = CertificateDer::pem_file_iter(path).map_err(|error| content(path, &error))?;
     let chain = certificates.collect::<Result<Vec<_>, _>>().map_err(|error| content(path, &error))?;
     if chain.is_empty() {
-        return Err(TlsError::Content { path: path.to_owned(), reason: "no certificate in it".to_owned() });
+        return Err(TlsError::Content { path: path.to_owned(), reason: "it contains no certificate".to_owned() });
     }
     Ok(chain)
 }

@@ -102,11 +102,11 @@ impl LiveTls {
         match reloaded {
             Ok(true) => {
                 metrics.certificate(Reload::Taken);
-                tracing::info!("the TLS certificate has changed; new connections get it");
+                tracing::info!("reloaded the TLS certificate; new connections use it");
             }
             Err(error) if tell => {
                 metrics.certificate(Reload::Refused);
-                tracing::error!(%error, "the TLS certificate is not taken; what was in force stays");
+                tracing::error!(%error, "cannot use the changed TLS certificate; the previous one stays in force");
             }
             Ok(false) | Err(_) => {}
         }

@@ -40,11 +40,11 @@ pub fn self_signed(data_dir: &Path, addresses: &[IpAddr], now: Timestamp) -> Res
         let pair = KeyPair::generate()?;
         write(&key, pair.serialize_pem().as_bytes(), 0o600)?;
         make(&certificate, &pair, addresses, now)?;
-        tracing::info!(certificate = %certificate.display(), "made a self-signed certificate");
+        tracing::info!(certificate = %certificate.display(), "created a self-signed certificate");
     } else if ends_soon(&certificate, now) {
         match renew(&certificate, &key, addresses, now) {
             Ok(()) => tracing::info!(certificate = %certificate.display(), "renewed the self-signed certificate"),
-            Err(error) => tracing::warn!(%error, "the self-signed certificate ends soon and cannot be renewed"),
+            Err(error) => tracing::warn!(%error, "the self-signed certificate expires soon and cannot be renewed"),
         }
     }
     Ok((certificate, key))

@@ -1,5 +1,5 @@
-// A client in a page of a real browser; tests/clients/README.md says what it does. The page asks this program for lines and tells
-// it what it hears, by HTTP on loopback.
+// A client in a page of a real browser; tests/clients/README.md says what it does. The page asks this program for lines
+// and tells it what it hears, by HTTP on loopback.
 //
 // usage: talk-browser.mjs chromium|firefox PROGRAM URL
 import { spawn, execFileSync } from "node:child_process";
@@ -47,7 +47,8 @@ const server = createServer(async (request, response) => {
     waiting.push(response);
     return serve();
   }
-  if (request.url !== "/tell") return response.setHeader("Content-Type", "text/html").end(request.url === "/" ? PAGE : "");
+  if (request.url !== "/tell") return response.setHeader("Content-Type", "text/html")
+    .end(request.url === "/" ? PAGE : "");
   let text = "";
   for await (const chunk of request.setEncoding("utf8")) text += chunk;
   response.end();
@@ -62,7 +63,8 @@ const exception = () =>
     const socket = tls.connect({ host: hostname, port, rejectUnauthorized: false }, () => {
       const { fingerprint256 } = socket.getPeerCertificate();
       socket.destroy();
-      writeFileSync(join(home, "cert_override.txt"), `${hostname}:${port}:\tOID.2.16.840.1.101.3.4.2.1\t${fingerprint256}\t\n`);
+      writeFileSync(join(home, "cert_override.txt"),
+        `${hostname}:${port}:\tOID.2.16.840.1.101.3.4.2.1\t${fingerprint256}\t\n`);
       resolve();
     });
     socket.on("error", reject);
@@ -70,18 +72,23 @@ const exception = () =>
 
 const arguments_ = async (page) => {
   if (kind === "chromium") {
-    const quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"];
-    const headless = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--ignore-certificate-errors"];
+    const quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update",
+      "--disable-sync", "--disable-quic"];
+    const headless = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+      "--ignore-certificate-errors"];
     return [...headless, ...quiet, "--remote-debugging-port=0", `--user-data-dir=${home}`, page];
   }
-  writeFileSync(join(home, "user.js"), `user_pref("datareporting.policy.dataSubmissionEnabled", false);\nuser_pref("app.update.enabled", false);\n`);
+  writeFileSync(join(home, "user.js"),
+    `user_pref("datareporting.policy.dataSubmissionEnabled", false);\nuser_pref("app.update.enabled", false);\n`);
   if (url.startsWith("wss:")) await exception();
   return ["--headless", "--no-remote", "--profile", home, page];
 };
 
-console.log("hello", execFileSync(program, ["--version", "--no-sandbox"]).toString().trim().replace(/ (built|running) .*/, ""));
+console.log("hello", execFileSync(program, ["--version", "--no-sandbox"]).toString().trim()
+  .replace(/ (built|running) .*/, ""));
 server.listen(0, "127.0.0.1", async () => {
-  browser = spawn(program, await arguments_(`http://127.0.0.1:${server.address().port}/`), { stdio: "ignore", env: { ...process.env, HOME: home } });
+  browser = spawn(program, await arguments_(`http://127.0.0.1:${server.address().port}/`),
+    { stdio: "ignore", env: { ...process.env, HOME: home } });
   const end = () => {
     rmSync(home, { recursive: true, force: true, maxRetries: 5 });
     process.exit(0);

@@ -9,7 +9,8 @@ let extensions = "";
 socket.on("upgrade", (response) => (extensions = response.headers["sec-websocket-extensions"] ?? ""));
 socket.on("open", () => {
   console.log("open", extensions);
-  createInterface({ input: process.stdin }).on("line", (line) => (line === "CLOSE" ? socket.close(1000) : socket.send(line)));
+  createInterface({ input: process.stdin })
+    .on("line", (line) => (line === "CLOSE" ? socket.close(1000) : socket.send(line)));
 });
 socket.on("message", (message) => console.log("<", message.toString()));
 socket.on("error", console.error);

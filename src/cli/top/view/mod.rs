@@ -29,20 +29,20 @@ pub(super) const MOST_ROWS: usize = 500;
 const KEYS: &str = "q quit  1 2 3 tabs  s sort  r reverse  space pause  ? help";
 
 const HELP: [&str; 14] = [
-    "1, 2, 3            overview, connections, registrations",
-    "Tab, left, right   the next or previous of them",
+    "1, 2, 3            show overview, connections, registrations",
+    "Tab, left, right   next or previous tab",
     "s, S               sort by the next or previous column",
     "r                  reverse the order",
-    "space, p           pause, and go on",
-    "up, down, j, k     scroll by a row",
-    "PgUp, PgDn         by ten rows; Home, End to the ends",
-    "?                  this help",
+    "space, p           pause or resume",
+    "up, down, j, k     scroll by one row",
+    "PgUp, PgDn         scroll by ten rows; Home, End: first, last row",
+    "?                  show this help",
     "q, Ctrl-C          quit",
     "",
-    "Rates are those of the last five seconds. Cost is the time that a",
-    "registration's filter has taken in all. Queued is what waits for a",
-    "client; beyond outbox.bytes its policy decides.",
-    "Any key closes this.",
+    "Rates cover the last five seconds. Cost is the total time that the",
+    "filter of a registration has taken. Queued is data not yet sent to a",
+    "client; beyond outbox.bytes its overflow policy applies.",
+    "Press any key to close this help.",
 ];
 
 /// Draws the whole display.
@@ -149,7 +149,7 @@ fn table(state: &State, room: usize, theme: Theme) -> Option<Result<(String, Tab
         Tab::Overview => return None,
         Tab::Connections => state.connections.as_ref()?.as_ref().map_err(hidden).map(|all| {
             let note = if all.len() >= MOST_ROWS {
-                format!("the {MOST_ROWS} for which most waits")
+                format!("the {MOST_ROWS} with the most queued bytes")
             } else {
                 format!("{} websockets and streams", all.len())
             };

@@ -55,9 +55,9 @@ fn flow(state: &State, status: &Status, rates: Option<&Rates>, room: usize, them
     let positive = |n: i64| u64::try_from(n).unwrap_or_default();
     vec![
         labelled("events in", format!("{}  {}", unit(received, "/s"), bars(&state.trend.received(), chart)), theme),
-        labelled("", format!("{} in all: {}", count(all), by_label(&status.received)), theme),
+        labelled("", format!("{} in total: {}", count(all), by_label(&status.received)), theme),
         labelled("deliveries", format!("{}  {}", unit(delivered, "/s"), bars(&state.trend.delivered(), chart)), theme),
-        labelled("", format!("{} in all, {sent}/s", count(status.delivered)), theme),
+        labelled("", format!("{} in total, {sent}/s", count(status.delivered)), theme),
         labelled("latency", latency(rates), theme),
         labelled(
             "queued",
@@ -71,7 +71,7 @@ fn flow(state: &State, status: &Status, rates: Option<&Rates>, room: usize, them
             ),
             theme,
         ),
-        labelled("filters", format!("{work} of work a second"), theme),
+        labelled("filters", format!("{work} of work per second"), theme),
         labelled(
             "clients",
             format!(
@@ -113,11 +113,8 @@ fn by_label(counts: &BTreeMap<String, u64>) -> String {
 
 fn losses(status: &Status, theme: Theme) -> Vec<Line<'static>> {
     let all = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
-    let refused = if status.refused > 0 {
-        format!("{} events: inboxes were full; ", count(status.refused))
-    } else {
-        String::new()
-    };
+    let refused =
+        if status.refused > 0 { format!("{} events (inboxes full); ", count(status.refused)) } else { String::new() };
     let rejected = format!("{refused}connections: {}", by_label(&status.rejected));
     let rows = [
         ("dropped", by_label(&status.dropped), all(&status.dropped) > 0),
@@ -165,10 +162,10 @@ fn around(status: &Status, theme: Theme) -> Vec<Line<'static>> {
         lines.push(state("identity", &source.endpoint, source.readable, words, &source.since, &source.error));
     }
     if lines.is_empty() {
-        lines.push(labelled("around", "no endpoint and no other nodes: events come by POST".to_owned(), theme));
+        lines.push(labelled("around", "no endpoint, no other nodes: events arrive by POST".to_owned(), theme));
     }
     let back = status.history_from.as_ref().and_then(|from| status.seconds_since(from));
-    let history = back.map_or("nothing kept".to_owned(), |back| format!("{} back", ago(back)));
+    let history = back.map_or("no events retained".to_owned(), |back| format!("{} back", ago(back)));
     lines.push(labelled("history", format!("{history}, at {}", printable(&status.sequence)), theme));
     lines
 }

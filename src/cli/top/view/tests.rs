@@ -16,16 +16,20 @@ const STATUS: &str = r#"{"Version":"0.1.0","Id":"node-a","Started":"2026-01-01T0
 "Dropped":{"slow_consumer":7},"Conflated":5,"SlowConsumers":{"close":2},"Disconnects":{"slow_consumer":2,"client":9},
 "Rejected":{"forbidden":1},"FilterWork":1000000,
 "Queue":{"Events":123,"Bytes":12288,"DeepestBytes":4096,"OldestMilliseconds":3,"InboxEvents":0},
-"Shards":[{"Events":12500,"BusySeconds":1.0,"LongestTurnMilliseconds":1.5},{"Events":12500,"BusySeconds":2.0,"LongestTurnMilliseconds":0.2}],
+"Shards":[{"Events":12500,"BusySeconds":1.0,"LongestTurnMilliseconds":1.5},
+{"Events":12500,"BusySeconds":2.0,"LongestTurnMilliseconds":0.2}],
 "Latency":{"BoundsMicroseconds":[128,256,512],"Counts":[10,10,0,0]},
-"Upstreams":[{"Endpoint":"https://drp:8092","Connected":false,"Since":"2026-01-01T03:00:00Z","Error":"refused\u001b[2J"}],
-"Nats":{"Connected":true,"Since":"2026-01-01T00:00:00Z","Stream":{"Name":"EVENTS","Usable":true,"Since":"2026-01-01T00:00:00Z"}},
+"Upstreams":[{"Endpoint":"https://drp:8092","Connected":false,"Since":"2026-01-01T03:00:00Z",
+"Error":"refused\u001b[2J"}],
+"Nats":{"Connected":true,"Since":"2026-01-01T00:00:00Z",
+"Stream":{"Name":"EVENTS","Usable":true,"Since":"2026-01-01T00:00:00Z"}},
 "Identity":{"Endpoint":"https://drp:8092","Readable":true,"Since":"2026-01-01T00:00:00Z","Error":""}}"#;
 
 fn connection(n: u64) -> Connection {
     serde_json::from_value(serde_json::json!({
-        "CreateTime": "2026-01-01T02:00:00Z", "Principal": format!("user:console-{n}\u{9b}31m"), "RemoteAddr": format!("10.0.0.1:{n}"),
-        "Type": "websocket", "Registrations": 2, "QueuedEvents": n, "QueuedBytes": n * 1000, "DeliveredEvents": 12_345_678,
+        "CreateTime": "2026-01-01T02:00:00Z", "Principal": format!("user:console-{n}\u{9b}31m"),
+        "RemoteAddr": format!("10.0.0.1:{n}"), "Type": "websocket", "Registrations": 2, "QueuedEvents": n,
+        "QueuedBytes": n * 1000, "DeliveredEvents": 12_345_678,
         "DroppedEvents": n % 2, "QueuedAgeMilliseconds": n * 30, "Encoding": "deflate", "Overflow": "conflate",
     }))
     .unwrap()
@@ -33,8 +37,9 @@ fn connection(n: u64) -> Connection {
 
 fn registration(n: u64) -> Registration {
     serde_json::from_value(serde_json::json!({
-        "Spec": format!("machines.update.*.Stage=In(local,{n},\u{202e}x)"), "Hits": n, "Deliveries": n * 10, "LastHit": "2026-01-01T03:01:00Z",
-        "Shared": 3, "Combinations": 1, "FilterWork": n * 1_000_000, "FilterBytes": 120,
+        "Spec": format!("machines.update.*.Stage=In(local,{n},\u{202e}x)"), "Hits": n, "Deliveries": n * 10,
+        "LastHit": "2026-01-01T03:01:00Z", "Shared": 3, "Combinations": 1, "FilterWork": n * 1_000_000,
+        "FilterBytes": 120,
     }))
     .unwrap()
 }
@@ -78,12 +83,12 @@ fn the_overview_of_a_small_terminal() {
     let expected = "\x20hydrant 0.1.0  https://127.0.0.1:8092  live  up 3h 2m  node-a
  1 Overview   2 Connections   3 Registrations
 events in      1,204 /s  █
-            14,908 in all: post 14,408, upstream 500
+            14,908 in total: post 14,408, upstream 500
 deliveries    38,110 /s  █
-            457,320 in all, 0 B/s
+            457,320 in total, 0 B/s
 latency     p50 128 µs  p90 128 µs  p99 128 µs  p99.9 256 µs
 queued      123 events, 12.0 KB; deepest 4.0 KB, oldest 3 ms; inbox 0
-filters     1.2 ms of work a second
+filters     1.2 ms of work per second
 clients     1,024 connections, 2,048 registrations
 
 Since the start
@@ -91,7 +96,7 @@ dropped     slow_consumer 7
 slow        close 2
 conflated   5
 closed      client 9, slow_consumer 2
-refused     3 events: inboxes were full; connections: forbidden 1
+refused     3 events (inboxes full); connections: forbidden 1
 
 endpoint    https://drp:8092 not connected for 2m 2s: refused\u{fffd}[2J
 nats        connected for 3h 2m
@@ -162,10 +167,10 @@ fn what_went_wrong_stands_at_the_bottom_with_the_last_figures() {
     let mut state = State::new("https://drp\u{1b}:1".to_owned());
     assert_eq!(lines(&state, 80, 24)[23], "connecting to https://drp\u{fffd}:1");
     state = full();
-    state.lost("cannot connect\u{7}; trying again in 0.5 s".to_owned());
+    state.lost("cannot connect\u{7}; retrying in 0.5 s".to_owned());
     let all = lines(&state, 80, 24);
     assert!(all[0].contains("LOST") && all[2].starts_with("events in"));
-    assert_eq!(all[23], "cannot connect\u{fffd}; trying again in 0.5 s");
+    assert_eq!(all[23], "cannot connect\u{fffd}; retrying in 0.5 s");
     state.looked(Look { status: state.status.clone().unwrap(), ..Look::default() });
     assert!(lines(&state, 80, 24)[0].contains("live"));
     press(&mut state, KeyCode::Char('p'));

@@ -39,25 +39,25 @@ pub struct Pattern {
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum PatternError {
     /// The text itself is over the limit.
-    #[error("a pattern longer than {0} bytes")]
+    #[error("the pattern is longer than {0} bytes")]
     Long(usize),
     /// The compiled pattern would exceed the limit.
     #[error(
-        "a pattern that is too large once it is compiled (with the filter's others, {0} bytes are left): use smaller \
-         counts in {{n,m}} and fewer alternatives, or split the filter"
+        "the compiled pattern is too large (the filter's other patterns leave {0} bytes): use smaller counts \
+         in {{n,m}} and fewer alternatives, or split the filter"
     )]
     Large(usize),
     /// There is no automaton for it that looks at each byte once.
     #[error(
-        "a pattern that, with the filter's others, could take too long: write + or * in place of {{n,m}}, anchor it \
-         with ^, or use fewer alternatives and optional parts"
+        "the pattern, together with the filter's other patterns, could take too long: replace {{n,m}} by + or *, \
+         anchor it with ^, or use fewer alternatives and optional parts"
     )]
     Slow,
     /// More large Unicode classes than the limit; each takes long to write out.
-    #[error("a pattern with too many large character classes (\\p{{..}} and negated ones, above all with (?i))")]
+    #[error("the pattern has too many large character classes (\\p{{..}} and negated ones, especially with (?i))")]
     Classes,
     /// Groups are nested deeper than the engine accepts.
-    #[error("a pattern nested too deeply")]
+    #[error("the pattern is nested too deeply")]
     Nested,
     /// A group that is not closed.
     #[error("missing closing )")]
@@ -87,10 +87,10 @@ pub enum PatternError {
     #[error("missing argument to a repetition operator")]
     MissingArgument,
     /// `**` and the like.
-    #[error("a repetition operator right after another")]
+    #[error("a repetition operator directly after another one")]
     DoubleRepeat,
     /// `{n,m}` that is over 1000 or runs backwards; nested counts multiply.
-    #[error("invalid repeat count (at most 1000, nested ones multiplied)")]
+    #[error("invalid repeat count (at most 1000, where nested counts multiply)")]
     RepeatSize,
     /// The engine refuses what Go accepts; should not happen.
     #[error("unsupported pattern: {0}")]

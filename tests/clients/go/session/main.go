@@ -1,8 +1,9 @@
-// A session as drpcli 4.8 has it, with the libraries that it uses: net/http and gorilla/websocket. For tests of `make gorilla`.
+// A session as drpcli 4.8 has it, with the libraries that it uses: net/http and gorilla/websocket. For tests of `make
+// gorilla`.
 //
 // usage: session ENDPOINT USER PASSWORD MACHINE
-// A token of another server first, as it stands in the cache; the password; a longer token; info; `machines wait` with two
-// registrations on one socket; `events post`, whose event has to come back on it. Prints "ok".
+// A token of another server first, as it stands in the cache; the password; a longer token; info; `machines wait` with
+// two registrations on one socket; `events post`, whose event has to come back on it. Prints "ok".
 package main
 
 import (
@@ -87,7 +88,8 @@ func main() {
 	defer conn.Close()
 	specs := []string{"machines.update." + machine, "machines.save." + machine}
 	command(conn, "register", specs)
-	posted := `{"Time":"0001-01-01T00:00:00Z","Type":"machines","Action":"save","Key":"` + machine + `","Principal":"","Object":null,"Original":null}`
+	posted := `{"Time":"0001-01-01T00:00:00Z","Type":"machines","Action":"save","Key":"` + machine +
+		`","Principal":"","Object":null,"Original":null}`
 	s.must("POST", "events", posted, nil, 204)
 	if got := read(conn); got != (event{"machines", "save", machine}) {
 		log.Fatalf("not the event posted: %v", got)

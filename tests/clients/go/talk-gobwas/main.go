@@ -2,7 +2,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -10,22 +9,13 @@ import (
 	"io"
 	"log"
 	"os"
-	"runtime/debug"
 	"sync"
+
+	"client/talk"
 
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 )
-
-func version(path string) string {
-	info, _ := debug.ReadBuildInfo()
-	for _, module := range info.Deps {
-		if module.Path == path {
-			return module.Version
-		}
-	}
-	return "?"
-}
 
 // What is read may have come with the answer to the handshake; pongs and texts are written by two goroutines.
 type duplex struct {
@@ -41,7 +31,7 @@ func (d *duplex) Write(bytes []byte) (int, error) {
 }
 
 func main() {
-	fmt.Println("hello gobwas/ws", version("github.com/gobwas/ws"))
+	talk.Hello("gobwas/ws", "github.com/gobwas/ws")
 	dialer := ws.Dialer{TLSConfig: &tls.Config{InsecureSkipVerify: true}}
 	conn, early, _, err := dialer.Dial(context.Background(), os.Args[1])
 	if err != nil {
@@ -52,27 +42,19 @@ func main() {
 		both.Reader = io.MultiReader(early, conn)
 	}
 	fmt.Println("open ")
-	go func() {
-		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-			frame := ws.NewTextFrame(lines.Bytes())
-			if lines.Text() == "CLOSE" {
-				frame = ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusNormalClosure, ""))
-			}
-			if err := ws.WriteFrame(both, ws.MaskFrame(frame)); err != nil {
-				return
-			}
+	send := func(line []byte, closes bool) error {
+		frame := ws.NewTextFrame(line)
+		if closes {
+			frame = ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusNormalClosure, ""))
 		}
-	}()
-	for {
+		return ws.WriteFrame(both, ws.MaskFrame(frame))
+	}
+	talk.Run(send, func() ([]byte, *talk.Closed, error) {
 		message, err := wsutil.ReadServerText(both)
 		var closed wsutil.ClosedError
 		if errors.As(err, &closed) {
-			fmt.Println("close", int(closed.Code), closed.Reason)
-			return
+			return nil, &talk.Closed{Code: int(closed.Code), Reason: closed.Reason}, nil
 		}
-		if err != nil {
-			log.Fatal(err)
-		}
-		fmt.Printf("< %s\n", message)
-	}
+		return message, nil, err
+	})
 }

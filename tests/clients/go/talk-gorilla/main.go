@@ -2,56 +2,38 @@
 package main
 
 import (
-	"bufio"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
 	"os"
-	"runtime/debug"
+
+	"client/talk"
 
 	"github.com/gorilla/websocket"
 )
 
-func version(path string) string {
-	info, _ := debug.ReadBuildInfo()
-	for _, module := range info.Deps {
-		if module.Path == path {
-			return module.Version
-		}
-	}
-	return "?"
-}
-
 func main() {
-	fmt.Println("hello gorilla/websocket", version("github.com/gorilla/websocket"))
+	talk.Hello("gorilla/websocket", "github.com/gorilla/websocket")
 	dialer := websocket.Dialer{EnableCompression: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	conn, response, err := dialer.Dial(os.Args[1], nil)
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println("open", response.Header.Get("Sec-Websocket-Extensions"))
-	go func() {
-		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-			kind, text := websocket.TextMessage, lines.Bytes()
-			if lines.Text() == "CLOSE" {
-				kind, text = websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
-			}
-			if err := conn.WriteMessage(kind, text); err != nil {
-				return
-			}
+	send := func(line []byte, closes bool) error {
+		if closes {
+			bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+			return conn.WriteMessage(websocket.CloseMessage, bye)
 		}
-	}()
-	for {
+		return conn.WriteMessage(websocket.TextMessage, line)
+	}
+	talk.Run(send, func() ([]byte, *talk.Closed, error) {
 		_, message, err := conn.ReadMessage()
 		var closed *websocket.CloseError
 		if errors.As(err, &closed) {
-			fmt.Println("close", closed.Code, closed.Text)
-			return
+			return nil, &talk.Closed{Code: closed.Code, Reason: closed.Text}, nil
 		}
-		if err != nil {
-			log.Fatal(err)
-		}
-		fmt.Printf("< %s\n", message)
-	}
+		return message, nil, err
+	})
 }
