@@ -8,13 +8,13 @@
 //! server under test, and then the reader is what is measured.
 
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use hydrant::event::{ANSWER_TYPE, Draft};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Registry, Token};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
@@ -28,8 +28,8 @@ use crate::wire::{Incoming, Wire};
 /// Size of the read buffer: a client's burst fits at K = 64 and 1 KB.
 const BUFFER: usize = 256 << 10;
 
-/// The token of [`Swarm::waker`]; the tokens of clients are their numbers.
-const WAKE: Token = Token(usize::MAX);
+/// The token of other sockets ([`watch`]); the tokens of clients are their numbers.
+const OTHER: Token = Token(usize::MAX);
 
 /// Receives what arrives for the clients.
 pub trait Sink {
@@ -161,8 +161,8 @@ impl Swarm {
         self.clients[client].send(self.common.wire.opcode(), message, mask)
     }
 
-    /// Waits until something arrives or [`Swarm::waker`] is woken, at most for `timeout`. Unlike [`Swarm::poll`], it
-    /// does not round up to milliseconds.
+    /// Waits until something arrives here or on a socket that is watched ([`watch`]), at most for `timeout`. Unlike
+    /// [`Swarm::poll`], it does not round up to milliseconds.
     ///
     /// # Errors
     /// Fails if the kernel refuses to poll.
@@ -174,12 +174,12 @@ impl Swarm {
         }
     }
 
-    /// Returns a waker that ends a wait from another thread. There is at most one.
+    /// Returns the registry of the poll, for [`watch`].
     ///
     /// # Errors
     /// Fails if no more files can be opened.
-    pub fn waker(&self) -> Result<Waker> {
-        Waker::new(self.poll.registry(), WAKE).context("cannot wake the reading threads")
+    pub fn registry(&self) -> Result<Registry> {
+        self.poll.registry().try_clone().context("cannot share the poll")
     }
 
     /// Waits until something arrives, at most for `timeout`, and reads it.
@@ -188,7 +188,7 @@ impl Swarm {
     /// Fails if the kernel refuses to poll. Errors of one connection are reported to the sink.
     pub fn poll(&mut self, timeout: Duration, sink: &mut dyn Sink) -> Result<()> {
         sockets::wait(&mut self.poll, &mut self.events, timeout)?;
-        for event in self.events.iter().filter(|event| event.token() != WAKE) {
+        for event in self.events.iter().filter(|event| event.token() != OTHER) {
             let index = event.token().0;
             let client = &mut self.clients[index];
             self.visits += 1;
@@ -226,6 +226,15 @@ impl Swarm {
         }
         Ok(())
     }
+}
+
+/// Has what happens on the socket `file` end the waits of a swarm.
+///
+/// # Errors
+/// Fails if the kernel refuses to poll it.
+pub fn watch(registry: &Registry, file: RawFd) -> Result<()> {
+    let interest = Interest::READABLE | Interest::WRITABLE;
+    registry.register(&mut SourceFd(&file), OTHER, interest).context("cannot watch a socket")
 }
 
 /// Counts the answers to commands.

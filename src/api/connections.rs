@@ -7,6 +7,8 @@
 //! | `DELETE /connections/ADDR:PORT` | connections/delete/ADDR:PORT |
 //! | `GET /{machines,clusters,resource_brokers}/UUID/connections` | get of that object |
 //!
+//! Callers of the list that permit it share one look at the shards ([`super::snapshot`]).
+//!
 //! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`. While the
 //! endpoint does not return them, only ours are listed.
 
@@ -17,6 +19,7 @@ use hyper::{Request, StatusCode};
 
 use super::list_filter::ListFilter;
 use super::proxy::{self, merge};
+use super::snapshot::permitted_age;
 use super::{Api, ApiError, answer, query};
 use crate::auth::Identity;
 use crate::broker::connection::Connection;
@@ -36,17 +39,19 @@ impl Api {
         if !self.permits(identity, "connections", "list", "*")? {
             return Ok(answer::json(StatusCode::OK, "[]"));
         }
-        let mut all = self.connections().await;
+        let present = self.present.get(permitted_age(request.headers()), self.connections()).await;
         let access = self.authority.access(identity)?;
-        all.retain(|connection| access.shows_connection(&connection.principal) && filter.fits(&connection.to_json()));
+        let is_wanted = |one: &&Connection| access.shows_connection(&one.principal) && filter.fits(one);
+        let mut all: Vec<&Connection> = present.iter().filter(is_wanted).collect();
         if query::value(query, "sort").is_some_and(|sort| sort == "queued") {
             all.sort_by_key(|connection| std::cmp::Reverse(connection.queued_bytes));
         }
         all.truncate(limit);
+        let ours: Vec<String> = all.into_iter().map(Connection::to_json).collect();
         let mut theirs = self.theirs(request, caller, identity).await;
-        theirs.retain(|connection| filter.fits(connection));
-        theirs.truncate(limit - all.len());
-        Ok(list(&all, theirs))
+        theirs.retain(|connection| filter.fits_json(connection));
+        theirs.truncate(limit - ours.len());
+        Ok(list(ours, theirs))
     }
 
     pub(super) async fn get_connection(
@@ -168,7 +173,8 @@ impl Api {
         let access = self.authority.access(identity)?;
         let is_shown = |principal: &str| access.shows_connection(principal);
         all.retain(|c| c.principal.strip_prefix("runner:") == Some(uuid) && is_shown(&c.principal));
-        Ok(list(&all, self.theirs(request, caller, identity).await))
+        let ours = all.iter().map(Connection::to_json).collect();
+        Ok(list(ours, self.theirs(request, caller, identity).await))
     }
 
     /// Returns websockets and kept-alive HTTP connections.
@@ -192,9 +198,9 @@ fn limit(query: Option<&str>) -> Result<usize, ApiError> {
     limit.parse().map_err(|_| ApiError::Bad("limit must be a whole number".to_owned()))
 }
 
-fn list(ours: &[Connection], theirs: Vec<String>) -> Answer {
-    let all: Vec<String> = ours.iter().map(Connection::to_json).chain(theirs).collect();
-    answer::json(StatusCode::OK, format!("[{}]", all.join(",")))
+fn list(mut ours: Vec<String>, theirs: Vec<String>) -> Answer {
+    ours.extend(theirs);
+    answer::json(StatusCode::OK, format!("[{}]", ours.join(",")))
 }
 
 fn parse(address: &str) -> Result<SocketAddr, ApiError> {

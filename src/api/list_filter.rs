@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::ApiError;
+use crate::broker::connection::Connection;
 use crate::json;
 
 /// The fields that connections can be filtered by.
@@ -57,8 +58,17 @@ impl ListFilter {
         wanted.map(|(field, value)| Ok((field, Wanted::read(field, &value)?))).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Returns whether a connection, given as JSON, fits. A missing field counts as empty.
-    pub(super) fn fits(&self, connection: &str) -> bool {
+    /// Returns whether a connection fits.
+    pub(super) fn fits(&self, connection: &Connection) -> bool {
+        self.0.iter().all(|(field, wanted)| match *field {
+            "Type" => wanted.fits(connection.r#type.name()),
+            "Principal" => wanted.fits(&connection.principal),
+            _ => wanted.fits(&connection.remote_addr.to_string()),
+        })
+    }
+
+    /// Returns whether a connection of the endpoint, given as JSON, fits. A missing field counts as empty.
+    pub(super) fn fits_json(&self, connection: &str) -> bool {
         self.0.iter().all(|(field, wanted)| wanted.fits(&value(connection, field)))
     }
 }
@@ -71,11 +81,16 @@ fn value<'c>(connection: &'c str, field: &str) -> Cow<'c, str> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::broker::connection::Kind;
 
     #[test]
     fn operators_are_those_of_drp() {
-        let connection = r#"{"Type":"websocket","Principal":"user:a","RemoteAddr":"1.2.3.4:5"}"#;
+        let peer = "1.2.3.4:5".parse().unwrap();
+        let connection = Connection::new(Kind::Websocket, ("user:a", "user:a"), peer, Timestamp::UNIX_EPOCH, None);
+        let json = connection.to_json();
         for (query, expected) in [
             ("", Some(true)),
             ("Type=websocket", Some(true)),
@@ -94,9 +109,10 @@ mod tests {
             ("Type=eq(websocket)", None),
             ("Principal=user:(a)", Some(false)),
         ] {
-            let found = ListFilter::read(Some(query)).ok().map(|filter| filter.fits(connection));
-            assert_eq!(found, expected, "{query}");
+            let filter = ListFilter::read(Some(query)).ok();
+            assert_eq!(filter.as_ref().map(|filter| filter.fits(&connection)), expected, "{query}");
+            assert_eq!(filter.map(|filter| filter.fits_json(&json)), expected, "{query}, as JSON");
         }
-        assert!(!ListFilter::read(Some("Type=websocket")).unwrap().fits("{}"));
+        assert!(!ListFilter::read(Some("Type=websocket")).unwrap().fits_json("{}"));
     }
 }

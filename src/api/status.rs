@@ -7,19 +7,21 @@
 //! | `GET /hydrant/registrations` (`sort=hits`, `deliveries` or `work`; `limit=N`) | connections/list, and no tenant |
 //! | `GET /hydrant/registrations?connection=ADDR:PORT` | connections/get |
 //!
-//! Contract: a request costs the shards what one turn can spare, however many clients send one. Rates cover the last
-//! few seconds and are computed from earlier requests: a page that polls every two seconds gets the rates of the last
-//! five or six.
+//! Contract: a request costs the shards what one turn can spare, however many clients send one; clients that permit it
+//! share the answer ([`super::snapshot`]). Rates cover the last few seconds and are computed from earlier requests: a
+//! page that polls every two seconds gets the rates of the last five or six.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use hyper::StatusCode;
+use bytes::Bytes;
+use hyper::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::snapshot::{Snapshot, permitted_age};
 use super::{Api, ApiError, answer, check, query};
 use crate::auth::Identity;
 use crate::clock;
@@ -54,12 +56,11 @@ pub(super) struct Status {
     started: Timestamp,
     around: OnceLock<Around>,
     looks: Mutex<VecDeque<(Instant, Sample)>>,
+    /// The latest status, as JSON.
+    report: Snapshot<Bytes>,
     /// The latest list for each measure; only one request at a time computes it.
-    busiest: [tokio::sync::Mutex<Option<Found>>; 3],
+    busiest: [Snapshot<Vec<Registration>>; 3],
 }
-
-/// A list of registrations and when it was made.
-type Found = (Instant, Arc<Vec<Registration>>);
 
 /// The counters from which rates are computed.
 #[derive(Debug, Clone, Default)]
@@ -142,7 +143,8 @@ impl Status {
             started: clock::now(),
             around: OnceLock::new(),
             looks: Mutex::new(looks),
-            busiest: [const { tokio::sync::Mutex::const_new(None) }; 3],
+            report: Snapshot::default(),
+            busiest: Default::default(),
         }
     }
 
@@ -171,16 +173,21 @@ impl Api {
         }
     }
 
-    pub(super) fn get_status(&self, identity: &Identity) -> Result<Answer, ApiError> {
+    pub(super) async fn get_status(&self, headers: &HeaderMap, identity: &Identity) -> Result<Answer, ApiError> {
         self.require(identity, "connections", "list", "*")?;
         if self.authority.access(identity)?.has_tenant() {
             return Err(ApiError::OfAll("the status covers all connections, so users of a tenant cannot read it"));
         }
+        let report = self.status.report.get(permitted_age(headers), async { Bytes::from(written(&self.report())) });
+        Ok(answer::json(StatusCode::OK, Bytes::clone(&*report.await)))
+    }
+
+    fn report(&self) -> Report {
         let summary = self.broker.metrics().summary(self.broker.waiting());
         let rates = self.status.look(Instant::now(), Sample::of(&summary));
         let none = Around::default();
         let around = self.status.around.get().unwrap_or(&none);
-        let report = Report {
+        Report {
             version: env!("CARGO_PKG_VERSION"),
             id: self.about.id.clone(),
             started: self.status.started.to_string(),
@@ -192,8 +199,7 @@ impl Api {
             upstreams: around.upstreams.iter().map(|health| health.report()).collect(),
             nats: around.nats.as_ref().map(|health| health.report()),
             identity: self.delegation.as_ref().map(|delegation| delegation.report()),
-        };
-        Ok(json(&report))
+        }
     }
 
     pub(super) async fn list_registrations(
@@ -217,17 +223,14 @@ impl Api {
 
     /// Returns the most active registrations of all shards.
     async fn busiest(&self, measure: Measure) -> Arc<Vec<Registration>> {
-        let mut kept = self.status.busiest[measure as usize].lock().await;
-        if let Some((_, all)) = kept.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
-            return Arc::clone(all);
-        }
-        let mut all = merge(self.pool.registrations(measure).await, measure);
-        if let Some(seen) = self.pool.seen().await {
-            tokio::task::block_in_place(|| check::warn(&mut all, &seen));
-        }
-        let all = Arc::new(all);
-        *kept = Some((Instant::now(), Arc::clone(&all)));
-        all
+        let find = async {
+            let mut all = merge(self.pool.registrations(measure).await, measure);
+            if let Some(seen) = self.pool.seen().await {
+                self.at_length(|| check::warn(&mut all, &seen));
+            }
+            all
+        };
+        self.status.busiest[measure as usize].get(FRESH, find).await
     }
 }
 
@@ -273,7 +276,11 @@ fn limit(query: Option<&str>) -> Result<usize, ApiError> {
 }
 
 fn json(report: &impl Serialize) -> Answer {
-    answer::json(StatusCode::OK, serde_json::to_vec(report).expect("texts and numbers are always written"))
+    answer::json(StatusCode::OK, written(report))
+}
+
+fn written(report: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(report).expect("texts and numbers are always written")
 }
 
 #[cfg(test)]

@@ -25,6 +25,17 @@ pub enum Kind {
     Api,
 }
 
+impl Kind {
+    /// Returns its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Websocket => "websocket",
+            Self::Stream => "stream",
+            Self::Api => "api",
+        }
+    }
+}
+
 /// The state of a connection at one moment (`docs/protocol.md`, "Connections").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]

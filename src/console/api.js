@@ -75,7 +75,10 @@ export async function signInWith(text) {
   setToken(text);
 }
 
-export const get = async (path) => (await raw(`/api/v3/${path}`)).json();
+/** An answer that may be `age` seconds old: all who permit that share the server's work for it. */
+export async function get(path, age = 0) {
+  return (await raw(`/api/v3/${path}`, age ? { headers: { "Cache-Control": `max-age=${age}` } } : {})).json();
+}
 
 export async function post(path, body) {
   const text = typeof body === "string" ? body : JSON.stringify(body);
@@ -91,17 +94,29 @@ export const open = (path, headers, signal) => raw(`/api/v3/${path}`, { headers,
 /** What is said of a registration: {Warnings, Looked, Matched}, or a Refused with the place. */
 export const checkSpec = (spec) => post("hydrant/check", { Spec: spec });
 
-/** Does something now, and again so long after it has ended: what is slow does not pile up. Returns what ends it. */
+/**
+ * Does something now, and again so long after it has ended: what is slow does not pile up. Nothing is done while the
+ * page is hidden, and at once when it is seen again. Returns what ends it.
+ */
 export function repeat(work, pause) {
   let timer = null;
   let ended = false;
   const next = async () => {
-    await work();
+    timer = null;
+    if (!document.hidden) await work();
     if (!ended) timer = setTimeout(next, pause);
   };
+  const seen = () => {
+    // Without a timer it is being done.
+    if (document.hidden || timer === null) return;
+    clearTimeout(timer);
+    next();
+  };
+  document.addEventListener("visibilitychange", seen);
   next();
   return () => {
     ended = true;
     clearTimeout(timer);
+    document.removeEventListener("visibilitychange", seen);
   };
 }

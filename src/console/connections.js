@@ -24,6 +24,9 @@ const COLUMNS = [
 /** Rows: a page of more than some thousand elements is slow. */
 const MOST = 150;
 
+/** Seconds that the list may be old, unless something was just done to it. */
+const AGE = 2;
+
 export function show(element) {
   const list = h("div", { class: "list" });
   const detail = h("aside", { class: "detail", hidden: true, "aria-label": "Connection" });
@@ -32,10 +35,10 @@ export function show(element) {
   let all = [];
   let paused = false;
 
-  async function look() {
+  async function look(age = AGE) {
     if (paused) return;
     try {
-      all = await get(`connections?Type=In(websocket,stream)&sort=queued&limit=${MOST}`);
+      all = await get(`connections?Type=In(websocket,stream)&sort=queued&limit=${MOST}`, age);
       draw();
     } catch (error) {
       if (error.status !== 401) fill(list, failure(error), error.status === 0
@@ -111,7 +114,7 @@ export function show(element) {
           await remove(`connections/${encodeURIComponent(one.RemoteAddr)}`);
           announce("Closed");
           fill(place, h("p", { class: "good" }, "Closed."));
-          look();
+          look(0);
         } catch (error) {
           fill(place, failure(error));
         }
@@ -123,7 +126,7 @@ export function show(element) {
     return place;
   }
 
-  const stop = repeat(look, 3000);
+  const stop = repeat(() => look(), 3000);
   if (parameters().open) inspect(parameters().open);
   return () => {
     paused = true;

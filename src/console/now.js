@@ -37,7 +37,7 @@ export function show(element) {
 
   async function lookAtSlow() {
     try {
-      fill(slow, slowest(await get("connections?Type=In(websocket,stream)&sort=queued&limit=5")));
+      fill(slow, slowest(await get("connections?Type=In(websocket,stream)&sort=queued&limit=5", 2)));
     } catch (error) {
       if (error.status !== 401) fill(slow, h("h2", {}, "Slowest clients"), h("p", {}, error.message));
     }

@@ -6,6 +6,8 @@ import { get, isSignedIn, onSession } from "./api.js";
 const EVERY = 2000;
 /** So often whoever may not know asks again. */
 const HIDDEN = 60000;
+/** So often a page asks that nobody sees: its charts go on, with fewer points. */
+const UNSEEN = 10000;
 const KEPT = (15 * 60 * 1000) / EVERY;
 
 /** Points of the last fifteen minutes: {time, status}; status is null where nothing was answered. */
@@ -28,14 +30,16 @@ export const latest = () => history.at(-1)?.status ?? null;
 
 let busy = false;
 let hiddenUntil = 0;
+let looked = 0;
 
 async function look() {
   // One that is late is waited for, so that questions do not pile up.
-  if (busy || Date.now() < hiddenUntil) return;
+  if (busy || Date.now() < hiddenUntil || document.hidden && Date.now() - looked < UNSEEN) return;
   busy = true;
+  looked = Date.now();
   let status = null;
   try {
-    status = await get("hydrant/status");
+    status = await get("hydrant/status", 1);
     Object.assign(state, { word: "live", detail: "" });
   } catch (error) {
     const hidden = error.status === 403;
@@ -50,6 +54,10 @@ async function look() {
   if (history.length > KEPT) history.shift();
   listeners.forEach((listener) => listener());
 }
+
+document.addEventListener("visibilitychange", () => {
+  if (isSignedIn() && !document.hidden) look();
+});
 
 onSession(() => {
   clearInterval(timer);

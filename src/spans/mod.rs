@@ -29,6 +29,8 @@ use opentelemetry_sdk::trace::{Sampler, SamplingResult, SdkTracer, SdkTracerProv
 use thiserror::Error;
 use tokio::runtime::Handle;
 
+use crate::clock;
+
 /// The name of the span of a long turn.
 const TURN: &str = "long turn";
 
@@ -109,7 +111,8 @@ impl Spans {
     /// Makes the span of a shard's turn that has just ended and took long.
     pub fn long_turn(&self, shard: usize, took: Duration, events: usize) {
         let Some(Exporter { tracer, .. }) = self.0.as_deref() else { return };
-        let now = SystemTime::now();
+        // Fails only for times that the system cannot represent.
+        let Ok(now) = SystemTime::try_from(clock::now()) else { return };
         let about = [KeyValue::new("hydrant.shard", count(shard)), KeyValue::new("hydrant.events", count(events))];
         let span = tracer.span_builder(TURN).with_start_time(now.checked_sub(took).unwrap_or(now));
         tracer.build_with_context(span.with_attributes(about), &Context::new()).end_with_timestamp(now);
@@ -120,7 +123,7 @@ impl Spans {
         if let Some(Exporter { provider, .. }) = self.0.as_deref()
             && let Err(error) = provider.shutdown_with_timeout(limit)
         {
-            tracing::warn!(%error, "the last spans were not sent");
+            tracing::warn!(%error, "cannot send the last spans");
         }
     }
 

@@ -20,7 +20,10 @@ import { Hydrant } from "./hydrant.mjs";
 const SESSIONS = "sessions";
 const [program, , loadtest, consoles = 20, seconds = 20, rounds = 5, rate = 200] = process.argv.slice(2);
 const LISTS = [["connections?Type=In(websocket,stream)&sort=queued&limit=150", 3000],
-  ["hydrant/registrations?sort=hits", 4000], ["connections?Type=In(websocket,stream)&sort=queued&limit=5", 4000]];
+  ["hydrant/registrations?sort=hits&limit=150", 4000],
+  ["connections?Type=In(websocket,stream)&sort=queued&limit=5", 4000]];
+/** As old as the console lets an answer be (status.js, connections.js), so that sessions share it. */
+const SHARED = (seconds) => ({ "Cache-Control": `max-age=${seconds}` });
 const RESULT = join("target", "console", "fleet.json");
 
 /** One console, for as long as the process lives. */
@@ -32,12 +35,12 @@ function session(url, token, number) {
     asked.on("error", (error) => console.error(`console ${number}: ${error.message}`));
     asked.end();
   };
-  setInterval(() => ask("hydrant/status"), 2000);
+  setInterval(() => ask("hydrant/status", SHARED(1)), 2000);
   if (number % 4 === 3) {
     ask("events?register=machines.*.*&overflow=drop-oldest", { Accept: "text/event-stream" });
   } else {
     const [path, pause] = LISTS[number % 4];
-    setInterval(() => ask(path), pause);
+    setInterval(() => ask(path, SHARED(2)), pause);
   }
 }
 

@@ -25,7 +25,7 @@ const MODULES: [(&str, &[&str]); 25] = [
     ("clock", &[]),
     ("logging", &[]),
     ("files", &[]),
-    ("spans", &[]),
+    ("spans", &["clock"]),
     ("overflow", &[]),
     ("json", &[]),
     ("websocket", &[]),

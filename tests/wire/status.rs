@@ -274,3 +274,30 @@ async fn everybody_may_know_what_he_may_see() {
     assert!(me["Narrowing"] == json!([]) && me["Expires"].is_string(), "{me}");
     assert_eq!(ask(&server, "tenant", "GET", "/api/v3/hydrant/me", "").await.json()["HasTenant"], true);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_who_permit_it_share_one_look_and_see_only_what_they_may() {
+    let server = Hydrant::with_people("shards = 2", people).await;
+    let _first = server.watch(&["machines.*.*"]).await;
+    let (path, shared) = ("/api/v3/connections?Type=websocket", [("cache-control", "max-age=5")]);
+    let list = |headers: &'static [(&'static str, &'static str)]| {
+        let server = &server;
+        async move { server.request("GET", path, headers, "").await.json().as_array().unwrap().len() }
+    };
+    assert_eq!(server.request("GET", path, &shared, "").await.json().as_array().unwrap().len(), 1);
+    let _second = server.watch(&["machines.*.*"]).await;
+    assert_eq!(list(&[]).await, 2, "without permission the list is current");
+    assert_eq!(list(&[("cache-control", "no-cache")]).await, 2);
+    assert_eq!(list(&[("cache-control", "max-age=5")]).await, 1, "the list of the first caller");
+    let token = server.issue("user:tenant", &TokenRequest::default());
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str()), shared[0]];
+    let theirs = crate::common::http::request(server.address(), false, "GET", path, &headers, "").await;
+    assert_eq!(theirs.json(), json!([]), "a tenant hides the connections of others, also shared ones");
+    let status = "/api/v3/hydrant/status";
+    let once = server.request("GET", status, &shared, "").await.json();
+    update(&server, "m1", "local").await;
+    let again = server.request("GET", status, &shared, "").await.json();
+    assert_eq!((&once["Time"], &once["Received"]), (&again["Time"], &again["Received"]));
+    assert_eq!(get(&server, status).await["Received"]["post"], 1);
+}

@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
+use super::poster::Poster;
 use crate::client::Swarm;
 use crate::cpu;
 use crate::endpoint::Stream;
-use crate::publish::Publisher;
 use crate::wire::Wire;
 
 /// Batches that may be queued for the floor's writer.
@@ -40,17 +40,21 @@ pub(super) struct Due {
 /// The destination of due events: a server, or the floor.
 #[derive(Debug)]
 pub(super) enum Destination {
-    Server(Publisher),
+    Server(Poster),
     Floor(Writer),
 }
 
 impl Destination {
-    /// Sends a batch, which will be answered.
-    pub(super) fn send(&self, batch: Vec<Due>) -> Result<()> {
+    /// Begins to send a batch, which will be answered.
+    pub(super) fn send(&mut self, batch: Vec<Due>) -> Result<()> {
         match self {
-            Self::Server(publisher) => {
-                let body = batch.iter().flat_map(|due| due.bytes.iter().copied().chain([b'\n'])).collect();
-                publisher.send(vec![body]).context("cannot publish")
+            Self::Server(poster) => {
+                let mut body = Vec::with_capacity(batch.iter().map(|due| due.bytes.len() + 1).sum());
+                for due in &batch {
+                    body.extend_from_slice(&due.bytes);
+                    body.push(b'\n');
+                }
+                poster.send(&body).context("cannot publish")
             }
             Self::Floor(writer) => writer.send(batch),
         }
@@ -61,10 +65,10 @@ impl Destination {
         matches!(self, Self::Server(_))
     }
 
-    /// Returns how often the server was busy, once it has accepted the batch.
-    pub(super) fn answered(&self) -> Result<Option<u32>> {
+    /// Proceeds. Returns how often the server was busy, once it has accepted the batch.
+    pub(super) fn answered(&mut self) -> Result<Option<u32>> {
         match self {
-            Self::Server(publisher) => Ok(publisher.answered(Duration::ZERO)?.map(|published| published.busy)),
+            Self::Server(poster) => poster.answered(),
             Self::Floor(_) => Ok(Some(0)),
         }
     }

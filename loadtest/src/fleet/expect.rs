@@ -74,10 +74,20 @@ fn machine_of(event: &DemoEvent) -> Option<String> {
     }
 }
 
+/// An event, and everything about it that can be found out before it is published.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    event: DemoEvent,
+    hash: u64,
+    /// The clients that must receive it.
+    receivers: Vec<usize>,
+}
+
 /// An event that is being delivered.
 #[derive(Debug)]
 struct Sent {
     event: DemoEvent,
+    hash: u64,
     due: Instant,
     outstanding: usize,
     /// The first verified copy.
@@ -89,6 +99,8 @@ struct Client {
     due: VecDeque<u64>,
     /// Skipped events; lost unless they still arrive.
     late: Vec<u64>,
+    /// Whether it has lost its connection.
+    gone: bool,
 }
 
 /// Decides independently of hydrant which client must receive which event, and checks deliveries.
@@ -131,17 +143,23 @@ impl Expectations {
         }
     }
 
-    /// Records that `event` is about to be published, and was due at `due`. Returns the clients that must receive it.
-    pub(super) fn publish(&mut self, event: DemoEvent, due: Instant) -> Vec<usize> {
-        let number = self.base + self.sent.len() as u64;
+    /// Finds out who must receive an event.
+    pub(super) fn prepare(&self, event: DemoEvent) -> Prepared {
         let runner = machine_of(&event).and_then(|key| self.runners.get(&key).copied());
         let others = self.others.iter().filter(|(_, interest)| interest.wants(&event)).map(|(client, _)| *client);
-        let receivers: Vec<usize> = others.chain(runner).collect();
+        Prepared { hash: hash(&event.draft()), receivers: others.chain(runner).collect(), event }
+    }
+
+    /// Records that an event is about to be published, and was due at `due`. Returns the clients that must receive it.
+    pub(super) fn publish(&mut self, prepared: Prepared, due: Instant) -> Vec<usize> {
+        let number = self.base + self.sent.len() as u64;
+        let Prepared { event, hash, mut receivers } = prepared;
+        receivers.retain(|&client| !self.clients[client].gone);
         for &client in &receivers {
             self.clients[client].due.push_back(number);
         }
         self.outstanding += receivers.len() as u64;
-        self.sent.push_back(Sent { event, due, outstanding: receivers.len(), copy: None });
+        self.sent.push_back(Sent { event, hash, due, outstanding: receivers.len(), copy: None });
         self.forget();
         receivers
     }
@@ -176,7 +194,7 @@ impl Expectations {
     fn forget(&mut self) {
         while self.sent.front().is_some_and(|sent| sent.outstanding == 0) {
             if let Some(sent) = self.sent.pop_front() {
-                self.past.add(hash(&sent.event.draft()));
+                self.past.add(sent.hash);
             }
             self.base += 1;
         }
@@ -235,7 +253,7 @@ impl Expectations {
     pub(super) fn lost(&mut self, client: usize, reason: &str) {
         self.counts.closed += 1;
         self.first_error.get_or_insert_with(|| reason.to_owned());
-        let state = std::mem::take(&mut self.clients[client]);
+        let state = std::mem::replace(&mut self.clients[client], Client { gone: true, ..Client::default() });
         for number in state.due.into_iter().chain(state.late) {
             self.counts.lost += 1;
             self.outstanding = self.outstanding.saturating_sub(1);
@@ -243,8 +261,6 @@ impl Expectations {
                 sent.outstanding = sent.outstanding.saturating_sub(1);
             }
         }
-        self.runners.retain(|_, runner| *runner != client);
-        self.others.retain(|(other, _)| *other != client);
         self.forget();
     }
 
@@ -312,6 +328,11 @@ mod tests {
         interests
     }
 
+    fn publish(expectations: &mut Expectations, event: DemoEvent) {
+        let prepared = expectations.prepare(event);
+        expectations.publish(prepared, Instant::now());
+    }
+
     /// Two events with everything that is needed to deliver them.
     fn two() -> (Expectations, Vec<Vec<u8>>) {
         let mut expectations = Expectations::new(&[Interest::All], Latencies::new().unwrap());
@@ -320,7 +341,7 @@ mod tests {
         for _ in 0..2 {
             let event = fleet.step();
             texts.push(event.draft().seal(hydrant::clock::now()).json().as_bytes().to_vec());
-            expectations.publish(event, Instant::now());
+            publish(&mut expectations, event);
         }
         (expectations, texts)
     }
@@ -330,7 +351,7 @@ mod tests {
         let mut expectations = Expectations::new(&interests(), Latencies::new().unwrap());
         let mut fleet = Fleet::new(1, 3);
         for _ in 0..3_000 {
-            expectations.publish(fleet.step(), Instant::now());
+            publish(&mut expectations, fleet.step());
         }
         let due: Vec<usize> = expectations.clients.iter().map(|client| client.due.len()).collect();
         assert_eq!(due[3], 3_000);
@@ -381,8 +402,10 @@ mod tests {
     #[test]
     fn a_lost_connection_loses_what_was_under_way_and_no_more() {
         let (mut expectations, _) = two();
+        let before = expectations.prepare(Fleet::new(2, 1).step());
         expectations.lost(0, "gone");
-        expectations.publish(Fleet::new(2, 1).step(), Instant::now());
+        assert!(expectations.publish(before, Instant::now()).is_empty(), "also if it was prepared before");
+        publish(&mut expectations, Fleet::new(2, 1).step());
         assert_eq!(expectations.counts, Counts { lost: 2, closed: 1, ..Counts::default() });
         assert_eq!((expectations.outstanding, expectations.sent.len()), (0, 0));
     }

@@ -9,7 +9,9 @@
 
 mod destination;
 mod expect;
+mod inside;
 mod pace;
+mod poster;
 mod report;
 
 use std::time::Duration;
@@ -23,6 +25,7 @@ pub use self::report::{Rate, Report};
 use self::destination::{Destination, Writer};
 use self::expect::Interest;
 use self::pace::Bench;
+use self::poster::Poster;
 use crate::args::FleetArgs;
 use crate::burst::OTHER_FILES;
 use crate::client::Swarm;
@@ -59,7 +62,7 @@ pub fn run(args: &FleetArgs) -> Result<Report> {
 }
 
 fn measure(args: &FleetArgs, cores: Cores, session: &Session, machine: Machine) -> Result<Report> {
-    let mut server = server(args, cores, session)?;
+    let mut server = server(args, session)?;
     let mut floor = if args.floor { Some(floor(args, cores)?) } else { None };
     let capacity = if args.capacity || !args.percent.is_empty() {
         Some(with_server(session, || server.saturate(CAPACITY_SECONDS))?)
@@ -98,14 +101,14 @@ impl Watchers {
     ///
     /// # Errors
     /// Fails if the server refuses.
-    pub fn connect(session: &Session, count: u32, cores: Cores) -> Result<Self> {
+    pub fn connect(session: &Session, count: u32) -> Result<Self> {
         let mut fleet = Fleet::new(1, MACHINES);
         while !fleet.is_set_up() {
             fleet.step();
         }
         let interests: Vec<Interest> = (0..count).map(|_| Interest::All).collect();
         let swarm = registered(session, &interests)?;
-        let destination = Destination::Server(session.publisher(cores.client)?.wakes(swarm.waker()?));
+        let destination = Destination::Server(Poster::connect(&session.endpoint, &swarm)?);
         Ok(Self(Bench { fleet, interests, swarm, destination }))
     }
 
@@ -140,12 +143,12 @@ fn fleet(args: &FleetArgs) -> Fleet {
     fleet
 }
 
-fn server(args: &FleetArgs, cores: Cores, session: &Session) -> Result<Bench> {
+fn server(args: &FleetArgs, session: &Session) -> Result<Bench> {
     let fleet = fleet(args);
     let interests = interests(args, &fleet);
     ensure!(!interests.is_empty(), "there are no clients: see --runners, --portals and --scripts");
     let swarm = registered(session, &interests)?;
-    let destination = Destination::Server(session.publisher(cores.client)?.wakes(swarm.waker()?));
+    let destination = Destination::Server(Poster::connect(&session.endpoint, &swarm)?);
     Ok(Bench { fleet, interests, swarm, destination })
 }
 
@@ -156,14 +159,16 @@ fn floor(args: &FleetArgs, cores: Cores) -> Result<Bench> {
     Ok(Bench { fleet, interests, swarm, destination: Destination::Floor(writer) })
 }
 
-/// Runs `work` and adds the CPU time and memory that the server used.
+/// Runs `work` and adds the CPU time and memory that the server used, and what it says about its latency.
 fn with_server(session: &Session, work: impl FnOnce() -> Result<Sample>) -> Result<Sample> {
+    let counted = session.metrics();
     let before = session.cpu()?;
     let mut sample = work()?;
     let used = session.cpu()?.zip(before).map(|(after, before)| after.saturating_sub(before));
     sample.micros_per_delivery = used.map(|used| per_delivery(used, sample.counts.received));
     sample.core_share = used.map(|used| used.as_secs_f64() / sample.seconds);
     sample.resident = session.resident()?;
+    sample.inside_p99 = inside::p99(&counted, &session.metrics());
     Ok(sample)
 }
 

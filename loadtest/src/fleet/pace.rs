@@ -3,7 +3,11 @@
 //! Open loop: at the given rate, event `n` is due at a fixed time, whether or not earlier ones have been accepted, and
 //! latency is measured from that time. A server (or a reader) that stops for a second therefore shows a second, not the
 //! single slow event that a closed loop would show (*coordinated omission*).
+//!
+//! Events are made, and their receivers found, before the run, so that this costs the readers' core nothing while it is
+//! measured; beyond [`PREPARED_BYTES`] it is done while the run goes on.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,14 +16,18 @@ use hydrant::demo::{DemoEvent, Fleet};
 use serde::Serialize;
 
 use super::destination::{Destination, Due};
-use super::expect::{Expectations, Interest};
+use super::expect::{Expectations, Interest, Prepared};
 use crate::check::Counts;
 use crate::client::{Sink, Swarm};
+use crate::cpu;
 use crate::latency::{Latencies, Quantiles};
 use crate::progress;
 
 /// Maximum number of events in one batch.
 const BATCH_MAX: u64 = 256;
+
+/// Maximum length of all texts of the events that are prepared before a run.
+const PREPARED_BYTES: usize = 512 << 20;
 
 /// Time limit for a batch, or for the last deliveries.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,6 +51,14 @@ pub struct Sample {
     pub latency: Quantiles,
     /// Latency in microseconds by number of nines.
     pub nines: Vec<(f64, u64)>,
+    /// Time from when an event was due until it was sent.
+    pub until_sent: Quantiles,
+    /// Time from when a batch was sent until it was accepted.
+    pub until_accepted: Quantiles,
+    /// The bound that 99 % of the server's own latencies do not exceed, in microseconds: from intake until the kernel.
+    pub inside_p99: Option<u64>,
+    /// Share of one core that the generator itself used.
+    pub generator_share: f64,
     /// Frames per read of a connection: roughly the effective K.
     pub frames_by_read: f64,
     /// CPU time per delivery; `None` if the process is not known.
@@ -72,29 +88,40 @@ pub(super) struct Bench {
 struct Run<'b> {
     bench: &'b mut Bench,
     expectations: Expectations,
+    prepared: VecDeque<(Prepared, Arc<[u8]>)>,
+    until_sent: Latencies,
+    until_accepted: Latencies,
     rate: u32,
     busy: u64,
     published: u64,
+}
+
+/// When a run began.
+struct Begun {
+    at: Instant,
+    /// The CPU time of this thread.
+    cpu: Duration,
+    /// How often connections were read.
+    visits: u64,
 }
 
 impl Bench {
     /// Publishes `rate` events per second for `seconds`, and waits for the last delivery. The caller adds figures of
     /// the server. `meanwhile` is called about once per second.
     pub(super) fn run(&mut self, rate: u32, seconds: u32, meanwhile: &mut dyn FnMut() -> Result<()>) -> Result<Sample> {
-        let (total, visits) = (u64::from(rate) * u64::from(seconds), self.swarm.visits);
-        let mut run = self.start(rate)?;
-        let begin = Instant::now();
-        run.publish_all(total, begin, meanwhile)?;
-        run.finish(begin, visits)
+        let total = u64::from(rate) * u64::from(seconds);
+        let mut run = self.start(rate, total)?;
+        let begun = run.begin()?;
+        run.publish_all(total, begun.at, meanwhile)?;
+        run.finish(&begun)
     }
 
     /// Publishes as fast as everything is delivered, for `seconds`.
     pub(super) fn saturate(&mut self, seconds: u32) -> Result<Sample> {
-        let visits = self.swarm.visits;
-        let mut run = self.start(0)?;
-        let begin = Instant::now();
-        run.publish_as_taken(begin, Duration::from_secs(u64::from(seconds)))?;
-        run.finish(begin, visits)
+        let mut run = self.start(0, u64::MAX)?;
+        let begun = run.begin()?;
+        run.publish_as_taken(begun.at, Duration::from_secs(u64::from(seconds)))?;
+        run.finish(&begun)
     }
 
     /// Answers pings during the turn of another destination. Whatever else arrives then is too late to be counted.
@@ -102,13 +129,35 @@ impl Bench {
         self.swarm.poll(Duration::ZERO, &mut Nobody)
     }
 
-    fn start(&mut self, rate: u32) -> Result<Run<'_>> {
+    /// Prepares a run of at most `most` events.
+    fn start(&mut self, rate: u32, most: u64) -> Result<Run<'_>> {
         let expectations = Expectations::new(&self.interests, Latencies::new()?);
-        Ok(Run { bench: self, expectations, rate, busy: 0, published: 0 })
+        let (until_sent, until_accepted) = (Latencies::new()?, Latencies::new()?);
+        let prepared = VecDeque::new();
+        let mut run =
+            Run { bench: self, expectations, prepared, until_sent, until_accepted, rate, busy: 0, published: 0 };
+        let mut bytes = 0;
+        while (run.prepared.len() as u64) < most && bytes < PREPARED_BYTES {
+            let prepared = run.prepare();
+            bytes += prepared.1.len();
+            run.prepared.push_back(prepared);
+        }
+        Ok(run)
     }
 }
 
 impl Run<'_> {
+    fn begin(&self) -> Result<Begun> {
+        Ok(Begun { at: Instant::now(), cpu: cpu::thread_time()?, visits: self.bench.swarm.visits })
+    }
+
+    /// Makes the next event of the fleet.
+    fn prepare(&mut self) -> (Prepared, Arc<[u8]>) {
+        let event = self.bench.fleet.step();
+        let bytes = self.bytes(&event);
+        (self.expectations.prepare(event), bytes)
+    }
+
     fn publish_all(&mut self, total: u64, begin: Instant, meanwhile: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let bar = progress::bar(total, "publishing");
         let mut called = begin;
@@ -158,7 +207,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Receives what arrives. Until then the core is left to the publisher, which shares it.
+    /// Receives what arrives.
     fn listen(&mut self, timeout: Duration) -> Result<()> {
         self.bench.swarm.wait(timeout)?;
         self.bench.swarm.poll(Duration::ZERO, &mut self.expectations)
@@ -167,6 +216,9 @@ impl Run<'_> {
     fn is_answered(&mut self, since: Instant) -> Result<bool> {
         let answer = self.bench.destination.answered()?;
         ensure!(answer.is_some() || since.elapsed() < TIMEOUT, "the server did not answer a POST in time");
+        if answer.is_some() && self.bench.destination.answers_late() {
+            self.until_accepted.record(since.elapsed());
+        }
         self.busy += u64::from(answer.unwrap_or(0));
         Ok(answer.is_some())
     }
@@ -190,9 +242,9 @@ impl Run<'_> {
         let mut batch = Vec::new();
         for _ in 0..most {
             let Some(due) = due(self.published) else { break };
-            let event = self.bench.fleet.step();
-            let bytes = self.bytes(&event);
+            let (event, bytes) = self.prepared.pop_front().unwrap_or_else(|| self.prepare());
             let receivers = self.expectations.publish(event, due);
+            self.until_sent.record(due.elapsed());
             batch.push(Due { bytes, receivers });
             self.published += 1;
         }
@@ -215,7 +267,7 @@ impl Run<'_> {
     }
 
     /// Waits for the last deliveries.
-    fn finish(mut self, begin: Instant, visits: u64) -> Result<Sample> {
+    fn finish(mut self, begun: &Begun) -> Result<Sample> {
         let deadline = Instant::now() + TIMEOUT;
         while self.expectations.outstanding > 0 && Instant::now() < deadline {
             self.bench.swarm.poll(TICK, &mut self.expectations)?;
@@ -223,13 +275,18 @@ impl Run<'_> {
         self.expectations.give_up();
         let counts = self.expectations.counts;
         #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-        let frames_by_read = counts.received as f64 / (self.bench.swarm.visits - visits).max(1) as f64;
+        let frames_by_read = counts.received as f64 / (self.bench.swarm.visits - begun.visits).max(1) as f64;
+        let seconds = begun.at.elapsed().as_secs_f64();
         Ok(Sample {
             rate: self.rate,
             events: self.published,
-            seconds: begin.elapsed().as_secs_f64(),
+            seconds,
             latency: self.expectations.latencies.quantiles(),
             nines: self.expectations.latencies.nines(),
+            until_sent: self.until_sent.quantiles(),
+            until_accepted: self.until_accepted.quantiles(),
+            inside_p99: None,
+            generator_share: cpu::thread_time()?.saturating_sub(begun.cpu).as_secs_f64() / seconds,
             frames_by_read,
             micros_per_delivery: None,
             core_share: None,

@@ -98,6 +98,23 @@ fn row(name: &str, who: &str, samples: &[Sample], ratio: Option<Spread>) -> Vec<
     cells
 }
 
+#[allow(clippy::cast_precision_loss, reason = "microseconds far below 2^52")]
+fn stage_row(name: &str, who: &str, samples: &[Sample]) -> Vec<String> {
+    let whole = |pick: fn(&Sample) -> Option<u64>| {
+        let found = spread(samples.iter().filter_map(|sample| pick(sample).map(|micros| micros as f64)));
+        found.map_or_else(|| "-".to_owned(), |found| count(rounded(found.median)))
+    };
+    let share = spread(samples.iter().map(|sample| sample.generator_share * 100.0));
+    vec![
+        name.to_owned(),
+        who.to_owned(),
+        whole(|sample| Some(sample.until_sent.p99)),
+        whole(|sample| Some(sample.until_accepted).filter(|found| found.count > 0).map(|found| found.p99)),
+        whole(|sample| sample.inside_p99),
+        share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share.median)),
+    ]
+}
+
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure far below 2^52")]
 fn rounded(figure: f64) -> u64 {
     figure.max(0.0).round() as u64
@@ -146,6 +163,26 @@ impl Report {
         section
     }
 
+    /// Returns where an event spends its time, and whether the generator was the limit.
+    fn stages(&self) -> Section {
+        let mut section = Section::new("Where the time goes");
+        section.note(
+            "p99 in µs, median of the rounds: from due until sent (the generator is busy, or the POST before is not \
+             answered yet), from sent until accepted, and inside the server from intake until the kernel, as the bound \
+             of a bucket. The rest is the reader's. Near 100 % of a core the generator is the limit",
+        );
+        let mut table = Table::new("rate|who|until sent|until accepted|inside the server|generator's core");
+        for rate in &self.rates {
+            for (who, samples) in [("server", &rate.server), ("floor", &rate.floor)] {
+                if !samples.is_empty() {
+                    table.row(stage_row(&rate.name(), who, samples));
+                }
+            }
+        }
+        section.table = Some(table);
+        section
+    }
+
     fn all(&self) -> impl Iterator<Item = &Sample> {
         let rates = self.rates.iter().flat_map(|rate| rate.server.iter().chain(&rate.floor));
         self.capacity.iter().chain(rates)
@@ -181,7 +218,7 @@ impl Outcome for Report {
         let mut page = Page::new("hydrant-loadtest fleet", &self.machine);
         page.fact("server", self.server["version"].as_str().unwrap_or("unknown version"));
         page.fact("settings", settings_line(&self.settings));
-        page.sections.push(self.section());
+        page.sections.extend([self.section(), self.stages()]);
         page
     }
 

@@ -104,7 +104,7 @@ impl Battlefield {
     fn run(self, args: &HostileArgs, attack: Attack, cores: Cores) -> Result<Trial> {
         let session = &self.session;
         attack.prepare();
-        let mut watchers = Watchers::connect(session, args.healthy, cores).map_err(|error| session.explain(error))?;
+        let mut watchers = Watchers::connect(session, args.healthy).map_err(|error| session.explain(error))?;
         watchers
             .run(args.rate, WARM_UP.min(args.seconds / 2), &mut || Ok(()))
             .map_err(|error| session.explain(error))?;
