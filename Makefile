@@ -15,6 +15,8 @@ CLIENTS := $(CURDIR)/target/clients
 # Seconds for each fuzz target, and how many made-up patterns are compared with Go's answers.
 SECONDS_EACH ?= 60
 PATTERNS     ?= 20000
+# Which part of the mutants: all of them take days.
+SHARD        ?= 0/20
 export CARGO SECONDS_EACH PORT PREFIX DESTDIR EXAMPLES PYTHON2
 
 # Answers depend on the version of Go (Unicode tables, spelling of classes): the one that made the table. Another one fetches it.
@@ -24,7 +26,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 .PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla soak fuzz
 .PHONY: tour tour-clone openapi conformance interop outside faults rolling book deb image packages timings recipes advisories locks
 .PHONY: console console-load console-cost console-pictures counting-cost
-.PHONY: storm nodes
+.PHONY: storm nodes soak-nodes mutants
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
@@ -126,9 +128,10 @@ tour: setup need-curl need-python3 ## Every command of README's tour, against a 
 tour-clone: setup need-curl need-python3 need-node need-browser ## The tour from a clone, timed on a quiet machine: `make run`, the first event in the console, all commands
 	scripts/tour clone
 
-faults: setup need-nats need-procps need-haproxy need-nginx ## HAProxy and nginx in front, nodes restarted; a NATS cluster whose leader dies
+faults: setup need-nats need-procps need-haproxy need-nginx need-faketime ## HAProxy and nginx in front, links that fail, SIGKILL, full disks, a clock that is set; docs/reliability.md
 	$(TESTS) --test wire -- --ignored balancers::
-	$(TESTS) --test nats -- --ignored cluster::
+	$(TESTS) --test nats -- --ignored --nocapture cluster:: kills:: links::half links::slow links::ways
+	$(TESTS) --test limits -- --ignored --nocapture clock:: exhausted::a_change storms::an_end
 
 timings: setup ## What building costs, on a quiet machine: clean `make run` to the first event, after a change, sizes; in target/bench
 	scripts/timings
@@ -174,8 +177,14 @@ instructions: setup need-valgrind ## Instructions of one match, one delivery and
 soak: setup need-nats need-procps need-haproxy ## A million cases for filters, their time bounds, many clients and what a front costs, nodes, resuming, 10,000 connections, rights that end
 	scripts/soak
 
-fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
+soak-nodes: setup need-nats need-procps ## Three nodes with churn and changes: memory, latency, losses (SOAK_MINUTES=3, SOAK_EVENTS=, SOAK_CHURN=, SOAK_PERIOD=)
+	$(CARGO) test $(LOCKED) --release --test nats -- --ignored --nocapture soak::
+
+fuzz: setup need-fuzz ## Every fuzz target for SECONDS_EACH seconds, with a table of inputs (installs the nightly toolchain)
 	scripts/fuzz
+
+mutants: setup need-mutants ## Changes to index, filter, auth, broker, fanout, proxy that tests have to notice (SHARD=0/20: a part, every twentieth)
+	$(TOOLS)/bin/cargo-mutants mutants --shard $(SHARD) --no-shuffle --output target
 
 watched: setup need-nats need-python3 need-prometheus ## Alerting rules, dashboard and documented expressions in a real Prometheus that scrapes a live hydrant
 	$(TESTS) --test wire --no-run

@@ -102,7 +102,7 @@ fn told(text: &str) -> BTreeMap<String, Told> {
 /// All metrics, with those that appear only once they count something.
 fn registry() -> BTreeMap<String, Told> {
     let metrics = Arc::new(Metrics::new());
-    metrics.http_responses.with_label_values(&["200"]).inc();
+    metrics.http_responses.count(200);
     metrics.shard(0).turn(0, std::time::Duration::ZERO);
     metrics.upstream.endpoint("drp:8092");
     metrics.nats.show(true);
@@ -203,7 +203,7 @@ fn registrations_given_as_examples_can_be_registered() {
 #[test]
 fn make_has_the_targets_that_the_documents_name() {
     let makefile = read("Makefile");
-    for name in ["README.md", ".ci/run"] {
+    for name in ["README.md", ".ci/run", "docs/reliability.md"] {
         let text = read(name);
         let named = text.match_indices("make ").map(|(at, word)| &text[at + word.len()..]);
         for target in named.map(|rest| rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default()) {
@@ -290,4 +290,46 @@ fn every_alert_has_its_section_with_its_expression() {
     }
     let sections: BTreeSet<_> = page.lines().filter_map(|line| line.strip_prefix("#### Hydrant")).collect();
     assert_eq!(seen.len(), sections.len(), "a section without a rule, or a rule without a runbook");
+}
+
+/// The source of a test that is named as it is run (`delivery ordering::name`), as far as its module has a file.
+fn source_of(binary: &str, path: &[&str]) -> Option<String> {
+    let places = match binary {
+        "lib" => vec!["src".to_owned()],
+        "tidy" | "docs" => return fs::read_to_string(root().join(format!("tests/{binary}.rs"))).ok(),
+        of_tests => vec![format!("tests/{of_tests}")],
+    };
+    // The last parts may be modules within the file.
+    (0..path.len()).rev().find_map(|length| {
+        let (module, place) = (path[..=length].join("/"), &places[0]);
+        let files = [format!("{place}/{module}.rs"), format!("{place}/{module}/mod.rs")];
+        files.iter().find_map(|file| fs::read_to_string(root().join(file)).ok())
+    })
+}
+
+/// What is wrong with a test that a document names.
+fn missing_test(named: &str) -> Option<String> {
+    let (binary, path) = named.split_once(' ')?;
+    let parts: Vec<&str> = path.split("::").collect();
+    let (name, module) = parts.split_last()?;
+    let source = if module.is_empty() { source_of(binary, &parts) } else { source_of(binary, module) };
+    let there = source.is_some_and(|text| *name == "*" || text.contains(&format!("fn {name}(")));
+    (!there).then(|| named.to_owned())
+}
+
+#[test]
+fn tests_that_stand_for_promises_exist() {
+    const BINARIES: [&str; 13] = [
+        "auth", "cli", "delivery", "docs", "filter", "front", "lib", "limits", "nats", "replay", "rights", "tidy",
+        "wire",
+    ];
+    let text = read("docs/reliability.md");
+    let spans = text.lines().filter(|line| line.starts_with('|')).flat_map(|line| line.split('`').skip(1).step_by(2));
+    let named: Vec<&str> =
+        spans.filter(|span| span.split_once(' ').is_some_and(|(binary, _)| BINARIES.contains(&binary))).collect();
+    assert!(named.len() > 80, "only {} tests are named", named.len());
+    let missing: Vec<String> = named.into_iter().filter_map(missing_test).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(missing_test("delivery ordering::no_such_test").is_some());
+    assert!(missing_test("delivery no_such_module::*").is_some());
 }

@@ -1,11 +1,12 @@
-//! What a NATS server sends, in any pieces, and the numbers of nodes, made up or not: nothing panics, and a living node
-//! is never silenced.
+//! What a NATS server sends, in any pieces, the names of subjects, and the numbers of nodes, made up or not: nothing
+//! panics, names read back, and a living node is never silenced.
 
 #![no_main]
 
 use bytes::BytesMut;
 use hydrant::cluster::nats::{headers, op};
 use hydrant::cluster::peers::{Peers, SequenceCheck};
+use hydrant::cluster::subject;
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 
@@ -22,6 +23,18 @@ fn operations(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// Any text is one token of a subject, and reads back.
+fn subjects(bytes: &[u8]) {
+    let _ = subject::kind("hydrant", bytes);
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let token = subject::escape(text);
+    assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte)), "{token}");
+    assert_eq!(subject::unescape(&token).as_deref(), Some(text));
+    let whole = subject::event("hydrant", text, "update", text);
+    assert_eq!(subject::kind("hydrant", whole.as_bytes()).as_deref(), Some(text));
+    let _ = subject::unescape(text);
 }
 
 /// A node counts on; eight bytes that are not all zero are a number ahead of it that somebody else made up.
@@ -43,5 +56,6 @@ fn numbers(bytes: &[u8]) {
 
 fuzz_target!(|bytes: &[u8]| {
     operations(bytes);
+    subjects(bytes);
     numbers(bytes);
 });

@@ -1,9 +1,11 @@
-//! A registration written out reads back as the same one, and nothing panics.
+//! A command has the SPEC that follows its verb, a registration written out reads back as the same one, and nothing
+//! panics.
 
 #![no_main]
 
 use hydrant::index::filter::Limits;
 use hydrant::index::{Field, Spec};
+use hydrant::protocol::{Command, without_values};
 use libfuzzer_sys::fuzz_target;
 
 /// Escapes make the text longer than what it was made from.
@@ -18,6 +20,9 @@ fn print(field: &Field) -> String {
 
 fuzz_target!(|text: &str| {
     let limits = Limits::default();
+    let _ = (Command::parse(text), without_values(text));
+    let command = format!("register {text}");
+    assert!(Command::parse(&command).map_or_else(|_| text.trim().is_empty(), |parsed| parsed.spec() == text.trim()));
     let Ok(spec) = Spec::parse(text, &limits) else { return };
     let mut printed = [&spec.kind, &spec.action, &spec.key].map(print).join(".");
     if let Some(filter) = &spec.filter {

@@ -12,6 +12,7 @@ pub mod canary;
 pub mod document;
 pub mod drp;
 pub mod http;
+pub mod link;
 pub mod people;
 pub mod program;
 pub mod raw;

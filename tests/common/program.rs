@@ -147,6 +147,11 @@ impl Program {
         std::fs::write(format!("/proc/{}/clear_refs", self.child.0.id()), "5").unwrap();
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.0.id()
+    }
+
     /// SIGKILL, in the middle of whatever it does.
     pub fn kill(&mut self) {
         self.look.stopped();

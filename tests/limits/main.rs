@@ -6,10 +6,12 @@
 mod common;
 
 mod bounds;
+mod clock;
 mod connections;
 mod crash;
 mod deflate_memory;
 mod ending;
+mod exhausted;
 mod files;
 mod log;
 mod outside;
@@ -17,3 +19,4 @@ mod places;
 mod slow;
 mod slow_memory;
 mod slowloris;
+mod storms;

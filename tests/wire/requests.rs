@@ -194,3 +194,23 @@ async fn who_asks_before_sending_a_body_is_told_to_go_on_or_not() {
     raw.send(format!("{head}\r\n").as_bytes()).await;
     assert_eq!(answer(&mut raw).await.unwrap().0, 401, "nobody wants the body");
 }
+
+/// What a chunk may say besides its bytes has a bound, as the head has one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunks_with_endless_extensions_or_trailers_are_refused() {
+    let server = Hydrant::start("").await;
+    let token = server.issue("user:rocketskates", &TokenRequest::default());
+    let head = format!(
+        "POST /api/v3/events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nAuthorization: Bearer {token}\r\n\
+         Transfer-Encoding: chunked\r\n\r\n"
+    );
+    for (what, body) in [
+        ("an extension", format!("2;a={}\r\n[]\r\n0\r\n\r\n", "x".repeat(64 << 10))),
+        ("many extensions", format!("{}0\r\n\r\n", "1;abcdefgh=ijklmnop\r\n \r\n".repeat(4_000))),
+        ("a trailer", format!("2\r\n[]\r\n0\r\nX: {}\r\n\r\n", "y".repeat(128 << 10))),
+        ("many trailers", format!("2\r\n[]\r\n0\r\n{}\r\n", "X: y\r\n".repeat(4_000))),
+    ] {
+        let (status, then) = tried(&server, &format!("{head}{body}")).await;
+        assert_eq!((status, then), (400, Ended), "{what}");
+    }
+}
