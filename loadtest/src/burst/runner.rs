@@ -141,7 +141,9 @@ impl Runner {
         }
         let published = match published {
             Some(published) => published,
-            None => self.publisher.answered(self.limits.turn)?.context("the server did not answer the POST in time")?,
+            None => {
+                self.publisher.answered(self.limits.turn)?.context("the server did not answer a publish in time")?
+            }
         };
         trial.case.busy += u64::from(published.busy);
         Ok((trial.checker.counts.closed > 0).then_some(TurnError::Lost))
