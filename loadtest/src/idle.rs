@@ -148,7 +148,7 @@ impl Sink for Nobody {
 
 fn publish(publisher: &Publisher, body: Vec<u8>) -> Result<()> {
     publisher.send(vec![body])?;
-    ensure!(publisher.answered(TIMEOUT)?.is_some(), "the server did not answer the POST in time");
+    ensure!(publisher.answered(TIMEOUT)?.is_some(), "the server did not answer a publish in time");
     Ok(())
 }
 

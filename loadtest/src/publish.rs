@@ -1,9 +1,10 @@
-//! Publishes events over one kept-alive connection, from a separate thread: by `POST /api/v3/events`, or, for peers, in
-//! one write over TCP that ends with a request to be answered.
+//! Publishes events over kept-alive connections, usually one, from a separate thread: by `POST /api/v3/events`, or, for
+//! peers, in one write over TCP that ends with a request to be answered.
 //!
 //! Contract: one batch is in progress at a time. [`Publisher::send`] passes it on without waiting, and
-//! [`Publisher::answered`] waits until the system has accepted it. After a 429 it waits and retries, a bounded number
-//! of times.
+//! [`Publisher::answered`] waits until the system has accepted it. Each connection has at most one body in progress:
+//! with C connections, C bodies are written before the first answer is awaited. After a 429 it waits and retries, a
+//! bounded number of times.
 //!
 //! Why a thread: the reader must keep reading while the server accepts the batch. Otherwise its connections would
 //! become slow consumers, which this test is not about.
@@ -44,23 +45,24 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Connects and starts the thread on `core`. `direct` is where the peer speaks its own protocol without a
-    /// websocket.
+    /// Opens `count` connections and starts the thread on `core`. `direct` is where the peer speaks its own protocol
+    /// without a websocket.
     ///
     /// # Errors
     /// Fails if the server cannot be reached.
-    pub fn start(endpoint: &Endpoint, direct: Option<SocketAddr>, core: Option<usize>) -> Result<Self> {
-        let mut connection = match direct {
-            None => Connection::Post { stream: endpoint.connect(0)?, endpoint: endpoint.clone() },
-            Some(address) => Connection::Direct(Direct::open(address, endpoint.wire())?),
+    pub fn start(endpoint: &Endpoint, direct: Option<SocketAddr>, count: usize, core: Option<usize>) -> Result<Self> {
+        let open = |_| match direct {
+            None => Ok(Connection::Post { stream: endpoint.connect(0)?, endpoint: endpoint.clone() }),
+            Some(address) => Ok(Connection::Direct(Direct::open(address, endpoint.wire())?)),
         };
+        let mut connections = (0..count.max(1)).map(open).collect::<Result<Vec<_>>>()?;
         let (batches, inbox) = sync_channel::<Vec<Vec<u8>>>(1);
         let (outbox, results) = sync_channel(1);
         let work = move || {
             let pinned = cpu::pin(core);
             for batch in inbox {
                 let result = match &pinned {
-                    Ok(()) => connection.publish(&batch),
+                    Ok(()) => publish(&mut connections, &batch),
                     Err(e) => Err(anyhow::anyhow!("{e:#}")),
                 };
                 if outbox.send(result).is_err() {
@@ -98,30 +100,50 @@ enum Connection {
     Direct(Direct),
 }
 
-impl Connection {
-    fn publish(&mut self, bodies: &[Vec<u8>]) -> Result<Published> {
-        let (begin, mut busy) = (Instant::now(), 0);
-        for body in bodies {
-            match self {
-                Self::Post { stream, endpoint } => busy += insist(stream, endpoint, body)?,
-                Self::Direct(direct) => direct.publish(body)?,
-            }
+/// Publishes bodies, each connection one at a time.
+fn publish(connections: &mut [Connection], bodies: &[Vec<u8>]) -> Result<Published> {
+    let (begin, mut busy) = (Instant::now(), 0);
+    for some in bodies.chunks(connections.len()) {
+        for (connection, body) in connections.iter_mut().zip(some) {
+            connection.send(body)?;
         }
-        Ok(Published { took: begin.elapsed(), busy })
+        for (connection, body) in connections.iter_mut().zip(some) {
+            busy += connection.finish(body)?;
+        }
+    }
+    Ok(Published { took: begin.elapsed(), busy })
+}
+
+impl Connection {
+    /// Writes a body.
+    fn send(&mut self, body: &[u8]) -> Result<()> {
+        match self {
+            Self::Post { stream, endpoint } => post(stream, endpoint, body),
+            Self::Direct(direct) => direct.socket.write_all(body).context("cannot publish"),
+        }
+    }
+
+    /// Waits until the body that was sent last is accepted. Returns how often the server was busy.
+    fn finish(&mut self, body: &[u8]) -> Result<u32> {
+        match self {
+            Self::Post { stream, endpoint } => insist(stream, endpoint, body),
+            Self::Direct(direct) => direct.finish().map(|()| 0),
+        }
     }
 }
 
-/// Posts a body until it is accepted; returns the number of times that the server was busy.
+/// Waits until a body is accepted, posting it again if necessary; returns the number of times that the server was busy.
 fn insist(stream: &mut Stream, endpoint: &Endpoint, body: &[u8]) -> Result<u32> {
     for busy in 0..RETRIES_MAX {
-        let Some(pause) = post(stream, endpoint, body)? else { return Ok(busy) };
+        let Some(pause) = decision(stream)? else { return Ok(busy) };
         thread::sleep(pause);
+        post(stream, endpoint, body)?;
     }
     bail!("the server was busy {RETRIES_MAX} times: events are published faster than it accepts them")
 }
 
-/// Posts a body once. Returns `None` if it was accepted, otherwise how long to wait.
-fn post(stream: &mut Stream, endpoint: &Endpoint, body: &[u8]) -> Result<Option<Duration>> {
+/// Posts a body.
+fn post(stream: &mut Stream, endpoint: &Endpoint, body: &[u8]) -> Result<()> {
     let kind = format!("Content-Type: application/x-ndjson\r\nContent-Length: {}\r\n", body.len());
     let mut request = endpoint.head("POST", "/api/v3/events", &kind).into_bytes();
     request.extend_from_slice(body);
@@ -129,7 +151,11 @@ fn post(stream: &mut Stream, endpoint: &Endpoint, body: &[u8]) -> Result<Option<
         *stream = endpoint.connect(0)?;
     }
     stream.write_all(&request).context("cannot publish")?;
-    stream.flush()?;
+    stream.flush().context("cannot publish")
+}
+
+/// Reads the answer to a POST. Returns `None` if it was accepted, otherwise how long to wait.
+fn decision(stream: &mut Stream) -> Result<Option<Duration>> {
     let (head, rest) = read_head(stream)?;
     let reply = read_body(stream, &head, rest)?;
     if head.status == 429 {
@@ -166,9 +192,8 @@ impl Direct {
         Ok(Self { socket, wire, rest: Vec::new() })
     }
 
-    /// Writes a batch that ends with a request, and waits for its answer.
-    fn publish(&mut self, batch: &[u8]) -> Result<()> {
-        self.socket.write_all(batch).context("cannot publish")?;
+    /// Waits for the answer to the request at the end of a batch.
+    fn finish(&mut self) -> Result<()> {
         let mut chunk = [0; 4_096];
         loop {
             let got = self.socket.read(&mut chunk).context("cannot read the answer to a publish")?;

@@ -77,7 +77,15 @@ impl Session {
     /// # Errors
     /// Fails if the server cannot be reached.
     pub fn publisher(&self, core: Option<usize>) -> Result<Publisher> {
-        Publisher::start(&self.endpoint, self.direct(), core)
+        self.publishers(1, core)
+    }
+
+    /// Opens `count` connections for publishing, which one thread serves.
+    ///
+    /// # Errors
+    /// Fails if the server cannot be reached.
+    pub fn publishers(&self, count: usize, core: Option<usize>) -> Result<Publisher> {
+        Publisher::start(&self.endpoint, self.direct(), count, core)
     }
 
     fn direct(&self) -> Option<SocketAddr> {

@@ -1,14 +1,16 @@
 //! Authenticates requests: credentials from the header, the query or the TLS handshake, and the check of origins.
 
+use std::sync::Arc;
+
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
 
 use super::{Api, ApiError, cors, query};
-use crate::AUDIT;
-use crate::auth::{AuthError, Credential, Identity};
+use crate::auth::{AuthError, Credential, Identity, Recognized};
 use crate::metrics::Rejection;
 use crate::transport::caller::Caller;
+use crate::{AUDIT, clock};
 
 impl Api {
     /// Checks the credentials of a request: the `Authorization` header if there is one, otherwise `token=` or `Token=`,
@@ -17,7 +19,7 @@ impl Api {
         &self,
         request: &Request<Incoming>,
         caller: &Caller,
-    ) -> Result<Identity, ApiError> {
+    ) -> Result<Arc<Identity>, ApiError> {
         let result = self.identify(request, caller).await;
         if result.is_ok() {
             caller.trust();
@@ -40,19 +42,31 @@ impl Api {
         result
     }
 
-    async fn identify(&self, request: &Request<Incoming>, caller: &Caller) -> Result<Identity, ApiError> {
-        let from_query = || query::credential(request.uri().query()).and_then(|value| Credential::from_query(&value));
-        let from_tls = || caller.certificate.clone().map(Credential::Certificate);
-        let header = from_header(request.headers())?;
-        let by_itself = header.as_ref().is_some_and(Credential::is_ambient);
-        let credential = match header.or_else(from_query) {
-            Some(credential) => credential,
-            None => from_tls().ok_or(AuthError::Missing)?,
-        };
-        if by_itself || matches!(credential, Credential::Certificate(_)) {
+    async fn identify(&self, request: &Request<Incoming>, caller: &Caller) -> Result<Arc<Identity>, ApiError> {
+        let header = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        if let Some(known) = header.and_then(|header| self.recognize(header, caller)) {
+            if known.is_ambient {
+                check_origin(request.headers(), &self.allowed_origins)?;
+            }
+            return Ok(known.identity);
+        }
+        let from_header = header.map(from_header).transpose()?.flatten();
+        let header = header.filter(|_| from_header.is_some());
+        let credential = from_header.map_or_else(|| elsewhere(request, caller), Ok)?;
+        if (header.is_some() && credential.is_ambient()) || matches!(credential, Credential::Certificate(_)) {
             check_origin(request.headers(), &self.allowed_origins)?;
         }
-        Ok(self.login(credential, caller.peer.ip()).await?)
+        let generation = self.authority.generation();
+        let identity = Arc::new(self.login(credential.clone(), caller.peer.ip()).await?);
+        if let Some(header) = header {
+            self.authority.remember(&caller.remembered, (header, generation), &credential, &identity);
+        }
+        Ok(identity)
+    }
+
+    /// Returns the caller if it has shown the same on this connection before.
+    fn recognize(&self, header: &[u8], caller: &Caller) -> Option<Recognized> {
+        self.authority.recognize(&caller.remembered, header, clock::now())
     }
 
     /// Returns whether the caller has a claim.
@@ -81,10 +95,15 @@ impl Api {
     }
 }
 
-fn from_header(headers: &HeaderMap) -> Result<Option<Credential>, AuthError> {
-    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
-    let text = std::str::from_utf8(value.as_bytes()).unwrap_or("\u{fffd}");
+fn from_header(value: &[u8]) -> Result<Option<Credential>, AuthError> {
+    let text = std::str::from_utf8(value).unwrap_or("\u{fffd}");
     Ok(Credential::from_authorization(text)?)
+}
+
+/// Returns the credential of the query, otherwise that of the TLS handshake.
+fn elsewhere(request: &Request<Incoming>, caller: &Caller) -> Result<Credential, AuthError> {
+    let from_query = query::credential(request.uri().query()).and_then(|value| Credential::from_query(&value));
+    from_query.or_else(|| caller.certificate.clone().map(Credential::Certificate)).ok_or(AuthError::Missing)
 }
 
 /// A browser adds Basic credentials and certificates by itself, even for a page of another site; they are accepted only

@@ -79,13 +79,19 @@ impl Bodies {
         Self { units: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))) }
     }
 
-    /// Reads a body of at most `limit` bytes, inflating it if necessary.
-    pub(super) async fn read(&self, request: Request<Incoming>, limit: usize) -> Result<Whole, ApiError> {
+    /// Reads a body of at most `limit` bytes, inflating it if necessary; `before_inflating` is called before that.
+    pub(super) async fn read(
+        &self,
+        request: Request<Incoming>,
+        limit: usize,
+        before_inflating: impl FnOnce(),
+    ) -> Result<Whole, ApiError> {
         let coding = Coding::of(request.headers())?;
         let whole = self.read_as_sent(request, limit).await?;
         if coding == Coding::Identity {
             return Ok(whole);
         }
+        before_inflating();
         let mut held = None;
         let mut inflate = || coding.inflate(&whole.bytes, limit, |capacity| self.hold(capacity, &mut held));
         let bytes = if whole.bytes.len() > LARGE { tokio::task::block_in_place(inflate) } else { inflate() }?;

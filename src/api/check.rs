@@ -52,13 +52,13 @@ struct Checked {
 
 impl Api {
     pub(super) async fn check(&self, request: Request<Incoming>, identity: &Identity) -> Result<Answer, ApiError> {
-        let whole = self.bodies.read(request, LONGEST).await?;
+        let whole = self.read_body(request, LONGEST).await?;
         let question: Question = body::object(&whole.bytes)?;
         let text = question.spec.trim();
         let access = self.authority.access(identity)?;
         let seen = self.pool.seen().await;
         let _turn = self.turn_to_explain().await?;
-        tokio::task::block_in_place(|| {
+        self.at_length(|| {
             let spec = Spec::parse(text, &self.pool.filter_limits())
                 .map_err(|error| ApiError::spec(text, &IndexError::Spec(error)))?;
             let warnings = seen.map_or_else(Vec::new, |seen| index::warnings(text, &spec, &seen));

@@ -9,16 +9,30 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 
 use super::{Api, ApiError, ApiLimits, answer};
-use crate::auth::Identity;
+use crate::auth::{Authority, Identity};
 use crate::clock;
-use crate::event;
 use crate::event::posting::{EntryError, Form, Posting, PostingError};
+use crate::event::{self, Event};
 use crate::metrics::{Limit, Source};
 use crate::spans::Span;
 use crate::transport::listener::Answer;
 
 /// Bodies larger than this, in bytes, are parsed on a blocking thread, so that other requests do not wait.
 const LARGE: usize = 256 << 10;
+
+/// Bodies up to this length, in bytes, wake the shards together with others that are ready at the same time. Larger
+/// ones wake them at once, so that no event waits for more than the one that is being parsed.
+const SMALL: usize = 4 << 10;
+
+/// What a caller may post.
+#[derive(Debug, Clone, Copy)]
+struct Rights {
+    may_impersonate: bool,
+    /// The limit of the caller's roles on its events per second.
+    per_second: Option<u64>,
+    /// The generation in which these are its rights.
+    generation: u64,
+}
 
 impl Api {
     pub(super) async fn post_events(
@@ -37,36 +51,63 @@ impl Api {
         identity: &Identity,
         span: &Span,
     ) -> Result<Answer, ApiError> {
-        self.require(identity, "events", "post", "*")?;
+        let rights = self.rights_to_post(identity)?;
         let form = form(request.headers())?;
-        let may_impersonate = self.permits(identity, "events", "impersonate", "*")?;
-        let whole = self.bodies.read(request, self.limits.body_bytes).await?;
-        let body = &whole.bytes;
+        let whole = self.read_body(request, self.limits.body_bytes).await?;
+        // A body may take a while.
+        let rights =
+            if rights.generation == self.authority.generation() { rights } else { self.rights_to_post(identity)? };
+        let events = self.parse_events(&whole.bytes, form, identity, rights)?;
         let principal = identity.principal().as_str();
-        let ApiLimits { event_bytes, post_events: events, .. } = self.limits;
-        let posting = Posting { principal, may_impersonate, event_bytes, events, now: clock::now };
-        let events = if body.len() > LARGE {
-            tokio::task::block_in_place(|| posting.read(body, form))?
-        } else {
-            posting.read(body, form)?
-        };
-        let share = self.authority.access(identity)?.limits().posted_events_per_second();
-        self.posts.take(principal, share, events.len() as u64, self.broker.now_us()).map_err(|spent| {
+        self.posts.take(principal, rights.per_second, events.len() as u64, self.broker.now_us()).map_err(|spent| {
             self.broker.metrics().limited(Limit::PostedEvents, 1);
             event::discard(events.len());
             ApiError::from(spent)
         })?;
-        span.within(|| self.broker.publish(events, Source::Post))?;
+        let queued = span.within(|| self.broker.queue(events, Source::Post))?;
+        if whole.bytes.len() <= SMALL {
+            // Requests that are ready to be read publish first, and their events share one turn of the shards.
+            tokio::task::yield_now().await;
+        }
+        drop(queued);
         Ok(answer::no_content())
+    }
+
+    /// Returns what the caller may post now.
+    fn rights_to_post(&self, identity: &Identity) -> Result<Rights, ApiError> {
+        let generation = self.authority.generation();
+        let access = self.authority.access(identity)?;
+        let may = |action| Authority::grants(identity, &access, "events", action, "*");
+        if !may("post") {
+            return Err(ApiError::Forbidden { scope: "events", action: "post", specific: "*".to_owned() });
+        }
+        let per_second = access.limits().posted_events_per_second();
+        Ok(Rights { may_impersonate: may("impersonate"), per_second, generation })
+    }
+
+    fn parse_events(
+        &self,
+        body: &[u8],
+        form: Form,
+        identity: &Identity,
+        rights: Rights,
+    ) -> Result<Vec<Event>, ApiError> {
+        let (principal, may_impersonate) = (identity.principal().as_str(), rights.may_impersonate);
+        let ApiLimits { event_bytes, post_events: events, .. } = self.limits;
+        let posting = Posting { principal, may_impersonate, event_bytes, events, now: clock::now };
+        let read = || posting.read(body, form);
+        let events = if body.len() > LARGE { self.at_length(read) } else { read() };
+        Ok(events?)
     }
 }
 
 fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let lower = given.to_ascii_lowercase();
-    if lower.contains("application/x-ndjson") {
+    let names =
+        |media: &str| given.as_bytes().windows(media.len()).any(|part| part.eq_ignore_ascii_case(media.as_bytes()));
+    if names("application/x-ndjson") {
         Ok(Form::Lines)
-    } else if lower.contains("application/json") {
+    } else if names("application/json") {
         Ok(Form::Json)
     } else {
         let given: String = given.chars().take(128).collect();

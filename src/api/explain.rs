@@ -89,7 +89,7 @@ struct Asked {
 impl Api {
     pub(super) async fn explain(&self, request: Request<Incoming>, identity: &Identity) -> Result<Answer, ApiError> {
         let most = self.limits.event_bytes.saturating_add(REST).min(self.limits.body_bytes);
-        let whole = self.bodies.read(request, most).await?;
+        let whole = self.read_body(request, most).await?;
         let question: Question = body::object(&whole.bytes)?;
         let event = self.event_in_question(&question, identity)?;
         let asked = self.receiver_in_question(&question, identity).await?;
@@ -108,7 +108,7 @@ impl Api {
         let _turn = self.turn_to_explain().await?;
         let receiver = Receiver { principal: &asked.principal, account: &asked.account, access: &asked.access };
         let limits = self.pool.filter_limits();
-        tokio::task::block_in_place(|| {
+        self.at_length(|| {
             let specs = texts.iter().map(|text| read_spec(text, &limits)).collect::<Result<Vec<_>, _>>()?;
             let pairs: Vec<(&str, &Spec)> = texts.iter().map(String::as_str).zip(&specs).collect();
             let explanation = explain(event, &pairs, Some(receiver));

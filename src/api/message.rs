@@ -39,12 +39,24 @@ fn host<B>(request: &Request<B>) -> Result<(), ApiError> {
 }
 
 fn is_host(text: &str) -> bool {
+    if is_name(text) {
+        return true;
+    }
     // A name may contain a comma, but here it means that somebody has joined two headers.
     let Some(authority) = text.parse::<Authority>().ok().filter(|_| !text.contains(',')) else { return false };
     let port = text.strip_prefix(authority.host()).unwrap_or("@");
-    let is_port =
-        |digits: &str| digits.is_empty() || digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok();
     !authority.host().is_empty() && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+}
+
+/// Returns whether a text is a name or an IPv4 address, with or without a port: the usual case, without an allocation.
+fn is_name(text: &str) -> bool {
+    let (name, port) = text.split_once(':').unwrap_or((text, ""));
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    !name.is_empty() && name.bytes().all(is_plain) && is_port(port)
+}
+
+fn is_port(digits: &str) -> bool {
+    digits.is_empty() || digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok()
 }
 
 /// Requires no transfer coding, or `chunked` alone.

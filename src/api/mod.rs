@@ -52,12 +52,14 @@ mod stream;
 mod token;
 mod websocket;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::body::Incoming;
 use hyper::{Method, Request};
+use smallvec::SmallVec;
 
 pub use error::ApiError;
 pub use info::About;
@@ -75,7 +77,7 @@ use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
 use crate::transport::summary::Summary;
 use crate::{AUDIT, clock};
-use body::Bodies;
+use body::{Bodies, Whole};
 use client_gauge::ClientGauge;
 use cors::Visit;
 use proxy::vouch::Vouched;
@@ -87,6 +89,12 @@ use status::Status;
 
 /// The path prefix of the API.
 const API: &str = "/api/v3/";
+
+/// Number of segments of a path that are kept without an allocation.
+const SEGMENTS: usize = 4;
+
+/// The decoded segments of a path.
+type Segments<'p> = SmallVec<[Cow<'p, str>; SEGMENTS]>;
 
 /// Limits on requests.
 #[derive(Debug, Clone, Copy)]
@@ -183,13 +191,14 @@ impl Handler for Api {
 
     async fn handle(&self, request: Request<Incoming>, caller: &Caller) -> Answer {
         let peer = caller.peer;
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let path = uri.path();
         let visit = Visit::of(&request);
-        let mut answer = self.route(request, caller).await.unwrap_or_else(|error| error.answer(&method, &path));
+        let mut answer = self.route(request, caller).await.unwrap_or_else(|error| error.answer(&method, path));
         if path.starts_with(API) {
             visit.grant(&self.allowed_origins, answer.headers_mut());
         }
-        self.broker.metrics().http_responses.with_label_values(&[answer.status().as_str()]).inc();
+        self.broker.metrics().http_responses.count(answer.status().as_u16());
         tracing::debug!(%method, path, status = answer.status().as_u16(), %peer, "request");
         answer
     }
@@ -225,18 +234,30 @@ impl Api {
         }
     }
 
+    /// Works for a while on this thread, which must not delay events that wait for the shards to be woken.
+    fn at_length<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.broker.wake_shards();
+        tokio::task::block_in_place(work)
+    }
+
+    /// Reads a body of at most `limit` bytes, inflating it if necessary.
+    async fn read_body(&self, request: Request<Incoming>, limit: usize) -> Result<Whole, ApiError> {
+        self.bodies.read(request, limit, || self.broker.wake_shards()).await
+    }
+
     async fn route(&self, request: Request<Incoming>, caller: &Caller) -> Result<Answer, ApiError> {
         message::check(&request)?;
-        let path = request.uri().path().to_owned();
+        let uri = request.uri().clone();
+        let path = uri.path();
         if let Some(answer) = cors::preflight(&request).filter(|_| path.starts_with(API)) {
             return Ok(answer);
         }
-        if let Some(answer) = console::find(request.method(), &path, self.upstream.is_none()) {
+        if let Some(answer) = console::find(request.method(), path, self.upstream.is_none()) {
             return Ok(answer);
         }
-        let segments: Option<Vec<String>> =
-            path.strip_prefix(API).map(|rest| rest.split('/').map(query::decode).collect());
-        let ours: Vec<&str> = segments.iter().flatten().map(String::as_str).collect();
+        let segments: Option<Segments<'_>> =
+            path.strip_prefix(API).map(|rest| rest.split('/').map(query::decoded).collect());
+        let ours: SmallVec<[&str; SEGMENTS]> = segments.iter().flatten().map(AsRef::as_ref).collect();
         // Without a stream's media type the path may be one of the endpoint's.
         let is_ours = |found: &Found<'_>| {
             found.route != Route::Stream || self.upstream.is_none() || stream::form(&request).is_some()
@@ -289,9 +310,11 @@ impl Api {
             Route::Connection => self.get_connection(value, request, caller, &identity).await,
             Route::DeleteConnection => self.delete_connection(value, request, caller, &identity).await,
             Route::RunnerConnections(scope) => self.runner_connections(scope, value, request, caller, &identity).await,
-            Route::Websocket if request.method() == Method::GET => self.websocket(&mut request, peer, identity),
+            Route::Websocket if request.method() == Method::GET => {
+                self.websocket(&mut request, peer, Arc::unwrap_or_clone(identity))
+            }
             Route::Websocket => Err(ApiError::NotAHandshake(crate::transport::upgrade::UpgradeError::Method)),
-            Route::Stream => self.stream(&request, caller, identity),
+            Route::Stream => self.stream(&request, caller, Arc::unwrap_or_clone(identity)),
             Route::Events => self.post_events(request, &identity).await,
             Route::Status => self.get_status(request.headers(), &identity).await,
             Route::Registrations => self.list_registrations(query, &identity).await,

@@ -23,7 +23,7 @@ use crate::endpoint::events::{Health, Report};
 use crate::endpoint::identity;
 use crate::endpoint::identity::Delegation;
 use crate::files::Refusal;
-use crate::metrics::{Metrics, WatchedFile};
+use crate::metrics::{LoginCounts, Metrics, WatchedFile};
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
 use crate::transport::tls::LiveTls;
@@ -144,7 +144,8 @@ impl Probe {
     /// Updates the metrics of logins from the authority's counters.
     fn count_logins(&self) {
         let (logins, authority) = (&self.broker.metrics().logins, &self.files.authority);
-        logins.set(authority.passwords_hashed(), authority.logins_waiting());
+        let counts = LoginCounts { hashed: authority.passwords_hashed(), verified: authority.credentials_verified() };
+        logins.set(counts, authority.logins_waiting());
         let refused: Vec<WatchedFile> = self.files.refusals().into_iter().map(|(file, _)| file).collect();
         logins.not_in_force(&refused);
     }

@@ -9,7 +9,12 @@ const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 
 /// Decodes a path segment; bytes that are not UTF-8 are replaced.
 pub(super) fn decode(segment: &str) -> String {
-    percent_decode_str(segment).decode_utf8_lossy().into_owned()
+    decoded(segment).into_owned()
+}
+
+/// Like [`decode`]; a segment that says what it means is not copied.
+pub(super) fn decoded(segment: &str) -> Cow<'_, str> {
+    percent_decode_str(segment).decode_utf8_lossy()
 }
 
 /// Returns whether every server reads a decoded segment as one segment: it is not empty, not `.` or `..`, and contains

@@ -78,23 +78,23 @@ mod tests {
     #[tokio::test]
     async fn who_permits_it_shares_and_nobody_else() {
         let (snapshot, made) = (Snapshot::default(), AtomicU32::new(0));
-        let make = || async { made.fetch_add(1, Ordering::Relaxed) };
-        assert_eq!(*snapshot.get(Duration::ZERO, make()).await, 0);
-        assert_eq!(*snapshot.get(MINUTE, make()).await, 1, "an answer for one caller is not kept");
-        assert_eq!(*snapshot.get(MINUTE, make()).await, 1);
-        assert_eq!(*snapshot.get(Duration::ZERO, make()).await, 2);
-        assert_eq!(*snapshot.get(MINUTE, make()).await, 1);
-        assert_eq!(*snapshot.get(Duration::from_nanos(1), make()).await, 3, "too old for this caller");
+        let answer = || async { made.fetch_add(1, Ordering::Relaxed) };
+        assert_eq!(*snapshot.get(Duration::ZERO, answer()).await, 0);
+        assert_eq!(*snapshot.get(MINUTE, answer()).await, 1, "an answer for one caller is not kept");
+        assert_eq!(*snapshot.get(MINUTE, answer()).await, 1);
+        assert_eq!(*snapshot.get(Duration::ZERO, answer()).await, 2);
+        assert_eq!(*snapshot.get(MINUTE, answer()).await, 1);
+        assert_eq!(*snapshot.get(Duration::from_nanos(1), answer()).await, 3, "too old for this caller");
     }
 
     #[tokio::test]
     async fn those_who_ask_at_the_same_time_wait_for_one_answer() {
         let (snapshot, made) = (Snapshot::default(), AtomicU32::new(0));
-        let make = || async {
+        let answer = || async {
             tokio::task::yield_now().await;
             made.fetch_add(1, Ordering::Relaxed)
         };
-        let (first, second) = tokio::join!(snapshot.get(MINUTE, make()), snapshot.get(MINUTE, make()));
+        let (first, second) = tokio::join!(snapshot.get(MINUTE, answer()), snapshot.get(MINUTE, answer()));
         assert_eq!((*first, *second), (0, 0));
     }
 }

@@ -226,7 +226,7 @@ impl Api {
         let find = async {
             let mut all = merge(self.pool.registrations(measure).await, measure);
             if let Some(seen) = self.pool.seen().await {
-                tokio::task::block_in_place(|| check::warn(&mut all, &seen));
+                self.at_length(|| check::warn(&mut all, &seen));
             }
             all
         };

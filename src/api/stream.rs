@@ -48,7 +48,7 @@ impl Api {
         let since = self.resume(request).map_err(bad)?;
         // The permit comes first: it limits how many clients have their registrations parsed at a time.
         let opening = self.opening(query, &identity)?;
-        tokio::task::block_in_place(|| self.check_registrations(query, &identity)).map_err(bad)?;
+        self.at_length(|| self.check_registrations(query, &identity)).map_err(bad)?;
         let mut answer = answer::text(StatusCode::OK, Bytes::new());
         let headers = answer.headers_mut();
         headers.extend(opening.headers());

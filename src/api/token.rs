@@ -65,7 +65,7 @@ impl Api {
     ) -> Result<Answer, ApiError> {
         // The body is not read if the caller may not have the token anyway.
         self.authority.check_issue(identity, name)?;
-        let body = self.bodies.read(request, WISH_BYTES.min(self.limits.body_bytes)).await?;
+        let body = self.read_body(request, WISH_BYTES.min(self.limits.body_bytes)).await?;
         let text = Validator::default().validate(&body.bytes).map_err(|error| ApiError::Bad(error.to_string()))?;
         let wanted: Wanted = object(text.as_bytes())?;
         Ok(issued(&self.authority.issue(identity, name, &wanted.request()?, clock::now())?))

@@ -8,6 +8,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -67,6 +68,10 @@ pub struct Authority {
     pub(super) interner: Interner,
     /// Hashes names and passwords with a key that is valid only within this process.
     pub(super) hasher: Hasher,
+    /// Keys the hashes of what connections show ([`super::remembered`]). Valid only within this process.
+    pub(super) salt: [u8; 32],
+    /// The number of credentials verified so far.
+    pub(super) verified: AtomicU64,
     /// Hash to verify for unknown users while no user has a password.
     pub(super) decoy: PasswordHash,
     pub(super) checker: PasswordChecker,
@@ -120,6 +125,8 @@ impl Authority {
         let issuers = read_issuers(&directory, &options, None)?;
         Ok(Self {
             hasher: Hasher::random()?,
+            salt: salt()?,
+            verified: AtomicU64::new(0),
             decoy: PasswordHash::make("nobody has this password")?,
             checker: PasswordChecker::start(&options).map_err(StoreError::Threads)?,
             directory,
@@ -295,17 +302,20 @@ impl Authority {
     /// # Errors
     /// [`RevokedError`], like [`Authority::access`].
     pub fn permits(&self, caller: &Identity, scope: &str, action: &str, specific: &str) -> Result<bool, RevokedError> {
-        let access = self.access(caller)?;
+        Ok(Self::grants(caller, &*self.access(caller)?, scope, action, specific))
+    }
+
+    /// Like [`Authority::permits`], for several questions in a row: `access` is what [`Authority::access`] returned.
+    pub fn grants(caller: &Identity, access: &Access, scope: &str, action: &str, specific: &str) -> bool {
         if access.is_everything() {
-            return Ok(true);
+            return true;
         }
-        let wanted = Claim::of(scope, action, specific);
         let own = match &caller.subject {
             Subject::User(name) => own_rights(Some(name), !caller.restrictions.is_empty()),
             Subject::Account(holder) => own_rights_of(holder),
             _ => own_rights(None, false),
         };
-        Ok(access.grants(&wanted, &own))
+        access.grants(&Claim::of(scope, action, specific), &own)
     }
 
     /// Returns whether `rocketskates` still has its well-known password. Blocks, because it hashes.
@@ -326,6 +336,12 @@ impl Authority {
         drop(lock);
         self.reload_file(AuthFile::TokenKeys).map(|_| ())
     }
+}
+
+fn salt() -> Result<[u8; 32], getrandom::Error> {
+    let mut salt = [0; 32];
+    getrandom::fill(&mut salt)?;
+    Ok(salt)
 }
 
 fn first_store(directory: &Directory, lock: &Lock) -> Result<Store, StoreError> {

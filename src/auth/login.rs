@@ -11,6 +11,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -159,6 +160,12 @@ impl Authority {
         }
     }
 
+    /// Returns the number of credentials verified since the start. Those of a connection that has shown them before are
+    /// not verified again ([`Remembered`](super::Remembered)).
+    pub fn credentials_verified(&self) -> u64 {
+        self.verified.load(Ordering::Relaxed)
+    }
+
     /// Returns the number of passwords hashed since the start.
     pub fn passwords_hashed(&self) -> u64 {
         self.checker.hashed()
@@ -171,6 +178,7 @@ impl Authority {
 
     /// Performs all checks that do not take long.
     fn begin(&self, credential: &Credential, peer: IpAddr, now: Timestamp) -> Result<Begun, AuthError> {
+        self.verified.fetch_add(1, Ordering::Relaxed);
         match credential {
             Credential::Bearer(token) if token.expose().len() > MAX_TOKEN_BYTES => Err(CredentialError::TooLong.into()),
             Credential::Bearer(token) => self.verify_token(token, now).map(done).map_err(|_| AuthError::Denied),
@@ -214,6 +222,13 @@ impl Authority {
         let attempt =
             Attempt { password: password.clone(), hash, exists: known.is_some(), name, key, peer, seen: false };
         Ok(Begun::Hash(Box::new(Pending { attempt, known })))
+    }
+
+    /// Returns the key under which a right password of a user is cached.
+    pub(super) fn key_of_password(&self, user: &str, password: &Secret) -> [u8; 32] {
+        let state = self.state.load();
+        let found = state.user(user).and_then(|(row, secret)| Some((row.password.clone()?, secret)));
+        self.password_key(user, found.as_ref(), password)
     }
 
     /// Returns a hash of a password and all that it is checked against.

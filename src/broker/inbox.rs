@@ -2,9 +2,10 @@
 //!
 //! Contract: one producer at a time (the sequencer, under its lock) and one consumer (the shard's thread). Bounded in
 //! events and bytes. [`InboxSender::has_room`] says in advance whether a batch fits, so a batch enters the inboxes of
-//! all shards or of none. A batch larger than the bounds is accepted by an empty inbox. The shard is woken once when
-//! an empty inbox is filled, not once per batch: the consumer calls [`Inbox::rearm`] before it looks, so no wake-up is
-//! lost.
+//! all shards or of none. A batch larger than the bounds is accepted by an empty inbox. Queueing a batch and waking the
+//! shard are separate, so that several batches may share a wake-up: whoever has queued one calls [`Bell::ring`]
+//! afterwards. A shard that has been woken is not woken again before it looks: the consumer calls [`Inbox::rearm`]
+//! before it does, so no wake-up is lost.
 
 use std::fmt;
 use std::sync::Arc;
@@ -48,7 +49,29 @@ pub struct InboxSender {
     batches: Sender<Arc<Batch>>,
     gauge: Arc<Gauge>,
     limits: InboxLimits,
+    bell: Arc<Bell>,
+}
+
+/// Wakes the consumer of an inbox.
+pub struct Bell {
+    gauge: Arc<Gauge>,
     wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Bell {
+    /// Wakes the shard if batches are queued and it has not been woken since it last looked.
+    pub fn ring(&self) {
+        // An empty inbox means that the shard was awake and has taken what was queued.
+        if self.gauge.events.load(Ordering::Acquire) > 0 && !self.gauge.woken.swap(true, Ordering::AcqRel) {
+            (self.wake)();
+        }
+    }
+}
+
+impl fmt::Debug for Bell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bell").field("gauge", &self.gauge).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for InboxSender {
@@ -64,12 +87,13 @@ pub struct Inbox {
     gauge: Arc<Gauge>,
 }
 
-/// Creates an inbox. `wake` is called on the producer's thread when the consumer may be asleep.
+/// Creates an inbox. `wake` is called by [`Bell::ring`] when the consumer may be asleep.
 pub fn inbox(limits: InboxLimits, wake: impl Fn() + Send + Sync + 'static) -> (InboxSender, Inbox) {
     // Every batch holds an event, so the number of batches never exceeds the bound on events.
     let (sender, receiver) = crossbeam_channel::bounded(limits.events.max(1));
     let gauge = Arc::new(Gauge::default());
-    let inbox_sender = InboxSender { batches: sender, gauge: Arc::clone(&gauge), limits, wake: Box::new(wake) };
+    let bell = Arc::new(Bell { gauge: Arc::clone(&gauge), wake: Box::new(wake) });
+    let inbox_sender = InboxSender { batches: sender, gauge: Arc::clone(&gauge), limits, bell };
     (inbox_sender, Inbox { batches: receiver, gauge })
 }
 
@@ -82,15 +106,16 @@ impl InboxSender {
                 && self.gauge.bytes.load(Ordering::Acquire) + bytes <= self.limits.bytes)
     }
 
-    /// Queues a batch and wakes the shard. Returns false if the shard is gone.
+    /// Queues a batch; a shard that is asleep sleeps on until its bell is rung. Returns false if the shard is gone.
     pub fn push(&self, batch: Arc<Batch>) -> bool {
         self.gauge.events.fetch_add(batch.events.len(), Ordering::AcqRel);
         self.gauge.bytes.fetch_add(batch.bytes, Ordering::AcqRel);
-        let taken = self.batches.try_send(batch).is_ok();
-        if !self.gauge.woken.swap(true, Ordering::AcqRel) {
-            (self.wake)();
-        }
-        taken
+        self.batches.try_send(batch).is_ok()
+    }
+
+    /// Returns the bell of this inbox.
+    pub fn bell(&self) -> Arc<Bell> {
+        Arc::clone(&self.bell)
     }
 
     /// Returns the number of queued events.
@@ -163,11 +188,19 @@ pub(crate) mod tests {
         let (inbox_sender, inbox) = inbox(InboxLimits { events: 100, bytes: 1 << 20 }, move || {
             counted.fetch_add(1, Ordering::Relaxed);
         });
+        let bell = inbox_sender.bell();
+        bell.ring();
+        assert_eq!(wakes.load(Ordering::Relaxed), 0, "there is nothing to wake for");
         (0..5).for_each(|_| assert!(inbox_sender.push(batch(1))));
+        assert_eq!(wakes.load(Ordering::Relaxed), 0);
+        (0..5).for_each(|_| bell.ring());
         assert_eq!(wakes.load(Ordering::Relaxed), 1);
         inbox.rearm();
         while inbox.next().is_some() {}
+        bell.ring();
+        assert_eq!(wakes.load(Ordering::Relaxed), 1, "all is taken");
         assert!(inbox_sender.push(batch(1)));
+        bell.ring();
         assert_eq!(wakes.load(Ordering::Relaxed), 2);
     }
 }

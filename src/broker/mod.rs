@@ -4,13 +4,17 @@
 //! the inbox of every shard, or into none if one of them is full. So all shards see the same order and no loss is
 //! silent. The lock is taken once per batch and never during a delivery.
 //!
+//! Events of several publications may share one wake-up of the shards ([`Broker::queue`]), without a timer.
+//!
 //! Contract: any thread may publish; publishing never waits for a shard. Once `publish` has returned `Ok`, the events
 //! are sequenced: they reach every connection whose registration was answered before.
 
 mod ahead;
 pub mod archive;
+mod bells;
 pub mod connection;
 pub mod dedup;
+mod error;
 pub mod export;
 mod followers;
 pub mod gap;
@@ -31,9 +35,10 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use thiserror::Error;
 
+pub use bells::Queued;
 pub use connection::CONNECTIONS;
+pub use error::PublishError;
 pub use sequencer::{Arrivals, Frontier};
 
 use crate::broker::inbox::{Batch, InboxSender};
@@ -42,6 +47,7 @@ use crate::event::{self, Event};
 use crate::metrics::{Metrics, Source};
 use crate::spans::Spans;
 use archive::Archive;
+use bells::Bells;
 use connection::Connection;
 use dedup::{Duplicates, Keys};
 use export::{ExportLimits, Exports};
@@ -51,24 +57,11 @@ use origin::{NodeId, Origin};
 use pace::Pace;
 use sequencer::{Intake, LossMark, Sequencer, Ways};
 
-/// The reason why events were not accepted.
-#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-pub enum PublishError {
-    /// A shard is overloaded; retry shortly.
-    #[error("the inboxes are full: {events} events are queued; try again")]
-    Full {
-        /// The number of events queued for the slowest shard.
-        events: usize,
-    },
-    /// The server is shutting down.
-    #[error("the server is shutting down")]
-    Stopped,
-}
-
 /// Numbers events and hands every batch to all shards. Shared by all threads; publishing never waits for a shard.
 #[derive(Debug)]
 pub struct Broker {
     sequencer: Mutex<Sequencer>,
+    bells: Bells,
     metrics: Arc<Metrics>,
     spans: Spans,
     epoch: Instant,
@@ -99,6 +92,7 @@ impl Broker {
     pub fn new(metrics: Arc<Metrics>, epoch: Instant, history: History) -> Self {
         Self {
             sequencer: Mutex::default(),
+            bells: Bells::default(),
             metrics,
             spans: Spans::default(),
             epoch,
@@ -203,6 +197,7 @@ impl Broker {
 
     /// Adds a shard by its inbox. Call it before the first event.
     pub fn attach(&self, inbox_sender: InboxSender) {
+        self.bells.add(inbox_sender.bell());
         self.sequencer.lock().inboxes.push(inbox_sender);
     }
 
@@ -253,11 +248,32 @@ impl Broker {
     /// # Errors
     /// [`PublishError`]; then no event was accepted.
     pub fn publish(&self, events: Vec<Event>, source: Source) -> Result<u64, PublishError> {
-        self.publish_or_return(events, source).map_err(|(error, refused)| {
+        self.queue(events, source).map(|queued| queued.first)
+    }
+
+    /// Like [`Broker::publish`], but shards that are asleep sleep on until the result is dropped. So a thread with
+    /// several publishers can let all that are ready publish, and wake the shards once.
+    ///
+    /// # Errors
+    /// [`PublishError`]; then no event was accepted.
+    pub fn queue(&self, events: Vec<Event>, source: Source) -> Result<Queued<'_>, PublishError> {
+        let first = self.sequence_own(events, source).map_err(|(error, refused)| {
             self.metrics.events_refused.inc_by(refused.len() as u64);
             event::discard(refused.len());
             error
-        })
+        })?;
+        Ok(Queued { first, bells: &self.bells })
+    }
+
+    /// Wakes the shards for events that are queued, if that is yet to be done ([`Broker::queue`]). Call it before the
+    /// thread does anything else that takes long.
+    pub fn wake_shards(&self) {
+        self.bells.ring();
+    }
+
+    fn sequence_own(&self, events: Vec<Event>, source: Source) -> Result<u64, (PublishError, Vec<Event>)> {
+        let shares = source.is_shared() && self.shares.load(Ordering::Relaxed);
+        self.ingest(events, source, shares.then_some(Ways::Own), &[])
     }
 
     /// Like [`Broker::publish`], but returns refused events to a caller that will retry; they do not count as refused.
@@ -265,8 +281,9 @@ impl Broker {
     /// # Errors
     /// [`PublishError`] and the events.
     pub fn publish_or_return(&self, events: Vec<Event>, source: Source) -> Result<u64, (PublishError, Vec<Event>)> {
-        let shares = source.is_shared() && self.shares.load(Ordering::Relaxed);
-        self.ingest(events, source, shares.then_some(Ways::Own), &[])
+        let sequenced = self.sequence_own(events, source);
+        self.wake_shards();
+        sequenced
     }
 
     /// Like [`Broker::publish_or_return`], for events of other nodes. Events with repeat indexes are from an endpoint
@@ -281,7 +298,9 @@ impl Broker {
         arrivals: Arrivals<'_>,
     ) -> Result<u64, (PublishError, Vec<Event>)> {
         let ways = (!arrivals.repeat_indexes.is_empty()).then_some(Ways::Foreign(arrivals.repeat_indexes));
-        self.ingest(events, source, ways, arrivals.origins)
+        let sequenced = self.ingest(events, source, ways, arrivals.origins);
+        self.wake_shards();
+        sequenced
     }
 
     fn ingest(

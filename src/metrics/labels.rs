@@ -16,6 +16,9 @@ pub enum Source {
 }
 
 impl Source {
+    /// The number of sources.
+    pub(super) const COUNT: usize = 5;
+
     /// Returns the value of the label.
     pub fn label(self) -> &'static str {
         match self {

@@ -32,12 +32,22 @@ impl WatchedFile {
     }
 }
 
+/// Numbers of logins since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LoginCounts {
+    /// Passwords hashed.
+    pub hashed: u64,
+    /// Credentials verified, rather than recognized because their connection has shown them before.
+    pub verified: u64,
+}
+
 /// Metrics about password logins and about the files that define rights.
 #[derive(Debug)]
 pub struct LoginMetrics {
     hashed: IntCounter,
-    /// The value of `hashed`, locked to serialize simultaneous scrapes.
-    counted: Mutex<u64>,
+    verified: IntCounter,
+    /// The values of both, locked to serialize simultaneous scrapes.
+    counted: Mutex<LoginCounts>,
     waiting: IntGauge,
     not_in_force: IntGaugeVec,
 }
@@ -46,6 +56,10 @@ impl LoginMetrics {
     pub(super) fn declare(declare: &Declare<'_>) -> Self {
         let metrics = Self {
             hashed: declare.counter("hydrant_passwords_hashed_total", "Passwords hashed to check a login"),
+            verified: declare.counter(
+                "hydrant_credentials_verified_total",
+                "Credentials verified, rather than recognized because their connection has shown them before",
+            ),
             counted: Mutex::default(),
             waiting: declare.gauge("hydrant_logins_waiting", "Logins waiting for their password to be hashed"),
             not_in_force: declare.gauges(
@@ -58,11 +72,13 @@ impl LoginMetrics {
         metrics
     }
 
-    /// Sets the total number of hashed passwords and the current number of waiting logins.
-    pub fn set(&self, hashed: u64, waiting: usize) {
+    /// Sets the numbers since the start, and the current number of waiting logins.
+    pub fn set(&self, counts: LoginCounts, waiting: usize) {
         let mut counted = self.counted.lock();
-        self.hashed.inc_by(hashed.saturating_sub(*counted));
-        *counted = hashed.max(*counted);
+        self.hashed.inc_by(counts.hashed.saturating_sub(counted.hashed));
+        self.verified.inc_by(counts.verified.saturating_sub(counted.verified));
+        counted.hashed = counted.hashed.max(counts.hashed);
+        counted.verified = counted.verified.max(counts.verified);
         self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 

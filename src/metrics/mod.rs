@@ -16,6 +16,7 @@ mod logins;
 mod nats;
 mod process;
 mod proxy;
+mod resolved;
 mod shard;
 mod summary;
 mod turns;
@@ -30,9 +31,10 @@ use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Registry, TextEncod
 
 pub use identity::{IdentityDecision, IdentityFailure, IdentityMetrics};
 pub use labels::{Limit, Outcome, Rejection, Reload, Source};
-pub use logins::{LoginMetrics, WatchedFile};
+pub use logins::{LoginCounts, LoginMetrics, WatchedFile};
 pub use nats::NatsMetrics;
 pub use proxy::{ProxyClass, ProxyMetrics, ProxyOutcome, ProxySide};
+pub use resolved::HttpResponses;
 pub use shard::{FilterCost, ShardMetrics, ShardSize};
 pub use summary::{Histogram, Queue, ShardSummary, Summary};
 pub use turns::{LONG_TURN, STALL};
@@ -44,6 +46,7 @@ use crate::protocol::Close;
 use declare::Declare;
 use deliveries::Deliveries;
 use latency::seconds;
+use resolved::Resolved;
 use shard::{Loads, Peaks};
 
 /// All metrics of the process, shared by all threads.
@@ -60,7 +63,7 @@ pub struct Metrics {
     /// Registrations of all websockets.
     pub registrations: IntGauge,
     commands: IntCounterVec,
-    events: IntCounterVec,
+    events: Resolved,
     /// Bytes of accepted events in their wire form.
     pub event_bytes: IntCounter,
     /// Events refused because the inboxes were full.
@@ -81,7 +84,7 @@ pub struct Metrics {
     log_lines_dropped: IntCounter,
     panics: IntCounter,
     /// HTTP responses.
-    pub http_responses: IntCounterVec,
+    pub http_responses: HttpResponses,
     /// Traffic between nodes.
     pub nats: NatsMetrics,
     /// Endpoints whose events are followed.
@@ -119,7 +122,10 @@ impl Metrics {
             disconnects: declare.counters("hydrant_disconnects_total", "Connections closed, by reason", "reason"),
             registrations: declare.gauge("hydrant_registrations", "Registrations of all connections"),
             commands: declare.counters("hydrant_commands_total", "Commands of clients, by outcome", "outcome"),
-            events: declare.counters("hydrant_events_received_total", "Events accepted, by source", "source"),
+            events: Resolved::new(
+                declare.counters("hydrant_events_received_total", "Events accepted, by source", "source"),
+                Source::COUNT,
+            ),
             event_bytes: declare
                 .counter("hydrant_event_received_bytes_total", "Bytes of accepted events in their wire form"),
             events_refused: declare
@@ -152,7 +158,11 @@ impl Metrics {
             log_lines_dropped: declare
                 .counter("hydrant_log_lines_dropped_total", "Log lines dropped: queue full, or not writable"),
             panics: declare.counter("hydrant_panics_total", "Panics, each of them a bug"),
-            http_responses: declare.counters("hydrant_http_responses_total", "HTTP responses, by status", "status"),
+            http_responses: HttpResponses::new(declare.counters(
+                "hydrant_http_responses_total",
+                "HTTP responses, by status",
+                "status",
+            )),
             nats: NatsMetrics::new(&declare),
             upstream: UpstreamMetrics::declare(&declare),
             proxy: ProxyMetrics::declare(&declare),
@@ -224,7 +234,7 @@ impl Metrics {
 
     /// Counts accepted events.
     pub fn received(&self, source: Source, events: u64, bytes: u64) {
-        self.events.with_label_values(&[source.label()]).inc_by(events);
+        self.events.add(source as usize, events, || source.label().into());
         self.event_bytes.inc_by(bytes);
     }
 
@@ -362,7 +372,7 @@ mod tests {
             metrics.upstream.endpoint(endpoint);
         }
         for status in 100..200 {
-            metrics.http_responses.with_label_values(&[&status.to_string()]).inc();
+            metrics.http_responses.count(status);
         }
         let text = metrics.render(0);
         let series = text.lines().filter(|line| !line.starts_with('#')).count();

@@ -149,7 +149,7 @@ impl Metrics {
         Summary {
             connections: self.connections.get(),
             registrations: self.registrations.get(),
-            received: by_label(&self.events),
+            received: by_label(self.events.family()),
             refused: self.events_refused.get(),
             delivered: deliveries.delivered.get(),
             delivered_bytes: deliveries.delivered_bytes.get(),

@@ -123,7 +123,7 @@ impl Spans {
         if let Some(Exporter { provider, .. }) = self.0.as_deref()
             && let Err(error) = provider.shutdown_with_timeout(limit)
         {
-            tracing::warn!(%error, "the last spans were not sent");
+            tracing::warn!(%error, "cannot send the last spans");
         }
     }
 

@@ -15,7 +15,7 @@ use super::forwarded::Forwarded;
 use super::handover::{Handover, Parts};
 use super::pending::PendingSlot;
 use super::socket::Socket;
-use crate::auth::ClientCertificate;
+use crate::auth::{ClientCertificate, Remembered};
 
 /// The sender of a request, and the connection on which it arrived.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub struct Caller {
     pub forwarded: Option<Forwarded>,
     /// The verified certificate that the client presented in the TLS handshake. `None` for the clients of a proxy.
     pub certificate: Option<ClientCertificate>,
+    /// What the credentials shown last on the connection have proved. Shared by the clients of a proxy's connection.
+    pub remembered: Arc<Remembered>,
     slot: Arc<Mutex<Option<PendingSlot>>>,
     /// Whether the sender of this request has shown valid credentials. A proxy's connection may carry requests of
     /// others too.
@@ -40,7 +42,8 @@ impl Caller {
     pub fn new(peer: SocketAddr, socket: &Socket, slot: PendingSlot) -> Self {
         let slot = Arc::new(Mutex::new(Some(slot)));
         let (certificate, handover) = (socket.certificate(), Arc::clone(socket.handover()));
-        Self { peer, connection: peer, forwarded: None, certificate, slot, has_shown: AtomicBool::new(false), handover }
+        let (remembered, has_shown) = (Arc::default(), AtomicBool::new(false));
+        Self { peer, connection: peer, forwarded: None, certificate, remembered, slot, has_shown, handover }
     }
 
     /// Returns the caller that a trusted proxy names for a request on this connection.
@@ -56,6 +59,7 @@ impl Caller {
             connection,
             forwarded: Some(forwarded),
             certificate: None,
+            remembered: Arc::clone(&self.remembered),
             slot,
             has_shown: AtomicBool::new(false),
             handover,

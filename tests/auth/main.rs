@@ -9,6 +9,7 @@ mod provider;
 mod crowd;
 mod files;
 mod issuers;
+mod kept;
 mod login;
 mod support;
 mod tokens;

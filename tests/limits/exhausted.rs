@@ -223,7 +223,7 @@ mod mounts {
     use super::shell;
 
     /// A server with the data directory `$1/data`; the port of its probe is told by `$1/probe`.
-    const FUNCTIONS: &str = r#"
+    const FUNCTIONS: &str = r"
         data=$1/data; mkdir -p $data
         add() { echo a-long-password | $0 users add $1 --password-stdin --data-dir $data 2>$data.err; }
         serves() {
@@ -233,7 +233,7 @@ mod mounts {
             $0 health 127.0.0.1:$port >/dev/null || { cat $data.log >&2; exit 1; }
             kill $server; wait $server
         }
-    "#;
+    ";
 
     fn good(script: &str) {
         let dir = tempfile::tempdir().unwrap();

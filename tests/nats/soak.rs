@@ -113,7 +113,7 @@ async fn post(world: Arc<World>, node: usize, rate: u64) -> u64 {
         pace.tick().await;
         let line = |number: u64| {
             let time = now();
-            format!(r#"{{"Time":"{time}","Type":"soak","Action":"update","Key":"{node}/{number}","#,)
+            format!(r#"{{"Time":"{time}","Type":"soak","Action":"update","Key":"{node}/{number}","#)
                 + &format!(r#""Object":{{"N":"{number}","Pad":"{pad}"}}}}"#)
         };
         let lines: Vec<String> = (next..next + BATCH).map(line).collect();

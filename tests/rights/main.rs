@@ -15,6 +15,7 @@ mod explain_bounds;
 mod files;
 mod hidden;
 mod issuer;
+mod kept;
 mod limits;
 mod matrix;
 mod streams;

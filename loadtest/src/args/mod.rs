@@ -13,7 +13,7 @@ use serde::Serialize;
 
 pub use hostile::{Attack, HostileArgs};
 pub use peers::{Peer, PeerArgs};
-pub use run::{Output, RunArgs, Work};
+pub use run::{Output, PostArgs, RunArgs, Work};
 pub use target::Target;
 
 /// Fleet simulator and socket-level benchmark of hydrant and of other servers that speak its protocol.
@@ -125,6 +125,9 @@ pub struct BurstArgs {
     /// One event per POST over a kept-alive connection, one after the other, instead of K in one.
     #[arg(long)]
     pub single_post: bool,
+    /// Connections that publish.
+    #[command(flatten)]
+    pub post: PostArgs,
     /// Time limit for a turn in seconds; what has not arrived by then is lost.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub turn_timeout: u64,
@@ -145,6 +148,8 @@ pub enum Kind {
     Tls,
     /// One connection per event, batches of 64.
     Selective,
+    /// One connection per event, one event per POST or message, over several connections.
+    Post,
     /// Readers that stop reading.
     Stall,
     /// Memory per connection, plain and TLS.
@@ -169,7 +174,7 @@ pub struct CompareArgs {
         value_name = "WORK",
         value_enum,
         value_delimiter = ',',
-        default_value = "plain,deflate,tls,selective,stall,idle"
+        default_value = "plain,deflate,tls,selective,post,stall,idle"
     )]
     pub only: Vec<Kind>,
     /// Connections of the closed loops.

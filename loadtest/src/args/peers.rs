@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use clap::Args;
 
+use super::PostArgs;
 use crate::cpu::Cores;
 use crate::server::{Launch, System};
 
@@ -23,6 +24,9 @@ pub struct PeerArgs {
     /// Cores of the peers, separated by commas, if they differ from --server-core.
     #[arg(long, value_delimiter = ',', value_name = "CORE")]
     pub peer_cores: Vec<usize>,
+    /// Connections that publish to each system.
+    #[command(flatten)]
+    pub post: PostArgs,
 }
 
 /// A peer, installed or not.

@@ -45,6 +45,22 @@ pub struct Work {
     pub run: RunArgs,
 }
 
+/// The connections that publish single events.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct PostArgs {
+    /// Kept-alive connections that publish single events, each one at a time: 1 for `burst --single-post`, 32 for the
+    /// work `post` of `compare`, unless given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub posters: Option<u32>,
+}
+
+impl PostArgs {
+    /// Returns the number of connections, or `usual` if it is not given.
+    pub fn count(self, usual: u32) -> u32 {
+        self.posters.unwrap_or(usual)
+    }
+}
+
 /// The cores of a run's threads, and its output files.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct RunArgs {

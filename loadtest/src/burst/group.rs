@@ -30,6 +30,8 @@ pub struct Group {
     pub turn_timeout: Duration,
     /// Time limit for a turn of a peer; a slower peer is left out of that work.
     pub peer_timeout: Duration,
+    /// Number of connections that publish to each server.
+    pub posters: usize,
 }
 
 impl Group {
@@ -43,6 +45,7 @@ impl Group {
             floor: true,
             turn_timeout: Duration::from_secs(20),
             peer_timeout: Duration::from_secs(20),
+            posters: 1,
         }
     }
 
@@ -76,7 +79,8 @@ impl Group {
     fn start(&self, candidate: &Candidate, selective: bool) -> Start {
         let forgiving = matches!(candidate.open, Open::Peer(_));
         let turn = if forgiving { self.peer_timeout } else { self.turn_timeout };
-        Start { cores: self.cores, limits: Limits { bounds: self.bounds, turn, forgiving }, selective }
+        let limits = Limits { bounds: self.bounds, turn, forgiving, posters: self.posters };
+        Start { cores: self.cores, limits, selective }
     }
 
     fn rounds(

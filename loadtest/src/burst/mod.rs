@@ -64,6 +64,7 @@ pub fn run(args: &BurstArgs) -> Result<Report> {
     let machine = Machine::here();
     let mut group = Group::new(&args.work, "burst", cores);
     group.floor = !args.no_floor;
+    group.posters = if args.single_post { args.post.count(1) as usize } else { 1 };
     group.turn_timeout = std::time::Duration::from_secs(args.turn_timeout);
     let transport = match (args.target.serve_tls || is_tls(args), args.deflate) {
         (false, false) => Transport::Plain,

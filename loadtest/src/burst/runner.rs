@@ -29,6 +29,8 @@ pub(super) struct Limits {
     pub(super) turn: Duration,
     /// Whether deliveries missing at the end of a turn's time may be late, and do not count as lost.
     pub(super) forgiving: bool,
+    /// Number of connections that publish.
+    pub(super) posters: usize,
 }
 
 /// The reason why a candidate does not continue with a trial.
@@ -71,7 +73,7 @@ impl Runner {
         let all = candidate.spec.clone().unwrap_or_else(|| format!("{KIND}.*.*"));
         let own = |client: usize| format!("{KIND}.*.{}", payload::client_key(client as u64));
         swarm.register(REGISTRATION.max(limits.turn), |client| if selective { own(client) } else { all.clone() })?;
-        Ok((swarm, session.publisher(cores.client)?))
+        Ok((swarm, session.publishers(limits.posters, cores.client)?))
     }
 
     /// Runs one round. Returns its figures, or `None` if they are not known because the server's process is not.
@@ -139,7 +141,9 @@ impl Runner {
         }
         let published = match published {
             Some(published) => published,
-            None => self.publisher.answered(self.limits.turn)?.context("the server did not answer the POST in time")?,
+            None => {
+                self.publisher.answered(self.limits.turn)?.context("the server did not answer a publish in time")?
+            }
         };
         trial.case.busy += u64::from(published.busy);
         Ok((trial.checker.counts.closed > 0).then_some(TurnError::Lost))

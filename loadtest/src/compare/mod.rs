@@ -2,9 +2,10 @@
 //!
 //! In the closed loops every system has the same number of clients, receives the same events in batches of the same
 //! size, and runs on the same core. In each round all systems take turns, and the floor is measured at the end. A peer
-//! publishes in its own best way: K publications in one write over plain TCP, followed by a request to be answered. The
-//! report names peers that are not installed, and the reason why a peer is left out of some work, such as a missing
-//! feature or a timeout; nothing is estimated.
+//! publishes in its own best way: K publications in one write over plain TCP, followed by a request to be answered. In
+//! `post` every event is published and answered by itself, over as many connections as hydrant's. The report names
+//! peers that are not installed, and the reason why a peer is left out of some work, such as a missing feature or a
+//! timeout; nothing is estimated.
 
 mod report;
 
@@ -26,6 +27,9 @@ use crate::stall::{self, Runs};
 /// Time limit for a turn of hydrant; what is missing then is lost.
 const TURN: Duration = Duration::from_secs(30);
 
+/// Events in a turn of `post`: eight for each of the usual number of connections.
+const POSTED: u64 = 256;
+
 /// Runs `compare`.
 ///
 /// # Errors
@@ -41,6 +45,7 @@ pub fn run(args: &CompareArgs) -> Result<Report> {
             Kind::Deflate => report.closed.push(("permessage-deflate", comparing.deflate()?)),
             Kind::Tls => report.closed.push(("TLS", comparing.tls()?)),
             Kind::Selective => report.closed.push(("One receiver by event", comparing.selective()?)),
+            Kind::Post => report.closed.push(("One event by POST", comparing.post()?)),
             Kind::Stall => comparing.stall(&mut report)?,
             Kind::Idle => comparing.idle(&mut report)?,
         }
@@ -85,6 +90,7 @@ impl Comparing<'_> {
     fn run(&self, title: &'static str, shapes: &[Shape], candidates: &[Candidate]) -> Result<crate::report::Report> {
         let work = self.work(shapes);
         let mut group = Group::new(&work, title, self.cores);
+        group.posters = if shapes.iter().all(|shape| shape.single_post) { posters(self.args) as usize } else { 1 };
         group.turn_timeout = TURN;
         group.peer_timeout = Duration::from_secs(u64::from(self.args.peer_patience));
         let (servers, cases) = group.run(shapes, candidates)?;
@@ -138,6 +144,13 @@ impl Comparing<'_> {
         self.run("selective", &[shape], &candidates)
     }
 
+    /// Publishes every event by itself: a POST to hydrant, and to a peer one message with a request to be answered in a
+    /// write of its own.
+    fn post(&self) -> Result<crate::report::Report> {
+        let shape = Shape { selective: true, single_post: true, ..shape(1_024, POSTED) };
+        self.run("post", &[shape], &self.candidates(Transport::Plain))
+    }
+
     fn stall(&self, report: &mut Report) -> Result<()> {
         let size = self.stall_size();
         let mut all = vec![Runs { name: System::Hydrant.name().to_owned(), rounds: Vec::new() }];
@@ -183,6 +196,11 @@ impl Comparing<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns the number of connections that publish in `post`.
+fn posters(args: &CompareArgs) -> u32 {
+    args.peers.post.count(32)
 }
 
 fn shape(payload: usize, k: u64) -> Shape {

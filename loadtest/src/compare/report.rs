@@ -73,8 +73,9 @@ fn processors(peer: &Peer) -> String {
 fn settings(args: &CompareArgs) -> String {
     let CompareArgs { connections, many, rounds, seconds, stall_rounds, megabytes, idle, rest, .. } = args;
     format!(
-        "{connections} connections (selective also {many}), {rounds} rounds of {seconds} s; stall {stall_rounds} \
-         rounds of {megabytes} MB; idle {idle} connections, {rest} s of rest"
+        "{connections} connections (selective also {many}; post by {}), {rounds} rounds of {seconds} s; stall \
+         {stall_rounds} rounds of {megabytes} MB; idle {idle} connections, {rest} s of rest",
+        super::posters(args)
     )
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Due {
 /// The destination of due events: a server, or the floor.
 #[derive(Debug)]
 pub(super) enum Destination {
-    Server(Poster),
+    Server(Box<Poster>),
     Floor(Writer),
 }
 

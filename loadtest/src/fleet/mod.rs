@@ -108,7 +108,7 @@ impl Watchers {
         }
         let interests: Vec<Interest> = (0..count).map(|_| Interest::All).collect();
         let swarm = registered(session, &interests)?;
-        let destination = Destination::Server(Poster::connect(&session.endpoint, &swarm)?);
+        let destination = Destination::Server(Box::new(Poster::connect(&session.endpoint, &swarm)?));
         Ok(Self(Bench { fleet, interests, swarm, destination }))
     }
 
@@ -148,7 +148,7 @@ fn server(args: &FleetArgs, session: &Session) -> Result<Bench> {
     let interests = interests(args, &fleet);
     ensure!(!interests.is_empty(), "there are no clients: see --runners, --portals and --scripts");
     let swarm = registered(session, &interests)?;
-    let destination = Destination::Server(Poster::connect(&session.endpoint, &swarm)?);
+    let destination = Destination::Server(Box::new(Poster::connect(&session.endpoint, &swarm)?));
     Ok(Bench { fleet, interests, swarm, destination })
 }
 

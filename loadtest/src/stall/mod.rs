@@ -176,7 +176,7 @@ impl Run {
                 return Ok(false);
             }
         }
-        self.publisher.answered(TIMEOUT)?.context("the server did not answer the POST in time")?;
+        self.publisher.answered(TIMEOUT)?.context("the server did not answer a publish in time")?;
         Ok(self.checker.counts.closed == 0)
     }
 

@@ -118,7 +118,8 @@ mod tests {
         assert_eq!(text(|out| stats.tick(at(1), out)), "00:00:01  21 ev/s, 21 in total  machines 20  jobs 1.0\n");
         stats.event("{}");
         assert_eq!(text(|out| stats.tick(at(3), out)), "00:00:03  0.5 ev/s, 22 in total   0.5\n");
-        let expected = "22 events in 10.0 s, 2.2 a second\n        20        2.0/s  machines\n         1        0.1/s  \
+        let expected = "22 events in 10.0 s, \
+         2.2 per second\n        20        2.0/s  machines\n         1        0.1/s  \
             \n         1        0.1/s  jobs\n";
         assert_eq!(text(|out| stats.end(at(10), out)), expected);
     }

@@ -50,7 +50,10 @@ pub enum StreamError {
         subjects: String,
     },
     /// The stream does not allow direct reads.
-    #[error("the stream {stream} does not allow direct access: run `nats stream edit {stream} --allow-direct`")]
+    #[error(
+        "the stream {stream} does not allow direct access: set allow_direct (run `nats stream edit {stream} \
+         --allow-direct`)"
+    )]
     Direct {
         /// The name of the stream.
         stream: String,
