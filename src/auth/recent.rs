@@ -48,14 +48,15 @@ impl Recent {
     pub(super) fn remember(&mut self, key: [u8; 32], name: u64, peer: IpAddr, now: Timestamp) {
         self.note_seen(name, peer, now);
         let Ok(until) = now.checked_add(self.lifetime) else { return };
-        make_room(&mut self.right, ENTRIES, |cached| cached.until);
+        make_room(&mut self.right, &key, ENTRIES, |cached| cached.until);
         self.right.insert(key, Cached { until });
     }
 
     /// Stores that a user has logged in from this network with the right password.
     pub(super) fn note_seen(&mut self, name: u64, peer: IpAddr, now: Timestamp) {
-        make_room(&mut self.seen, ENTRIES, |at| *at);
-        self.seen.insert((name, Network::narrowest(peer)), now);
+        let key = (name, Network::narrowest(peer));
+        make_room(&mut self.seen, &key, ENTRIES, |at| *at);
+        self.seen.insert(key, now);
     }
 
     /// Returns whether a user has logged in from this network with the right password before.
@@ -85,5 +86,16 @@ mod tests {
         assert!(recent.right.len() <= ENTRIES && recent.seen.len() <= ENTRIES);
         assert!(recent.knows(&key(0), at(40)) && recent.has_seen(0, peer), "what was used last stays");
         assert!(!recent.has_seen(0, "192.0.3.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn who_comes_again_makes_nobody_forgotten() {
+        let now = Timestamp::UNIX_EPOCH;
+        let key = |n: usize| std::array::from_fn(|i| n.to_be_bytes().get(i).copied().unwrap_or_default());
+        let peer: IpAddr = "192.0.2.1".parse().unwrap();
+        let mut recent = Recent::new(Duration::from_mins(1));
+        (0..ENTRIES).for_each(|n| recent.remember(key(n), n as u64, peer, now));
+        recent.remember(key(7), 7, peer, now);
+        assert_eq!((recent.right.len(), recent.seen.len()), (ENTRIES, ENTRIES));
     }
 }

@@ -13,8 +13,9 @@
 //! An attempt reserves a guess before it is hashed and returns it unless the password was wrong. So there are never
 //! more attempts in progress than guesses left; further callers are asked to wait for those ([`Held::Busy`]).
 //!
-//! Contract: pure; the caller passes the time. Bounded: beyond [`Limits::entries`] the half that was idle longest is
-//! dropped. Nobody can lock a user out from a network other than the attacker's own.
+//! Contract: pure; the caller passes the time. Bounded: a new entry beyond [`Limits::entries`] drops the half that was
+//! idle longest, except for attempts in progress. Nobody can lock a user out from a network other than the attacker's
+//! own.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -151,11 +152,11 @@ impl Throttle {
     /// Reserves an attempt; [`Throttle::settle`] ends it.
     pub(super) fn reserve(&mut self, user: u64, peer: IpAddr, seen: bool, now: Timestamp) -> Result<(), Held> {
         self.check(user, peer, seen, now)?;
-        make_room(&mut self.buckets, self.limits.entries, Bucket::busy_until);
-        for (who, per_minute) in self.counted(user, peer) {
-            let mut bucket = self.bucket(&who, per_minute, now);
-            bucket.reserved += 1;
-            self.buckets.insert(who, bucket);
+        // Read before room is made: to make room for one of them must not cost the others their records.
+        let counted = self.counted(user, peer).map(|(who, per_minute)| (who, self.bucket(&who, per_minute, now)));
+        for (who, bucket) in counted.collect::<Vec<_>>() {
+            make_room(&mut self.buckets, &who, self.limits.entries, Bucket::busy_until);
+            self.buckets.insert(who, Bucket { reserved: bucket.reserved + 1, ..bucket });
         }
         Ok(())
     }
@@ -279,15 +280,21 @@ fn refill_interval(per_minute: u32) -> Duration {
     Duration::from_mins(1) / per_minute
 }
 
-/// Makes room in a full table: removes the half with the earliest times.
-pub(super) fn make_room<K: Eq + Hash, V>(table: &mut HashMap<K, V>, entries: usize, time: impl Fn(&V) -> Timestamp) {
-    if table.len() < entries.max(1) {
+/// Makes room for a key in a full table, unless the table has that key already: removes the half with the earliest
+/// times. Entries with [`Timestamp::MAX`] are in use and stay.
+pub(super) fn make_room<K: Eq + Hash, V>(
+    table: &mut HashMap<K, V>,
+    key: &K,
+    entries: usize,
+    time: impl Fn(&V) -> Timestamp,
+) {
+    if table.len() < entries.max(1) || table.contains_key(key) {
         return;
     }
     let mut times: Vec<Timestamp> = table.values().map(&time).collect();
     let middle = times.len() / 2;
     let (_, &mut bound, _) = times.select_nth_unstable(middle);
-    table.retain(|_, value| time(value) > bound);
+    table.retain(|_, value| time(value) > bound || time(value) == Timestamp::MAX);
 }
 
 #[cfg(test)]
@@ -452,9 +459,31 @@ mod tests {
             let second = i64::from(n) / 100;
             throttle.reserve(2, peer, false, at(second)).unwrap();
             throttle.settle(2, peer, Outcome::Wrong, at(second));
-            assert!(throttle.buckets.len() <= 100 + 2);
+            assert!(throttle.buckets.len() <= 100);
         }
         assert!(throttle.check(1, PEER, false, at(10)).is_err(), "one that is blocked stays longest");
+    }
+
+    #[test]
+    fn who_is_in_a_full_table_already_costs_nobody_a_record() {
+        let mut throttle = Throttle::new(Limits { entries: 4, ..Limits::default() });
+        let elsewhere: IpAddr = "198.51.100.1".parse().unwrap();
+        assert_eq!(wrong(&mut throttle, PEER, std::iter::repeat_n(0, 3)), 3);
+        throttle.reserve(2, elsewhere, false, at(1)).unwrap();
+        throttle.settle(2, elsewhere, Outcome::Wrong, at(1));
+        assert_eq!(throttle.buckets.len(), 4);
+        throttle.reserve(2, elsewhere, false, at(2)).unwrap();
+        throttle.settle(2, elsewhere, Outcome::Wrong, at(2));
+        assert_eq!(wrong(&mut throttle, PEER, std::iter::repeat_n(2, 10)), 2, "three of five were used");
+    }
+
+    #[test]
+    fn a_new_name_in_a_full_table_does_not_clear_the_record_of_its_network() {
+        let mut throttle = Throttle::new(Limits { per_network: 3, entries: 4, ..Limits::default() });
+        assert_eq!(wrong(&mut throttle, PEER, std::iter::repeat_n(0, 2)), 2);
+        throttle.reserve(2, "198.51.100.1".parse().unwrap(), false, at(1)).unwrap();
+        assert_eq!(throttle.reserve(3, PEER, false, at(1)), Ok(()));
+        assert_eq!(throttle.reserve(4, PEER, false, at(1)), Err(Held::Busy), "the third of three is under way");
     }
 
     #[test]

@@ -116,6 +116,8 @@ mod tests {
         assert_eq!(agreed(&[&format!("{small}, permessage-deflate")]), Some(ANSWER));
         assert_eq!(agreed(&[small, "permessage-deflate"]), Some(ANSWER));
         assert_eq!(agreed(&["x-other; a=\"b, c; permessage-deflate\", permessage-deflate"]), Some(ANSWER));
+        assert_eq!(agreed(&["x-other; a=\"b\\\", permessage-deflate, c\""]), None, "an escaped quote ends nothing");
+        assert_eq!(agreed(&["x-other; a=\"b\\\\\", permessage-deflate"]), Some(ANSWER));
         let both = "permessage-deflate; server_max_window_bits=15, permessage-deflate";
         assert_eq!(agreed(&[both]), Some(ANSWER_WITH_WINDOW));
     }

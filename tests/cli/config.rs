@@ -31,6 +31,13 @@ fn errors(text: &str, env: &[(&str, &str)], flags: &[(&'static str, &'static str
     all.lines().map(cut).collect()
 }
 
+/// Debian's HAProxy ends a websocket on which nothing moves after 50 s; a ping that is lost may not cost it.
+#[test]
+fn by_default_a_quiet_websocket_outlives_the_limits_of_usual_balancers() {
+    let settings = load("", &[], &[]).unwrap();
+    assert!(2 * settings.timeouts.ping <= Duration::from_secs(50), "{:?}", settings.timeouts.ping);
+}
+
 #[test]
 fn flags_beat_variables_beat_the_file_beats_defaults() {
     let text = "shards = 2\ndemo_rate = 7\n[timeouts]\nping = \"1s\"\n[outbox]\nevents = 3";

@@ -69,7 +69,7 @@ async fn answers_under_way_hold_their_places_and_strangers_leave_some() {
 /// What anybody is answered well proves nothing, with whatever credential.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_good_answer_to_anybody_is_no_proof_of_good_credentials() {
-    let (_drp, hydrant) = front("").await;
+    let (drp, hydrant) = front("").await;
     let (garbage, good) =
         ("Authorization: Bearer garbage\r\n".to_owned(), format!("Authorization: {}\r\n", basic(LOGIN)));
     let mut held = Vec::new();
@@ -85,6 +85,7 @@ async fn a_good_answer_to_anybody_is_no_proof_of_good_credentials() {
         assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
         held.push(raw);
     }
+    assert_eq!(drp.asked("/api/v3/info"), 3, "an OPTIONS is not worth a question");
     let mut statuses = Vec::new();
     for raw in &mut held {
         let answer = head(raw, "GET", LARGE, "").await;
@@ -221,6 +222,19 @@ async fn who_ends_in_the_middle_of_a_body_gives_its_place_back() {
     raw.0.shutdown().await.unwrap();
     let answer = raw.head().await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    hydrant.until("hydrant_proxy_requests_in_flight", 0).await;
+}
+
+/// A client that does not read on is given up: what could not be handed to it may not be missing in the middle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_read_on_gives_its_place_back() {
+    let drp = Drp::start().await;
+    let hydrant =
+        Hydrant::start(&format!("timeouts = {{ idle = \"10m\" }}\n[proxy]\nidle = \"500ms\"\n{}", drp.settings()))
+            .await;
+    let (_download, status) = hold(&hydrant, "").await;
+    assert_eq!(status, "200");
+    hydrant.until("hydrant_proxy_cut_off_total{side=\"client\"}", 1).await;
     hydrant.until("hydrant_proxy_requests_in_flight", 0).await;
 }
 

@@ -206,6 +206,50 @@ async fn what_the_endpoint_hides_is_told_by_readiness_and_a_metric() {
     assert_eq!((&report["Identity"]["Readable"], &report["Identity"]["Error"]), (&json!(true), &json!("")), "{report}");
 }
 
+/// An endpoint whose tenant shows alice one machine, and a role of the service that may not list tenants.
+fn tenants(drp: &Drp) {
+    service(drp, &NEEDED);
+    tenant(drp, "m1");
+    let claims = NEEDED[1..].iter().map(|(scope, action)| json!({"scope": scope, "action": action, "specific": "*"}));
+    let less = json!({"Name": "less", "Claims": claims.collect::<Vec<_>>()});
+    drp.state.roles.lock().as_array_mut().unwrap().push(less);
+}
+
+fn tenant(drp: &Drp, machine: &str) {
+    let members = json!({"machines": [machine, "the-end"]});
+    *drp.state.tenants.lock() = json!([{"Name": "lab", "Users": ["alice"], "Members": members}]);
+}
+
+/// To a service that may not list the tenants the endpoint says that there are none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_given_a_lesser_role_shows_nobody_more() {
+    let (drp, hydrant) = front("", tenants).await;
+    let mut alice = by_password(&hydrant, ALICE).await.unwrap();
+    alice.register("*.*.*").await;
+    let machines = [("machines", "m2"), ("machines", "m1")];
+    assert_eq!(seen(&hydrant, &mut alice, &machines).await, ["machines.update.m1"]);
+    drp.state.users.lock().get_mut("rocketskates").unwrap().roles = vec!["less".to_owned()];
+    told(&drp, &hydrant, "users", "save", "rocketskates").await;
+    hydrant.until(&trouble("claims"), 1).await;
+    assert_eq!(seen(&hydrant, &mut alice, &machines).await, ["machines.update.m1"]);
+    drp.state.users.lock().insert("bob".to_owned(), User::new("builder", &["reader"]));
+    assert_eq!(refused(by_password(&hydrant, "bob:builder").await).status, 503);
+}
+
+/// What the service could not see nobody has told it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tenants_are_read_again_when_the_user_of_the_service_has_changed() {
+    let (drp, hydrant) = front("", tenants).await;
+    let mut alice = by_password(&hydrant, ALICE).await.unwrap();
+    alice.register("*.*.*").await;
+    let machines = [("machines", "m1"), ("machines", "m2")];
+    assert_eq!(seen(&hydrant, &mut alice, &machines).await, ["machines.update.m1"]);
+    tenant(&drp, "m2");
+    told(&drp, &hydrant, "users", "save", "rocketskates").await;
+    let changed = async { while seen(&hydrant, &mut alice, &machines).await != ["machines.update.m2"] {} };
+    patiently("the tenant of now", changed).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_is_away_is_told_until_it_is_back() {
     let (mut drp, hydrant) = front("", |_| {}).await;

@@ -147,9 +147,8 @@ async fn a_server_that_stands_still_is_noticed() {
     nats.signal("STOP");
     // More than the kernel takes: nothing can be written any more.
     node.publish(Source::Post, 0..100_000);
-    let noticed = tokio::time::timeout(Duration::from_secs(8), until(|| !node.health.report().connected)).await;
+    patiently("the loss", until(|| !node.health.report().connected)).await;
     nats.signal("CONT");
-    assert!(noticed.is_ok(), "eight seconds: what five are promised for, and a busy machine");
     patiently("the connection", until(|| node.health.report().connected)).await;
 }
 

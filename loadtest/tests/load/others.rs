@@ -33,7 +33,7 @@ fn a_fleet_gets_what_it_should() {
     // Two portals get all, and half of the machines have a runner.
     assert!((2_200..3_000).contains(&received), "{table}");
     assert_eq!(sample["latency"]["count"].as_u64().unwrap(), received);
-    assert!(sample["latency"]["p50"].as_u64().unwrap() < 1_000_000);
+    assert!(sample["latency"]["p50"].as_u64() <= sample["latency"]["max"].as_u64(), "{sample}");
 }
 
 /// One fault to the first client of a fleet; what of it was counted besides what was received.

@@ -80,10 +80,11 @@ impl IdentityCache {
     pub fn keep(&self, key: [u8; 32], identity: Identity, now: Timestamp, heard: Timestamp) {
         let until = |from: Timestamp, span| from.checked_add(span).unwrap_or(Timestamp::MAX);
         let mut table = self.table.lock();
-        if table.len() >= self.entries {
+        let is_known = table.contains_key(&key);
+        if !is_known && table.len() >= self.entries {
             table.retain(|_, entry| now < entry.fresh_until);
         }
-        if table.len() >= self.entries {
+        if !is_known && table.len() >= self.entries {
             table.clear();
         }
         table.insert(key, Entry { identity, fresh_until: until(now, self.fresh), good_until: until(heard, self.good) });
@@ -125,6 +126,9 @@ mod tests {
         }
         assert!(matches!(known(1, 59), Some(Known::Fresh(_))) && matches!(known(1, 3599), Some(Known::Stale(_))));
         assert!(known(1, 3600).is_none());
+        cache.keep(key(1), identity.clone(), at(101), at(101));
+        assert!(known(2, 101).is_some(), "one that is known already needs no room");
+        cache.keep(key(1), identity.clone(), at(0), at(0));
         cache.keep(key(4), identity.clone(), at(101), at(101));
         assert!(
             known(1, 101).is_none() && known(2, 101).is_none() && known(3, 101).is_some() && known(4, 101).is_some()

@@ -3,7 +3,6 @@
 //! A request names a position or a time and a maximum count; the answers are the stored messages, with headers that
 //! give each one's position, and a final message with the number of remaining ones. The server keeps no state between
 //! two pages.
-//! tell where each stands, and an end that tells how many more there are. The server keeps nothing between two pages.
 
 use std::time::Duration;
 

@@ -110,11 +110,12 @@ impl Delegation {
             // Applied even if the rest fails: a secret is changed because somebody else may know it.
             self.put_in_force(&update);
         }
-        if changed.tenants || changed.roles || first || changed.users.named().any(|name| self.is_own(name)) {
-            // Also read when the service may have gained the right to see them.
+        // A service whose own user has changed may see more or less than before, lists and events about them alike.
+        let is_own = changed.users.named().any(|name| self.is_own(name));
+        let whole = changed.roles || changed.tenants || first || is_own;
+        if whole {
             update.tenants = Some(self.read_tenants(&own).await?);
         }
-        let whole = changed.roles || changed.tenants || first;
         let mut in_doubt = whole;
         for name in changed.users.named() {
             let account = self.read_user(name, &own).await?;
