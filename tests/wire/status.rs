@@ -289,11 +289,11 @@ async fn callers_who_permit_it_share_one_look_and_see_only_what_they_may() {
     assert_eq!(list(&[]).await, 2, "without permission the list is current");
     assert_eq!(list(&[("cache-control", "no-cache")]).await, 2);
     assert_eq!(list(&[("cache-control", "max-age=5")]).await, 1, "the list of the first caller");
-    let token = server.issue("user:tenant", &TokenRequest::default());
+    let token = server.issue("user:worker", &TokenRequest::default());
     let bearer = format!("Bearer {token}");
     let headers = [("authorization", bearer.as_str()), shared[0]];
     let theirs = crate::common::http::request(server.address(), false, "GET", path, &headers, "").await;
-    assert_eq!(theirs.json(), json!([]), "a tenant hides the connections of others, also shared ones");
+    assert_eq!(theirs.json(), json!([]), "whoever may not list them does not see shared ones either");
     let status = "/api/v3/hydrant/status";
     let once = server.request("GET", status, &shared, "").await.json();
     update(&server, "m1", "local").await;
