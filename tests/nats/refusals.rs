@@ -64,7 +64,7 @@ async fn a_stream_is_made_only_where_there_is_none() {
     let dir = tempfile::tempdir().unwrap();
     let toml = format!("shards = 1\n[nats]\nurls = [\"{address}\"]\nstream = \"EVENTS\"\n");
     let Err(error) = Server::start(settings(dir.path(), &toml, "off")).await else { panic!("it starts") };
-    assert!(error.to_string().contains("refuses the stream EVENTS: insufficient resources"), "{error}");
+    assert!(error.to_string().contains("refused the stream EVENTS: insufficient resources"), "{error}");
     assert_eq!(*asked.lock(), ["$JS.API.STREAM.INFO.EVENTS"]);
 }
 
