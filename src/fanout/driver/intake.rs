@@ -10,8 +10,9 @@ use super::turn::{CATCH_UP_EVENTS, CATCH_UP_WORK, TURN_BYTES};
 use super::{Driver, Parts};
 use crate::clock;
 use crate::fanout::catch_up::Allowance;
+use crate::fanout::socket::Socket;
 
-impl Driver {
+impl<S: Socket> Driver<S> {
     /// Returns the bytes of the next event, if there is one.
     pub(super) fn next_bytes(&mut self) -> Option<usize> {
         if self.started.is_none() {
