@@ -63,7 +63,8 @@ impl<S: Socket> Driver<S> {
     /// live events come first.
     pub(super) fn catch_up(&mut self) {
         let Parts { shard, broker, .. } = &mut self.parts;
-        if shard.lagging() > 0 {
+        // What became roomier may have gone since: unless it is taken, the thread would never sleep again.
+        if shard.lagging() > 0 || shard.fanout().has_roomier() {
             let allowance = Allowance { events: CATCH_UP_EVENTS, bytes: TURN_BYTES, work: CATCH_UP_WORK };
             shard.catch_up(broker.history(), allowance, broker.now_us(), clock::now());
         }

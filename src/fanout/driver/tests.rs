@@ -519,3 +519,17 @@ fn wide_registrations_leave_by_their_combinations() {
     world.driver.parts.shard.let_go(MOVED);
     assert_eq!(world.driver.parts.shard.take_size().registrations, 2);
 }
+
+/// A connection that was written to while it replayed may be gone before its replay can continue.
+#[test]
+fn the_thread_sleeps_when_a_replaying_connection_with_new_room_is_gone() {
+    let mut world = World::new();
+    let (conn, _client) = world.connect_since();
+    world.turn();
+    world.driver.parts.shard.text(conn, "nonsense", crate::clock::now());
+    world.driver.flush();
+    assert!(world.driver.parts.shard.fanout().has_roomier());
+    world.driver.vanish(conn);
+    world.turn();
+    assert!(world.driver.timeout() > Duration::ZERO, "nothing is left to do");
+}
