@@ -15,6 +15,8 @@ CLIENTS := $(CURDIR)/target/clients
 # Seconds for each fuzz target, and how many made-up patterns are compared with Go's answers.
 SECONDS_EACH ?= 60
 PATTERNS     ?= 20000
+# Seeds of the simulation that have to find every known bug.
+SEEDS        ?= 1000
 # Which part of the mutants: all of them take days.
 SHARD        ?= 0/20
 export CARGO SECONDS_EACH PORT PREFIX DESTDIR EXAMPLES PYTHON2
@@ -26,7 +28,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 .PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla soak fuzz
 .PHONY: tour tour-clone openapi conformance interop outside faults rolling book deb image packages timings recipes advisories locks
 .PHONY: console console-load console-cost console-pictures counting-cost
-.PHONY: storm nodes soak-nodes mutants
+.PHONY: storm nodes soak-nodes mutants loom bugs
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
@@ -80,6 +82,7 @@ deny: setup need-deny ## Licences, banned packages and sources
 
 locks: setup ## That the lock files of workspaces besides the main one are up to date
 	$(CARGO) update $(LOCKED) --workspace --quiet --manifest-path benches/peers/Cargo.toml
+	$(CARGO) update $(LOCKED) --workspace --quiet --manifest-path tests/models/Cargo.toml
 
 figures: setup ## How the sources stand: circles of files, lengths of functions, arrows between modules
 	scripts/house-figures
@@ -176,6 +179,12 @@ instructions: setup need-valgrind ## Instructions of one match, one delivery and
 
 soak: setup need-nats need-procps need-haproxy ## A million cases for filters, their time bounds, many clients and what a front costs, nodes, resuming, 10,000 connections, rights that end
 	scripts/soak
+
+loom: setup ## Every hand-over between threads, modelled and tried in all interleavings; broken twins have to be found
+	$(CARGO) run $(LOCKED) --manifest-path tests/models/Cargo.toml --target-dir target/models
+
+bugs: setup need-python3 ## Puts known bugs into a copy of the sources: which seed of the simulation finds each (SEEDS=1000)
+	scripts/simulation-bugs --seeds=$(SEEDS)
 
 soak-nodes: setup need-nats need-procps ## Three nodes with churn and changes: memory, latency, losses (SOAK_MINUTES=3, SOAK_EVENTS=, SOAK_CHURN=, SOAK_PERIOD=)
 	$(CARGO) test $(LOCKED) --release --test nats -- --ignored --nocapture soak::

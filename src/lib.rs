@@ -79,6 +79,8 @@ pub mod metrics;
 pub mod overflow;
 pub mod protocol;
 pub mod server;
+#[cfg(test)]
+mod simulation;
 #[cfg(feature = "otel")]
 pub mod spans;
 #[cfg(not(feature = "otel"))]

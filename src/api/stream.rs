@@ -21,6 +21,7 @@ use crate::auth::Identity;
 use crate::broker::history::{Since, Start};
 use crate::clock;
 use crate::fanout::control::Newcomer;
+use crate::fanout::socket::Accepted;
 use crate::metrics::Rejection;
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
@@ -64,8 +65,7 @@ impl Api {
                 adopt(
                     &pool,
                     Newcomer {
-                        stream,
-                        tls,
+                        socket: Accepted { stream, tls },
                         head,
                         early,
                         encoding,

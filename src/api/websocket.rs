@@ -15,6 +15,7 @@ use crate::clock;
 use crate::endpoint::events::TIER_HEADER;
 use crate::fanout::control::{Newcomer, Permit};
 use crate::fanout::pool::Pool;
+use crate::fanout::socket::Accepted;
 use crate::metrics::{Limit, Rejection};
 use crate::overflow::{Overflow, OverflowError};
 use crate::transport::listener::Answer;
@@ -80,8 +81,7 @@ impl Api {
             adopt(
                 &pool,
                 Newcomer {
-                    stream,
-                    tls,
+                    socket: Accepted { stream, tls },
                     head: None,
                     early,
                     encoding,

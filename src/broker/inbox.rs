@@ -9,10 +9,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
+use super::alarm::Alarm;
 use crate::event::Event;
 
 /// Events that were accepted together, in their order.
@@ -41,7 +42,7 @@ pub struct InboxLimits {
 struct Gauge {
     events: AtomicUsize,
     bytes: AtomicUsize,
-    woken: AtomicBool,
+    alarm: Alarm,
 }
 
 /// The producer's end.
@@ -62,7 +63,7 @@ impl Bell {
     /// Wakes the shard if batches are queued and it has not been woken since it last looked.
     pub fn ring(&self) {
         // An empty inbox means that the shard was awake and has taken what was queued.
-        if self.gauge.events.load(Ordering::Acquire) > 0 && !self.gauge.woken.swap(true, Ordering::AcqRel) {
+        if self.gauge.events.load(Ordering::Acquire) > 0 && self.gauge.alarm.ring() {
             (self.wake)();
         }
     }
@@ -127,9 +128,7 @@ impl InboxSender {
 impl Inbox {
     /// Requests a wake-up by the next batch. Call it before looking for batches.
     pub fn rearm(&self) {
-        // A read-modify-write on both sides: either this one sees the producer's mark, and with it the batch that was
-        // queued before, or the producer sees the mark gone and wakes. A plain store could pass the look at the queue.
-        self.gauge.woken.swap(false, Ordering::AcqRel);
+        self.gauge.alarm.rearm();
     }
 
     /// Returns the next batch if one is queued.

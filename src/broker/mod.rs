@@ -10,6 +10,7 @@
 //! are sequenced: they reach every connection whose registration was answered before.
 
 mod ahead;
+mod alarm;
 pub mod archive;
 mod bells;
 pub mod connection;
@@ -29,7 +30,7 @@ mod sequencer;
 pub mod splice;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{self, AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -220,7 +221,8 @@ impl Broker {
 
     /// Returns the microseconds since the epoch of this broker.
     pub fn now_us(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_micros()).expect("the process does not run for half a million years")
+        let passed = clock::instant().saturating_duration_since(self.epoch);
+        u64::try_from(passed.as_micros()).expect("the process does not run for half a million years")
     }
 
     /// Returns the event that reports a connection: `create` when it opens, `delete` when it closes. Returns `None` if

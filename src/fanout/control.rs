@@ -3,16 +3,16 @@
 //! Contract: any thread may use it. A [`Permit`] counts one connection for as long as the permit exists.
 
 use std::fmt;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use rustls::ServerConnection;
 use tokio::sync::oneshot;
 
 use super::report::{Inspection, Registration};
+use super::socket::Accepted;
 use crate::auth::Identity;
 use crate::broker::connection::Connection;
 use crate::broker::history::Start;
@@ -71,11 +71,9 @@ impl Drop for Permit {
 
 /// An authenticated websocket or stream on its way to a shard.
 #[derive(Debug)]
-pub struct Newcomer {
+pub struct Newcomer<A = Accepted> {
     /// The socket.
-    pub stream: TcpStream,
-    /// Its TLS session, if it has one.
-    pub tls: Option<Box<ServerConnection>>,
+    pub socket: A,
     /// The head of the HTTP response, if it is not yet written.
     pub head: Option<Box<[u8]>>,
     /// Bytes that the client already sent after its handshake.
@@ -100,8 +98,8 @@ pub struct Newcomer {
 
 /// A request of the control plane to a shard.
 #[derive(Debug)]
-pub(super) enum Control {
-    Adopt(Box<Newcomer>),
+pub(crate) enum Control<A = Accepted> {
+    Adopt(Box<Newcomer<A>>),
     Drain(Instant),
     List(oneshot::Sender<Vec<Vec<Connection>>>),
     Delete(SocketAddr, oneshot::Sender<Option<Connection>>),

@@ -37,4 +37,4 @@ mod replay_work;
 pub mod report;
 pub mod session;
 pub mod socket;
-mod spec_parser;
+pub(crate) mod spec_parser;

@@ -137,7 +137,8 @@ impl Pool {
     /// Notifies every shard that rights have changed.
     pub fn access_changed(&self) {
         for port in &self.ports {
-            port.review.store(true, Ordering::Release);
+            // A read-modify-write on both sides, as for the wake-up of an inbox: loom follows only these (`make loom`).
+            port.review.swap(true, Ordering::AcqRel);
             port.wake();
         }
     }

@@ -238,7 +238,7 @@ impl Shard {
         }
         if !budget.is_exceeded() {
             self.fanout.end_search();
-        } else if budget.has_been_looked_at(number) {
+        } else if budget.may_shed(number) {
             let Some(largest) = self.fanout.search_largest() else { return };
             self.shed(largest, budget, number);
         }

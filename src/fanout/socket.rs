@@ -4,11 +4,13 @@
 //! [`Link::write`] are on their way: in the kernel, or encrypted in the TLS session, which buffers at most 64 KiB of
 //! them.
 
+use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
 use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
 use rustls::ServerConnection;
 use socket2::SockRef;
 
@@ -16,16 +18,63 @@ use socket2::SockRef;
 /// client that does not read, beyond the reach of the overflow policies; a lower one would make writes small.
 const UNSENT_BYTES: u32 = 128 << 10;
 
+/// A socket as the control plane hands it over.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The socket.
+    pub stream: std::net::TcpStream,
+    /// Its TLS session, if it has one.
+    pub tls: Option<Box<ServerConnection>>,
+}
+
+/// What the event loop needs of a client's socket. The server has one kind, [`Link`]; the simulation (`crate::simulation`)
+/// has another one in memory, so that it can run the same loop without a kernel.
+pub(crate) trait Socket: fmt::Debug + Sized {
+    /// The socket before the shard owns it.
+    type Accepted: fmt::Debug;
+
+    /// Takes over a socket.
+    fn open(accepted: Self::Accepted) -> io::Result<Self>;
+
+    /// Has the kernel close the connection when the client has acknowledged no written data for this long. For clients
+    /// that send nothing themselves.
+    fn bound_silence(&mut self, silence: Duration);
+
+    /// Has the poll report when the socket can be read or written.
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()>;
+
+    /// Has the poll forget the socket.
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()>;
+
+    /// Reads what the client sent. Returns 0 at the end of the stream.
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes as much as the socket accepts. Returns the number of bytes.
+    fn write(&mut self, frames: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Writes the bytes that TLS has encrypted to the socket.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Returns whether the link is plain. Then a partial write means that the kernel accepts no more; with TLS it may
+    /// be the limit of TLS's own buffer.
+    fn is_plain(&self) -> bool;
+
+    /// Shuts down the writing side.
+    fn finish(&mut self) -> io::Result<()>;
+}
+
 /// A non-blocking client socket owned by a shard, plain or TLS.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(crate) struct Link {
     stream: TcpStream,
     /// Boxed: a session takes a kilobyte and most links have none.
     tls: Option<Box<ServerConnection>>,
 }
 
-impl Link {
-    pub(super) fn new(stream: std::net::TcpStream, tls: Option<Box<ServerConnection>>) -> io::Result<Self> {
+impl Socket for Link {
+    type Accepted = Accepted;
+
+    fn open(Accepted { stream, tls }: Accepted) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         let socket = SockRef::from(&stream);
         if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_BYTES)) {
@@ -34,21 +83,21 @@ impl Link {
         Ok(Self { stream: TcpStream::from_std(stream), tls })
     }
 
-    /// Has the kernel close the connection when the client has acknowledged no written data for this long. For clients
-    /// that send nothing themselves.
-    pub(super) fn bound_silence(&mut self, silence: Duration) {
+    fn bound_silence(&mut self, silence: Duration) {
         if let Err(error) = SockRef::from(&self.stream).set_tcp_user_timeout(Some(silence)) {
             tracing::debug!(%error, "cannot set the timeout for unacknowledged data of a client's socket");
         }
     }
 
-    /// Returns the socket, to register it with a poll.
-    pub(super) fn source(&mut self) -> &mut TcpStream {
-        &mut self.stream
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.stream, token, Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// Reads what the client sent. Returns 0 at the end of the stream.
-    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut self.stream)
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return self.stream.read(into) };
         loop {
             match tls.reader().read(into) {
@@ -63,8 +112,7 @@ impl Link {
         }
     }
 
-    /// Writes as much as the socket accepts. Returns the number of bytes.
-    pub(super) fn write(&mut self, frames: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn write(&mut self, frames: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.tls.is_none() {
             // A vectored write of one chunk costs the kernel more than a plain one.
             return match frames {
@@ -82,8 +130,7 @@ impl Link {
         }
     }
 
-    /// Writes the bytes that TLS has encrypted to the socket.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         let Some(tls) = &mut self.tls else { return Ok(()) };
         while tls.wants_write() {
             tls.write_tls(&mut self.stream)?;
@@ -91,14 +138,11 @@ impl Link {
         Ok(())
     }
 
-    /// Returns whether the link is plain. Then a partial write means that the kernel accepts no more; with TLS it may
-    /// be the limit of TLS's own buffer.
-    pub(super) fn is_plain(&self) -> bool {
+    fn is_plain(&self) -> bool {
         self.tls.is_none()
     }
 
-    /// Shuts down the writing side.
-    pub(super) fn finish(&mut self) -> io::Result<()> {
+    fn finish(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
             self.flush()?;
@@ -117,8 +161,9 @@ mod tests {
     fn a_client_that_does_not_read_leaves_little_in_the_kernel() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = Stream::connect(listener.local_addr().unwrap()).unwrap();
-        let mut link = Link::new(listener.accept().unwrap().0, None).unwrap();
-        let socket = SockRef::from(&*link.source());
+        let accepted = Accepted { stream: listener.accept().unwrap().0, tls: None };
+        let mut link = Link::open(accepted).unwrap();
+        let socket = SockRef::from(&link.stream);
         assert_eq!((socket.tcp_nodelay().unwrap(), socket.tcp_notsent_lowat().unwrap()), (true, UNSENT_BYTES));
         let filler = vec![0; 1 << 16];
         let mut taken = 0;

@@ -103,7 +103,7 @@ struct Shared {
 
 /// The thread that parses expensive registrations for a shard. Dropping it ends the thread.
 #[derive(Debug)]
-pub(super) struct SpecParser {
+pub(crate) struct SpecParser {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -149,13 +149,17 @@ impl SpecParser {
 
 impl Shared {
     fn run(&self, limits: &Limits, wake: &Wake) {
-        while let Some(Job { conn, ticket, message, .. }) = self.next() {
-            let text = Command::parse(&message).map_or("", Command::spec);
-            let spec = Spec::parse(text, limits);
-            self.done.lock().push(Parsed { conn, ticket, message, spec });
-            self.is_done.store(true, Ordering::Release);
+        while let Some(job) = self.next() {
+            self.parse(job, limits);
             wake.wake();
         }
+    }
+
+    fn parse(&self, Job { conn, ticket, message, .. }: Job, limits: &Limits) {
+        let text = Command::parse(&message).map_or("", Command::spec);
+        let spec = Spec::parse(text, limits);
+        self.done.lock().push(Parsed { conn, ticket, message, spec });
+        self.is_done.store(true, Ordering::Release);
     }
 
     /// Waits for a job; returns `None` when the parser ends.
@@ -179,6 +183,27 @@ impl Drop for SpecParser {
         self.shared.has_jobs.notify_one();
         // A panic has already ended the process.
         let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// A parser without a thread: the simulation decides when it parses.
+#[cfg(test)]
+impl SpecParser {
+    /// Creates two handles of one parser: the shard's and the caller's.
+    pub(crate) fn without_thread() -> [Self; 2] {
+        let shared = Arc::<Shared>::default();
+        [Arc::clone(&shared), shared].map(|shared| Self { shared, thread: None })
+    }
+
+    /// Parses the next job. Returns whether there was one.
+    pub(crate) fn parse_next(&self, limits: &Limits) -> bool {
+        let job = self.shared.queue.lock().pop();
+        job.map(|job| self.shared.parse(job, limits)).is_some()
+    }
+
+    /// Returns the number of queued jobs.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.queue.lock().jobs.values().map(VecDeque::len).sum()
     }
 }
 

@@ -25,7 +25,7 @@ impl File {
     }
 
     fn is_test(&self) -> bool {
-        self.name.ends_with("/tests.rs") || self.name.ends_with("_tests.rs")
+        self.name.ends_with("/tests.rs") || self.name.ends_with("_tests.rs") || self.is_in("simulation")
     }
 
     /// Whether this is the module at `path` below `src/`, or inside it.

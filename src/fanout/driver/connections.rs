@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
-use mio::{Interest, Token};
+use mio::Token;
 
 use super::turn::{FORGOTTEN, Input, MOVED, REVIEWED};
 use super::{Conn, Driver, Ending, HeldCommand, Output};
@@ -14,20 +13,20 @@ use crate::broker::connection::{Connection, Kind};
 use crate::clock;
 use crate::fanout::control::Newcomer;
 use crate::fanout::outbox::{ConnId, Frame};
-use crate::fanout::socket::Link;
+use crate::fanout::socket::Socket;
 use crate::metrics::Source;
 use crate::overflow::Overflow;
 use crate::protocol::Close;
 use crate::websocket::frame;
 use crate::websocket::validator::FrameValidator;
 
-impl Driver {
-    pub(super) fn adopt(&mut self, newcomer: Newcomer) {
-        let Newcomer { stream, tls, head, early, encoding, identity, overflow, peer, since, .. } = newcomer;
+impl<S: Socket> Driver<S> {
+    pub(super) fn adopt(&mut self, newcomer: Newcomer<S::Accepted>) {
+        let Newcomer { socket, head, early, encoding, identity, overflow, peer, since, .. } = newcomer;
         let Newcomer { warnings, registrations, permit, .. } = newcomer;
         // Looked up on this thread, which is notified of changes: a client whose access was revoked in the meantime is
         // refused, and no connection keeps outdated rights.
-        let (Ok(access), Ok(mut link)) = (self.parts.authority.access(&identity), Link::new(stream, tls)) else {
+        let (Ok(access), Ok(mut link)) = (self.parts.authority.access(&identity), S::open(socket)) else {
             return self.set_load();
         };
         let (shard, principal) = (&mut self.parts.shard, identity.principal().clone());
@@ -38,9 +37,7 @@ impl Driver {
         if !encoding.is_websocket() {
             link.bound_silence(self.parts.timing.idle);
         }
-        let token = Token(conn.0 as usize);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.parts.poll.registry().register(link.source(), token, interest) {
+        if let Err(error) = link.register(self.parts.poll.registry(), Token(conn.0 as usize)) {
             tracing::warn!(%error, %peer, "cannot register a client's socket with the poll; closing it");
             self.parts.shard.remove(conn);
             return self.set_load();
@@ -174,7 +171,7 @@ impl Driver {
             self.parsing -= usize::from(is_taken_back);
         }
         // Closing the socket would suffice; a failure means that it is already closed.
-        drop(self.parts.poll.registry().deregister(entry.link.source()));
+        drop(entry.link.deregister(self.parts.poll.registry()));
         self.open -= 1;
         self.set_load();
         let metrics = self.parts.metrics.all();
@@ -191,7 +188,7 @@ impl Driver {
 
     /// Sets the deadline of connections that were sent their close frame.
     pub(super) fn note_closing(&mut self) {
-        let deadline = Instant::now() + self.parts.timing.close;
+        let deadline = clock::instant() + self.parts.timing.close;
         for (conn, close) in self.parts.shard.take_closing() {
             let draining = self.draining;
             // It gets nothing more that its command could wait for, and its answer to the close frame has to be read.

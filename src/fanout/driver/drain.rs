@@ -9,7 +9,9 @@
 use std::time::{Duration, Instant};
 
 use super::{Drain, Driver};
+use crate::clock;
 use crate::fanout::outbox::ConnId;
+use crate::fanout::socket::Socket;
 use crate::protocol::Close;
 
 /// After the deadline the remaining connections get this long for one more turn, which closes them; then the thread
@@ -29,10 +31,10 @@ impl Drain {
     }
 }
 
-impl Driver {
+impl<S: Socket> Driver<S> {
     /// Begins to drain.
     pub(super) fn drain(&mut self, deadline: Instant) {
-        let now = Instant::now();
+        let now = clock::instant();
         let reader_deadline = now + deadline.saturating_duration_since(now) / 2;
         self.draining = Some(Drain { deadline, reader_deadline, close_sent: false });
         self.next_tick = self.next_tick.min(deadline);
@@ -44,7 +46,7 @@ impl Driver {
         let (events, bytes) = (self.batch_limit.events, self.batch_limit.bytes.max(next));
         let fanout = self.parts.shard.fanout();
         match self.draining {
-            Some(drain) if Instant::now() < drain.reader_deadline => fanout.all_have_room(events, bytes),
+            Some(drain) if clock::instant() < drain.reader_deadline => fanout.all_have_room(events, bytes),
             _ => fanout.dirty_have_room(events, bytes),
         }
     }
@@ -66,7 +68,7 @@ impl Driver {
 
     /// Returns whether held commands are still to be answered, and there is time for it.
     fn awaits_commands(&self) -> bool {
-        let is_time = |drain: Drain| Instant::now() < drain.reader_deadline;
+        let is_time = |drain: Drain| clock::instant() < drain.reader_deadline;
         (!self.held.is_empty() || self.parsing > 0) && self.draining.is_some_and(is_time)
     }
 }

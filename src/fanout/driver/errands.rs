@@ -13,6 +13,7 @@ use super::turn::{ERRANDS, LISTED};
 use crate::broker::connection::Connection;
 use crate::fanout::outbox::ConnId;
 use crate::fanout::report::Inspection;
+use crate::fanout::socket::Socket;
 use crate::protocol::Close;
 
 /// A request in progress, with the next connection to visit.
@@ -56,7 +57,7 @@ impl What {
     }
 }
 
-impl Driver {
+impl<S: Socket> Driver<S> {
     /// Lists every connection.
     pub(super) fn list(&mut self, reply: oneshot::Sender<Vec<Vec<Connection>>>) {
         self.begin_errand(What::List(Vec::new(), reply));

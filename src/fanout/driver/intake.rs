@@ -10,8 +10,9 @@ use super::turn::{CATCH_UP_EVENTS, CATCH_UP_WORK, TURN_BYTES};
 use super::{Driver, Parts};
 use crate::clock;
 use crate::fanout::catch_up::Allowance;
+use crate::fanout::socket::Socket;
 
-impl Driver {
+impl<S: Socket> Driver<S> {
     /// Returns the bytes of the next event, if there is one.
     pub(super) fn next_bytes(&mut self) -> Option<usize> {
         if self.started.is_none() {
@@ -62,7 +63,8 @@ impl Driver {
     /// live events come first.
     pub(super) fn catch_up(&mut self) {
         let Parts { shard, broker, .. } = &mut self.parts;
-        if shard.lagging() > 0 {
+        // What became roomier may have gone since: unless it is taken, the thread would never sleep again.
+        if shard.lagging() > 0 || shard.fanout().has_roomier() {
             let allowance = Allowance { events: CATCH_UP_EVENTS, bytes: TURN_BYTES, work: CATCH_UP_WORK };
             shard.catch_up(broker.history(), allowance, broker.now_us(), clock::now());
         }

@@ -15,6 +15,7 @@ mod errands;
 mod intake;
 mod listening;
 mod read;
+mod ready;
 mod survey;
 mod timers;
 mod turn;
@@ -36,11 +37,12 @@ use super::execute::ReadSpec;
 use super::outbox::Budget;
 use super::outbox::ConnId;
 use super::session::Shard;
-use super::socket::Link;
+use super::socket::{Link, Socket};
 use super::spec_parser::SpecParser;
 use crate::auth::{Authority, Identity};
 use crate::broker::Broker;
 use crate::broker::inbox::{Batch, Inbox};
+use crate::clock;
 use crate::event::Event;
 use crate::metrics::{FilterCost, LONG_TURN, Limit, ShardMetrics};
 use crate::protocol::Close;
@@ -48,6 +50,7 @@ use crate::websocket::deflate::Inflater;
 use crate::websocket::validator::FrameValidator;
 use errands::Errand;
 use listening::Listening;
+pub(crate) use ready::Ready;
 use survey::Survey;
 use timers::Round;
 use turn::{BatchLimit, CONTROL_TIME, Input, MOVED, READ_BYTES, Slice};
@@ -94,8 +97,8 @@ enum Output {
 
 /// A connection of this shard.
 #[derive(Debug)]
-struct Conn {
-    link: Link,
+struct Conn<S> {
+    link: S,
     validator: FrameValidator,
     identity: Identity,
     peer: SocketAddr,
@@ -141,40 +144,40 @@ struct Ending {
 
 /// Everything that a shard's thread is given.
 #[derive(Debug)]
-pub(super) struct Parts {
-    pub(super) poll: Poll,
-    pub(super) shard: Shard,
-    pub(super) parser: SpecParser,
-    pub(super) inbox: Inbox,
-    pub(super) control: Receiver<Control>,
-    pub(super) metrics: ShardMetrics,
-    pub(super) budget: Arc<Budget>,
+pub(crate) struct Parts<S: Socket = Link> {
+    pub(crate) poll: Poll,
+    pub(crate) shard: Shard,
+    pub(crate) parser: SpecParser,
+    pub(crate) inbox: Inbox,
+    pub(crate) control: Receiver<Control<S::Accepted>>,
+    pub(crate) metrics: ShardMetrics,
+    pub(crate) budget: Arc<Budget>,
     /// The number of the shard.
-    pub(super) number: usize,
-    pub(super) authority: Arc<Authority>,
-    pub(super) broker: Arc<Broker>,
-    pub(super) load: Arc<AtomicUsize>,
-    pub(super) review: Arc<AtomicBool>,
-    pub(super) timing: Timing,
-    pub(super) connection_events: bool,
-    pub(super) message_limit: usize,
-    pub(super) epoch: Instant,
+    pub(crate) number: usize,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) load: Arc<AtomicUsize>,
+    pub(crate) review: Arc<AtomicBool>,
+    pub(crate) timing: Timing,
+    pub(crate) connection_events: bool,
+    pub(crate) message_limit: usize,
+    pub(crate) epoch: Instant,
 }
 
 /// The event loop of one shard: polls the sockets, feeds the [`Shard`] and writes frames.
 #[derive(Debug)]
-pub(super) struct Driver {
-    parts: Parts,
-    conns: Vec<Option<Conn>>,
-    open: usize,
+pub(crate) struct Driver<S: Socket = Link> {
+    pub(crate) parts: Parts<S>,
+    conns: Vec<Option<Conn<S>>>,
+    pub(crate) open: usize,
     /// Connections that have input.
-    queue: VecDeque<ConnId>,
+    pub(crate) queue: VecDeque<ConnId>,
     /// Connections whose sockets have failed.
-    lost: VecDeque<ConnId>,
+    pub(crate) lost: VecDeque<ConnId>,
     /// Connections whose commands wait for events before them, with their marks.
-    held: VecDeque<(u64, ConnId)>,
+    pub(crate) held: VecDeque<(u64, ConnId)>,
     /// The number of registrations being parsed, and the last ticket.
-    parsing: usize,
+    pub(crate) parsing: usize,
     tickets: u64,
     /// Lists and searches in progress.
     errands: VecDeque<Errand>,
@@ -195,7 +198,7 @@ pub(super) struct Driver {
     /// The batch being published, and the index of its next event.
     started: Option<(Arc<Batch>, usize)>,
     /// Events about connections that are yet to be published.
-    pending_events: Vec<Event>,
+    pub(crate) pending_events: Vec<Event>,
     turn: usize,
     /// How much a turn publishes.
     batch_limit: BatchLimit,
@@ -204,13 +207,13 @@ pub(super) struct Driver {
     draining: Option<Drain>,
 }
 
-impl Driver {
-    pub(super) fn new(mut parts: Parts) -> Self {
+impl<S: Socket> Driver<S> {
+    pub(crate) fn new(mut parts: Parts<S>) -> Self {
         let Timing { ping, idle, close, age, .. } = parts.timing;
         let shortest = ping.min(idle).min(close).min(age.unwrap_or(idle));
         let tick = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let batch_limit = BatchLimit::of(parts.shard.fanout().limits());
-        let now = Instant::now();
+        let now = clock::instant();
         Self {
             parts,
             conns: Vec::new(),
@@ -252,17 +255,19 @@ impl Driver {
                 continue;
             }
             self.parts.inbox.rearm();
-            self.run_turn(&events, timeout);
+            self.run_turn(events.iter().filter_map(Ready::of), timeout);
         }
         self.flush_metrics();
     }
 
-    fn is_done(&self) -> bool {
-        let is_over = |drain: Drain| drain.close_sent && self.open == 0 || drain.is_overdue(Instant::now());
+    /// Returns whether the shard has been drained.
+    pub(crate) fn is_done(&self) -> bool {
+        let is_over = |drain: Drain| drain.close_sent && self.open == 0 || drain.is_overdue(clock::instant());
         self.draining.is_some_and(is_over)
     }
 
-    fn timeout(&mut self) -> Duration {
+    /// Returns how long the poll may sleep.
+    pub(crate) fn timeout(&mut self) -> Duration {
         let position = self.parts.shard.position();
         let busy = self.held.front().is_some_and(|(mark, _)| *mark <= position)
             || (self.has_events() && self.may_ingest_events())
@@ -280,25 +285,22 @@ impl Driver {
         if busy {
             return Duration::ZERO;
         }
-        let tick = self.next_tick.saturating_duration_since(Instant::now());
+        let tick = self.next_tick.saturating_duration_since(clock::instant());
         self.catch_up_in().map_or(tick, |wait| wait.min(tick))
     }
 
-    fn run_turn(&mut self, events: &Events, timeout: Duration) {
-        let begun = Instant::now();
+    /// Runs one turn, after a poll that was to wait no longer than `timeout` and found these sockets ready.
+    pub(crate) fn run_turn(&mut self, ready: impl Iterator<Item = Ready>, timeout: Duration) {
+        let begun = clock::instant();
         self.parts.metrics.begin_turn(begun);
         if self.listening.advance(begun, timeout) {
             self.stalled_us = self.now_us();
         }
-        for event in events {
-            if event.token() == WAKE {
-                continue;
-            }
-            let conn = ConnId(u32::try_from(event.token().0).expect("tokens are connection numbers"));
-            if event.is_writable() {
+        for Ready { conn, writable, readable } in ready {
+            if writable {
                 self.writable(conn);
             }
-            if event.is_readable() || event.is_read_closed() || event.is_error() {
+            if readable {
                 self.enqueue(conn);
             }
         }
@@ -319,7 +321,7 @@ impl Driver {
         self.keep_time();
         self.go_on_with_surveys();
         self.flush_metrics();
-        self.end_turn(taken, begun.elapsed());
+        self.end_turn(taken, clock::instant().saturating_duration_since(begun));
     }
 
     fn end_turn(&self, events: usize, took: Duration) {
@@ -336,7 +338,7 @@ impl Driver {
         shard.tell_kinds(|kinds| broker.interest().set(*number, kinds));
     }
 
-    fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
+    fn conn(&mut self, conn: ConnId) -> Option<&mut Conn<S>> {
         self.conns.get_mut(conn.0 as usize)?.as_mut()
     }
 
@@ -344,7 +346,7 @@ impl Driver {
         // Before newcomers are adopted: their rights are looked up when they are.
         self.review_access();
         self.run_errands();
-        let until = Instant::now() + CONTROL_TIME;
+        let until = clock::instant() + CONTROL_TIME;
         while let Ok(control) = self.parts.control.try_recv() {
             match control {
                 Control::Adopt(newcomer) => self.adopt(*newcomer),
@@ -356,7 +358,7 @@ impl Driver {
                 Control::Types(types) => self.parts.shard.seen.set_types(types),
                 Control::Drain(deadline) => self.drain(deadline),
             }
-            if Instant::now() >= until {
+            if clock::instant() >= until {
                 break;
             }
         }

@@ -13,20 +13,20 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::time::Instant;
 
 use super::turn::{Input, READ_TIME, Slice};
 use super::{Driver, HeldCommand};
 use crate::clock;
 use crate::fanout::outbox::ConnId;
 use crate::fanout::outbox::Frame;
+use crate::fanout::socket::Socket;
 use crate::fanout::spec_parser::{Job, Parsed};
 use crate::protocol::Close;
 use crate::websocket::decode::{DecodeError, Message, decode};
 use crate::websocket::frame;
 use crate::websocket::validator::{FrameError, Unit};
 
-impl Driver {
+impl<S: Socket> Driver<S> {
     /// Queues a connection that has input.
     pub(super) fn enqueue(&mut self, conn: ConnId) {
         if let Some(entry) = self.conn(conn).filter(|entry| entry.input == Input::Idle) {
@@ -39,7 +39,7 @@ impl Driver {
     pub(super) fn read_queued(&mut self) {
         self.release_held();
         self.release_parsed();
-        let until = Instant::now() + READ_TIME;
+        let until = clock::instant() + READ_TIME;
         for _ in 0..self.queue.len() {
             let Some(conn) = self.queue.pop_front() else { break };
             // The number may have been reused for another connection.
@@ -48,7 +48,7 @@ impl Driver {
             }
             self.slice = Slice::begin(until);
             self.read_slice(conn);
-            if Instant::now() >= until {
+            if clock::instant() >= until {
                 break;
             }
         }
@@ -62,7 +62,7 @@ impl Driver {
         {
             self.held.pop_front();
             // The number may have been reused for another connection, whose command waits for a later mark.
-            let is_due = |entry: &&mut super::Conn| entry.input == Input::Held && entry.mark <= position;
+            let is_due = |entry: &&mut super::Conn<S>| entry.input == Input::Held && entry.mark <= position;
             if let Some(entry) = self.conn(conn).filter(is_due) {
                 entry.input = Input::Queued;
                 self.queue.push_back(conn);
@@ -224,7 +224,7 @@ impl Driver {
     fn release_parsed(&mut self) {
         for Parsed { conn, ticket, message, spec } in self.parts.parser.take() {
             self.parsing -= 1;
-            let is_it = |entry: &&mut super::Conn| {
+            let is_it = |entry: &&mut super::Conn<S>| {
                 let command = entry.command.as_deref();
                 matches!(command, Some(HeldCommand::Parsing(other)) if *other == ticket)
             };

@@ -6,6 +6,7 @@ use super::Driver;
 use crate::clock;
 use crate::fanout::outbox::ConnId;
 use crate::fanout::report::{Inspection, Moment, Registration};
+use crate::fanout::socket::Socket;
 use crate::index::{Busiest, Measure};
 
 /// The number of registrations reported per shard.
@@ -19,7 +20,7 @@ pub(super) struct Survey {
     reply: oneshot::Sender<Vec<Registration>>,
 }
 
-impl Driver {
+impl<S: Socket> Driver<S> {
     /// Begins a survey for the busiest registrations by this measure.
     pub(super) fn begin_survey(&mut self, measure: Measure, reply: oneshot::Sender<Vec<Registration>>) {
         self.surveys.push_back(Survey { next: 0, busiest: Busiest::new(measure, MOST), reply });

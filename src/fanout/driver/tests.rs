@@ -11,6 +11,7 @@ use crate::broker::history::{History, HistoryLimits};
 use crate::broker::inbox::InboxLimits;
 use crate::fanout::control::{Admission, Newcomer};
 use crate::fanout::pool::{Port, ShardSettings, shard};
+use crate::fanout::socket::Accepted;
 use crate::index;
 use crate::metrics::{Metrics, Source};
 use crate::overflow::Overflow;
@@ -74,11 +75,10 @@ impl World {
         let (stream, peer) = self.listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let permit = Admission::new(usize::MAX).admit().unwrap();
-        let (tls, registrations, overflow) = (None, Vec::new(), Overflow::Disconnect);
+        let (registrations, overflow) = (Vec::new(), Overflow::Disconnect);
         let (early, encoding, identity) = (bytes::Bytes::new(), Encoding::Plain, self.identity.clone());
         self.driver.adopt(Newcomer {
-            stream,
-            tls,
+            socket: Accepted { stream, tls: None },
             head: None,
             early,
             encoding,
@@ -90,17 +90,17 @@ impl World {
             warnings: true,
             permit,
         });
-        let is_it = |entry: &Option<Conn>| entry.as_ref().is_some_and(|entry| entry.peer == peer);
+        let is_it = |entry: &Option<Conn<Link>>| entry.as_ref().is_some_and(|entry| entry.peer == peer);
         let at = self.driver.conns.iter().position(is_it).unwrap();
         (ConnId(u32::try_from(at).unwrap()), client)
     }
 
-    fn entry(&mut self, conn: ConnId) -> &mut Conn {
+    fn entry(&mut self, conn: ConnId) -> &mut Conn<Link> {
         self.driver.conn(conn).unwrap()
     }
 
     fn turn(&mut self) {
-        self.driver.run_turn(&Events::with_capacity(1), Duration::ZERO);
+        self.driver.run_turn(std::iter::empty(), Duration::ZERO);
     }
 
     fn registrations(&self, conn: ConnId) -> usize {
@@ -110,7 +110,7 @@ impl World {
 
 #[test]
 fn an_idle_connection_is_small() {
-    let size = size_of::<Option<Conn>>();
+    let size = size_of::<Option<Conn<Link>>>();
     assert!(size <= 376, "{size} bytes of each idle connection");
 }
 
@@ -518,4 +518,18 @@ fn wide_registrations_leave_by_their_combinations() {
     }
     world.driver.parts.shard.let_go(MOVED);
     assert_eq!(world.driver.parts.shard.take_size().registrations, 2);
+}
+
+/// A connection that was written to while it replayed may be gone before its replay can continue.
+#[test]
+fn the_thread_sleeps_when_a_replaying_connection_with_new_room_is_gone() {
+    let mut world = World::new();
+    let (conn, _client) = world.connect_since();
+    world.turn();
+    world.driver.parts.shard.text(conn, "nonsense", crate::clock::now());
+    world.driver.flush();
+    assert!(world.driver.parts.shard.fanout().has_roomier());
+    world.driver.vanish(conn);
+    world.turn();
+    assert!(world.driver.timeout() > Duration::ZERO, "nothing is left to do");
 }

@@ -8,6 +8,7 @@ use super::{Driver, Timing};
 use crate::clock;
 use crate::fanout::outbox::ConnId;
 use crate::fanout::outbox::Frame;
+use crate::fanout::socket::Socket;
 use crate::overflow::Overflow;
 use crate::protocol::{Close, stream};
 use crate::stats::Depth;
@@ -20,10 +21,10 @@ pub(super) struct Round {
     oldest: Duration,
 }
 
-impl Driver {
+impl<S: Socket> Driver<S> {
     /// Begins a round when it is due, and continues it.
     pub(super) fn keep_time(&mut self) {
-        let (now, now_us) = (Instant::now(), self.now_us());
+        let (now, now_us) = (clock::instant(), self.now_us());
         if self.round.is_none() && now >= self.next_tick {
             self.next_tick = self.draining.map_or(now + self.tick, |drain| drain.next_tick(now, self.tick));
             self.round = Some(Round::default());
@@ -52,7 +53,8 @@ impl Driver {
 
     /// Returns the microseconds since the broker's epoch.
     pub(super) fn now_us(&self) -> u64 {
-        u64::try_from(self.parts.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
+        let passed = clock::instant().saturating_duration_since(self.parts.epoch);
+        u64::try_from(passed.as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Returns the age of the oldest event queued for a connection, and closes the connection if that exceeds the

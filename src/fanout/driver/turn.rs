@@ -5,6 +5,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::stats::OutboxLimits;
 
 /// Bytes read from one connection at a time.
@@ -97,7 +98,7 @@ pub(super) struct Slice {
 impl Slice {
     /// Begins a slice now; it ends with the turn's time for reading at the latest.
     pub(super) fn begin(turn_ends: Instant) -> Self {
-        Self { until: turn_ends.min(Instant::now() + SLICE_TIME), messages: SLICE_MESSAGES }
+        Self { until: turn_ends.min(clock::instant() + SLICE_TIME), messages: SLICE_MESSAGES }
     }
 
     /// Counts one handled message. Returns `Break` when the slice is used up.
@@ -108,6 +109,6 @@ impl Slice {
 
     /// Returns whether the slice is used up.
     pub(super) fn is_spent(&self) -> bool {
-        self.messages == 0 || Instant::now() >= self.until
+        self.messages == 0 || clock::instant() >= self.until
     }
 }

@@ -1,17 +1,18 @@
 //! Writes the queued frames: one vectored write per turn for every connection that has some.
 
 use std::io;
-use std::time::Instant;
 
 use super::turn::Input;
 use super::{Driver, Output};
+use crate::clock;
 use crate::fanout::outbox::ConnId;
 use crate::fanout::outbox::gather::Gathered;
+use crate::fanout::socket::Socket;
 
 /// Bytes per vectored write.
 const WRITE_BYTES: usize = 256 << 10;
 
-impl Driver {
+impl<S: Socket> Driver<S> {
     pub(super) fn writable(&mut self, conn: ConnId) {
         if self.conn(conn).is_some() {
             self.parts.shard.fanout().mark_dirty(conn);
@@ -48,7 +49,7 @@ impl Driver {
     /// Sets the close deadline when the close frame is written: the client has the usual time to answer it, also while
     /// draining, however long the frames before it took.
     fn await_close(&mut self, conn: ConnId) {
-        let deadline = Instant::now() + self.parts.timing.close;
+        let deadline = clock::instant() + self.parts.timing.close;
         if let Some(ending) = self.conn(conn).and_then(|entry| entry.ending.as_mut()) {
             ending.deadline = ending.deadline.min(deadline);
         }

@@ -16,7 +16,7 @@
 //!   equal share of the budget for each outbox with queued frames. While the limit is exceeded, some outbox is above
 //!   that share, so there is always one to shed.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use super::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 /// The state that one shard has reported.
 #[derive(Debug, Default)]
@@ -76,6 +76,12 @@ impl Budget {
         let own = self.shards[shard].shed.load(Ordering::Relaxed);
         let mut others = self.shards.iter().enumerate().filter(|(number, _)| *number != shard);
         others.all(|(_, look)| look.seen.load(Ordering::Acquire) >= own)
+    }
+
+    /// Returns whether this shard may shed: the limit is exceeded although every other shard has looked since this one
+    /// shed last. In this order: what the others have shed by then counts.
+    pub fn may_shed(&self, shard: usize) -> bool {
+        self.has_been_looked_at(shard) && self.is_exceeded()
     }
 
     /// Notes that a shard has shed something.

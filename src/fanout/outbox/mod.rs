@@ -30,7 +30,7 @@ mod ring;
 mod waste;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, atomic};
 
 pub use budget::Budget;
 pub use encode::DeflatePolicy;
