@@ -290,14 +290,19 @@ impl Client {
     }
 }
 
+/// The bit that says that a mask follows.
+const MASKED: u8 = 0x80;
+
+/// Says that the length follows in two bytes.
+const LONG: u8 = 0x7e;
+
 fn masked(first: u8, payload: &[u8], random: &mut Random) -> Vec<u8> {
     let mut frame = vec![first];
-    match u8::try_from(payload.len()) {
-        Ok(length @ 0..126) => frame.push(0x80 | length),
-        _ => {
-            frame.push(0x80 | 126);
-            frame.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
-        }
+    if let Ok(length @ 0..126) = u8::try_from(payload.len()) {
+        frame.push(MASKED | length);
+    } else {
+        frame.push(MASKED | LONG);
+        frame.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
     }
     let mask = u32::try_from(random.below(1 << 32)).unwrap().to_be_bytes();
     frame.extend(mask);

@@ -257,8 +257,7 @@ impl<'j> Judge<'j> {
                     let mut rights = self.room.rights.iter().map(|(_, rights)| rights);
                     assert!(rights.any(|rights| sees(rights)), "event {event} was never to be seen: {fact:?}");
                 }
-                Item::Dropped { events, .. } => told += events,
-                Item::Forgotten { events: Some(events) } => told += events,
+                Item::Dropped { events, .. } | Item::Forgotten { events: Some(events) } => told += events,
                 Item::Forgotten { events: None } => is_unknown = true,
                 Item::Close { code, reason } => self.close(*code, reason),
             }

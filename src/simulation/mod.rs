@@ -37,6 +37,9 @@ use world::World;
 /// Steps of a run.
 const STEPS: usize = 150;
 
+/// Seeds that the test runs by default, within some twenty seconds.
+const SEEDS: u64 = 200;
+
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
@@ -73,7 +76,7 @@ mod tests {
             Some(seed) => {
                 run(seed);
             }
-            None => run_all(variable("HYDRANT_SIM_SEEDS").unwrap_or(1000)),
+            None => run_all(variable("HYDRANT_SIM_SEEDS").unwrap_or(SEEDS)),
         }
     }
 

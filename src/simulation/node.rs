@@ -128,7 +128,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn start(epoch: u64, settings: Settings, office: &Office, rights: &Arc<Rights>) -> Self {
+    pub(super) fn start(epoch: u64, settings: &Settings, office: &Office, rights: &Arc<Rights>) -> Self {
         let begun = clock::instant();
         let history = History::new(settings.history, epoch, clock::now());
         let broker = Arc::new(Broker::new(Arc::new(Metrics::new()), begun, history));
@@ -141,7 +141,7 @@ impl Node {
             log.note(Fact::of(event));
         });
         let budget = Arc::new(Budget::new(settings.total_bytes, settings.shards));
-        let mut node = Self { broker, budget, rooms: Vec::new(), log, settings };
+        let mut node = Self { broker, budget, rooms: Vec::new(), log, settings: *settings };
         for number in 0..settings.shards {
             let room = node.room(number, office, rights, begun);
             node.rooms.push(room);

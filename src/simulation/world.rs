@@ -64,7 +64,7 @@ impl World {
         simulated::begin();
         simulated::set_step(Duration::from_nanos(random.between(1_000, 40_000) as u64));
         let rights = Arc::new(rights);
-        let node = Node::start(1, settings, &office, &rights);
+        let node = Node::start(1, &settings, &office, &rights);
         let admission = Admission::new(CLIENTS);
         let mut world = Self {
             random,
@@ -246,7 +246,7 @@ impl World {
     }
 
     /// Where a client begins that asks for earlier events.
-    fn start(&mut self) -> Option<(Start, Since)> {
+    fn start(&mut self) -> (Start, Since) {
         let log = self.node.log.lock();
         let next = log.facts.len() as u64;
         let sequence = self.random.below(log.facts.len() + 1) as u64;
@@ -268,7 +268,7 @@ impl World {
         assert!(has_gap || start.sequence <= first, "the replay begins too late: {start:?}");
         // A time selects some events more.
         let first = first.min(start.sequence);
-        Some((start, Since { first, has_gap }))
+        (start, Since { first, has_gap })
     }
 
     fn connect(&mut self) {
@@ -278,7 +278,7 @@ impl World {
         let user = self.random.below(USERS);
         let (Some(identity), Some(secret)) = (self.office.identity(user), self.rights.secret(user)) else { return };
         let Some(permit) = self.admission.admit() else { panic!("a permit was not given back") };
-        let start = if self.random.percent(25) { self.start() } else { None };
+        let start = self.random.percent(25).then(|| self.start());
         let encoding = if self.random.percent(12) { Encoding::EventStream } else { Encoding::Plain };
         let overflow = self.random.pick(&Overflow::ALL);
         let shard = self.random.below(self.node.rooms.len());
@@ -312,9 +312,8 @@ impl World {
         };
         let room = &self.node.rooms[shard];
         room.load.fetch_add(1, Ordering::Relaxed);
-        if room.control.try_send(Control::Adopt(Box::new(newcomer))).is_err() {
-            panic!("the control queue is full");
-        }
+        let is_adopted = room.control.try_send(Control::Adopt(Box::new(newcomer))).is_ok();
+        assert!(is_adopted, "the control queue is full");
         room.wake();
         self.note(format!("client {} of u{user} connects: {manner:?}", client.number));
         self.clients.push(client);
@@ -400,9 +399,8 @@ impl World {
             4 => Control::Seen(self.reply()),
             _ => Control::Types(vec![Box::from("machines")].into()),
         };
-        if self.node.rooms[at].control.try_send(control).is_err() {
-            panic!("the control queue is full");
-        }
+        let is_sent = self.node.rooms[at].control.try_send(control).is_ok();
+        assert!(is_sent, "the control queue is full");
         self.node.rooms[at].wake();
     }
 
@@ -427,7 +425,7 @@ impl World {
         self.judge_all(false);
         self.clients.clear();
         self.run += 1;
-        self.node = Node::start(self.run as u64 + 1, self.settings, &self.office, &self.rights);
+        self.node = Node::start(self.run as u64 + 1, &self.settings, &self.office, &self.rights);
         self.check_permits();
     }
 
