@@ -1,8 +1,8 @@
 //! The wall clock, and the monotonic clock of the shards. Only this module reads the wall clock, so tests can pass the
 //! time to everything else.
 //!
-//! In this crate's own tests a thread may have a clock of its own ([`simulated`]): it stands still until it is moved, so
-//! that a run can be repeated.
+//! In this crate's own tests a thread may have a clock of its own ([`simulated`]): it stands still until it is moved,
+//! so that a run can be repeated.
 
 use std::time::Instant;
 
@@ -39,8 +39,8 @@ pub fn at_second(second: i64) -> Timestamp {
     })
 }
 
-/// A clock of the current thread instead of the real ones. Every reading moves it by a fixed step, as if the work between
-/// two readings took that long.
+/// A clock of the current thread instead of the real ones. Every reading moves it by a fixed step, as if the work
+/// between two readings took that long.
 #[cfg(test)]
 pub(crate) mod simulated {
     use std::cell::Cell;

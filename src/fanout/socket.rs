@@ -27,8 +27,8 @@ pub struct Accepted {
     pub tls: Option<Box<ServerConnection>>,
 }
 
-/// What the event loop needs of a client's socket. The server has one kind, [`Link`]; the simulation (`crate::simulation`)
-/// has another one in memory, so that it can run the same loop without a kernel.
+/// What the event loop needs of a client's socket. The server has one kind, [`Link`]; the simulation
+/// (`crate::simulation`) has another one in memory, so that it can run the same loop without a kernel.
 pub(crate) trait Socket: fmt::Debug + Sized {
     /// The socket before the shard owns it.
     type Accepted: fmt::Debug;

@@ -269,10 +269,13 @@ impl<'j> Judge<'j> {
         }
     }
 
-    /// Returns the registrations whose answers follow at once: an event of their replay may precede them.
+    /// Returns the registrations whose answers follow at once: an event of their replay may precede them. A client that
+    /// has gone may have missed the answers.
     fn answered_next(&self, at: usize) -> Vec<&'j Spec> {
-        let answers = self.client.items[at + 1..].iter().take_while(|item| matches!(item, Item::Answer { .. }));
-        let commands = self.commands.clone().take(answers.count());
+        let rest = &self.client.items[at + 1..];
+        let answers = rest.iter().take_while(|item| matches!(item, Item::Answer { .. })).count();
+        let is_cut = self.client.is_gone && answers == rest.len();
+        let commands = self.commands.clone().take(if is_cut { usize::MAX } else { answers });
         commands.filter_map(|command| if let Command::Register(spec) = command { Some(spec) } else { None }).collect()
     }
 
