@@ -37,8 +37,8 @@ use world::World;
 /// Steps of a run.
 const STEPS: usize = 150;
 
-/// Seeds that the test runs by default, within some twenty seconds.
-const SEEDS: u64 = 200;
+/// Seeds that the test runs by default, within half a minute.
+const SEEDS: u64 = 1000;
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))

@@ -145,7 +145,7 @@ impl Fanout {
         outbox.end_postponement();
         let left = outbox.depth();
         let enough = 4 * left.events <= 3 * limits.events && 4 * left.bytes <= 3 * limits.bytes;
-        outbox.choose_shift(&limits);
+        outbox.choose_shift(bytes, &limits);
         (enough || !at_bounds) && outbox.has_room(bytes, &limits)
     }
 
@@ -177,7 +177,7 @@ impl Fanout {
                     self.note_room(conn);
                 }
                 let limits = self.limits;
-                self.outbox(conn).choose_shift(&limits);
+                self.outbox(conn).choose_shift(0, &limits);
             }
         }
     }

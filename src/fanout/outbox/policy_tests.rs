@@ -106,7 +106,7 @@ impl Model {
             }
             Overflow::Conflate => {
                 let at_bounds = self.shift == 0;
-                return self.conflate(at_bounds) && self.fits(more);
+                return self.conflate(at_bounds, more) && self.fits(more);
             }
         }
         true
@@ -124,7 +124,7 @@ impl Model {
         }
     }
 
-    fn conflate(&mut self, at_bounds: bool) -> bool {
+    fn conflate(&mut self, at_bounds: bool, more: usize) -> bool {
         let mut at = usize::from(self.written > 0);
         while at < self.items.len() {
             let later = self.later(at);
@@ -139,7 +139,10 @@ impl Model {
             }
         }
         let (events, bytes) = self.counted();
-        let good = |shift: &u32| 2 * events <= LIMITS.events >> shift && 2 * bytes <= LIMITS.bytes >> shift;
+        let good = |shift: &u32| {
+            let limit = LIMITS.bytes >> shift;
+            2 * events <= LIMITS.events >> shift && 2 * bytes <= limit && bytes + more <= limit
+        };
         self.shift = [2, 1].into_iter().find(good).unwrap_or(0);
         !at_bounds || (4 * events <= 3 * LIMITS.events && 4 * bytes <= 3 * LIMITS.bytes)
     }
@@ -321,6 +324,19 @@ proptest! {
         fanout.end_round(10);
         conns.into_iter().for_each(|conn| fanout.remove(conn));
         prop_assert_eq!((fanout.frames(), fanout.waiting()), (0, Depth::default()));
+    }
+}
+
+/// A quarter of the limits is where an outbox is conflated first, not how large an event may be.
+#[test]
+fn a_large_event_has_room_behind_a_small_one() {
+    let mut fanout = Fanout::new(LIMITS);
+    let conn = fanout.open(Overflow::Conflate);
+    for (key, size) in [("a", 1), ("b", LIMITS.bytes / 2)] {
+        let event = event(0, key, "create", size);
+        fanout.begin_event(&event);
+        assert_eq!(fanout.deliver(&event, 0, conn), Delivery::Queued);
+        fanout.end_event();
     }
 }
 

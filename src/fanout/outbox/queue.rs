@@ -266,11 +266,14 @@ impl Outbox {
     }
 
     /// Chooses how far below its limits the outbox is conflated again: at twice its current size, but no earlier than
-    /// at a quarter of the limits.
-    pub(super) fn choose_shift(&mut self, limits: &OutboxLimits) {
-        let twice =
-            |shift: &u8| 2 * self.bytes <= limits.bytes >> shift && 2 * self.counted as usize <= limits.events >> shift;
-        self.shift = (0..=EARLIEST).rev().find(twice).unwrap_or(0);
+    /// at a quarter of the limits. Another frame of `next` bytes, which may be larger than all before it, has room if
+    /// the limits allow it.
+    pub(super) fn choose_shift(&mut self, next: usize, limits: &OutboxLimits) {
+        let fits = |shift: &u8| {
+            let (bytes, events) = (limits.bytes >> shift, limits.events >> shift);
+            2 * self.bytes <= bytes && self.bytes + next <= bytes && 2 * self.counted as usize <= events
+        };
+        self.shift = (0..=EARLIEST).rev().find(fits).unwrap_or(0);
     }
 
     /// Lets the outbox grow up to the shard's limits until there is time for its pass. Returns whether the pass was not
