@@ -1,7 +1,7 @@
 //! The wall clock, and the monotonic clock of the shards. Only this module reads the wall clock, so tests can pass the
 //! time to everything else.
 //!
-//! In this crate's own tests a thread may have a clock of its own ([`simulated`]): it stands still until it is moved,
+//! In this crate's own tests a thread may have a clock of its own (`simulated`): it stands still until it is moved,
 //! so that a run can be repeated.
 
 use std::time::Instant;
