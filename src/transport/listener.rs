@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
@@ -137,7 +138,6 @@ impl Listener {
     /// is aborted before, they are cancelled.
     pub async fn serve<H: Handler>(self, handler: Arc<H>, mut stop: watch::Receiver<bool>) {
         let Self { tcp, tls, limits, metrics, doors, is_proxied } = self;
-        let pending = Arc::new(Pending::new(limits.pending));
         let server = Arc::new(Server {
             opener: Opener::new(
                 tls,
@@ -150,31 +150,28 @@ impl Listener {
             handler,
             doors,
             refused: Arc::new(Semaphore::new(REFUSED_AT_A_TIME)),
+            pending: Arc::new(Pending::new(limits.pending)),
+            shortage: Summary::default(),
         });
         let mut connections = JoinSet::new();
-        let shortage = Summary::default();
         loop {
-            let (stream, peer) = tokio::select! {
+            let accepted = tokio::select! {
                 accepted = accept(&tcp) => accepted,
                 Some(_) = connections.join_next() => continue,
                 () = stopped(&mut stop) => break,
             };
-            // IPv4 clients keep their IPv4 address, also on a socket of both families.
-            let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-            if u64::try_from(stream.as_raw_fd()).is_ok_and(|descriptor| descriptor >= limits.descriptors) {
-                server.metrics.rejected(Rejection::Limited);
-                if let Some(suppressed) = shortage.count(Instant::now()) {
-                    tracing::warn!(suppressed, "refusing connections: no file descriptors are left for clients");
-                }
-                continue;
+            if let Some(connection) = server.admit(accepted, &stop) {
+                connections.spawn(connection);
             }
-            let Some(slot) = pending.admit(peer.ip(), Instant::now()) else {
-                server.refuse(stream);
-                continue;
-            };
-            connections.spawn(Arc::clone(&server).connection(stream, peer, slot, stop.clone()));
         }
-        // No connection shall wait in its queue.
+        // The kernel has accepted the connections of its queue already. Closing it would reset them, and balancers
+        // report a failed request.
+        for _ in 0..limits.pending {
+            let Some(Ok(accepted)) = tcp.accept().now_or_never() else { break };
+            if let Some(connection) = server.admit(accepted, &stop) {
+                connections.spawn(connection);
+            }
+        }
         drop(tcp);
         while connections.join_next().await.is_some() {}
     }
@@ -207,6 +204,8 @@ struct Server<H> {
     handler: Arc<H>,
     doors: Doors,
     refused: Arc<Semaphore>,
+    pending: Arc<Pending>,
+    shortage: Summary,
 }
 
 /// Notifies the handler when an HTTP connection ends, however it does.
@@ -219,6 +218,28 @@ impl<H: Handler> Drop for Leaving<'_, H> {
 }
 
 impl<H: Handler> Server<H> {
+    /// Returns what serves an accepted connection, if there is room for it.
+    fn admit(
+        self: &Arc<Self>,
+        (stream, peer): (TcpStream, SocketAddr),
+        stop: &watch::Receiver<bool>,
+    ) -> Option<impl Future<Output = ()> + Send + 'static + use<H>> {
+        // IPv4 clients keep their IPv4 address, also on a socket of both families.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        if u64::try_from(stream.as_raw_fd()).is_ok_and(|descriptor| descriptor >= self.limits.descriptors) {
+            self.metrics.rejected(Rejection::Limited);
+            if let Some(suppressed) = self.shortage.count(Instant::now()) {
+                tracing::warn!(suppressed, "refusing connections: no file descriptors are left for clients");
+            }
+            return None;
+        }
+        let Some(slot) = self.pending.admit(peer.ip(), Instant::now()) else {
+            self.refuse(stream);
+            return None;
+        };
+        Some(Arc::clone(self).connection(stream, peer, slot, stop.clone()))
+    }
+
     /// Refuses a connection for which there is no slot. With TLS it is only closed, because a response would cost a
     /// handshake.
     fn refuse(&self, stream: TcpStream) {
