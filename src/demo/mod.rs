@@ -19,7 +19,7 @@ mod hardware;
 mod job;
 mod machine;
 mod model;
-mod random;
+pub(crate) mod random;
 #[cfg(test)]
 mod tests;
 mod work;

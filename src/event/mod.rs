@@ -9,8 +9,8 @@
 //! delivery. Nothing here reads a clock or does I/O; the caller of `seal` passes the time.
 //!
 //! Why the frame is built here rather than for the first subscriber: the event is serialized once anyway, and the
-//! header costs ten bytes. The deflated frame and the text for event streams are built when the first subscriber needs
-//! them, because most events never need either. One shard builds them; others that need them meanwhile wait.
+//! header costs ten bytes. The deflated frame and the text for event streams are built by the shard whose subscriber
+//! needs them first, because most events never need either; other shards wait meanwhile.
 //!
 //! ```
 //! use hydrant::event::Draft;
@@ -43,12 +43,11 @@ use jiff::Timestamp;
 use crate::json;
 use crate::websocket::frame::{Encoding, HEADER_ROOM};
 pub use error::EventError;
-pub use owner::ENDPOINT;
-pub use position::Position;
-
 use field::Field;
 use holders::{Holders, Turned};
 use names::Names;
+pub use owner::ENDPOINT;
+pub use position::Position;
 use stream::StreamText;
 use wire::{FrameStart, Scrub, TIME, Wire, offset};
 

@@ -1,6 +1,6 @@
 //! Deterministic simulation: the real core in one thread, with made-up time, sockets and chance.
 //!
-//! A run is a few hundred steps that follow from a seed. It has the real sequencer, inboxes, history, index, rights,
+//! A run is some 150 steps that follow from a seed. It has the real sequencer, inboxes, history, index, rights,
 //! outboxes, replays and budgets, and the real event loops of one to three shards ([`crate::fanout::driver`]), whose
 //! sockets are replaced at the one seam that there is, [`crate::fanout::socket::Socket`]. Clocks stand still until the
 //! run moves them ([`crate::clock::simulated`]). A shard runs a turn only when its thread would have woken up, so a
@@ -8,7 +8,9 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | `world` | the steps: clients come, command, flood, stall, part; rights change; the node dies |
+//! | `world` | a run: its parts, its steps and their order |
+//! | `steps` | clients come, command, flood, stall, part; rights change; the node dies |
+//! | `end` | everything comes to rest, is judged and leaves |
 //! | `node` | a broker with its shards, and what has to hold after every turn |
 //! | `client`, `wire` | a client, frame by frame, and what the kernel is to a shard |
 //! | `rights` | the file of users, at times unreadable, and a naive reading of it |
@@ -22,11 +24,13 @@
 //! `scripts/simulation-bugs` puts known bugs into a copy of the sources and says which seed finds each.
 
 mod client;
+mod end;
 mod facts;
 mod judge;
 mod node;
 mod random;
 mod rights;
+mod steps;
 mod wire;
 mod world;
 

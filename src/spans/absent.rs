@@ -1,6 +1,8 @@
 //! Replaces the spans module in a build without the feature `otel`: nothing is made, and everything here compiles to
 //! nothing. The settings refuse `otel.endpoint` in such a build.
 
+mod options;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -8,20 +10,11 @@ use hyper::HeaderMap;
 use thiserror::Error;
 use tokio::runtime::Handle;
 
+pub use options::SpanOptions;
+
 /// Errors of the exporter; there are none in this build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SpansError {}
-
-/// Where spans would go.
-#[derive(Debug, Clone)]
-pub struct SpanOptions {
-    /// The URL that takes spans, with its path.
-    pub url: String,
-    /// The share of traces that begin here and are sent, from 0 to 1.
-    pub sampling: f64,
-    /// The identity of this server among those that send spans.
-    pub instance: String,
-}
 
 /// Makes no spans.
 #[derive(Debug, Clone, Default)]

@@ -11,6 +11,7 @@
 //! is known to have been long.
 
 mod collector;
+mod options;
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 
 use crate::clock;
+pub use options::SpanOptions;
 
 /// The name of the span of a long turn.
 const TURN: &str = "long turn";
@@ -40,17 +42,6 @@ pub enum SpansError {
     /// The exporter refuses the settings.
     #[error("otel.endpoint: {0}")]
     Exporter(String),
-}
-
-/// Where spans go, and how many are made.
-#[derive(Debug, Clone)]
-pub struct SpanOptions {
-    /// The URL that takes spans, with its path.
-    pub url: String,
-    /// The share of traces that begin here and are sent, from 0 to 1.
-    pub sampling: f64,
-    /// The identity of this server among those that send spans.
-    pub instance: String,
 }
 
 /// Makes spans. Clones share one exporter; the default makes none.
