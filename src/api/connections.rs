@@ -41,6 +41,8 @@ impl Api {
         }
         let present = self.present.get(permitted_age(request.headers()), self.connections()).await;
         let access = self.authority.access(identity)?;
+        // Going through all of them takes long.
+        self.broker.wake_shards();
         let is_wanted = |one: &&Connection| access.shows_connection(&one.principal) && filter.fits(one);
         let mut all: Vec<&Connection> = present.iter().filter(is_wanted).collect();
         if query::value(query, "sort").is_some_and(|sort| sort == "queued") {

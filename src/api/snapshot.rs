@@ -34,8 +34,11 @@ impl<T> Snapshot<T> {
         if age.is_zero() {
             return Arc::new(make.await);
         }
+        let asked = Instant::now();
         let mut kept = self.0.lock().await;
-        if let Some((_, value)) = kept.as_ref().filter(|(begun, _)| begun.elapsed() <= age) {
+        // A value that was begun while this caller waited is as good as its own, however long it took.
+        let is_good = |begun: &Instant| *begun >= asked || begun.elapsed() <= age;
+        if let Some((_, value)) = kept.as_ref().filter(|(begun, _)| is_good(begun)) {
             return Arc::clone(value);
         }
         let begun = Instant::now();

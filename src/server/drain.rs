@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
 use super::Server;
+use crate::transport::listener::FIRST_REQUEST;
 
 /// The time after the deadline by which the shards must have ended; they check their clock only now and then.
 const LATE: Duration = Duration::from_secs(2);
@@ -30,6 +31,8 @@ impl Server {
         }
         // Sending fails only if nobody is left to stop.
         let _ = self.stop.send(true);
+        // Requests on connections that were accepted last.
+        tokio::time::sleep(FIRST_REQUEST).await;
         self.api.broker.stop();
         let pool = Arc::clone(&self.api.pool);
         let deadline = Instant::now() + self.settings.timeouts.drain;

@@ -20,7 +20,8 @@ use std::time::{Duration, SystemTime};
 use hyper::HeaderMap;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{
-    Link, Span as _, SpanBuilder, SpanKind, Status, TraceContextExt, TraceId, Tracer, TracerProvider,
+    Link, Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, TraceId, TraceState, Tracer,
+    TracerProvider,
 };
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::HeaderExtractor;
@@ -32,6 +33,15 @@ use tokio::runtime::Handle;
 
 use crate::clock;
 pub use options::SpanOptions;
+
+/// Returns the caller's trace. Its `tracestate` is left out: that is text of the caller's own.
+fn parent(headers: &HeaderMap) -> Context {
+    let told = TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers));
+    let span = told.span();
+    let told = span.span_context();
+    let (trace, id, flags) = (told.trace_id(), told.span_id(), told.trace_flags());
+    Context::new().with_remote_span_context(SpanContext::new(trace, id, flags, true, TraceState::NONE))
+}
 
 /// The name of the span of a long turn.
 const TURN: &str = "long turn";
@@ -80,7 +90,7 @@ impl Spans {
     /// Begins the span of a request; its parent is the `traceparent` among the headers, if there is a valid one.
     pub fn request(&self, method: &'static str, route: &'static str, headers: &HeaderMap) -> Span {
         self.begin(|tracer| {
-            let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers));
+            let parent = parent(headers);
             let about = [KeyValue::new("http.request.method", method), KeyValue::new("http.route", route)];
             let span = tracer.span_builder(format!("{method} {route}")).with_kind(SpanKind::Server);
             (span.with_attributes(about), parent)

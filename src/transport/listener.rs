@@ -19,7 +19,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
@@ -60,6 +59,9 @@ pub trait Handler: Send + Sync + 'static {
     /// Called when an HTTP connection ([`Caller::connection`]) has ended or has become a websocket.
     fn left(&self, _connection: SocketAddr) {}
 }
+
+/// The time that a connection without a request has for its first one when the server stops.
+pub const FIRST_REQUEST: Duration = Duration::from_millis(50);
 
 /// Limits of the control plane.
 #[derive(Debug, Clone, Copy)]
@@ -166,13 +168,11 @@ impl Listener {
         }
         // The kernel has accepted the connections of its queue already. Closing it would reset them, and balancers
         // report a failed request.
-        for _ in 0..limits.pending {
-            let Some(Ok(accepted)) = tcp.accept().now_or_never() else { break };
+        for accepted in queued(tcp).take(limits.pending) {
             if let Some(connection) = server.admit(accepted, &stop) {
                 connections.spawn(connection);
             }
         }
-        drop(tcp);
         while connections.join_next().await.is_some() {}
     }
 }
@@ -180,6 +180,24 @@ impl Listener {
 /// Waits until told to stop, or until the sender is gone.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
+}
+
+/// Waits until told to stop, and longer if no request has come yet: a client may have sent one already.
+async fn stopped_unless_new(stop: &mut watch::Receiver<bool>, signs: &Signs) {
+    stopped(stop).await;
+    if signs.requests() == 0 {
+        tokio::time::sleep(FIRST_REQUEST).await;
+    }
+}
+
+/// Closes a listener and returns the connections that the kernel has accepted for it.
+fn queued(listener: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
+    let listener = listener.into_std().ok();
+    std::iter::from_fn(move || {
+        let (stream, peer) = listener.as_ref()?.accept().ok()?;
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, peer))
+    })
 }
 
 /// Accepts one connection, however long it takes.
@@ -265,7 +283,7 @@ impl<H: Handler> Server<H> {
         let served = async {
             let begun = tokio::select! {
                 begun = self.opener.open(stream, peer, &slot) => begun,
-                () = stopped(&mut stop) => None,
+                () = stopped_unless_new(&mut stop, &signs) => None,
             };
             if let Some((socket, peer)) = begun {
                 let caller = Caller::new(peer, &socket, slot);
@@ -299,7 +317,7 @@ impl<H: Handler> Server<H> {
         let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service).with_upgrades());
         let result = tokio::select! {
             result = connection.as_mut() => result,
-            () = stopped(&mut stop) => {
+            () = stopped_unless_new(&mut stop, signs) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
