@@ -1,4 +1,4 @@
-//! Wakes a consumer once when an empty queue is filled, not once per item.
+//! Decides when a consumer has to be woken: once when an empty queue is filled, not once per item.
 //!
 //! Contract: the producer queues first and then calls [`Alarm::ring`]; the consumer calls [`Alarm::rearm`] first and
 //! then looks at the queue, and sleeps only if it finds it empty. So no wake-up is lost. `tests/models` compiles this

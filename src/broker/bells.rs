@@ -1,4 +1,4 @@
-//! Wakes all shards, once for everything that was queued meanwhile.
+//! Wakes the shards for which batches are queued, once for all batches queued since they last looked.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Deterministic simulation: the real core in one thread, with made-up time, sockets and chance.
 //!
-//! A run is some 150 steps that follow from a seed. It has the real sequencer, inboxes, history, index, rights,
+//! A run is 150 steps that follow from a seed. It has the real sequencer, inboxes, history, index, rights,
 //! outboxes, replays and budgets, and the real event loops of one to three shards ([`crate::fanout::driver`]), whose
 //! sockets are replaced at the one seam that there is, [`crate::fanout::socket::Socket`]. Clocks stand still until the
 //! run moves them ([`crate::clock::simulated`]). A shard runs a turn only when its thread would have woken up, so a
@@ -17,8 +17,8 @@
 //! | `facts` | events and registrations, matched as plainly as possible |
 //! | `judge` | what a client must have received: once, in order, allowed, each loss told by its true number |
 //!
-//! After every turn bounds are checked; at the end everybody has received everything, or was told, and when all have
-//! left nothing is held for them.
+//! Bounds are checked after every turn. At the end each client has received every event or a notice of its loss, and
+//! once all clients have left, nothing is held for them.
 //!
 //! `HYDRANT_SIM_SEEDS=100000` runs that many seeds, `HYDRANT_SIM_SEED=7` only this one, with the last steps printed.
 //! `scripts/simulation-bugs` puts known bugs into a copy of the sources and says which seed finds each.

@@ -1,7 +1,7 @@
 //! The connection to a collector: OTLP/HTTP with protobuf, over hyper.
 //!
-//! The exporter's thread is none of the runtime's, and hyper's connections need one, so requests run as tasks of the
-//! runtime.
+//! The exporter's thread is outside the runtime, and hyper's connections need a runtime, so requests run as tasks of
+//! the server's.
 
 use std::time::Duration;
 
