@@ -39,6 +39,9 @@ fn parent(headers: &HeaderMap) -> Context {
     let told = TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers));
     let span = told.span();
     let told = span.span_context();
+    if !told.is_valid() {
+        return Context::new();
+    }
     let (trace, id, flags) = (told.trace_id(), told.span_id(), told.trace_flags());
     Context::new().with_remote_span_context(SpanContext::new(trace, id, flags, true, TraceState::NONE))
 }

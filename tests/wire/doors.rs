@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::common::http::Http;
 use crate::common::raw::Raw;
 use crate::common::ws::Show;
-use crate::common::{Hydrant, JSON, LOGIN, basic, event, http, patiently, socket};
+use crate::common::{Hydrant, JSON, LOGIN, PATIENCE, basic, event, http, patiently, socket};
 
 const TRUSTING: &str = "trusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]";
 
@@ -18,6 +18,20 @@ async fn addresses(server: &Hydrant, kind: &str) -> Vec<SocketAddr> {
     let all = server.request("GET", &format!("/api/v3/connections?Type={kind}"), &[], "").await.json();
     let address = |one: &serde_json::Value| one["RemoteAddr"].as_str().unwrap().parse().unwrap();
     all.as_array().unwrap().iter().map(address).collect()
+}
+
+/// The addresses of so many websockets: a shard adopts them after their handshakes were answered.
+async fn websockets(server: &Hydrant, count: usize) -> Vec<SocketAddr> {
+    let listed = async {
+        loop {
+            let all = addresses(server, "websocket").await;
+            if all.len() == count {
+                return all;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, listed).await.expect("they are listed")
 }
 
 fn ips(addresses: &[SocketAddr]) -> Vec<String> {
@@ -33,7 +47,7 @@ async fn a_trusted_proxy_tells_who_its_client_is() {
     let bearer = format!("Bearer {}", server.token().await);
     let headers = [("x-forwarded-for", "203.0.113.9, 192.0.2.1, 10.1.1.1")];
     let client = server.try_connect(&Show::Header(&bearer), &headers).await.unwrap();
-    let websockets = addresses(&server, "websocket").await;
+    let websockets = websockets(&server, 1).await;
     assert_eq!(ips(&websockets), ["192.0.2.1"]);
     let path = format!("/api/v3/connections/{}", websockets[0]);
     assert_eq!(server.request("GET", &path, &[], "").await.json()["Type"], "websocket");
@@ -64,12 +78,12 @@ async fn nobody_else_is_believed() {
     let bearer = format!("Bearer {}", server.token().await);
     let headers = [("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.1")];
     let _client = server.try_connect(&Show::Header(&bearer), &headers).await.unwrap();
-    assert_eq!(ips(&addresses(&server, "websocket").await), ["127.0.0.1"]);
+    assert_eq!(ips(&websockets(&server, 1).await), ["127.0.0.1"]);
     let server = Hydrant::start(TRUSTING).await;
     let bearer = format!("Bearer {}", server.token().await);
     let headers = [("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=203.0.113.9")];
     let _client = server.try_connect(&Show::Header(&bearer), &headers).await.unwrap();
-    assert_eq!(ips(&addresses(&server, "websocket").await), ["127.0.0.1"], "one of the two is made up");
+    assert_eq!(ips(&websockets(&server, 1).await), ["127.0.0.1"], "one of the two is made up");
 }
 
 /// The status of a login whose client a proxy tells.
@@ -119,7 +133,7 @@ async fn the_proxy_protocol_tells_who_the_client_is() {
             let socket = proxied(&server, header).await.unwrap();
             clients.push(server.handshake(socket, &Show::Header(&bearer), &[]).await.unwrap());
         }
-        let all = addresses(&server, "websocket").await;
+        let all = websockets(&server, 3).await;
         assert_eq!(ips(&all), ["127.0.0.1", "192.0.2.7", "192.0.2.8"]);
         assert!(all.contains(&"192.0.2.7:4711".parse().unwrap()), "{all:?}");
     }

@@ -75,6 +75,7 @@ async fn collect(listener: TcpListener, spans: Arc<Mutex<Vec<Span>>>) {
                 assert_eq!((request.method().as_str(), request.uri().path()), ("POST", "/v1/traces"));
                 assert_eq!(request.headers()["content-type"], "application/x-protobuf");
                 let body = request.into_body().collect().await.unwrap().to_bytes();
+                assert!(!String::from_utf8_lossy(&body).contains("text-of-the-caller"), "spans hold none of it");
                 spans.lock().extend(read(&body));
                 Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
             }
@@ -180,6 +181,7 @@ async fn post(hydrant: &Hydrant, sampled: Option<&str>, body: &str) -> http::Rep
     let parent = sampled.map(|flag| format!("00-{TRACE}-{CALLER}-{flag}"));
     let mut headers = vec![("content-type", if body.contains('\n') { NDJSON } else { JSON })];
     headers.extend(parent.as_deref().map(|parent| ("traceparent", parent)));
+    headers.push(("tracestate", "vendor=text-of-the-caller"));
     hydrant.request("POST", "/api/v3/events", &headers, body).await
 }
 
