@@ -19,11 +19,12 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::gate::Gate;
 use super::gathering::{Gathering, SIGNS};
 use super::health::Health;
+use super::line::Line;
 use super::nats::complaints::Complaints;
 use super::nats::dial::{ConnectError, Dialer};
 use super::nats::op::{Message, Op, ServerInfo};
 use super::nats::session::{Incoming, Outgoing, Session, SessionError};
-use super::send::{Line, Sender, greet};
+use super::send::{Sender, greet};
 use super::wire::Kind;
 use super::{subject, wire};
 use crate::metrics::Metrics;
@@ -293,7 +294,7 @@ async fn last_words(
     Ok(())
 }
 
-fn subscribe(outgoing: &mut Outgoing, prefix: &str) {
+pub(super) fn subscribe(outgoing: &mut Outgoing, prefix: &str) {
     outgoing.subscribe(&subject::all(prefix), EVENTS);
     outgoing.subscribe(&subject::signs(prefix), SIGNS);
 }

@@ -19,6 +19,7 @@
 mod gate;
 mod gathering;
 mod health;
+mod line;
 mod link;
 pub mod nats;
 mod notices;
@@ -27,6 +28,8 @@ mod order;
 pub mod peers;
 mod receive;
 mod send;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod stream;
 pub mod subject;
 mod waiting;

@@ -80,8 +80,9 @@ impl<T> Order<T> {
             let late = now.duration_since(held.since) > PATIENCE || (full && held.since == oldest);
             late || has_come(&held.after, &next)
         };
-        let fronts = self.held.iter().find(|(_, queue)| queue.front().is_some_and(&may_go));
-        let node = *fronts?.0;
+        // The longest waiting one; of several the lowest node's, so that the order does not depend on the map.
+        let fronts = self.held.iter().filter_map(|(node, queue)| Some((*node, queue.front()?)));
+        let (node, _) = fronts.filter(|(_, held)| may_go(held)).min_by_key(|(node, held)| (held.since, *node))?;
         let queue = self.held.get_mut(&node)?;
         let held = queue.pop_front()?;
         self.count -= 1;

@@ -227,7 +227,10 @@ impl Peers {
     /// Removes the nodes that fell silent and returns their losses.
     pub fn drain_silent(&mut self, now: Timestamp) -> Vec<Loss> {
         let gone = self.peers.extract_if(|_, peer| now.duration_since(peer.heard) > SILENCE);
-        gone.map(|(node, peer)| Loss { node, missing: Missing::Silent, since: peer.heard }).collect()
+        let mut losses: Vec<Loss> =
+            gone.map(|(node, peer)| Loss { node, missing: Missing::Silent, since: peer.heard }).collect();
+        losses.sort_unstable_by_key(|loss| loss.node);
+        losses
     }
 
     /// Forgives silence up to now, because this node could not receive anything.

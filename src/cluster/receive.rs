@@ -142,7 +142,7 @@ impl Receiver {
     }
 
     /// Accepts a message and those that are already queued, up to [`BATCH`].
-    fn accept_all(&mut self, first: Received, messages: &mut Waiting) {
+    pub(super) fn accept_all(&mut self, first: Received, messages: &mut Waiting) {
         let now = clock::now();
         if first.session != self.session {
             // A message of a new connection may arrive before the change of its status.
@@ -309,7 +309,7 @@ impl Receiver {
 
     /// Compares the connection's status with the last known one. A reconnect between two checks is detected by the
     /// number of losses.
-    fn link(&mut self, now: Timestamp) {
+    pub(super) fn link(&mut self, now: Timestamp) {
         let status = *self.connection.borrow();
         if !status.connected && self.away.is_none() {
             self.away = Some(now);
@@ -340,7 +340,7 @@ impl Receiver {
         }
     }
 
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         let now = clock::now();
         self.link(now);
         if self.away.is_none() {
@@ -360,7 +360,7 @@ impl Receiver {
 
     /// Sequences the received events in order; waits while the inboxes are full. Nodes cannot be heard meanwhile, so
     /// they do not count as silent.
-    async fn sequence(&mut self) -> Result<(), PublishError> {
+    pub(super) async fn sequence(&mut self) -> Result<(), PublishError> {
         let mut waited = false;
         for Run { mut events, origins, repeat_indexes } in std::mem::take(&mut self.runs) {
             let arrivals = Arrivals { origins: &origins, repeat_indexes: &repeat_indexes };

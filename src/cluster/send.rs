@@ -11,14 +11,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::gate::Gate;
-use super::nats::session::{Outgoing, PULSE, Pulse, SessionError};
+use super::line::Line;
+use super::nats::session::{Outgoing, PULSE, SessionError};
 use super::subject;
 use super::wire::{Beat, NodePosition, State, event_headers, heartbeat_headers};
 use crate::broker::Broker;
@@ -37,49 +37,33 @@ const CHUNK: usize = 64 << 10;
 /// Maximum number of bytes written but not confirmed.
 const WINDOW: usize = 4 << 20;
 
-/// State of a connection shared by its reading and writing side.
-#[derive(Debug, Default)]
-pub(super) struct Line {
-    pub(super) pulse: Pulse,
-    pongs: AtomicU64,
-    owes_pong: AtomicBool,
-    /// Maximum length of a message in bytes, headers included.
-    max_payload: AtomicUsize,
-    wake: Notify,
-}
-
-impl Line {
-    pub(super) fn new(max_payload: usize) -> Self {
-        Self { max_payload: AtomicUsize::new(max_payload), ..Self::default() }
-    }
-
-    /// Records that the server has answered a PING.
-    pub(super) fn pong(&self) {
-        self.pongs.fetch_add(1, Ordering::AcqRel);
-        self.wake.notify_one();
-    }
-
-    /// Records that the server has sent a PING.
-    pub(super) fn ping(&self) {
-        self.owes_pong.store(true, Ordering::Release);
-        self.wake.notify_one();
-    }
-
-    /// Returns whether the server has processed everything before this PING.
-    pub(super) fn has_answered(&self, ping: u64) -> bool {
-        self.pongs.load(Ordering::Acquire) >= ping
-    }
-
-    pub(super) fn set_max_payload(&self, bytes: usize) {
-        self.max_payload.store(bytes, Ordering::Relaxed);
-    }
-}
-
 /// Sends a greeting, which the other nodes answer at once. Its number does not count.
 pub(super) fn greet(out: &mut Outgoing, node: u64, prefix: &str) {
     let beat = Beat { state: State::Up, greets: true, idle: Duration::ZERO, ahead: None };
     let headers = heartbeat_headers(NodePosition { node, number: 0 }, beat);
     out.publish(&subject::sign(prefix), None, headers.as_bytes(), b"");
+}
+
+/// When something besides events is to be written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Due {
+    /// The next heartbeat, and the last one.
+    beat: Instant,
+    beaten: Instant,
+    /// The next PING.
+    tick: Instant,
+}
+
+impl Due {
+    /// What is due over a new connection.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { beat: now + GREETING, beaten: now, tick: now + PULSE }
+    }
+
+    /// Another node has sent a greeting.
+    pub(super) fn greeted(&mut self) {
+        self.beat = self.beat.min(self.beaten + GREETING);
+    }
 }
 
 /// A batch and how much of it is written.
@@ -130,7 +114,7 @@ pub(super) struct Sender {
     /// The number of PINGs sent over this connection.
     pings: u64,
     /// When an event was last written.
-    active: Instant,
+    active: std::time::Instant,
     /// The number sent in the latest heartbeat that streams store.
     kept: Option<u64>,
 }
@@ -156,7 +140,7 @@ impl Sender {
             flights: VecDeque::new(),
             flying: 0,
             pings: 0,
-            active: Instant::now(),
+            active: clock::instant(),
             kept: None,
         }
     }
@@ -182,23 +166,9 @@ impl Sender {
     /// # Cancel safety
     /// Can be called again for the same connection.
     pub(super) async fn drive(&mut self, out: &mut Outgoing, line: &Line) -> Result<(), SessionError> {
-        let (mut beat, mut beaten, mut tick) = (Instant::now() + GREETING, Instant::now(), Instant::now() + PULSE);
+        let mut due = Due::new(Instant::now());
         loop {
-            let now = Instant::now();
-            if now >= tick {
-                line.pulse.tick()?;
-                self.ping(out);
-                tick = now + PULSE;
-            }
-            if now >= beat {
-                self.beat(out);
-                (beat, beaten) = (now + HEARTBEAT, now);
-            }
-            if line.owes_pong.swap(false, Ordering::AcqRel) {
-                out.pong();
-            }
-            self.acknowledge(line);
-            self.write(out, line);
+            self.turn(out, line, &mut due, Instant::now())?;
             out.flush_while(&line.pulse).await?;
             if self.ended && self.next.is_empty() {
                 return self.end(out, line).await;
@@ -209,10 +179,10 @@ impl Sender {
             let may_take = self.may_send() && self.has_room() && !self.ended;
             tokio::select! {
                 biased;
-                () = line.wake.notified() => {}
-                () = sleep_until(tick.min(beat)) => {}
+                () = line.changed() => {}
+                () = sleep_until(due.tick.min(due.beat)) => {}
                 () = self.gate.changed() => {}
-                () = self.gate.greeted() => beat = beat.min(beaten + GREETING),
+                () = self.gate.greeted() => due.greeted(),
                 // The sender of the signal lives as long as the server.
                 _ = self.stop.changed(), if !self.stopping => self.stopping = true,
                 export = self.exports.next(), if may_take => match export {
@@ -221,6 +191,35 @@ impl Sender {
                 },
             }
         }
+    }
+
+    /// Puts everything that is due into the buffer of a connection.
+    ///
+    /// # Errors
+    /// [`SessionError::Silent`] if the server has not been heard for too long.
+    pub(super) fn turn(
+        &mut self,
+        out: &mut Outgoing,
+        line: &Line,
+        due: &mut Due,
+        now: Instant,
+    ) -> Result<(), SessionError> {
+        if now >= due.tick {
+            line.pulse.tick()?;
+            self.ping(out);
+            due.tick = now + PULSE;
+        }
+        if now >= due.beat {
+            self.beat(out);
+            (due.beat, due.beaten) = (now + HEARTBEAT, now);
+        }
+        if line.take_ping() {
+            out.pong();
+        }
+        self.stopping |= *self.stop.borrow();
+        self.acknowledge(line);
+        self.write(out, line);
+        Ok(())
     }
 
     /// Returns the number of events that are not confirmed.
@@ -269,7 +268,7 @@ impl Sender {
             }
             let Some(mut piece) = self.next.pop_front() else { break };
             while piece.at < piece.export.batch.events.len() && out.waiting() < CHUNK {
-                self.write_one(out, &piece, line.max_payload.load(Ordering::Relaxed));
+                self.write_one(out, &piece, line.max_payload());
                 piece.at += 1;
             }
             if piece.at < piece.export.batch.events.len() {
@@ -313,7 +312,7 @@ impl Sender {
         let subject = subject::event(&self.prefix, event.kind(), event.action(), event.key());
         out.publish(&subject, None, headers.as_bytes(), event.json().as_bytes());
         metrics.published.inc_by(u64::from(new));
-        self.active = Instant::now();
+        self.active = clock::instant();
     }
 
     /// Sends a heartbeat with the number of the next event. Streams store one heartbeat after the events it confirms,
@@ -329,7 +328,7 @@ impl Sender {
     fn as_beat(&self, state: State, greets: bool) -> Beat {
         let ahead = self.broker.history().ahead(clock::now());
         let ahead = ahead.and_then(|ahead| Duration::try_from(ahead).ok());
-        Beat { state, greets, idle: self.active.elapsed(), ahead }
+        Beat { state, greets, idle: clock::instant().saturating_duration_since(self.active), ahead }
     }
 
     fn put_heartbeat(&mut self, out: &mut Outgoing, beat: Beat, keep: bool) {
@@ -353,14 +352,19 @@ impl Sender {
         self.next.front().map_or(next, |piece| piece.export.first + piece.at as u64)
     }
 
-    /// Says goodbye, and waits until everything has arrived.
-    async fn end(&mut self, out: &mut Outgoing, line: &Line) -> Result<(), SessionError> {
+    /// Writes the last heartbeat, and a PING whose number it returns.
+    pub(super) fn goodbye(&mut self, out: &mut Outgoing) -> u64 {
         let beat = self.as_beat(State::Down, false);
         self.put_heartbeat(out, beat, true);
-        let ping = self.ping(out);
+        self.ping(out)
+    }
+
+    /// Says goodbye, and waits until everything has arrived.
+    async fn end(&mut self, out: &mut Outgoing, line: &Line) -> Result<(), SessionError> {
+        let ping = self.goodbye(out);
         out.flush().await?;
         while !line.has_answered(ping) {
-            line.wake.notified().await;
+            line.changed().await;
         }
         Ok(())
     }

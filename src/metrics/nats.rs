@@ -115,3 +115,11 @@ impl NatsMetrics {
         self.lost.with_label_values(&["in"]).inc_by(events);
     }
 }
+
+#[cfg(test)]
+impl NatsMetrics {
+    /// Returns how many events did not leave this node, and how many of other nodes did not arrive.
+    pub(crate) fn lost(&self) -> [u64; 2] {
+        ["out", "in"].map(|direction| self.lost.with_label_values(&[direction]).get())
+    }
+}

@@ -16,6 +16,7 @@
 //! | `rights` | the file of users, at times unreadable, and a naive reading of it |
 //! | `facts` | events and registrations, matched as plainly as possible |
 //! | `judge` | what a client must have received: once, in order, allowed, each loss told by its true number |
+//! | `nodes` | another simulation: several nodes that share their events over NATS |
 //!
 //! Bounds are checked after every turn. At the end each client has received every event or a notice of its loss, and
 //! once all clients have left, nothing is held for them.
@@ -28,6 +29,8 @@ mod end;
 mod facts;
 mod judge;
 mod node;
+#[cfg(feature = "nats")]
+mod nodes;
 mod random;
 mod rights;
 mod steps;
@@ -62,8 +65,13 @@ fn run(seed: u64) -> u64 {
     }
 }
 
-/// Runs all seeds, also those after one that fails, and says how many a second.
-fn run_all(seeds: u64) {
+/// Runs the seed that is asked for, or all: also those after one that fails, and says how long they took.
+fn run_wanted(run: fn(u64) -> u64) {
+    if let Some(seed) = variable("HYDRANT_SIM_SEED") {
+        run(seed);
+        return;
+    }
+    let seeds = variable("HYDRANT_SIM_SEEDS").unwrap_or(SEEDS);
     let most = usize::try_from(variable("HYDRANT_SIM_FAILURES").unwrap_or(8)).unwrap();
     let begun = std::time::Instant::now();
     let failed: Vec<u64> = (0..seeds).filter(|seed| catch_unwind(|| run(*seed)).is_err()).take(most).collect();
@@ -76,12 +84,7 @@ mod tests {
 
     #[test]
     fn runs_keep_every_promise() {
-        match variable("HYDRANT_SIM_SEED") {
-            Some(seed) => {
-                run(seed);
-            }
-            None => run_all(variable("HYDRANT_SIM_SEEDS").unwrap_or(SEEDS)),
-        }
+        run_wanted(run);
     }
 
     #[test]

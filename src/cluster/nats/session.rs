@@ -182,6 +182,19 @@ impl Incoming {
 }
 
 #[cfg(test)]
+impl Outgoing {
+    /// Creates a writing side whose bytes a simulation takes.
+    pub(in crate::cluster) fn in_memory() -> Self {
+        sides(Box::new(tokio::io::empty())).1
+    }
+
+    /// Removes the bytes that wait.
+    pub(in crate::cluster) fn take(&mut self) -> BytesMut {
+        std::mem::take(&mut self.buffer)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

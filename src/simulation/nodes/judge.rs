@@ -1,0 +1,165 @@
+//! Judges what nodes have delivered and told by what they have heard and what was lost.
+
+use std::collections::{HashMap, HashSet};
+
+use super::node::{Entry, Name, Node, Track};
+use super::world::{World, counts};
+use crate::cluster::peers::NodeId;
+
+pub(super) fn judge(world: &mut World) {
+    for at in 0..world.nodes.len() {
+        let node = &mut world.nodes[at];
+        assert!(node.member.may_send(), "{} still holds its queue", node.id);
+        assert_eq!(node.member.unsent(), 0, "{} has everything sent", node.id);
+        let entries = std::mem::take(&mut node.log.lock().entries);
+        let judge = Judge { world: &*world, node: &world.nodes[at], entries: &entries };
+        judge.posted();
+        judge.of_endpoint();
+        judge.losses();
+        judge.told();
+        if world.settings.is_fair {
+            judge.fair();
+        }
+    }
+}
+
+struct Judge<'j> {
+    world: &'j World,
+    node: &'j Node,
+    entries: &'j [Entry],
+}
+
+impl Judge<'_> {
+    fn names(&self) -> impl Iterator<Item = Name> {
+        self.entries.iter().filter_map(|entry| if let Entry::Event(name) = entry { Some(*name) } else { None })
+    }
+
+    /// Everything that was heard of each node, whether the node is still there or not.
+    fn tracks(&self) -> impl Iterator<Item = (NodeId, &Track)> {
+        let finished = self.node.finished.iter().map(|(id, track)| (*id, track));
+        self.node.tracks.iter().map(|(id, track)| (*id, track)).chain(finished)
+    }
+
+    /// Every event that was heard since its node was known.
+    fn heard(&self) -> HashSet<(NodeId, u64)> {
+        let of = |(from, track): (NodeId, &Track)| {
+            let numbers: Vec<u64> = track.numbers.range(track.first..).copied().collect();
+            numbers.into_iter().map(move |number| (from, number))
+        };
+        self.tracks().flat_map(of).collect()
+    }
+
+    /// Where each posted event comes from.
+    fn origins(&self) -> HashMap<u64, (NodeId, u64)> {
+        let mut origins = HashMap::new();
+        for (id, own) in &self.world.own {
+            for (number, name) in (0..).zip(own) {
+                if let Name::Posted(posted) = name {
+                    origins.insert(*posted, (*id, number));
+                }
+            }
+        }
+        origins
+    }
+
+    /// Each event that was heard is delivered once, and in the order of its node unless a loss was told before.
+    fn posted(&self) {
+        let (origins, id) = (self.origins(), self.node.id);
+        let heard = self.heard();
+        let (mut delivered, mut last, mut is_told) = (HashSet::new(), HashMap::<NodeId, u64>::new(), false);
+        for entry in self.entries {
+            let Entry::Event(Name::Posted(posted)) = entry else {
+                is_told |= matches!(entry, Entry::Notice { .. });
+                continue;
+            };
+            let (from, number) = origins[posted];
+            assert!(delivered.insert((from, number)), "{id} delivers event {number} of {from} twice");
+            assert!(from == id || heard.contains(&(from, number)), "{id} has never heard event {number} of {from}");
+            let last = last.entry(from).or_insert(number);
+            assert!(*last <= number || is_told, "{id} delivers event {number} of {from} after {last}");
+            *last = (*last).max(number);
+        }
+        let wanted = heard.iter().filter(|(from, number)| {
+            matches!(self.world.own[from][usize::try_from(*number).unwrap()], Name::Posted(_))
+        });
+        // What comes long after its loss was told stays lost.
+        let may_miss = |(from, number): &(NodeId, u64)| self.world.lost.contains(&(id, *from, *number));
+        let missing: Vec<_> = wanted.filter(|event| !delivered.contains(*event) && !may_miss(event)).collect();
+        assert!(missing.is_empty() || self.node.may_drop, "{id} has heard and not delivered {missing:?}");
+    }
+
+    /// An event of the endpoint comes as often as the endpoint has sent it: at least while a link of this node was
+    /// there, never more often.
+    fn of_endpoint(&self) {
+        let id = self.node.id;
+        let of_endpoint = |name| if let Name::Endpoint(number) = name { Some(number) } else { None };
+        let delivered = counts(self.names().filter_map(of_endpoint));
+        let sent = counts(self.world.sent.iter().copied());
+        for (number, count) in &delivered {
+            assert!(*count <= sent[number], "{id} delivers endpoint's event {number} {count} times");
+        }
+        let Some(link) = &self.node.link else { return };
+        assert_eq!(link.next, self.world.sent.len(), "{id} has read its link to the end");
+        for (number, count) in counts(self.world.sent[link.first..].iter().copied()) {
+            let has = delivered.get(&number).copied().unwrap_or(0);
+            assert!(has >= count, "{id} delivers endpoint's event {number} {has} times of {count}");
+        }
+    }
+
+    /// What has not arrived has a reason.
+    fn losses(&self) {
+        let id = self.node.id;
+        for (from, track) in self.tracks() {
+            for number in (track.first..track.next).filter(|number| !track.numbers.contains(number)) {
+                let name = self.world.own[&from][usize::try_from(number).unwrap()];
+                let is_long = matches!(name, Name::Posted(posted) if self.world.long.contains(&posted));
+                let is_lost = self.world.lost.contains(&(id, from, number));
+                let is_unsent = self.world.unsent.contains(&(from, number));
+                assert!(is_long || is_lost || is_unsent, "{id} misses event {number} of {from} for no reason");
+            }
+        }
+        let alive = |id: &NodeId| self.world.nodes.iter().any(|node| node.id == *id);
+        for (from, track) in &self.node.tracks {
+            assert!(alive(from), "{id} has not told that {from} is gone");
+            assert_eq!(track.next, self.world.own[from].len() as u64, "{id} knows how far {from} is");
+        }
+    }
+
+    /// What was told to be missing is what is missing.
+    fn told(&self) {
+        let (mut told, mut is_unknown, mut disconnected) = (0, false, 0);
+        for entry in self.entries {
+            let Entry::Notice { reason, events, .. } = entry else { continue };
+            match events {
+                Some(events) => told += events,
+                None if reason == "disconnected" => disconnected += 1,
+                None => is_unknown |= reason != "node lost",
+            }
+        }
+        let id = self.node.id;
+        assert!(told <= self.node.broker.metrics().nats.lost()[1], "{id} counts what it tells");
+        if is_unknown || self.node.may_drop {
+            return;
+        }
+        let missing =
+            |track: &Track| (track.first..track.next).filter(|number| !track.numbers.contains(number)).count();
+        let missing = self.tracks().map(|(_, track)| missing(track) as u64).sum::<u64>();
+        let jumped: u64 = self.tracks().map(|(_, track)| track.jumped).sum();
+        let is_resent = self.tracks().any(|(_, track)| track.is_resent);
+        assert!(told >= missing, "{id} tells of {told} missing events, {missing} are");
+        assert!(is_resent || (told, missing) == (jumped, jumped), "{id} tells of {told}, {missing} of {jumped} miss");
+        assert!(disconnected < self.node.connections, "{id} was not disconnected so often");
+        assert!(self.node.breaks == 0 || disconnected > 0, "{id} does not tell that it was disconnected");
+    }
+
+    /// Nothing has failed: everything is everywhere, and the endpoint's events have one order at all nodes.
+    fn fair(&self) {
+        let id = self.node.id;
+        let of_endpoint = |name| if let Name::Endpoint(number) = name { Some(number) } else { None };
+        let order: Vec<u64> = self.names().filter_map(of_endpoint).collect();
+        assert_eq!(order, self.world.sent, "{id} delivers the endpoint's events in its order");
+        let posted = self.names().filter(|name| matches!(name, Name::Posted(_))).count();
+        let all = self.world.own.values().flatten().filter(|name| matches!(name, Name::Posted(_))).count();
+        assert_eq!(posted, all, "{id} has every event");
+    }
+}
