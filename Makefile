@@ -17,8 +17,8 @@ SECONDS_EACH ?= 60
 PATTERNS     ?= 20000
 # Seeds of the simulation that have to find every known bug.
 SEEDS        ?= 1000
-# Which part of the mutants: all of them take days.
-SHARD        ?= 0/20
+# Files that `make mutants` changes; those of scripts/mutants if there are none.
+FILES        ?=
 export CARGO SECONDS_EACH PORT PREFIX DESTDIR EXAMPLES PYTHON2
 
 # Answers depend on the version of Go (Unicode tables, spelling of classes): the one that made the table. Another one fetches it.
@@ -192,8 +192,9 @@ soak-nodes: setup need-nats need-procps ## Three nodes with churn and changes: m
 fuzz: setup need-fuzz ## Every fuzz target for SECONDS_EACH seconds, with a table of inputs (installs the nightly toolchain)
 	scripts/fuzz
 
-mutants: setup need-mutants ## Changes to index, filter, auth, broker, fanout, proxy that tests have to notice (SHARD=0/20: a part, every twentieth)
-	$(TOOLS)/bin/cargo-mutants mutants --shard $(SHARD) --no-shuffle --output target
+mutants: setup need-python3 ## Changes to index, filter, auth, broker, fanout, cluster, proxy that tests have to notice (FILES=, MOST=30 a file)
+	scripts/mutants --known
+	scripts/mutants $(FILES)
 
 watched: setup need-nats need-python3 need-prometheus ## Alerting rules, dashboard and documented expressions in a real Prometheus that scrapes a live hydrant
 	$(TESTS) --test wire --no-run
