@@ -2,7 +2,7 @@
 //!
 //! | route | claim |
 //! |---|---|
-//! | `GET /connections` (filters `Type`, `Principal`, `RemoteAddr`, each a value, `Eq(...)`, `Ne(...)` or `In(...)`; `sort=queued`, `limit=N`) | connections/list; without it the list is empty, as in DRP |
+//! | `GET /connections` (filters `Type`, `Principal`, `RemoteAddr`, each a value, `Eq(...)`, `Ne(...)` or `In(...)`; `Spec=SPEC`, `sort=queued`, `limit=N`) | connections/list; without it the list is empty, as in DRP. With `Spec` also connections/get, by which a connection's registrations are visible |
 //! | `GET /connections/ADDR:PORT` | connections/get/ADDR:PORT; without it 404 |
 //! | `DELETE /connections/ADDR:PORT` | connections/delete/ADDR:PORT |
 //! | `GET /{machines,clusters,resource_brokers}/UUID/connections` | get of that object |
@@ -13,6 +13,7 @@
 //! endpoint does not return them, only ours are listed.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
@@ -39,17 +40,31 @@ impl Api {
         if !self.permits(identity, "connections", "list", "*")? {
             return Ok(answer::json(StatusCode::OK, "[]"));
         }
-        let present = self.present.get(permitted_age(request.headers()), self.connections()).await;
+        let spec = query::value(query, "Spec");
+        let present = match &spec {
+            Some(spec) => Arc::new(self.pool.connections(Some(spec.trim())).await),
+            None => self.present.get(permitted_age(request.headers()), self.connections()).await,
+        };
         let access = self.authority.access(identity)?;
         // Going through all of them takes long.
         self.broker.wake_shards();
-        let is_wanted = |one: &&Connection| access.shows_connection(&one.principal) && filter.fits(one);
+        let shows_specs = |one: &Connection| {
+            let permitted = || self.permits(identity, "connections", "get", &one.remote_addr.to_string());
+            spec.is_none() || permitted().unwrap_or(false)
+        };
+        let is_wanted = |one: &&Connection| {
+            access.shows_connection(&one.principal) && filter.fits(one) && shows_specs(one)
+        };
         let mut all: Vec<&Connection> = present.iter().filter(is_wanted).collect();
         if query::value(query, "sort").is_some_and(|sort| sort == "queued") {
             all.sort_by_key(|connection| std::cmp::Reverse(connection.queued_bytes));
         }
         all.truncate(limit);
         let ours: Vec<String> = all.into_iter().map(Connection::to_json).collect();
+        if spec.is_some() {
+            // The endpoint does not say what its connections have registered.
+            return Ok(list(ours, Vec::new()));
+        }
         let mut theirs = self.theirs(request, caller, identity).await;
         theirs.retain(|connection| filter.fits_json(connection));
         theirs.truncate(limit - ours.len());
@@ -181,7 +196,7 @@ impl Api {
 
     /// Returns websockets and kept-alive HTTP connections.
     async fn connections(&self) -> Vec<Connection> {
-        let mut all = self.pool.connections().await;
+        let mut all = self.pool.connections(None).await;
         all.extend(self.client_gauge.list());
         all
     }

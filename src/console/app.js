@@ -20,7 +20,7 @@ const rail = h("nav", { class: "rail", "aria-label": "Views" });
 const main = h("main", { tabindex: "0" });
 const help = h("dialog", { "aria-label": "Keys" });
 let leave = null;
-let shown = null;
+let user = "rocketskates";
 
 /** Takes a token out of the fragment, once, and wipes it from the address. Returns why it is not good. */
 async function tokenOfFragment() {
@@ -37,6 +37,8 @@ async function tokenOfFragment() {
 
 function frame() {
   const name = String(tokenClaims().sub ?? tokenClaims().name ?? "signed in").replace(/^user:/, "");
+  // Who signs in again after the token has expired.
+  if (tokenClaims().sub ?? tokenClaims().name) user = name;
   fill(app,
     h("header", { class: "bar" }, h("a", { href: "#now", class: "brand" }, "hydrant"), figures,
       h("span", { class: "who" }, button("?", showHelp, { title: "Keys", "aria-label": "Keys" }),
@@ -64,12 +66,8 @@ function draw() {
   const { view } = place();
   const known = VIEWS[view] ? view : "now";
   leave?.();
-  shown = known;
   document.title = `${VIEWS[known].title} · hydrant`;
-  for (const link of rail.children) {
-    if (link.dataset.view === known) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
-  }
+  for (const link of rail.children) link.ariaCurrent = link.dataset.view === known ? "page" : null;
   const body = h("div", { class: `view view-${known}` });
   fill(main, h("h1", { class: "unseen" }, VIEWS[known].title), body);
   leave = VIEWS[known].show(body) ?? null;
@@ -78,8 +76,7 @@ function draw() {
 
 function signInForm(note) {
   const problem = h("div", {}, note);
-  const user = h("input", { id: "user", type: "text", autocomplete: "username", value: "rocketskates",
-    required: true });
+  const name = h("input", { id: "user", type: "text", autocomplete: "username", value: user, required: true });
   const password = h("input", { id: "password", type: "password", autocomplete: "current-password" });
   const token = h("input", { id: "token", type: "password", autocomplete: "off" });
   const submit = h("button", { type: "submit", class: "primary" }, "Sign in");
@@ -88,7 +85,7 @@ function signInForm(note) {
       "Events of this fleet, who gets them, and why. ",
       "Your password is exchanged for a token that this page keeps only in memory, so a reload signs you out."),
     problem,
-    h("div", { class: "field" }, h("label", { for: "user" }, "User"), user),
+    h("div", { class: "field" }, h("label", { for: "user" }, "User"), name),
     h("div", { class: "field" }, h("label", { for: "password" }, "Password"), password),
     h("details", {}, h("summary", {}, "Or a token"),
       h("div", { class: "field" }, h("label", { for: "token" }, "Token"), token)), submit);
@@ -97,7 +94,7 @@ function signInForm(note) {
     submit.disabled = true;
     submit.textContent = "Signing in…";
     try {
-      await (token.value ? signInWith(token.value.trim()) : signIn(user.value.trim(), password.value));
+      await (token.value ? signInWith(token.value.trim()) : signIn(name.value.trim(), password.value));
     } catch (error) {
       fill(problem, failure(error));
       submit.disabled = false;
@@ -109,7 +106,7 @@ function signInForm(note) {
   password.focus();
 }
 
-function session() {
+function session(why) {
   leave?.();
   leave = null;
   if (currentToken()) {
@@ -117,8 +114,7 @@ function session() {
     draw();
     drawBar();
   } else {
-    signInForm(shown && h("p", { class: "attention" }, "You are signed out."));
-    shown = null;
+    signInForm(why && h("p", { class: "attention", role: "alert" }, why));
   }
 }
 

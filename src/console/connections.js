@@ -1,8 +1,8 @@
 // Connections: who is slow? One row each, oldest waiting first; a row opens to its registrations, and closes for
 // whoever may.
 
-import { get, remove, repeat } from "./api.js";
-import { ago, announce, bytes, button, count, empty, failure, fill, h, millis, table } from "./dom.js";
+import { get, may, remove, repeat } from "./api.js";
+import { ago, announce, bytes, button, count, empty, failure, fill, h, millis, sortable, table } from "./dom.js";
 import { parameters, setParameters } from "./route.js";
 import { state } from "./status.js";
 
@@ -24,6 +24,9 @@ const COLUMNS = [
 /** Rows: a page of more than some thousand elements is slow. */
 const MOST = 150;
 
+/** Seconds between two looks. */
+const PAUSE = 3;
+
 /** Seconds that the list may be old, unless something was just done to it. */
 const AGE = 2;
 
@@ -41,20 +44,18 @@ export function show(element) {
       all = await get(`connections?Type=In(websocket,stream)&sort=queued&limit=${MOST}`, age);
       draw();
     } catch (error) {
-      if (error.status !== 401) fill(list, failure(error), error.status === 0
-        && h("p", { class: "quiet" }, "Retrying every 3 s."));
+      if (error.status !== 401) fill(list, failure(error, PAUSE));
     }
   }
 
   function sorted() {
     const { sort = "QueuedAgeMilliseconds" } = parameters();
     const column = COLUMNS.find((one) => one.key === sort) ?? COLUMNS[5];
-    const compare = (a, b) => {
-      const [x, y] = [a[column.key] ?? "", b[column.key] ?? ""];
-      return column.key === "CreateTime" ? x.localeCompare(y) : typeof x === "number" ? y - x : x.localeCompare(y);
+    const by = (key) => (a, b) => {
+      const [x, y] = [a[key] ?? "", b[key] ?? ""];
+      return typeof x === "number" ? y - x : x.localeCompare(y);
     };
-    return [...all].sort((a, b) => compare(a, b) || a.Principal.localeCompare(b.Principal)
-      || a.RemoteAddr.localeCompare(b.RemoteAddr));
+    return all.toSorted(by("RemoteAddr")).sort(by("Principal")).sort(by(column.key));
   }
 
   function draw() {
@@ -63,17 +64,14 @@ export function show(element) {
     note.hidden = all.length === 0;
     note.textContent = all.length < MOST ? `${count(all.length)} websockets and streams`
       : `The ${MOST} connections with the most queued bytes`;
-    const columns = COLUMNS.map((column) => ({
-      ...column,
-      sorted: column.key === sort ? "descending" : undefined,
-      node: h("button", { type: "button", class: "sort", onclick: () => { setParameters({ sort: column.key });
-        draw(); } },
-        column.head, column.key === sort ? " ▾" : ""),
+    const columns = COLUMNS.map((column) => sortable(column, column.key === sort, () => {
+      setParameters({ sort: column.key });
+      draw();
     }));
     const cells = rows.map((one) => ({
       attributes: { class: one.RemoteAddr === open ? "chosen" : one.DroppedEvents > 0 ? "attention" : "" },
       cells: [
-        h("button", { type: "button", class: "link", onclick: () => choose(one.RemoteAddr) }, one.Principal),
+        button(one.Principal, () => choose(one.RemoteAddr), { class: "link" }),
         one.RemoteAddr, ago(one.CreateTime), count(one.Registrations), bytes(one.QueuedBytes),
         millis(one.QueuedAgeMilliseconds), count(one.DeliveredEvents), count(one.DroppedEvents),
           one.Overflow ?? "–", one.Encoding ?? "–",
@@ -81,7 +79,7 @@ export function show(element) {
     }));
     const focused = document.activeElement?.textContent;
     fill(list, rows.length ? table("Connections", columns, cells) : state.word === "hidden" ?
-      empty("You may not see any connection: the list requires the claim connections/list.") :
+      empty("The list requires the claim connections/list.") :
       empty("No client is connected. Connect one:",
         `curl -N -k -u USER '${location.origin}/api/v3/events?register=machines.*.*'`));
     if (focused) [...list.querySelectorAll("button")].find((one) => one.textContent === focused)?.focus();
@@ -119,14 +117,19 @@ export function show(element) {
           fill(place, failure(error));
         }
       }, { class: "danger" }), button("Cancel", first));
-    const first = () => fill(place, button("Close connection…", ask),
+    let allowed = true;
+    const first = () => fill(place, allowed && button("Close connection…", ask),
       h("a", { class: "button", href: `#explain?connection=${encodeURIComponent(one.RemoteAddr)}` },
-      "Explain an event for it"));
-    first();
+        "Explain an event for it"),
+      !allowed && h("p", { class: "quiet" }, "Closing it requires the claim connections/delete."));
+    may("connections", "delete", one.RemoteAddr).catch(() => true).then((may) => {
+      allowed = may;
+      first();
+    });
     return place;
   }
 
-  const stop = repeat(() => look(), 3000);
+  const stop = repeat(() => look(), PAUSE * 1000);
   if (parameters().open) inspect(parameters().open);
   return () => {
     paused = true;

@@ -5,7 +5,7 @@ import { differences } from "./diff.js";
 import { setParameters } from "./route.js";
 
 /** How an event of `explain` is named in a link: by its position, or by its text. */
-export const explainLink = (entry, spec) => {
+const explainLink = (entry, spec) => {
   const isLost = entry.id?.includes("T") || !entry.id;
   const query = new URLSearchParams(isLost ? [["event", entry.text]] : [["position", entry.id]]);
   if (spec) query.append("spec", spec);

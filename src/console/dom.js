@@ -4,8 +4,12 @@
 // any. Numbers and times are written here too, so that they look the same everywhere.
 
 /** An element. Attributes that are functions are listeners; `class`, `data-*` and ARIA are plain attributes. */
-export function h(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
+export const h = (tag, attributes, ...children) => made(document.createElement(tag), attributes, children);
+
+/** An SVG element. */
+export const svg = (tag, attributes) => made(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, []);
+
+function made(element, attributes = {}, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
     else if (value === true) element.setAttribute(name, "");
@@ -27,14 +31,6 @@ export function add(element, children) {
 export function fill(element, ...children) {
   element.replaceChildren();
   return add(element, children);
-}
-
-/** An SVG element. */
-export function svg(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  for (const child of children) element.append(child);
-  return element;
 }
 
 /** Says something to whoever cannot see the page. */
@@ -96,6 +92,9 @@ export const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 /** A sentence in which names stand between backticks. */
 export const spoken = (text) => text.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
 
+/** Attributes of a field for names and code, which nobody corrects. */
+export const VERBATIM = { type: "text", spellcheck: "false", autocapitalize: "off", autocomplete: "off" };
+
 /** A button. */
 export function button(label, onclick, attributes = {}) {
   return h("button", { type: "button", onclick, ...attributes }, label);
@@ -129,15 +128,22 @@ export function table(caption, columns, rows, attributes = {}) {
     h("tbody", {}, rows.map((row) => h("tr", row.attributes ?? {}, cells(row.cells ?? row)))));
 }
 
+/** The head of a column by which the table is sorted, or can be. */
+export function sortable(column, isSorted, onclick) {
+  return { ...column, sorted: isSorted ? "descending" : undefined,
+    node: button(`${column.head}${isSorted ? " ▾" : ""}`, onclick, { class: "sort" }) };
+}
+
 /** What stands where there is nothing: what to do, perhaps with a command to copy. */
 export function empty(text, command) {
   return h("div", { class: "empty" }, h("p", {}, text), command && h("pre", {}, command),
     command && copier("Copy", command));
 }
 
-/** An error, where it happened. */
-export function failure(error) {
+/** An error, where it happened; with when it is tried again, if it is. */
+export function failure(error, seconds) {
   const inWords = (text) => text.replace(/^Requires: (\S+) (\S+) (\S+)$/, "You need the claim $1/$2/$3.");
   const lines = (error.messages ?? [error.message]).map(inWords);
-  return h("div", { class: "failure", role: "alert" }, h("pre", {}, lines.join("\n")));
+  return h("div", { class: "failure", role: "alert" }, h("pre", {}, lines.join("\n")),
+    seconds && error.status === 0 && h("p", {}, `Retrying every ${seconds} s.`));
 }

@@ -1,7 +1,7 @@
 // Me: who am I, and how do I get at events from elsewhere? A token with fewer rights, and commands to copy.
 
-import { currentToken, get, tokenClaims } from "./api.js";
-import { button, copier, failure, fill, h, quote } from "./dom.js";
+import { currentToken, get, me, tokenClaims } from "./api.js";
+import { VERBATIM, button, copier, failure, fill, h, quote } from "./dom.js";
 
 export const title = "Me";
 
@@ -10,10 +10,9 @@ export function show(element) {
   const claims = tokenClaims();
   const name = String(claims.sub ?? claims.name ?? claims.user ?? "").replace(/^user:/, "");
   const facts = h("dl", {}, fact("User", name || "unknown"));
-  get("hydrant/me").then((me) => fill(facts, known(me)), () => {});
+  me().then((caller) => fill(facts, known(caller)), () => {});
   const field = (id, label, value, hint) => h("div", { class: "field" }, h("label", { for: id }, label),
-    h("input", { id, type: "text", value, spellcheck: "false", autocapitalize: "off", autocomplete: "off" }),
-      hint && h("p", { class: "quiet" }, hint));
+    h("input", { id, value, ...VERBATIM }), hint && h("p", { class: "quiet" }, hint));
   const form = h("form", { class: "form" }, h("div", { class: "four" },
     field("t-ttl", "Valid for", "12h", "30m, 12h, 7d"), field("t-scope", "Types", "machines,jobs", "* for all"),
     field("t-action", "Actions", "get", "get allows all events of an object"),

@@ -2,7 +2,7 @@
 // in the page.
 
 import { checkSpec } from "./api.js";
-import { announce, button, clock, count, empty, fill, h, rate } from "./dom.js";
+import { VERBATIM, announce, button, clock, count, empty, fill, h, rate } from "./dom.js";
 import { detail } from "./detail.js";
 import { changed } from "./diff.js";
 import { all, parameters, setParameters } from "./route.js";
@@ -42,7 +42,7 @@ export function show(element) {
   const bar = h("div", { class: "toolbar" }, pause, button("Clear", clear),
     button("Add a SPEC", () => change([...specs(), "jobs.*.*"])), word, link);
   const head = h("div", { class: "row head", "aria-hidden": "true" },
-    ["Time", "Type", "Action", "Key", "Principal", "What changed"].map((name) => h("span", {}, name)));
+    ["Time", "Type", "Action", "Name and key", "Principal", "What changed"].map((name) => h("span", {}, name)));
   const spacer = h("div", { class: "spacer" });
   const rows = h("div", { class: "rows", tabindex: "0", role: "listbox", "aria-label": "Events" }, spacer);
   const side = h("aside", { class: "detail", hidden: true, "aria-label": "Event" });
@@ -88,12 +88,12 @@ export function show(element) {
 
   function line(entry, top) {
     const { event } = entry;
-    const cells = [clock(event.Time), event.Type, event.Action, event.Key, event.Principal,
-      entry.words ??= changed(event)];
+    const cells = [[clock(event.Time), event.Time], [event.Type], [event.Action], named(event), [event.Principal],
+      [entry.words ??= changed(event)]];
     const it = h("div", {
       class: `row${entry === chosen ? " chosen" : ""}${event.Type === "hydrant" ? " attention" : ""}`, role: "option",
       "aria-selected": String(entry === chosen), onclick: () => choose(entry),
-    }, cells.map((text, column) => h("span", { title: column === 0 ? event.Time : text }, text)));
+    }, cells.map(([text, title = text]) => h("span", { title }, text)));
     it.style.setProperty("--top", `${top}px`);
     return it;
   }
@@ -205,9 +205,8 @@ export function show(element) {
 
   function field(spec, message, commit, drop) {
     const note = h("pre", { class: "note" });
-    const input = h("input", { type: "text", value: spec, spellcheck: "false", autocapitalize: "off",
-      autocomplete: "off",
-      "aria-label": "SPEC: type.action.key.filter", "data-key": "spec", class: "spec" });
+    const input = h("input", { value: spec, "aria-label": "SPEC: type.action.key.filter", "data-key": "spec",
+      class: "spec", ...VERBATIM });
     let timer;
     const tips = suggest(input);
 
@@ -258,6 +257,13 @@ export function show(element) {
       e: () => chosen && (window.location.hash = side.querySelector("[data-key=explain]")?.getAttribute("href") ?? ""),
     },
   });
+}
+
+/** The key of an event and, before it, the name that people know its object by. */
+function named({ Key: key, Object: object }) {
+  const name = object?.Name;
+  if (typeof name !== "string" || !name || name === key) return [key];
+  return [[name, h("span", { class: "quiet" }, ` ${key}`)], `${name} ${key}`];
 }
 
 /** What is said under a good registration, and how. */
