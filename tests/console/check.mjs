@@ -141,7 +141,8 @@ async function closesConnections(page, server) {
     () => document.querySelector(".list .attention")?.innerText.includes("did you mean `machines`?"));
   await page.evaluate(() => [...document.querySelectorAll(".list tr")]
     .find((row) => row.innerText.includes("machine.*.*")).querySelector("button").click());
-  await page.until("who has it", () => document.querySelector(".detail table")?.innerText.includes("user:rocketskates"));
+  await page.until("who has it",
+    () => document.querySelector(".detail table")?.innerText.includes("user:rocketskates"));
   await offersWhatIsPermitted(browser, server);
   await view(page, "connections");
   await page.click("user:rocketskates", ".list");
