@@ -35,7 +35,7 @@ macro_rules! file {
     };
 }
 
-const FILES: [(&str, &str, &[u8]); 20] = [
+const FILES: [(&str, &str, &[u8]); 21] = [
     file!("index.html", HTML),
     file!("style.css", "text/css; charset=utf-8"),
     file!("icon.svg", "image/svg+xml"),
@@ -51,6 +51,7 @@ const FILES: [(&str, &str, &[u8]); 20] = [
     file!("health.js", SCRIPT),
     file!("me.js", SCRIPT),
     file!("now.js", SCRIPT),
+    file!("pane.js", SCRIPT),
     file!("registrations.js", SCRIPT),
     file!("route.js", SCRIPT),
     file!("status.js", SCRIPT),

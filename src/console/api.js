@@ -45,13 +45,19 @@ function whyRefused() {
 }
 
 /** Who the token says it is for: its claims, unverified, for display only. */
-export function tokenClaims(text = token) {
+function tokenClaims() {
   try {
-    const body = text.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const body = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
     return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(body), (c) => c.charCodeAt(0))));
   } catch {
     return {};
   }
+}
+
+/** The name of the user that the token is for. */
+export function userName() {
+  const { sub, name, user } = tokenClaims();
+  return String(sub ?? name ?? user ?? "").replace(/^user:/, "");
 }
 
 async function raw(path, options = {}, credential = token && `Bearer ${token}`) {

@@ -1,6 +1,6 @@
 // The frame: the bar with the figures that always count, the rail of views, signing in, and the keys.
 
-import { currentToken, isSignedIn, onSession, signIn, signInWith, signOut, tokenClaims } from "./api.js";
+import { currentToken, isSignedIn, onSession, signIn, signInWith, signOut, userName } from "./api.js";
 import { announce, button, bytes, failure, fill, h, micros, rate } from "./dom.js";
 import { place } from "./route.js";
 import { latest, state, watch } from "./status.js";
@@ -36,13 +36,12 @@ async function tokenOfFragment() {
 }
 
 function frame() {
-  const name = String(tokenClaims().sub ?? tokenClaims().name ?? "signed in").replace(/^user:/, "");
   // Who signs in again after the token has expired.
-  if (tokenClaims().sub ?? tokenClaims().name) user = name;
+  user = userName() || user;
   fill(app,
     h("header", { class: "bar" }, h("a", { href: "#now", class: "brand" }, "hydrant"), figures,
       h("span", { class: "who" }, button("?", showHelp, { title: "Keys", "aria-label": "Keys" }),
-        h("a", { href: "#me" }, name), button("Sign out", signOut))),
+        h("a", { href: "#me" }, userName() || "signed in"), button("Sign out", signOut))),
     rail, main, help);
   fill(rail, Object.entries(VIEWS).map(([view, { title }]) => h("a", { href: `#${view}`, "data-view": view }, title)));
 }
@@ -82,7 +81,6 @@ function signInForm(note) {
   const submit = h("button", { type: "submit", class: "primary" }, "Sign in");
   const form = h("form", { class: "form narrow" }, h("h1", {}, "hydrant"),
     h("p", { class: "quiet" },
-      "Events of this fleet, who gets them, and why. ",
       "Your password is exchanged for a token that this page keeps only in memory, so a reload signs you out."),
     problem,
     h("div", { class: "field" }, h("label", { for: "user" }, "User"), name),
@@ -144,12 +142,11 @@ addEventListener("keydown", (event) => {
 });
 
 function showHelp() {
-  const rows = { "/": "go to the SPEC", space: "pause or resume", "j k": "next, previous event", Enter: "open",
-    e: "explain the event", "g n": "Now", "g t": "Tail", "g c": "Connections", "g r": "Registrations",
-    "g e": "Explain", "g m": "Me", "?": "this list" };
+  const rows = [["/", "go to the SPEC"], ["space", "pause or resume"], ["j k", "next, previous event"],
+    ["Enter", "open"], ["e", "explain the event"],
+    ...Object.entries(KEYS).map(([key, view]) => [`g ${key}`, VIEWS[view].title]), ["?", "this list"]];
   fill(help, h("h2", {}, "Keys"),
-    h("dl", {}, Object.entries(rows).map(([key, does]) =>
-       h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, does)))),
+    h("dl", {}, rows.map(([key, does]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, does)))),
     button("Close", () => help.close()));
   help.showModal();
 }

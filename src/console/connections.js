@@ -1,8 +1,11 @@
 // Connections: who is slow? One row each, oldest waiting first; a row opens to its registrations, and closes for
 // whoever may.
 
-import { get, may, remove, repeat } from "./api.js";
-import { ago, announce, bytes, button, count, empty, failure, fill, h, millis, sortable, table } from "./dom.js";
+import { get, may, remove, repeat, userName } from "./api.js";
+import {
+  ago, announce, bytes, button, count, curl, empty, fact, failure, fill, h, millis, sortable, table,
+} from "./dom.js";
+import { AGE, MOST, PAUSE, pane, refill } from "./pane.js";
 import { parameters, setParameters } from "./route.js";
 import { state } from "./status.js";
 
@@ -21,22 +24,16 @@ const COLUMNS = [
   { head: "Encoding", key: "Encoding" },
 ];
 
-/** Rows: a page of more than some thousand elements is slow. */
-const MOST = 150;
-
-/** Seconds between two looks. */
-const PAUSE = 3;
-
-/** Seconds that the list may be old, unless something was just done to it. */
-const AGE = 2;
-
 export function show(element) {
   const list = h("div", { class: "list" });
-  const detail = h("aside", { class: "detail", hidden: true, "aria-label": "Connection" });
   const note = h("p", { class: "quiet" });
-  fill(element, h("div", { class: "split" }, h("div", { class: "list-side" }, note, list), detail));
   let all = [];
   let paused = false;
+  const detail = pane("Connection", draw, async (address) => {
+    const one = await get(`connections/${encodeURIComponent(address)}`);
+    return [h("h2", {}, one.Principal), facts(one), specs(one), closing(one)];
+  });
+  fill(element, h("div", { class: "split" }, h("div", { class: "list-side" }, note, list), detail.element));
 
   async function look(age = AGE) {
     if (paused) return;
@@ -71,74 +68,49 @@ export function show(element) {
     const cells = rows.map((one) => ({
       attributes: { class: one.RemoteAddr === open ? "chosen" : one.DroppedEvents > 0 ? "attention" : "" },
       cells: [
-        button(one.Principal, () => choose(one.RemoteAddr), { class: "link" }),
+        button(one.Principal, () => detail.choose(one.RemoteAddr), { class: "link" }),
         one.RemoteAddr, ago(one.CreateTime), count(one.Registrations), bytes(one.QueuedBytes),
         millis(one.QueuedAgeMilliseconds), count(one.DeliveredEvents), count(one.DroppedEvents),
           one.Overflow ?? "–", one.Encoding ?? "–",
       ],
     }));
-    const focused = document.activeElement?.textContent;
-    fill(list, rows.length ? table("Connections", columns, cells) : state.word === "hidden" ?
+    refill(list, rows.length ? table("Connections", columns, cells) : state.word === "hidden" ?
       empty("The list requires the claim connections/list.") :
       empty("No client is connected. Connect one:",
-        `curl -N -k -u USER '${location.origin}/api/v3/events?register=machines.*.*'`));
-    if (focused) [...list.querySelectorAll("button")].find((one) => one.textContent === focused)?.focus();
-  }
-
-  async function choose(address) {
-    setParameters({ open: address });
-    draw();
-    await inspect(address);
-  }
-
-  async function inspect(address) {
-    detail.hidden = false;
-    const close = button("Close detail", () => { setParameters({ open: null }); detail.hidden = true; draw(); },
-      { class: "corner" });
-    try {
-      const one = await get(`connections/${encodeURIComponent(address)}`);
-      fill(detail, close, h("h2", {}, one.Principal), facts(one), specs(one), closing(one));
-    } catch (error) {
-      fill(detail, close, h("h2", {}, address), failure(error));
-    }
+        curl(userName(), `-N '${location.origin}/api/v3/events?register=machines.*.*'`)));
   }
 
   function closing(one) {
     const place = h("div", { class: "closing" });
+    const path = encodeURIComponent(one.RemoteAddr);
+    const explain = h("a", { class: "button", href: `#explain?connection=${path}` }, "Explain an event for it");
+    const first = (allowed) => fill(place, allowed && button("Close connection…", ask), explain,
+      !allowed && h("p", { class: "quiet" }, "Closing it requires the claim connections/delete."));
     const ask = () => fill(place,
       h("p", {}, "The client receives the close code 1001 \"connection deleted\" and may reconnect at once."),
-      button("Close now", async () => {
-        try {
-          await remove(`connections/${encodeURIComponent(one.RemoteAddr)}`);
-          announce("Closed");
-          fill(place, h("p", { class: "good" }, "Closed."));
-          look(0);
-        } catch (error) {
-          fill(place, failure(error));
-        }
-      }, { class: "danger" }), button("Cancel", first));
-    let allowed = true;
-    const first = () => fill(place, allowed && button("Close connection…", ask),
-      h("a", { class: "button", href: `#explain?connection=${encodeURIComponent(one.RemoteAddr)}` },
-        "Explain an event for it"),
-      !allowed && h("p", { class: "quiet" }, "Closing it requires the claim connections/delete."));
-    may("connections", "delete", one.RemoteAddr).catch(() => true).then((may) => {
-      allowed = may;
-      first();
-    });
+      button("Close now", close, { class: "danger" }), button("Cancel", () => first(true)));
+    async function close() {
+      try {
+        await remove(`connections/${path}`);
+        announce("Closed");
+        fill(place, h("p", { class: "good" }, "Closed."));
+        look(0);
+      } catch (error) {
+        fill(place, failure(error));
+      }
+    }
+    may("connections", "delete", one.RemoteAddr).catch(() => true).then(first);
     return place;
   }
 
   const stop = repeat(() => look(), PAUSE * 1000);
-  if (parameters().open) inspect(parameters().open);
-  return () => {
+  return Object.assign(() => {
     paused = true;
     stop();
-  };
+  }, { keys: { Escape: detail.close } });
 }
 
 function facts(one) {
-  const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
   return h("dl", {}, fact("From", one.RemoteAddr), fact("Since", new Date(one.CreateTime).toLocaleString()),
     fact("Encoding", one.Encoding), fact("Policy", one.Overflow), fact("Delivered", count(one.DeliveredEvents)),
     fact("Queued", `${count(one.QueuedEvents)} events, ${bytes(one.QueuedBytes)}`),

@@ -15,22 +15,12 @@ function made(element, attributes = {}, children) {
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value != null) element.setAttribute(name, value);
   }
-  add(element, children);
-  return element;
+  return fill(element, children);
 }
 
-/** Puts children into an element: nodes, or texts. */
-export function add(element, children) {
-  for (const child of children.flat(Infinity)) {
-    if (child != null && child !== false) element.append(child);
-  }
-  return element;
-}
-
-/** Replaces what is in an element. */
 export function fill(element, ...children) {
-  element.replaceChildren();
-  return add(element, children);
+  element.replaceChildren(...children.flat(Infinity).filter((child) => child != null && child !== false));
+  return element;
 }
 
 /** Says something to whoever cannot see the page. */
@@ -56,7 +46,6 @@ export function bytes(n) {
   return `${at && n < 10 ? n.toFixed(1) : Math.round(n)} ${units[at]}`;
 }
 
-/** Microseconds. */
 export function micros(us) {
   if (us == null) return "–";
   if (us < 1000) return `${trim(us)} µs`;
@@ -89,13 +78,18 @@ export function clock(text) {
 /** A text as one word of a shell. */
 export const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
+/** A line of a list of facts, if there is one. */
+export const fact = (name, value) => value && h("div", {}, h("dt", {}, name), h("dd", {}, value));
+
+/** The command that curl is told who asks with; it asks for the password. */
+export const curl = (user, options) => `curl -k -u ${quote(user)} ${options}`;
+
 /** A sentence in which names stand between backticks. */
 export const spoken = (text) => text.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
 
 /** Attributes of a field for names and code, which nobody corrects. */
 export const VERBATIM = { type: "text", spellcheck: "false", autocapitalize: "off", autocomplete: "off" };
 
-/** A button. */
 export function button(label, onclick, attributes = {}) {
   return h("button", { type: "button", onclick, ...attributes }, label);
 }

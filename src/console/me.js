@@ -1,14 +1,13 @@
 // Me: who am I, and how do I get at events from elsewhere? A token with fewer rights, and commands to copy.
 
-import { currentToken, get, me, tokenClaims } from "./api.js";
-import { VERBATIM, button, copier, failure, fill, h, quote } from "./dom.js";
+import { currentToken, get, me, userName } from "./api.js";
+import { VERBATIM, button, copier, fact, failure, fill, h, quote } from "./dom.js";
 
 export const title = "Me";
 
 export function show(element) {
   const made = h("div", {});
-  const claims = tokenClaims();
-  const name = String(claims.sub ?? claims.name ?? claims.user ?? "").replace(/^user:/, "");
+  const name = userName();
   const facts = h("dl", {}, fact("User", name || "unknown"));
   me().then((caller) => fill(facts, known(caller)), () => {});
   const field = (id, label, value, hint) => h("div", { class: "field" }, h("label", { for: id }, label),
@@ -41,8 +40,6 @@ export function show(element) {
     h("h2", {}, "Commands to copy"), h("p", { class: "quiet" }, "They contain your token: treat them like a password."),
     button("Show commands", (event) => event.target.replaceWith(snippets(currentToken()))));
 }
-
-const fact = (term, value) => value && h("div", {}, h("dt", {}, term), h("dd", {}, value));
 
 /** Claims that are shown; somebody may have thousands. */
 const MOST = 30;

@@ -2,8 +2,9 @@
 
 import { get, repeat } from "./api.js";
 import { chart } from "./chart.js";
-import { ago, bytes, count, fill, h, micros, millis, rate, table } from "./dom.js";
+import { ago, bytes, count, fact, fill, h, micros, millis, rate, table } from "./dom.js";
 import { health, losses } from "./health.js";
+import { clients } from "./pane.js";
 import { history, latest, quantiles, rates, received, state, values, watch } from "./status.js";
 
 export const title = "Now";
@@ -89,12 +90,10 @@ function around(status) {
   const from = status.Received.demo ? "from the simulated fleet and by POST" : "by POST";
   const none = h("p", { class: "quiet" }, `No endpoint and no other nodes: events arrive ${from}.`);
   return panel("This server", lines.length ? table("Around the broker", columns, lines) : none,
-    h("dl", {}, term("Clients", `${count(status.Connections)}, ${count(status.Registrations)} registrations`),
-      term("Up for", ago(status.Started)), term("History", `${ago(status.HistoryFrom)} back`),
-      term("Position", status.Sequence), term("Version", status.Version)));
+    h("dl", {}, fact("Clients", `${count(status.Connections)}, ${count(status.Registrations)} registrations`),
+      fact("Up for", ago(status.Started)), fact("History", `${ago(status.HistoryFrom)} back`),
+      fact("Position", status.Sequence), fact("Version", status.Version)));
 }
-
-const term = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
 
 function lost(status) {
   const lines = losses(status);
@@ -107,12 +106,6 @@ function lost(status) {
 
 function slowest(all) {
   const waiting = all.filter((one) => one.QueuedBytes > 0);
-  const columns = [{ head: "Client" }, { head: "From" }, { head: "Queued", number: true },
-    { head: "Oldest", number: true }, { head: "Dropped", number: true }];
-  const rows = waiting.map((one) => [
-    h("a", { href: `#connections?open=${encodeURIComponent(one.RemoteAddr)}` }, one.Principal), one.RemoteAddr,
-    bytes(one.QueuedBytes), millis(one.QueuedAgeMilliseconds), count(one.DroppedEvents)]);
-  return [h("h2", {}, "Slowest clients"),
-    rows.length ? table("Slowest clients", columns, rows)
-      : h("p", { class: "quiet" }, "No client is behind: nothing is queued.")];
+  return [h("h2", {}, "Slowest clients"), waiting.length ? clients("Slowest clients", waiting)
+    : h("p", { class: "quiet" }, "No client is behind: nothing is queued.")];
 }

@@ -1,8 +1,8 @@
 // Tail: what is happening? Events as they come, ten thousand of them without slowing down: only the rows in sight are
 // in the page.
 
-import { checkSpec } from "./api.js";
-import { VERBATIM, announce, button, clock, count, empty, fill, h, rate } from "./dom.js";
+import { checkSpec, userName } from "./api.js";
+import { VERBATIM, announce, button, clock, count, curl, empty, fill, h, quote, rate } from "./dom.js";
 import { detail } from "./detail.js";
 import { changed } from "./diff.js";
 import { all, parameters, setParameters } from "./route.js";
@@ -170,6 +170,8 @@ export function show(element) {
     stop?.();
     clear();
     const messages = new Map();
+    fill(nothing, empty("No events yet. Send one:", curl(userName(), "-H 'Content-Type: application/json' " +
+      `${quote(`${location.origin}/api/v3/events`)} -d ${quote(example(specs()[0]))}`)));
     stop = follow(specs(), {
       event: take,
       answer: (answer) => {
@@ -236,9 +238,6 @@ export function show(element) {
       note, tips);
   }
 
-  fill(nothing, empty("No events yet. Send one:",
-    `curl -k -u USER -H 'Content-Type: application/json' '${location.origin}/api/v3/events' ` +
-    `-d '{"Type":"machines","Action":"update","Key":"m1","Object":{"Stage":"local"}}'`));
   rows.addEventListener("scroll", later);
   phone.addEventListener("change", later);
   const timer = setInterval(later, 1000);
@@ -257,6 +256,15 @@ export function show(element) {
       e: () => chosen && (window.location.hash = side.querySelector("[data-key=explain]")?.getAttribute("href") ?? ""),
     },
   });
+}
+
+/** An event that a registration matches, unless its filter is about other things. */
+function example(spec) {
+  const [Type, Action, Key] = ["machines", "update", "m1"].map((usual, at) => {
+    const [name] = (spec.split(".")[at] ?? "*").split(",");
+    return name === "*" ? usual : name;
+  });
+  return JSON.stringify({ Type, Action, Key, Object: { Stage: "local" } });
 }
 
 /** The key of an event and, before it, the name that people know its object by. */
