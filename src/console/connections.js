@@ -1,11 +1,11 @@
 // Connections: who is slow? One row each, oldest waiting first; a row opens to its registrations, and closes for
 // whoever may.
 
-import { get, may, remove, repeat, userName } from "./api.js";
+import { get, may, remove, userName } from "./api.js";
 import {
   ago, announce, bytes, button, count, curl, empty, fact, failure, fill, h, millis, sortable, table,
 } from "./dom.js";
-import { AGE, MOST, PAUSE, pane, refill } from "./pane.js";
+import { AGE, MOST, listing } from "./pane.js";
 import { parameters, setParameters } from "./route.js";
 import { state } from "./status.js";
 
@@ -25,59 +25,47 @@ const COLUMNS = [
 ];
 
 export function show(element) {
-  const list = h("div", { class: "list" });
   const note = h("p", { class: "quiet" });
-  let all = [];
-  let paused = false;
-  const detail = pane("Connection", draw, async (address) => {
-    const one = await get(`connections/${encodeURIComponent(address)}`);
-    return [h("h2", {}, one.Principal), facts(one), specs(one), closing(one)];
-  });
-  fill(element, h("div", { class: "split" }, h("div", { class: "list-side" }, note, list), detail.element));
 
   async function look(age = AGE) {
-    if (paused) return;
-    try {
-      all = await get(`connections?Type=In(websocket,stream)&sort=queued&limit=${MOST}`, age);
-      draw();
-    } catch (error) {
-      if (error.status !== 401) fill(list, failure(error, PAUSE));
-    }
+    return draw(await get(`connections?Type=In(websocket,stream)&sort=queued&limit=${MOST}`, age));
   }
 
-  function sorted() {
-    const { sort = "QueuedAgeMilliseconds" } = parameters();
-    const column = COLUMNS.find((one) => one.key === sort) ?? COLUMNS[5];
+  function sorted(all, key) {
     const by = (key) => (a, b) => {
       const [x, y] = [a[key] ?? "", b[key] ?? ""];
       return typeof x === "number" ? y - x : x.localeCompare(y);
     };
-    return all.toSorted(by("RemoteAddr")).sort(by("Principal")).sort(by(column.key));
+    return all.sort(by("RemoteAddr")).sort(by("Principal")).sort(by(key));
   }
 
-  function draw() {
+  function draw(all) {
     const { sort = "QueuedAgeMilliseconds", open } = parameters();
-    const rows = sorted();
     note.hidden = all.length === 0;
     note.textContent = all.length < MOST ? `${count(all.length)} websockets and streams`
       : `The ${MOST} connections with the most queued bytes`;
     const columns = COLUMNS.map((column) => sortable(column, column.key === sort, () => {
       setParameters({ sort: column.key });
-      draw();
+      view.again();
     }));
-    const cells = rows.map((one) => ({
+    const rows = sorted(all, sort).map((one) => ({
       attributes: { class: one.RemoteAddr === open ? "chosen" : one.DroppedEvents > 0 ? "attention" : "" },
       cells: [
-        button(one.Principal, () => detail.choose(one.RemoteAddr), { class: "link" }),
+        button(one.Principal, () => view.choose(one.RemoteAddr), { class: "link" }),
         one.RemoteAddr, ago(one.CreateTime), count(one.Registrations), bytes(one.QueuedBytes),
         millis(one.QueuedAgeMilliseconds), count(one.DeliveredEvents), count(one.DroppedEvents),
           one.Overflow ?? "–", one.Encoding ?? "–",
       ],
     }));
-    refill(list, rows.length ? table("Connections", columns, cells) : state.word === "hidden" ?
+    return rows.length ? table("Connections", columns, rows) : state.word === "hidden" ?
       empty("The list requires the claim connections/list.") :
       empty("No client is connected. Connect one:",
-        curl(userName(), `-N '${location.origin}/api/v3/events?register=machines.*.*'`)));
+        curl(userName(), `-N '${location.origin}/api/v3/events?register=machines.*.*'`));
+  }
+
+  async function inspect(address) {
+    const one = await get(`connections/${encodeURIComponent(address)}`);
+    return [h("h2", {}, one.Principal), facts(one), specs(one), closing(one)];
   }
 
   function closing(one) {
@@ -94,7 +82,7 @@ export function show(element) {
         await remove(`connections/${path}`);
         announce("Closed");
         fill(place, h("p", { class: "good" }, "Closed."));
-        look(0);
+        view.again(0);
       } catch (error) {
         fill(place, failure(error));
       }
@@ -103,11 +91,8 @@ export function show(element) {
     return place;
   }
 
-  const stop = repeat(() => look(), PAUSE * 1000);
-  return Object.assign(() => {
-    paused = true;
-    stop();
-  }, { keys: { Escape: detail.close } });
+  const view = listing(element, "Connection", note, look, inspect);
+  return view.end;
 }
 
 function facts(one) {

@@ -49,7 +49,7 @@ export function show(element) {
       h("fieldset", {}, h("legend", {}, "Event"), label("Pasted, as JSON", event),
         label("or its position in the history", position, "From a row of the tail, or the id of a stream.")),
       h("fieldset", {}, h("legend", {}, "Reaches"), label("Registration (SPEC)", spec),
-        label("of the user", user, "Empty: you."),
+        label("of the user", user),
         label("or an open connection", connection, "With its own registrations and rights."))),
     h("div", { class: "toolbar" }, h("button", { type: "submit", class: "primary" }, "Explain"),
       button("Example", () => { event.value = EXAMPLE; position.value = "";

@@ -20,8 +20,7 @@ const LOSSES = [
   ["", (s) => s.Rejected.forbidden + s.Rejected.unauthenticated, "login was refused", "logins were refused"],
 ];
 
-/** A line of a list, with its mark and a link. */
-function line(kind, text, link) {
+export function line(kind, text, link) {
   return h("li", { class: kind }, MARKS[kind] && h("span", { "aria-hidden": "true" }, `${MARKS[kind]} `), text,
     link && [" ", h("a", { href: link }, "Show")]);
 }
@@ -58,5 +57,5 @@ export function health(status, history, busy) {
       `Shard ${shard} is busy ${percent.toFixed(0)} % of the time.`))].flat(3).filter(Boolean);
   if (!found.length) found.push(line("good", "Nothing needs attention."));
   return [h("ul", { class: "plain health" }, found),
-    h("p", { class: "quiet note" }, `Counted over the last ${ago(new Date(history[0].time).toISOString())}.`)];
+    h("p", { class: "quiet note" }, `Losses counted over the last ${ago(new Date(history[0].time).toISOString())}.`)];
 }

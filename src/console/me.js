@@ -50,7 +50,6 @@ function known(me) {
     .map((claim) => h("li", {}, h("code", {}, claim), h("span", { class: "quiet" }, ` ${inWords(claim)}`))),
     claims.length > MOST && h("li", { class: "quiet" }, `and ${claims.length - MOST} more`));
   return [fact("Principal", me.Principal), fact("Token until", me.Expires && new Date(me.Expires).toLocaleString()),
-    fact("Server", location.origin),
     fact("Claims", all.length ? list(all) : "none: you see only events about your own connections"),
     narrowing.length > 0 && fact("Restricted to", list(narrowing)),
     me.HasTenant && fact("Tenant", "yes: for the types that it lists, you see only the objects that it lists")];

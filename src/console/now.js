@@ -3,7 +3,7 @@
 import { get, repeat } from "./api.js";
 import { chart } from "./chart.js";
 import { ago, bytes, count, fact, fill, h, micros, millis, rate, table } from "./dom.js";
-import { health, losses } from "./health.js";
+import { health, line, losses } from "./health.js";
 import { clients } from "./pane.js";
 import { history, latest, quantiles, rates, received, state, values, watch } from "./status.js";
 
@@ -30,7 +30,9 @@ export function show(element) {
     all.hidden = state.word === "hidden";
     fill(problem, all.hidden && h("p", { class: "empty" },
       "The server's status requires the claim connections/list, and is not shown to users of a tenant."));
-    fill(verdict, status && health(status, history, busy(status).map((percent) => percent ?? 0)));
+    // What was seen last stays.
+    if (state.word === "reconnecting") fill(verdict, h("ul", { class: "plain health" }, line("bad", state.detail)));
+    else fill(verdict, status && health(status, history, busy(status).map((percent) => percent ?? 0)));
     const times = history.map((point) => point.time);
     charts[0].draw(times, SOURCES.map((source) => rates((s) => s.Received[source] ?? 0)));
     charts[1].draw(times, [rates((s) => s.Delivered)]);

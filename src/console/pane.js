@@ -1,21 +1,15 @@
-// A list that is looked at again and again, and the pane beside it: what a row opens to, by the parameter `open` of the
-// address.
+// A view that is a list, looked at again and again, and beside it a pane: what a row opens to, by the parameter `open`
+// of the address.
 
+import { repeat } from "./api.js";
 import { button, bytes, count, failure, fill, h, millis, table } from "./dom.js";
 import { parameters, setParameters } from "./route.js";
 
 /** Rows: a page of more than some thousand elements is slow. */
 export const MOST = 150;
 /** Seconds between two looks, and how old what is seen may be. */
-export const PAUSE = 3;
+const PAUSE = 3;
 export const AGE = 2;
-
-/** Replaces a list; a button in it that has the focus keeps it. */
-export function refill(list, ...children) {
-  const focused = list.contains(document.activeElement) && document.activeElement.textContent;
-  fill(list, children);
-  if (focused) [...list.querySelectorAll("button, a")].find((one) => one.textContent === focused)?.focus();
-}
 
 /** Connections in short, each with a link to more. */
 export function clients(caption, all) {
@@ -28,32 +22,51 @@ export function clients(caption, all) {
     : h("p", { class: "quiet" }, "None that you may see: this requires the claim connections/get.");
 }
 
-/** A pane: its element, `choose(name)`, and `close()`. `load` returns what is shown; `redraw` draws the list again. */
-export function pane(label, redraw, load) {
-  const element = h("aside", { class: "detail", hidden: true, "aria-label": label });
+/**
+ * Fills a view. `look` returns the list, `load(name)` what is in the pane. Returns `choose(name)`, `again(age)` for
+ * another look, and what ends it.
+ */
+export function listing(element, label, note, look, load) {
+  const [list, problem] = [h("div", { class: "list" }), h("div")];
+  const pane = h("aside", { class: "detail", hidden: true, "aria-label": label });
+  const corner = () => button("Close detail", close, { class: "corner" });
+
+  async function again(age) {
+    try {
+      const found = await look(age);
+      // A button that has the focus keeps it.
+      const focused = list.contains(document.activeElement) && document.activeElement.textContent;
+      fill(problem);
+      fill(list, found);
+      if (focused) [...list.querySelectorAll("button, a")].find((one) => one.textContent === focused)?.focus();
+    } catch (error) {
+      // The list stays as it was.
+      if (error.status !== 401) fill(problem, failure(error, PAUSE));
+    }
+  }
 
   async function inspect(name) {
-    element.hidden = false;
-    const corner = button("Close detail", close, { class: "corner" });
+    pane.hidden = false;
     try {
-      fill(element, corner, await load(name));
+      fill(pane, corner(), await load(name));
     } catch (error) {
-      fill(element, corner, h("h2", {}, name), failure(error));
+      fill(pane, corner(), h("h2", {}, name), failure(error));
     }
   }
 
   function choose(name) {
     setParameters({ open: name });
-    redraw();
+    again();
     return inspect(name);
   }
 
   function close() {
     setParameters({ open: null });
-    element.hidden = true;
-    redraw();
+    pane.hidden = true;
+    again();
   }
 
+  fill(element, h("div", { class: "split" }, h("div", { class: "list-side" }, note, problem, list), pane));
   if (parameters().open) inspect(parameters().open);
-  return { element, choose, close };
+  return { choose, again, end: Object.assign(repeat(() => again(), PAUSE * 1000), { keys: { Escape: close } }) };
 }

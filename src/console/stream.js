@@ -8,7 +8,7 @@ import { open } from "./api.js";
 const LONGEST_PAUSE = 15000;
 /** Milliseconds after which a connection that was closed again does not count as refused. */
 const STEADY = 5000;
-/** Milliseconds without a byte after which a connection counts as lost: some heartbeats, which come every 25 s. */
+/** Milliseconds without a byte after which a connection counts as lost: heartbeats come every 25 s. */
 const SILENCE = 90000;
 
 /** Follows registrations. `on` has event(json text, id), answer(event), state(word, detail) and refused(error). */
@@ -16,7 +16,10 @@ export function follow(specs, on, since) {
   const controller = new AbortController();
   let last = null;
   let pause = 500;
-  let timer = null;
+  let reader = null;
+  let heard = 0;
+  // Of a network that is gone nothing is heard, not even an end.
+  const timer = setInterval(() => Date.now() - heard > SILENCE && reader?.cancel().catch(() => {}), SILENCE / 9);
   const query = new URLSearchParams(specs.map((spec) => ["register", spec]));
   query.append("overflow", "drop-oldest");
   if (since) query.append("since", since);
@@ -26,12 +29,12 @@ export function follow(specs, on, since) {
     const begun = Date.now();
     const answer = await open(`events?${query}`, headers, controller.signal);
     on.state("live");
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (;;) {
-      const { value, done, silent } = await Promise.race([reader.read(), silence()]);
-      if (silent) reader.cancel().catch(() => {});
-      if (done || silent) return silent ? "the server is silent" : "the connection was lost";
+      heard = Date.now();
+      const { value, done } = await reader.read();
+      if (done) return "the connection was lost";
       const messages = (rest + value).split("\n\n");
       rest = messages.pop();
       if (Date.now() - begun > STEADY) pause = 500;
@@ -40,12 +43,6 @@ export function follow(specs, on, since) {
         if (ended) return ended;
       }
     }
-  }
-
-  /** Of a network that is gone nothing is heard, not even an end. */
-  function silence() {
-    clearTimeout(timer);
-    return new Promise((done) => (timer = setTimeout(() => done({ silent: true }), SILENCE)));
   }
 
   function take(message) {
@@ -82,7 +79,7 @@ export function follow(specs, on, since) {
 
   run();
   return () => {
-    clearTimeout(timer);
+    clearInterval(timer);
     controller.abort();
   };
 }

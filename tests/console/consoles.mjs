@@ -102,6 +102,8 @@ async function beside(server, watched, idlers) {
 }
 
 async function compare() {
+  // Events about the fleet's own connecting would count, by the server's count.
+  process.env.HYDRANT_CONNECTION_EVENTS = "false";
   const server = await Hydrant.start(program);
   process.env.HYDRANT_DEMO_RATE = String(rate);
   const other = await Hydrant.start(program, "--demo", "200");
