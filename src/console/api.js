@@ -60,6 +60,16 @@ export function userName() {
   return String(sub ?? name ?? user ?? "").replace(/^user:/, "");
 }
 
+/** Ends the session if the server no longer knows who this is: 403 is said about a claim that is missing, too. */
+async function endIfUnknown(credential) {
+  // A token that was tried, or an old one whose answer comes late, does not end the present session.
+  const isPresent = () => token && credential === `Bearer ${token}`;
+  if (!isPresent()) return;
+  const me = await fetch("/api/v3/hydrant/me", { headers: { Authorization: credential }, credentials: "omit" })
+    .catch(() => ({ ok: true }));
+  if ([401, 403].includes(me.status) && isPresent()) setToken(null, whyRefused());
+}
+
 async function raw(path, options = {}, credential = token && `Bearer ${token}`) {
   const headers = { ...(credential ? { Authorization: credential } : {}), ...options.headers };
   let answer;
@@ -72,8 +82,7 @@ async function raw(path, options = {}, credential = token && `Bearer ${token}`) 
   }
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
-  // A token that was tried, or an old one whose answer comes late, does not end the present session.
-  if (answer.status === 401 && token && credential === `Bearer ${token}`) setToken(null, whyRefused());
+  if ([401, 403].includes(answer.status)) await endIfUnknown(credential);
   throw new Refused(answer.status, body.Messages ?? []);
 }
 

@@ -36,7 +36,6 @@ async function tokenOfFragment() {
 }
 
 function frame() {
-  // Who signs in again after the token has expired.
   user = userName() || user;
   fill(app,
     h("header", { class: "bar" }, h("a", { href: "#now", class: "brand" }, "hydrant"), figures,

@@ -28,10 +28,8 @@ export function announce(text) {
   document.getElementById("announcer").textContent = text;
 }
 
-/** A whole number with separators. */
 export const count = (n) => (n == null ? "–" : Math.round(n).toLocaleString("en-US"));
 
-/** A rate: a digit behind the point while it is small. */
 export const rate = (n) => (n == null ? "–" : n < 10 ? (Math.round(n * 10) / 10).toString() : count(n));
 
 /** Bytes, in powers of 1,024. */
@@ -57,7 +55,6 @@ export const millis = (ms) => (ms ? micros(ms * 1000) : "–");
 
 const trim = (n) => (n < 10 && !Number.isInteger(n) ? n.toFixed(1) : Math.round(n).toString());
 
-/** How long ago a time was. */
 export function ago(text) {
   if (!text || text.startsWith("0001-")) return "–";
   const seconds = Math.max(0, (Date.now() - Date.parse(text)) / 1000);

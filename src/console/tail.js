@@ -230,7 +230,8 @@ export function show(element) {
     });
     input.addEventListener("change", async () => {
       const value = input.value.trim();
-      if (await check()) commit(value);
+      // Meanwhile the view may have been left.
+      if (await check() && input.isConnected) commit(value);
     });
     if (message) [note.className, note.textContent] = ["note bad", message.join("\n")];
     else check();

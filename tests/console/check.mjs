@@ -138,7 +138,7 @@ async function closesConnections(page, server) {
   await until("curl to be registered", () => said.includes("event: answer"));
   await view(page, "registrations");
   await page.until("the warning",
-    () => document.querySelector(".list .attention")?.innerText.includes("did you mean `machines`?"));
+    () => document.querySelector(".list .attention")?.innerText.includes("did you mean machines?"));
   await page.evaluate(() => [...document.querySelectorAll(".list tr")]
     .find((row) => row.innerText.includes("machine.*.*")).querySelector("button").click());
   await page.until("who has it",
@@ -241,8 +241,8 @@ async function takesATokenFromALink(browser, server) {
   const narrowed = JSON.parse(await server.ask("GET",
     `users/${server.login.user}/token?scope=jobs&action=get&specific=*`)).Token;
   for (const token of [server.token, narrowed]) {
-    const page = await browser.page(`${server.url}/hydrant/#tail?spec=*.*.*&token=${token}`);
-    page.expected.push(/status of 403 .*hydrant\/(status|registrations)/);
+    const expected = [/status of 403 .*hydrant\/(status|registrations)/];
+    const page = await browser.page(`${server.url}/hydrant/#tail?spec=*.*.*&token=${token}`, { expected });
     await page.until("the tail", () => document.querySelector("[data-key=spec]")?.value === "*.*.*");
     assert(await page.evaluate(() => location.hash === "#tail?spec=*.*.*"), "the token is wiped from the address");
     await page.until("events", () => document.querySelectorAll(".rows .row").length > 5);
