@@ -72,9 +72,9 @@ function shards(status) {
   const columns = [{ head: "Shard" }, { head: "Events", number: true }, { head: "Busy", number: true },
     { head: "Longest turn", number: true, title: "In the last minute" }];
   const { InboxEvents: inbox } = status.Queue;
-  return panel("Shards", table("Shards", columns, rows), h("p", { class: "quiet" },
-    inbox ? `${count(inbox)} ${inbox === 1 ? "event waits" : "events wait"} for the slowest shard.`
-      : "No event waits for a shard."));
+  // One or two are about to be taken.
+  return panel("Shards", table("Shards", columns, rows),
+    inbox > 9 && h("p", { class: "attention" }, `${count(inbox)} events wait for the slowest shard.`));
 }
 
 function around(status) {
