@@ -7,8 +7,8 @@
 //! | `DELETE /connections/ADDR:PORT` | connections/delete/ADDR:PORT |
 //! | `GET /{machines,clusters,resource_brokers}/UUID/connections` | get of that object |
 //!
-//! Callers of the list that permit it share one look at the shards ([`super::snapshot`]), and the JSON of each connection
-//! in it.
+//! Callers of the list that permit it share one look at the shards ([`super::snapshot`]), and the JSON of each
+//! connection in it.
 //!
 //! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`. While the
 //! endpoint does not return them, only ours are listed.

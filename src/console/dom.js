@@ -7,7 +7,8 @@
 export const h = (tag, attributes, ...children) => made(document.createElement(tag), attributes, children);
 
 /** An SVG element. */
-export const svg = (tag, attributes) => made(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, []);
+export const svg = (tag, attributes) =>
+  made(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, []);
 
 function made(element, attributes = {}, children) {
   for (const [name, value] of Object.entries(attributes)) {

@@ -35,7 +35,8 @@ export function show(element) {
     ];
     const rows = all.map((one) => ({
       attributes: { class: one.Spec === parameters().open ? "chosen" : one.Hits === 0 ? "dim" : "" },
-      cells: [[h("code", {}, one.Spec), one.Warnings?.map((text) => h("p", { class: "attention note" }, "▲ ", spoken(text)))],
+      cells: [[h("code", {}, one.Spec),
+        one.Warnings?.map((text) => h("p", { class: "attention note" }, "▲ ", spoken(text)))],
         count(one.Hits), count(one.Deliveries), one.FilterBytes ? millis(one.FilterWork / 1e6) : "–",
         one.LastHit ? ago(one.LastHit) : "never",
           button(count(one.Shared), () => view.choose(one.Spec), { class: "link", title: "Who has it" }),

@@ -23,7 +23,8 @@ export function offersWhatIsPermitted(browser, server) {
   return opened(browser, server, "connections?sort=RemoteAddr", restrictions, async (page) => {
     await page.click("user:rocketskates", ".list");
     await page.shows("Closing it requires the claim connections/delete.");
-    const offered = await page.evaluate(() => document.querySelector(".closing").innerText.includes("Close connection"));
+    const offered = await page.evaluate(() =>
+      document.querySelector(".closing").innerText.includes("Close connection"));
     if (offered) throw new Error("closing is offered");
   });
 }

@@ -279,7 +279,8 @@ pub(in crate::api) const TABLE: [Row; 20] = [
         name: "connections",
         summary: "List connections",
         text: "Without the claim, the list is empty. The filters take a value, `Eq(value)`, `Ne(value)` or \
-            `In(value,...)`, except `Spec`, which also requires connections/get. In front of an endpoint, its connections follow, each with the field `Endpoint`.",
+            `In(value,...)`, except `Spec`, which also requires connections/get. In front of an endpoint, its \
+            connections follow, each with the field `Endpoint`.",
         access: Access::Claim("connections/list/*"),
         parameters: &[
             query("Type", "Filter: the kind of connection.", TEXT, "websocket"),
