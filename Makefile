@@ -133,8 +133,8 @@ tour-clone: setup need-curl need-python3 need-node need-browser ## The tour from
 
 faults: setup need-nats need-procps need-haproxy need-nginx need-faketime ## HAProxy and nginx in front, links that fail, SIGKILL, full disks, a clock that is set; docs/reliability.md
 	$(TESTS) --test wire -- --ignored balancers::
-	$(TESTS) --test nats -- --ignored --nocapture cluster:: kills:: links::half links::slow links::ways
-	$(TESTS) --test limits -- --ignored --nocapture clock:: exhausted::a_change storms::an_end
+	$(TESTS) --test nats -- --ignored --nocapture cluster:: crashes:: kills:: links::
+	$(TESTS) --test limits -- --ignored --nocapture clock:: exhausted:: storms:: --skip mounts::
 
 timings: setup ## What building costs, on a quiet machine: clean `make run` to the first event, after a change, sizes; in target/bench
 	scripts/timings
