@@ -54,7 +54,8 @@ impl Files {
         std::fs::write(&jwks, Provider::new().jwks.to_string()).unwrap();
         let upstream = drp.settings(&format!("password_file = {secret:?}\nspread = \"10ms\"\n"));
         let toml = format!(
-            "shards = 1\nauth.mode = \"local\"\ntimeouts = {{ header = \"60s\" }}\ntls_cert = {chain:?}\ntls_key = {key:?}\n{upstream}\n\
+            "shards = 1\nauth.mode = \"local\"\ntimeouts = {{ header = \"60s\" }}\n\
+             tls_cert = {chain:?}\ntls_key = {key:?}\n{upstream}\n\
              [token]\njwks = {jwks:?}\nissuer = \"https://id.lab\"\naudience = \"hydrant\"\n"
         );
         let server = Program::start_in(dir, &[], "files", "level = 'info'", &toml);
