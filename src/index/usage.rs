@@ -78,7 +78,8 @@ impl Busiest {
 impl<S: Copy> Index<S> {
     /// Returns the usage of each registration of a subscriber, sorted by text. Visits at most `memberships`
     /// combinations; those of a registration beyond that are not counted.
-    pub fn usage(&self, slot: Slot, mut memberships: usize) -> Vec<Usage> {
+    pub fn usage(&mut self, slot: Slot, mut memberships: usize) -> Vec<Usage> {
+        self.tallies.settle();
         let Some(subscriber) = &self.subscribers[slot.0 as usize] else { return Vec::new() };
         let usage = |(spec, registration): (&str, &super::registrations::Registration)| {
             let all = registration.memberships();
@@ -102,7 +103,8 @@ impl<S: Copy> Index<S> {
     }
 
     /// Visits the groups and the wide registrations with these numbers.
-    pub fn survey(&self, numbers: Range<usize>, busiest: &mut Busiest) {
+    pub fn survey(&mut self, numbers: Range<usize>, busiest: &mut Busiest) {
+        self.tallies.settle();
         for at in numbers.start..numbers.end.min(self.group_numbers()) {
             let number = u32::try_from(at).expect("fewer than 4 billion groups");
             if at < self.tallies.len() && !self.groups.get(number).1.is_empty() {
@@ -116,7 +118,8 @@ impl<S: Copy> Index<S> {
 
     /// Returns the usage of the busiest groups, in descending order. Omits groups that are gone, and those whose
     /// registration is not found within `memberships` combinations.
-    pub fn busiest(&self, busiest: Busiest, mut memberships: usize) -> Vec<Usage> {
+    pub fn busiest(&mut self, busiest: Busiest, mut memberships: usize) -> Vec<Usage> {
+        self.tallies.settle();
         let found = busiest.heap.into_sorted_vec();
         let usage = |(_, found)| match found {
             Found::Group(group) => self.usage_of(group, &mut memberships),
