@@ -209,6 +209,36 @@ mod tests {
     }
 
     #[test]
+    fn counts_are_exact_however_many_hits_come_between_two_looks() {
+        let mut index = Index::<u32>::new(Limits::default());
+        let slots: Vec<Slot> = (0..2).map(|id| index.subscribe(id, Class(0))).collect();
+        let counts = |index: &mut Index<u32>, slot| {
+            let usage = index.usage(slot, 10).remove(0);
+            (usage.tally.hits, usage.tally.deliveries, usage.tally.last())
+        };
+        for &slot in &slots {
+            index.register(slot, "machines.*.a").unwrap();
+        }
+        let mut hits = 0;
+        for (second, more) in [1, 127, 128, 129, 1000].into_iter().enumerate() {
+            let second = u32::try_from(second).unwrap();
+            index.begin_second(second);
+            (0..more).for_each(|_| index.matches(&event("a", "{}"), |_| true, |_| {}));
+            hits += more;
+            assert_eq!(counts(&mut index, slots[0]), (hits, 2 * hits, Some(second)));
+        }
+        // Hits that nobody has looked at belong to their second, and not to whoever gets the group's number next.
+        index.matches(&event("a", "{}"), |_| true, |_| {});
+        index.begin_second(100);
+        assert_eq!(counts(&mut index, slots[1]), (hits + 1, 2 * hits + 2, Some(4)));
+        index.register(slots[0], "machines.*.b").unwrap();
+        index.matches(&event("b", "{}"), |_| true, |_| {});
+        index.deregister(slots[0], "machines.*.b").unwrap();
+        index.register(slots[0], "machines.*.A").unwrap();
+        assert_eq!(counts(&mut index, slots[0]), (0, 0, None), "machines.*.A is first");
+    }
+
+    #[test]
     fn those_that_are_kept_as_their_lists_are_found_too() {
         let mut index: Index<u32> = Index::new(Limits { expanded: 2, ..Limits::default() });
         let slot = index.subscribe(1, Class(0));

@@ -277,8 +277,8 @@ impl Session {
         }
     }
 
-    /// Collects the alert of a session that has failed, which rustls returns first when it is called again; after that it
-    /// would process the same bytes again.
+    /// Collects the alert of a session that has failed. The next call returns it first; a further one would process the
+    /// same bytes again.
     fn fail(&mut self, rest: &mut [u8]) {
         self.has_failed = true;
         if let Ok(ConnectionState::EncodeTlsData(data)) = self.connection.process_tls_records(rest).state {
