@@ -94,6 +94,12 @@ impl Shard {
         usage.into_iter().map(|usage| Registration::of(usage, now)).collect()
     }
 
+    /// Returns whether a connection has the registration with this text.
+    pub(super) fn has_registration(&self, conn: ConnId, text: &str) -> bool {
+        let session = self.sessions.get(conn.0 as usize).and_then(Option::as_ref);
+        session.and_then(|session| session.slot).is_some_and(|slot| self.index.has(slot, text))
+    }
+
     /// Returns the access rights of a connection.
     pub(super) fn access_of(&self, conn: ConnId) -> Option<Arc<Access>> {
         let session = self.sessions.get(conn.0 as usize).and_then(Option::as_ref)?;

@@ -247,6 +247,26 @@ fn no_test_passes_because_a_variable_is_missing() {
     none(&passes.map(|file| format!("{}: returns where a variable is not set", file.name)).collect::<Vec<_>>());
 }
 
+/// What says that something has to be done within so many seconds: it fails where others use the machine. Waiting no
+/// longer than PATIENCE is no assertion, and neither is waiting for at least so long.
+fn asserts_on_time(text: &str) -> bool {
+    let quick = Regex::new(r"assert!\([^;]*?elapsed\(\)\s*<=?\s*[\w:]*Duration::").unwrap();
+    let soon = r"timeout\(\s*[\w:]*Duration::from_(secs|millis)\([^;]*?\)\s*\.await\s*\.(expect|unwrap)\b";
+    quick.is_match(text) || Regex::new(soon).unwrap().is_match(text)
+}
+
+#[test]
+fn no_test_asserts_on_time() {
+    let tests = sources().into_iter().filter(|file| file.name.starts_with("tests/") && !file.name.contains("/tidy/"));
+    let quick = tests.filter(|file| asserts_on_time(&file.text));
+    none(&quick.map(|file| format!("{}: asserts on time", file.name)).collect::<Vec<_>>());
+    assert!(asserts_on_time("assert!(begun.elapsed() < Duration::from_secs(1));"));
+    assert!(asserts_on_time("timeout(Duration::from_secs(1), changes.changed()).await.expect(\"soon\")"));
+    assert!(!asserts_on_time("assert!(begun.elapsed() < PATIENCE); timeout(PATIENCE, ended).await.unwrap()"));
+    assert!(!asserts_on_time("assert!(begun.elapsed() >= Duration::from_secs(1));"));
+    assert!(!asserts_on_time("timeout(Duration::from_secs(1), changes.changed()).await.is_err()"));
+}
+
 /// `x/mod.rs` and never `x.rs` beside `x/`.
 #[test]
 fn modules_have_one_style() {
