@@ -318,6 +318,16 @@ fn missing_test(named: &str) -> Option<String> {
 }
 
 #[test]
+fn every_limit_has_a_test() {
+    let limits = table(&read("docs/security.md"), "| what | default | setting | beyond it |");
+    let tested = table(&read("docs/reliability.md"), "| limit | test |");
+    let names = |rows: &[Vec<String>]| rows.iter().map(|row| row[0].clone()).collect::<Vec<_>>();
+    assert_eq!(names(&tested), names(&limits));
+    let without: Vec<_> = tested.iter().filter(|row| !row[1].contains("::")).collect();
+    assert!(without.is_empty(), "{without:?}");
+}
+
+#[test]
 fn tests_that_stand_for_promises_exist() {
     const BINARIES: [&str; 13] = [
         "auth", "cli", "delivery", "docs", "filter", "front", "lib", "limits", "nats", "replay", "rights", "tidy",

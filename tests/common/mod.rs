@@ -9,6 +9,7 @@
 
 pub mod balancer;
 pub mod canary;
+pub mod descriptors;
 pub mod document;
 pub mod drp;
 pub mod http;

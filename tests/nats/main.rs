@@ -10,6 +10,7 @@ mod common;
 mod brokers;
 mod cluster;
 mod cost;
+mod crashes;
 mod deaths;
 mod endpoint;
 mod forged;
