@@ -28,7 +28,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 .PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla soak fuzz
 .PHONY: tour tour-clone openapi conformance interop outside faults rolling book deb image packages timings recipes advisories locks
 .PHONY: console console-load console-cost console-pictures counting-cost
-.PHONY: storm nodes soak-nodes mutants loom bugs
+.PHONY: storm nodes soak-nodes mutants loom bugs standing
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
@@ -116,6 +116,10 @@ console-load: setup need-browser need-node ## 500 events a second in the tail fo
 console-cost: setup need-node ## The fleet's p99 with and without twenty consoles beside it
 	$(CARGO) build $(LOCKED) --release --workspace
 	scripts/console target/release/hydrant consoles target/release/hydrant-loadtest
+
+standing: setup need-nats ## Where hydrant stands beside the floor and nats-server, in one sitting of eight minutes on a quiet machine
+	$(CARGO) build $(LOCKED) --release --workspace
+	scripts/standing
 
 counting-cost: setup ## What counting the hits of registrations costs a turn, with and without it
 	scripts/counting-cost
