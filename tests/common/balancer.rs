@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::patiently;
+use super::{patiently, socket};
 
 /// A file of `examples/balancers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,13 +116,24 @@ impl Balancer {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
         let balancer = Self { child, address: SocketAddr::from(([127, 0, 0, 1], port)), _dir: dir };
         let listening = async {
-            while TcpStream::connect(balancer.address).await.is_err() {
+            while TcpStream::connect(balancer.address).await.is_err()
+                || (kind == Kind::Traefik && !forwards(balancer.address, tls).await)
+            {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         patiently("the balancer", listening).await;
         balancer
     }
+}
+
+/// Whether a node answers. Traefik listens before it has read where they are, and says 404.
+async fn forwards(address: SocketAddr, tls: bool) -> bool {
+    let Ok(stream) = TcpStream::connect(address).await else { return false };
+    let Some(mut socket) = socket::try_over(stream, tls).await else { return false };
+    let request = b"GET /api/v3/info HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let mut head = [0; 12];
+    socket.write_all(request).await.is_ok() && socket.read_exact(&mut head).await.is_ok() && head == *b"HTTP/1.1 401"
 }
 
 fn haproxy(kind: Kind, mut example: Example, dir: &Path, port: u16, nodes: &[Node], tls: bool) -> Command {
