@@ -3,6 +3,8 @@
 //! Contract: as [`tokio::io`] requires it of a stream; a call that returns `Pending` has registered its task with the
 //! socket. The end of a stream that the client has not announced is an error.
 
+#![allow(clippy::redundant_closure_for_method_calls, reason = "the methods are not general enough over lifetimes")]
+
 use std::io::{self, IoSlice, Read, Write};
 use std::pin::Pin;
 use std::sync::Arc;

@@ -23,7 +23,7 @@ import { Hydrant } from "./hydrant.mjs";
 const SESSIONS = "sessions";
 const [program, , loadtest, consoles = 20, seconds = 20, rounds = 5, rate = 200] = process.argv.slice(2);
 const LISTS = [["connections?Type=In(websocket,stream)&sort=queued&limit=150", 3000],
-  ["hydrant/registrations?sort=hits&limit=150", 4000],
+  ["hydrant/registrations?sort=hits&limit=150", 3000],
   ["connections?Type=In(websocket,stream)&sort=queued&limit=5", 4000]];
 /** As old as the console lets an answer be (status.js, connections.js), so that sessions share it. */
 const SHARED = (seconds) => ({ "Cache-Control": `max-age=${seconds}` });
