@@ -330,14 +330,26 @@ fn missing_test(named: &str) -> Option<String> {
     (!there).then(|| named.to_owned())
 }
 
-#[test]
-fn every_limit_has_a_test() {
-    let limits = table(&read("docs/security.md"), "| what | default | setting | beyond it |");
-    let tested = table(&read("docs/reliability.md"), "| limit | test |");
+/// The table of tests has the same first column as these together, and a test in each row.
+fn assert_tested(header: &str, documented: &[Vec<Vec<String>>]) {
+    let tested = table(&read("docs/reliability.md"), header);
     let names = |rows: &[Vec<String>]| rows.iter().map(|row| row[0].clone()).collect::<Vec<_>>();
-    assert_eq!(names(&tested), names(&limits));
+    assert_eq!(names(&tested), names(&documented.concat()));
     let without: Vec<_> = tested.iter().filter(|row| !row[1].contains("::")).collect();
     assert!(without.is_empty(), "{without:?}");
+}
+
+#[test]
+fn every_limit_has_a_test() {
+    assert_tested("| limit | test |", &[table(&read("docs/security.md"), "| what | default | setting | beyond it |")]);
+}
+
+#[test]
+fn every_failure_has_a_test() {
+    let operations = read("docs/operations.md");
+    let behind = table(&operations, "| failure | what is lost | who is notified | what continues |");
+    let between = table(&operations, "| failure | what is lost | who is notified |");
+    assert_tested("| failure | test |", &[behind, between]);
 }
 
 #[test]

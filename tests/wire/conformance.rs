@@ -89,13 +89,21 @@ fn keep(side: &str, found: &Verdicts) {
     std::fs::write(page, table(&all)).unwrap();
 }
 
+/// Offers of a smaller window alone are not accepted (docs/protocol.md, "Compression"): these cases end without a test.
+const SMALLER_WINDOWS: [&str; 2] = ["13.3.", "13.5."];
+
 /// No case failed, and no connection ended uncleanly where the suite wants a clean end.
 fn assert_conforming(verdicts: &Verdicts) {
     let bad: Vec<_> = verdicts
         .iter()
-        .filter(|(_, (behavior, close))| {
-            !matches!(behavior.as_str(), "OK" | "NON-STRICT" | "INFORMATIONAL")
-                || !matches!(close.as_str(), "OK" | "INFORMATIONAL")
+        .filter(|(case, (behavior, close))| {
+            let is_declined = SMALLER_WINDOWS.iter().any(|group| case.starts_with(group));
+            let is_good = if is_declined {
+                behavior == "UNIMPLEMENTED"
+            } else {
+                matches!(behavior.as_str(), "OK" | "NON-STRICT" | "INFORMATIONAL")
+            };
+            !is_good || !matches!(close.as_str(), "OK" | "INFORMATIONAL")
         })
         .collect();
     assert!(bad.is_empty(), "{} of {}: {bad:#?}", bad.len(), verdicts.len());

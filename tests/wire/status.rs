@@ -228,7 +228,10 @@ async fn explain_says_why_and_tells_nobody_of_what_he_may_not_see() {
     assert_eq!(answer["Causes"], json!([{"Kind": "Action", "Wanted": "`update`", "Found": "`create`"}]), "{answer}");
     // Who may see a connection, and not whose it is, learns nothing of what that user may see.
     let of_worker = server.connect_as("user:worker", &TokenRequest::default()).await;
-    let others = get(&server, "/api/v3/connections?Type=websocket&Principal=user:worker").await;
+    let listed = async || get(&server, "/api/v3/connections?Type=websocket&Principal=user:worker").await;
+    // Its shard may not have it yet.
+    while listed().await == json!([]) {}
+    let others = listed().await;
     let address_of_worker = others[0]["RemoteAddr"].as_str().unwrap().to_owned();
     let question = of_history(json!({"Connection": address_of_worker, "Spec": "jobs.*.*"}));
     let answer = explain(&server, "looker", question.clone()).await.json();
