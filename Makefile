@@ -26,7 +26,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 
 .DEFAULT_GOAL := help
 .PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla soak fuzz
-.PHONY: tour tour-clone openapi conformance interop outside faults rolling book deb image packages timings recipes advisories locks
+.PHONY: tour tour-clone packages-quick openapi conformance interop outside faults rolling book deb image packages timings recipes advisories locks
 .PHONY: console console-load console-cost console-pictures counting-cost
 .PHONY: storm nodes soak-nodes mutants loom bugs standing
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
@@ -52,8 +52,13 @@ image: setup ## The root file system of a container, at target/rootfs; dist/cont
 
 packages: deb ## Tests what is made for operators: package and container in roots of their own, Kubernetes example
 	scripts/rootfs target/rootfs
-	scripts/need chroots python
+	scripts/need chroots python openssl
 	scripts/packages
+
+packages-quick: setup need-procps need-python need-openssl ## Container and Kubernetes example with the program of the tests, which takes seconds
+	$(TESTS) --test wire --no-run
+	scripts/stage target/debug/hydrant && scripts/rootfs target/rootfs
+	scripts/packages container kubernetes
 
 install: setup ## The program, man pages, completions and the systemd unit below PREFIX (/usr/local); starts nothing
 	$(CARGO) build $(LOCKED) --release --bin hydrant
@@ -135,13 +140,13 @@ tour: setup need-curl need-python3 ## Every command of README's tour, against a 
 tour-clone: setup need-curl need-python3 need-node need-browser ## The tour from a clone, timed on a quiet machine: `make run`, the first event in the console, all commands
 	scripts/tour clone
 
-faults: setup need-nats need-procps need-haproxy need-nginx need-faketime ## HAProxy and nginx in front, links that fail, SIGKILL, full disks, a clock that is set; docs/reliability.md
+faults: setup need-nats need-procps need-haproxy need-nginx need-traefik need-faketime ## HAProxy, nginx and Traefik in front, links that fail, SIGKILL, full disks, a clock that is set; docs/reliability.md
 	$(TESTS) --test wire -- --ignored balancers::
 	$(TESTS) --test nats -- --ignored --nocapture cluster:: crashes:: kills:: links::
 	$(TESTS) --test limits -- --ignored --nocapture clock:: exhausted:: storms:: --skip mounts::
 
-timings: setup ## What building costs, on a quiet machine: clean `make run` to the first event, after a change, sizes; in target/bench
-	scripts/timings
+timings: setup ## What building costs, on a quiet machine: clean `make run` to the first event, after a change, sizes (PARTS='run test ci'); in target/bench
+	scripts/timings $(PARTS)
 
 recipes: setup need-curl need-python3 need-alertmanager ## The files of examples/pipelines, as far as their programs can be had
 	$(TESTS) --test wire --no-run
