@@ -90,7 +90,7 @@ mod tests {
         let tunnel = tokio::spawn(carry(of_client, of_endpoint, (counter("up"), counter("down"))));
         let mut byte = [0];
         for _ in 0..5 {
-            sleep(IDLE - Duration::from_secs(1)).await;
+            sleep(IDLE / 10 * 9).await;
             client.write_all(b"x").await.unwrap();
             endpoint.read_exact(&mut byte).await.unwrap();
         }
