@@ -59,12 +59,11 @@ impl Api {
             return Ok(answer::json(StatusCode::OK, "[]"));
         }
         let spec = query::value(query, "Spec");
-        let present = match &spec {
-            Some(spec) => Arc::new(Listed::all(self.pool.connections(Some(spec.trim())).await)),
-            None => {
-                let look = async { Listed::all(self.connections().await) };
-                self.present.get(permitted_age(request.headers()), look).await
-            }
+        let present = if let Some(spec) = &spec {
+            Arc::new(Listed::all(self.pool.connections(Some(spec.trim())).await))
+        } else {
+            let look = async { Listed::all(self.connections().await) };
+            self.present.get(permitted_age(request.headers()), look).await
         };
         let access = self.authority.access(identity)?;
         // Going through all of them takes long.

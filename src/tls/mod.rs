@@ -167,7 +167,7 @@ impl Session {
     pub fn close(&mut self, socket: &mut impl Write) -> io::Result<()> {
         if !mem::replace(&mut self.is_closed, true) && !self.has_failed {
             Buffers::with(|Buffers { cipher, .. }| {
-                let sealed = self.seal(cipher, |traffic, cipher| traffic.queue_close_notify(cipher))?;
+                let sealed = self.seal(cipher, close_notify)?;
                 self.outgoing.push(&cipher[..sealed]);
                 Ok::<_, io::Error>(())
             })?;
@@ -268,7 +268,7 @@ impl Session {
             match step {
                 Step::Made => {}
                 Step::PeerClosed => self.has_peer_closed = true,
-                Step::Spent(sent) => return (consumed, Ok((sink.filled, sent))),
+                Step::Spent(result) => return (consumed, Ok((sink.filled, result))),
                 Step::Failed(error) => {
                     self.fail(&mut received[consumed..]);
                     return (consumed, Err(io::Error::new(io::ErrorKind::InvalidData, error)));
@@ -285,6 +285,12 @@ impl Session {
             encode(data, &mut self.outgoing);
         }
     }
+}
+
+/// Encrypts the announcement that nothing more will be sent. A function, because the method itself is not general over the
+/// lifetime of the traffic.
+fn close_notify(traffic: &mut Traffic<'_>, cipher: &mut [u8]) -> Result<usize, EncryptError> {
+    traffic.queue_close_notify(cipher)
 }
 
 /// The result of one step of rustls.

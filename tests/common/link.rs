@@ -69,7 +69,7 @@ impl Drop for Link {
 
 impl Link {
     /// A link without faults to this address.
-    pub async fn to(to: SocketAddr) -> Self {
+    pub fn to(to: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(HELD).unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

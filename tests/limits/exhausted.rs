@@ -41,35 +41,37 @@ fn cpu(process: u32) -> Duration {
 struct Files {
     server: Program,
     drp: Drp,
-    files: PathBuf,
+    place: PathBuf,
 }
 
 impl Files {
     async fn start() -> Self {
         let (dir, drp) = (tempfile::tempdir().unwrap(), Drp::start().await);
-        let (files, secret) = (dir.path().to_owned(), dir.path().join("secret"));
-        certificate(&files);
+        let (place, secret) = (dir.path().to_owned(), dir.path().join("secret"));
+        certificate(&place);
         std::fs::write(&secret, "r0cketsk8ts").unwrap();
-        let [chain, key, jwks] = ["chain.pem", "key.pem", "jwks.json"].map(|name| files.join(name));
+        let [chain, key, jwks] = ["chain.pem", "key.pem", "jwks.json"].map(|name| place.join(name));
         std::fs::write(&jwks, Provider::new().jwks.to_string()).unwrap();
-        let upstream = drp.settings(&format!("password_file = {secret:?}\nspread = \"10ms\"\n"));
+        let secret = secret.display();
+        let upstream = drp.settings(&format!("password_file = \"{secret}\"\nspread = \"10ms\"\n"));
+        let [chain, key, jwks] = [&chain, &key, &jwks].map(|path| path.display());
         let toml = format!(
             "shards = 1\nauth.mode = \"local\"\ntimeouts = {{ header = \"60s\" }}\n\
-             tls_cert = {chain:?}\ntls_key = {key:?}\n{upstream}\n\
-             [token]\njwks = {jwks:?}\nissuer = \"https://id.lab\"\naudience = \"hydrant\"\n"
+             tls_cert = \"{chain}\"\ntls_key = \"{key}\"\n{upstream}\n\
+             [token]\njwks = \"{jwks}\"\nissuer = \"https://id.lab\"\naudience = \"hydrant\"\n"
         );
         let server = Program::start_in(dir, &[], "files", "level = 'info'", &toml);
         drp.until_registered(1).await;
-        Self { server, drp, files }
+        Self { server, drp, place }
     }
 
     /// Changes all of them. Returns credentials that are good when all have been read.
     fn change(&self) -> Vec<String> {
         let data = self.server.data_dir();
         edit_store(&data, |store| store.add_user("late", HASH.clone(), &["superuser".to_owned()])).unwrap();
-        certificate(&self.files);
+        certificate(&self.place);
         let provider = Provider::new();
-        std::fs::write(self.files.join("jwks.json"), provider.jwks.to_string()).unwrap();
+        std::fs::write(self.place.join("jwks.json"), provider.jwks.to_string()).unwrap();
         let claims = serde_json::json!({
             "iss": "https://id.lab", "aud": "hydrant", "exp": now().as_second() + 600, "sub": "rocketskates",
         });

@@ -36,7 +36,7 @@ impl World {
     async fn start(of_upstream: &str, of_node: &str) -> Self {
         let (nats, drp) = (NatsServer::start(), Arc::new(Drp::start().await));
         let port = |url: &str| url.trim_start_matches("nats://").parse().unwrap();
-        let (to_drp, to_nats) = (Link::to(drp.address).await, Link::to(port(&nats.url())).await);
+        let (to_drp, to_nats) = (Link::to(drp.address), Link::to(port(&nats.url())));
         let of_upstream = format!("spread = \"10ms\"\n{of_upstream}");
         let upstream = drp::upstream(&format!("\"http://{}\"", to_drp.address), &of_upstream);
         let node = Hydrant::start(&format!(
@@ -48,7 +48,7 @@ impl World {
         let other = crate::nodes::node(&nats, "").await;
         node.until("hydrant_nats_peers", 1).await;
         other.until("hydrant_nats_peers", 1).await;
-        let to_node = Link::to(node.address()).await;
+        let to_node = Link::to(node.address());
         Self { node: Arc::new(node), other, drp, to_node, to_drp, to_nats, _nats: nats }
     }
 
