@@ -41,7 +41,7 @@ impl Api {
         }
         let present = self.present.get(permitted_age(request.headers()), self.connections()).await;
         let access = self.authority.access(identity)?;
-        // Going through all of them takes long.
+        // Going through all of them takes long, also if another caller has had them listed.
         self.broker.wake_shards();
         let is_wanted = |one: &&Connection| access.shows_connection(&one.principal) && filter.fits(one);
         let mut all: Vec<&Connection> = present.iter().filter(is_wanted).collect();
@@ -179,9 +179,10 @@ impl Api {
         Ok(list(ours, self.theirs(request, caller, identity).await))
     }
 
-    /// Returns websockets and kept-alive HTTP connections.
+    /// Returns websockets and kept-alive HTTP connections. Going through all of them takes long, so the shards are woken.
     async fn connections(&self) -> Vec<Connection> {
         let mut all = self.pool.connections().await;
+        self.broker.wake_shards();
         all.extend(self.client_gauge.list());
         all
     }

@@ -218,13 +218,17 @@ impl Api {
         }
         let (measure, limit) = (measure(query)?, limit(query)?);
         let all = self.busiest(measure).await;
+        // There may be a million of them.
+        self.broker.wake_shards();
         Ok(json(&&all[..all.len().min(limit)]))
     }
 
     /// Returns the most active registrations of all shards.
     async fn busiest(&self, measure: Measure) -> Arc<Vec<Registration>> {
         let find = async {
-            let mut all = merge(self.pool.registrations(measure).await, measure);
+            let found = self.pool.registrations(measure).await;
+            self.broker.wake_shards();
+            let mut all = merge(found, measure);
             if let Some(seen) = self.pool.seen().await {
                 self.at_length(|| check::warn(&mut all, &seen));
             }
