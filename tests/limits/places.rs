@@ -50,7 +50,7 @@ async fn silent_sockets_shut_nobody_out() {
 async fn a_crowd_that_keeps_asking_shuts_out_nobody_from_elsewhere() {
     let server = Hydrant::start("limits = { pending_handshakes = 8 }").await;
     let mut asking = JoinSet::new();
-    for _ in 0..8 {
+    for _ in 0..12 {
         let mut raw = server.dial().await;
         asking.spawn(async move {
             // Until it is cut.
