@@ -87,6 +87,7 @@ pub mod spans;
 #[path = "spans/absent.rs"]
 pub mod spans;
 pub mod stats;
+pub mod tls;
 pub mod transport;
 pub mod websocket;
 

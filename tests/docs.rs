@@ -200,16 +200,29 @@ fn registrations_given_as_examples_can_be_registered() {
     }
 }
 
+/// The targets of `make TARGET` in code: a span between backquotes, a line of a block, a step of `.ci/run`.
+fn targets(text: &str) -> Vec<&str> {
+    let begins = ["`make ", "\n    make ", "\nstep make "];
+    let after = begins.iter().flat_map(|begin| text.match_indices(begin).map(|(at, word)| &text[at + word.len()..]));
+    let word = |rest: &'_ str| rest.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(rest.len());
+    after.map(|rest| &rest[..word(rest)]).filter(|target| !target.is_empty()).collect()
+}
+
 #[test]
 fn make_has_the_targets_that_the_documents_name() {
     let makefile = read("Makefile");
-    for name in ["README.md", ".ci/run", "docs/reliability.md"] {
-        let text = read(name);
-        let named = text.match_indices("make ").map(|(at, word)| &text[at + word.len()..]);
-        for target in named.map(|rest| rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default()) {
-            assert!(makefile.lines().any(|line| line.starts_with(&format!("{target}:"))), "{name}: make {target}");
+    let mut paths = vec![root().join(".ci/run")];
+    documents(root(), &mut paths);
+    let mut count = 0;
+    for path in paths {
+        let text = fs::read_to_string(&path).unwrap();
+        for target in targets(&text) {
+            count += 1;
+            let is_there = makefile.lines().any(|line| line.starts_with(&format!("{target}:")));
+            assert!(is_there, "{}: make {target}", path.display());
         }
     }
+    assert!(count > 60, "only {count} targets are named");
 }
 
 /// A heading as a link names it.
@@ -317,6 +330,28 @@ fn missing_test(named: &str) -> Option<String> {
     (!there).then(|| named.to_owned())
 }
 
+/// The table of tests has the same first column as these together, and a test in each row.
+fn assert_tested(header: &str, documented: &[Vec<Vec<String>>]) {
+    let tested = table(&read("docs/reliability.md"), header);
+    let names = |rows: &[Vec<String>]| rows.iter().map(|row| row[0].clone()).collect::<Vec<_>>();
+    assert_eq!(names(&tested), names(&documented.concat()));
+    let without: Vec<_> = tested.iter().filter(|row| !row[1].contains("::")).collect();
+    assert!(without.is_empty(), "{without:?}");
+}
+
+#[test]
+fn every_limit_has_a_test() {
+    assert_tested("| limit | test |", &[table(&read("docs/security.md"), "| what | default | setting | beyond it |")]);
+}
+
+#[test]
+fn every_failure_has_a_test() {
+    let operations = read("docs/operations.md");
+    let behind = table(&operations, "| failure | what is lost | who is notified | what continues |");
+    let between = table(&operations, "| failure | what is lost | who is notified |");
+    assert_tested("| failure | test |", &[behind, between]);
+}
+
 #[test]
 fn tests_that_stand_for_promises_exist() {
     const BINARIES: [&str; 13] = [
@@ -332,4 +367,45 @@ fn tests_that_stand_for_promises_exist() {
     assert!(missing.is_empty(), "{missing:#?}");
     assert!(missing_test("delivery ordering::no_such_test").is_some());
     assert!(missing_test("delivery no_such_module::*").is_some());
+}
+
+/// A number as documents and rules write it: `512`, `8MiB`, `4 * 1024 * 1024`.
+fn number(text: &str) -> f64 {
+    let factor = |word: &str| -> f64 {
+        let digits = word.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+        let unit = match word[digits.len()..].trim() {
+            "GiB" => 1024.0 * 1024.0 * 1024.0,
+            "MiB" => 1024.0 * 1024.0,
+            "KiB" => 1024.0,
+            "" => 1.0,
+            other => panic!("{other}"),
+        };
+        digits.parse::<f64>().unwrap_or_else(|error| panic!("{word}: {error}")) * unit
+    };
+    text.split('*').map(|word| factor(word.trim())).product()
+}
+
+#[test]
+fn thresholds_that_are_shares_of_a_default_follow_it() {
+    let (rules, page, reference) =
+        (read("dist/prometheus/alerts.yml"), read("docs/operations.md"), read("docs/configuration.md"));
+    let rows = table(&page, "| rule | threshold | is |");
+    for row in &rows {
+        let (alert, threshold, is) = (&row[0], number(&row[1]), &row[2]);
+        let setting = is.split('`').nth(1).unwrap();
+        let variable = format!("`HYDRANT_{}`", setting.replace('.', "_").to_uppercase());
+        let line = reference.lines().find(|line| line.contains(&variable)).unwrap_or_else(|| panic!("no {variable}"));
+        let default = number(line.split('|').nth(3).unwrap().trim().trim_matches('`'));
+        let told = number(is.split(['(', ')']).nth(1).unwrap());
+        assert!((told - default).abs() < 1.0, "{alert}: the default of {setting} is {default}");
+        let share = if is.starts_with("half") { 0.5 } else { 7.0 / 8.0 };
+        assert!((threshold / default - share).abs() < 0.01, "{alert}: {threshold} of {default}");
+        let rule = rules.split_once(&format!("alert: {alert}\n")).unwrap_or_else(|| panic!("no rule {alert}")).1;
+        let expression = value(rule.lines().next().unwrap(), "expr:").unwrap();
+        let compared = number(expression.rsplit_once(" > ").unwrap().1);
+        assert!((compared - threshold).abs() < 1.0, "{alert}: {expression}");
+    }
+    // Each rule whose summary names a default is in the table.
+    let named = rules.lines().filter(|line| line.contains("summary:") && line.contains("` (")).count();
+    assert_eq!(rows.len(), named);
 }

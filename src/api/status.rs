@@ -38,7 +38,7 @@ const WINDOW: Duration = Duration::from_secs(5);
 /// Minimum interval between two samples.
 const APART: Duration = Duration::from_secs(1);
 
-/// How long a list of all registrations is reused.
+/// How long a list of all registrations is reused, if the caller does not permit longer.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The connections around the broker, known once the server runs.
@@ -58,8 +58,8 @@ pub(super) struct Status {
     looks: Mutex<VecDeque<(Instant, Sample)>>,
     /// The latest status, as JSON.
     report: Snapshot<Bytes>,
-    /// The latest list for each measure; only one request at a time computes it.
-    busiest: [Snapshot<Vec<Registration>>; 3],
+    /// The latest list for each measure, as JSON of each; only one request at a time computes it.
+    busiest: [Snapshot<Vec<String>>; 3],
 }
 
 /// The counters from which rates are computed.
@@ -204,6 +204,7 @@ impl Api {
 
     pub(super) async fn list_registrations(
         &self,
+        headers: &HeaderMap,
         query: Option<&str>,
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
@@ -217,14 +218,15 @@ impl Api {
             return Err(ApiError::OfAll(message));
         }
         let (measure, limit) = (measure(query)?, limit(query)?);
-        let all = self.busiest(measure).await;
+        let all = self.busiest(measure, permitted_age(headers).max(FRESH)).await;
         // There may be a million of them.
         self.broker.wake_shards();
-        Ok(json(&&all[..all.len().min(limit)]))
+        let list = all[..all.len().min(limit)].join(",");
+        Ok(answer::json(StatusCode::OK, format!("[{list}]")))
     }
 
-    /// Returns the most active registrations of all shards.
-    async fn busiest(&self, measure: Measure) -> Arc<Vec<Registration>> {
+    /// Returns the most active registrations of all shards, each as JSON, from a look that is at most this old.
+    async fn busiest(&self, measure: Measure, age: Duration) -> Arc<Vec<String>> {
         let find = async {
             let found = self.pool.registrations(measure).await;
             self.broker.wake_shards();
@@ -232,9 +234,10 @@ impl Api {
             if let Some(seen) = self.pool.seen().await {
                 self.at_length(|| check::warn(&mut all, &seen));
             }
-            all
+            let text = |one: &Registration| serde_json::to_string(one).expect("texts and numbers are always written");
+            all.iter().map(text).collect()
         };
-        self.status.busiest[measure as usize].get(FRESH, find).await
+        self.status.busiest[measure as usize].get(age, find).await
     }
 }
 

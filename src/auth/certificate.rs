@@ -8,11 +8,18 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_cert::der::Decode;
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::{DirectoryString, GeneralName};
+use x509_cert::time::Time;
+use x509_cert::{Certificate, TbsCertificate};
 
 use super::principal::Principal;
 use crate::clock;
+
+/// The attribute type of a common name (RFC 4519).
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// The part of a client certificate that holds the client's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,19 +43,18 @@ impl ClientCertificate {
 
     /// Returns the principal it names and its expiry; `None` if it names no valid principal or is not valid at `now`.
     pub(super) fn holder(&self, name: CertificateName, now: Timestamp) -> Option<(Principal, Timestamp)> {
-        let (_, certificate) = X509Certificate::from_der(&self.0).ok()?;
-        // A certificate that never expires (RFC 5280) has a time that cannot be represented.
-        let time = |at: x509_parser::time::ASN1Time| clock::at_second(at.timestamp());
+        let certificate = Certificate::from_der(&self.0).ok()?;
+        let certificate = certificate.tbs_certificate();
         let validity = certificate.validity();
-        let (from, until) = (time(validity.not_before), time(validity.not_after));
+        let (from, until) = (clock_time(validity.not_before), clock_time(validity.not_after));
         if now < from || until < now {
             return None;
         }
         let text = match name {
-            CertificateName::Common => common_name(&certificate),
-            CertificateName::Alternative => alternative_name(&certificate),
+            CertificateName::Common => common_name(certificate),
+            CertificateName::Alternative => alternative_name(certificate),
         };
-        Some((principal(text?)?, until))
+        Some((principal(&text?)?, until))
     }
 }
 
@@ -58,21 +64,28 @@ impl fmt::Debug for ClientCertificate {
     }
 }
 
-fn common_name<'c>(certificate: &'c X509Certificate<'_>) -> Option<&'c str> {
-    only(certificate.subject().iter_common_name().map(|name| name.as_str().ok()))
+/// Returns a time of a certificate. One that never expires (RFC 5280) ends at the last time that can be represented.
+fn clock_time(time: Time) -> Timestamp {
+    clock::at_second(i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX))
 }
 
-fn alternative_name<'c>(certificate: &'c X509Certificate<'_>) -> Option<&'c str> {
-    let extension = certificate.subject_alternative_name().ok()??;
-    only(extension.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::URI(text) | GeneralName::RFC822Name(text) | GeneralName::DNSName(text) => Some(Some(*text)),
-        GeneralName::Invalid(..) => Some(None),
+fn common_name(certificate: &TbsCertificate) -> Option<String> {
+    let names = certificate.subject().iter().filter(|attribute| attribute.oid == COMMON_NAME);
+    only(names.map(|attribute| attribute.value.decode_as::<DirectoryString>().ok().map(String::from)))
+}
+
+fn alternative_name(certificate: &TbsCertificate) -> Option<String> {
+    let (_, SubjectAltName(names)) = certificate.get_extension().ok()??;
+    only(names.iter().filter_map(|name| match name {
+        GeneralName::UniformResourceIdentifier(text) | GeneralName::Rfc822Name(text) | GeneralName::DnsName(text) => {
+            Some(Some(text.to_string()))
+        }
         _ => None,
     }))
 }
 
 /// Returns the only name; `None` if there are several, because an attacker could choose which of them counts.
-fn only<'c>(mut names: impl Iterator<Item = Option<&'c str>>) -> Option<&'c str> {
+fn only(mut names: impl Iterator<Item = Option<String>>) -> Option<String> {
     let first = names.next()?;
     if names.next().is_some() { None } else { first }
 }

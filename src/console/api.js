@@ -17,32 +17,57 @@ export class Refused extends Error {
 const PATIENCE = 10000;
 
 let token = null;
+let rights = null;
 let listeners = [];
 
 /** The token, for snippets that the user asks for. */
 export const currentToken = () => token;
 export const isSignedIn = () => token !== null;
 
-/** Has somebody told when the credential comes or goes. */
+/** Has somebody told when the credential comes or goes, and why it went. */
 export function onSession(listener) {
   listeners.push(listener);
 }
 
-function setToken(value) {
+function setToken(value, why) {
   token = value;
-  listeners.forEach((listener) => listener());
+  rights = null;
+  listeners.forEach((listener) => listener(why));
 }
 
-export const signOut = () => setToken(null);
+export const signOut = () => setToken(null, "You are signed out.");
+
+/** Why a token that was good is refused. */
+function whyRefused() {
+  const { exp } = tokenClaims();
+  const why = exp * 1000 <= Date.now() ? "Your session has expired." : "The server no longer accepts your token.";
+  return `${why} Sign in again to continue in this view.`;
+}
 
 /** Who the token says it is for: its claims, unverified, for display only. */
-export function tokenClaims(text = token) {
+function tokenClaims() {
   try {
-    const body = text.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const body = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
     return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(body), (c) => c.charCodeAt(0))));
   } catch {
     return {};
   }
+}
+
+/** The name of the user that the token is for. */
+export function userName() {
+  const { sub, name, user } = tokenClaims();
+  return String(sub ?? name ?? user ?? "").replace(/^user:/, "");
+}
+
+/** Ends the session if the server no longer knows who this is: 403 is said about a claim that is missing, too. */
+async function endIfUnknown(credential) {
+  // A token that was tried, or an old one whose answer comes late, does not end the present session.
+  const isPresent = () => token && credential === `Bearer ${token}`;
+  if (!isPresent()) return;
+  const me = await fetch("/api/v3/hydrant/me", { headers: { Authorization: credential }, credentials: "omit" })
+    .catch(() => ({ ok: true }));
+  if ([401, 403].includes(me.status) && isPresent()) setToken(null, whyRefused());
 }
 
 async function raw(path, options = {}, credential = token && `Bearer ${token}`) {
@@ -57,8 +82,7 @@ async function raw(path, options = {}, credential = token && `Bearer ${token}`) 
   }
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
-  // A token that was tried, or an old one whose answer comes late, does not end the present session.
-  if (answer.status === 401 && token && credential === `Bearer ${token}`) setToken(null);
+  if ([401, 403].includes(answer.status)) await endIfUnknown(credential);
   throw new Refused(answer.status, body.Messages ?? []);
 }
 
@@ -90,6 +114,24 @@ export const remove = async (path) => (await raw(`/api/v3/${path}`, { method: "D
 
 /** An answer whose body is read as it comes. */
 export const open = (path, headers, signal) => raw(`/api/v3/${path}`, { headers, signal });
+
+/** Who the caller is and what the caller may do; asked once a session. */
+export function me() {
+  rights ??= get("hydrant/me").catch((error) => {
+    rights = null;
+    throw error;
+  });
+  return rights;
+}
+
+/** Whether the caller's claims permit something: what a page offers. The server decides again. */
+export async function may(scope, action, specific) {
+  const fits = (names, one) => names.split(",").some((name) => name === "*" || name === one);
+  const permit = (claims) => claims.map((claim) => claim.split("/"))
+    .some(([s, a, k]) => fits(s, scope) && fits(a, action) && fits(k, specific));
+  const { Claims: claims, Narrowing: narrowing } = await me();
+  return permit(claims) && (!narrowing.length || permit(narrowing));
+}
 
 /** What is said of a registration: {Warnings, Looked, Matched}, or a Refused with the place. */
 export const checkSpec = (spec) => post("hydrant/check", { Spec: spec });

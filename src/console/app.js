@@ -1,6 +1,6 @@
 // The frame: the bar with the figures that always count, the rail of views, signing in, and the keys.
 
-import { currentToken, isSignedIn, onSession, signIn, signInWith, signOut, tokenClaims } from "./api.js";
+import { currentToken, isSignedIn, onSession, signIn, signInWith, signOut, userName } from "./api.js";
 import { announce, button, bytes, failure, fill, h, micros, rate } from "./dom.js";
 import { place } from "./route.js";
 import { latest, state, watch } from "./status.js";
@@ -20,7 +20,7 @@ const rail = h("nav", { class: "rail", "aria-label": "Views" });
 const main = h("main", { tabindex: "0" });
 const help = h("dialog", { "aria-label": "Keys" });
 let leave = null;
-let shown = null;
+let user = "rocketskates";
 
 /** Takes a token out of the fragment, once, and wipes it from the address. Returns why it is not good. */
 async function tokenOfFragment() {
@@ -36,11 +36,11 @@ async function tokenOfFragment() {
 }
 
 function frame() {
-  const name = String(tokenClaims().sub ?? tokenClaims().name ?? "signed in").replace(/^user:/, "");
+  user = userName() || user;
   fill(app,
     h("header", { class: "bar" }, h("a", { href: "#now", class: "brand" }, "hydrant"), figures,
       h("span", { class: "who" }, button("?", showHelp, { title: "Keys", "aria-label": "Keys" }),
-        h("a", { href: "#me" }, name), button("Sign out", signOut))),
+        h("a", { href: "#me" }, userName() || "signed in"), button("Sign out", signOut))),
     rail, main, help);
   fill(rail, Object.entries(VIEWS).map(([view, { title }]) => h("a", { href: `#${view}`, "data-view": view }, title)));
 }
@@ -64,12 +64,8 @@ function draw() {
   const { view } = place();
   const known = VIEWS[view] ? view : "now";
   leave?.();
-  shown = known;
   document.title = `${VIEWS[known].title} · hydrant`;
-  for (const link of rail.children) {
-    if (link.dataset.view === known) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
-  }
+  for (const link of rail.children) link.ariaCurrent = link.dataset.view === known ? "page" : null;
   const body = h("div", { class: `view view-${known}` });
   fill(main, h("h1", { class: "unseen" }, VIEWS[known].title), body);
   leave = VIEWS[known].show(body) ?? null;
@@ -78,17 +74,15 @@ function draw() {
 
 function signInForm(note) {
   const problem = h("div", {}, note);
-  const user = h("input", { id: "user", type: "text", autocomplete: "username", value: "rocketskates",
-    required: true });
+  const name = h("input", { id: "user", type: "text", autocomplete: "username", value: user, required: true });
   const password = h("input", { id: "password", type: "password", autocomplete: "current-password" });
   const token = h("input", { id: "token", type: "password", autocomplete: "off" });
   const submit = h("button", { type: "submit", class: "primary" }, "Sign in");
   const form = h("form", { class: "form narrow" }, h("h1", {}, "hydrant"),
     h("p", { class: "quiet" },
-      "Events of this fleet, who gets them, and why. ",
       "Your password is exchanged for a token that this page keeps only in memory, so a reload signs you out."),
     problem,
-    h("div", { class: "field" }, h("label", { for: "user" }, "User"), user),
+    h("div", { class: "field" }, h("label", { for: "user" }, "User"), name),
     h("div", { class: "field" }, h("label", { for: "password" }, "Password"), password),
     h("details", {}, h("summary", {}, "Or a token"),
       h("div", { class: "field" }, h("label", { for: "token" }, "Token"), token)), submit);
@@ -97,7 +91,7 @@ function signInForm(note) {
     submit.disabled = true;
     submit.textContent = "Signing in…";
     try {
-      await (token.value ? signInWith(token.value.trim()) : signIn(user.value.trim(), password.value));
+      await (token.value ? signInWith(token.value.trim()) : signIn(name.value.trim(), password.value));
     } catch (error) {
       fill(problem, failure(error));
       submit.disabled = false;
@@ -109,7 +103,7 @@ function signInForm(note) {
   password.focus();
 }
 
-function session() {
+function session(why) {
   leave?.();
   leave = null;
   if (currentToken()) {
@@ -117,8 +111,7 @@ function session() {
     draw();
     drawBar();
   } else {
-    signInForm(shown && h("p", { class: "attention" }, "You are signed out."));
-    shown = null;
+    signInForm(why && h("p", { class: "attention", role: "alert" }, why));
   }
 }
 
@@ -148,12 +141,11 @@ addEventListener("keydown", (event) => {
 });
 
 function showHelp() {
-  const rows = { "/": "go to the SPEC", space: "pause or resume", "j k": "next, previous event", Enter: "open",
-    e: "explain the event", "g n": "Now", "g t": "Tail", "g c": "Connections", "g r": "Registrations",
-    "g e": "Explain", "g m": "Me", "?": "this list" };
+  const rows = [["/", "go to the SPEC"], ["space", "pause or resume"], ["j k", "next, previous event"],
+    ["Enter", "open"], ["e", "explain the event"],
+    ...Object.entries(KEYS).map(([key, view]) => [`g ${key}`, VIEWS[view].title]), ["?", "this list"]];
   fill(help, h("h2", {}, "Keys"),
-    h("dl", {}, Object.entries(rows).map(([key, does]) =>
-       h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, does)))),
+    h("dl", {}, rows.map(([key, does]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, does)))),
     button("Close", () => help.close()));
   help.showModal();
 }

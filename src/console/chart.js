@@ -50,11 +50,10 @@ export function chart(title, series, format) {
       });
       plot.append(svg("path", { d: path || "M0 0", class: `line line-${which}` }));
     });
-    const last = (values) => values.at(-1);
     fill(legend, series.map((name, which) => (!some || isThere(rows[which])) &&
-      h("span", { class: `key key-${which}` }, `${name} `, h("b", {}, rows[which] ? format(last(rows[which])) : "–"))));
+      h("span", { class: `key key-${which}` }, `${name} `, h("b", {}, format(rows[which]?.at(-1))))));
     top.textContent = most > 1e-8 ? format(most / 1.08) : "";
-    const said = series.map((name, which) => `${name} ${format(last(rows[which] ?? []))}`).join(", ");
+    const said = series.map((name, which) => `${name} ${format(rows[which]?.at(-1))}`).join(", ");
     plot.setAttribute("aria-label", `${title}, last ${minutes} min: now ${said}`);
   }
 

@@ -1,8 +1,11 @@
 // Connections: who is slow? One row each, oldest waiting first; a row opens to its registrations, and closes for
 // whoever may.
 
-import { get, remove, repeat } from "./api.js";
-import { ago, announce, bytes, button, count, empty, failure, fill, h, millis, table } from "./dom.js";
+import { get, may, remove, userName } from "./api.js";
+import {
+  ago, announce, bytes, button, count, curl, empty, fact, failure, fill, h, millis, sortable, table,
+} from "./dom.js";
+import { AGE, MOST, listing } from "./pane.js";
 import { parameters, setParameters } from "./route.js";
 import { state } from "./status.js";
 
@@ -21,121 +24,78 @@ const COLUMNS = [
   { head: "Encoding", key: "Encoding" },
 ];
 
-/** Rows: a page of more than some thousand elements is slow. */
-const MOST = 150;
-
-/** Seconds that the list may be old, unless something was just done to it. */
-const AGE = 2;
-
 export function show(element) {
-  const list = h("div", { class: "list" });
-  const detail = h("aside", { class: "detail", hidden: true, "aria-label": "Connection" });
   const note = h("p", { class: "quiet" });
-  fill(element, h("div", { class: "split" }, h("div", { class: "list-side" }, note, list), detail));
-  let all = [];
-  let paused = false;
 
   async function look(age = AGE) {
-    if (paused) return;
-    try {
-      all = await get(`connections?Type=In(websocket,stream)&sort=queued&limit=${MOST}`, age);
-      draw();
-    } catch (error) {
-      if (error.status !== 401) fill(list, failure(error), error.status === 0
-        && h("p", { class: "quiet" }, "Retrying every 3 s."));
-    }
+    return draw(await get(`connections?Type=In(websocket,stream)&sort=queued&limit=${MOST}`, age));
   }
 
-  function sorted() {
-    const { sort = "QueuedAgeMilliseconds" } = parameters();
-    const column = COLUMNS.find((one) => one.key === sort) ?? COLUMNS[5];
-    const compare = (a, b) => {
-      const [x, y] = [a[column.key] ?? "", b[column.key] ?? ""];
-      return column.key === "CreateTime" ? x.localeCompare(y) : typeof x === "number" ? y - x : x.localeCompare(y);
+  function sorted(all, key) {
+    const by = (key) => (a, b) => {
+      const [x, y] = [a[key] ?? "", b[key] ?? ""];
+      return typeof x === "number" ? y - x : x.localeCompare(y);
     };
-    return [...all].sort((a, b) => compare(a, b) || a.Principal.localeCompare(b.Principal)
-      || a.RemoteAddr.localeCompare(b.RemoteAddr));
+    return all.sort(by("RemoteAddr")).sort(by("Principal")).sort(by(key));
   }
 
-  function draw() {
+  function draw(all) {
     const { sort = "QueuedAgeMilliseconds", open } = parameters();
-    const rows = sorted();
     note.hidden = all.length === 0;
     note.textContent = all.length < MOST ? `${count(all.length)} websockets and streams`
       : `The ${MOST} connections with the most queued bytes`;
-    const columns = COLUMNS.map((column) => ({
-      ...column,
-      sorted: column.key === sort ? "descending" : undefined,
-      node: h("button", { type: "button", class: "sort", onclick: () => { setParameters({ sort: column.key });
-        draw(); } },
-        column.head, column.key === sort ? " ▾" : ""),
+    const columns = COLUMNS.map((column) => sortable(column, column.key === sort, () => {
+      setParameters({ sort: column.key });
+      view.again();
     }));
-    const cells = rows.map((one) => ({
+    const rows = sorted(all, sort).map((one) => ({
       attributes: { class: one.RemoteAddr === open ? "chosen" : one.DroppedEvents > 0 ? "attention" : "" },
       cells: [
-        h("button", { type: "button", class: "link", onclick: () => choose(one.RemoteAddr) }, one.Principal),
+        button(one.Principal, () => view.choose(one.RemoteAddr), { class: "link" }),
         one.RemoteAddr, ago(one.CreateTime), count(one.Registrations), bytes(one.QueuedBytes),
         millis(one.QueuedAgeMilliseconds), count(one.DeliveredEvents), count(one.DroppedEvents),
           one.Overflow ?? "–", one.Encoding ?? "–",
       ],
     }));
-    const focused = document.activeElement?.textContent;
-    fill(list, rows.length ? table("Connections", columns, cells) : state.word === "hidden" ?
-      empty("You may not see any connection: the list requires the claim connections/list.") :
+    return rows.length ? table("Connections", columns, rows) : state.word === "hidden" ?
+      empty("The list requires the claim connections/list.") :
       empty("No client is connected. Connect one:",
-        `curl -N -k -u USER '${location.origin}/api/v3/events?register=machines.*.*'`));
-    if (focused) [...list.querySelectorAll("button")].find((one) => one.textContent === focused)?.focus();
-  }
-
-  async function choose(address) {
-    setParameters({ open: address });
-    draw();
-    await inspect(address);
+        curl(userName(), `-N '${location.origin}/api/v3/events?register=machines.*.*'`));
   }
 
   async function inspect(address) {
-    detail.hidden = false;
-    const close = button("Close detail", () => { setParameters({ open: null }); detail.hidden = true; draw(); },
-      { class: "corner" });
-    try {
-      const one = await get(`connections/${encodeURIComponent(address)}`);
-      fill(detail, close, h("h2", {}, one.Principal), facts(one), specs(one), closing(one));
-    } catch (error) {
-      fill(detail, close, h("h2", {}, address), failure(error));
-    }
+    const one = await get(`connections/${encodeURIComponent(address)}`);
+    return [h("h2", {}, one.Principal), facts(one), specs(one), closing(one)];
   }
 
   function closing(one) {
     const place = h("div", { class: "closing" });
+    const path = encodeURIComponent(one.RemoteAddr);
+    const explain = h("a", { class: "button", href: `#explain?connection=${path}` }, "Explain an event for it");
+    const first = (allowed) => fill(place, allowed && button("Close connection…", ask), explain,
+      !allowed && h("p", { class: "quiet" }, "Closing it requires the claim connections/delete."));
     const ask = () => fill(place,
       h("p", {}, "The client receives the close code 1001 \"connection deleted\" and may reconnect at once."),
-      button("Close now", async () => {
-        try {
-          await remove(`connections/${encodeURIComponent(one.RemoteAddr)}`);
-          announce("Closed");
-          fill(place, h("p", { class: "good" }, "Closed."));
-          look(0);
-        } catch (error) {
-          fill(place, failure(error));
-        }
-      }, { class: "danger" }), button("Cancel", first));
-    const first = () => fill(place, button("Close connection…", ask),
-      h("a", { class: "button", href: `#explain?connection=${encodeURIComponent(one.RemoteAddr)}` },
-      "Explain an event for it"));
-    first();
+      button("Close now", close, { class: "danger" }), button("Cancel", () => first(true)));
+    async function close() {
+      try {
+        await remove(`connections/${path}`);
+        announce("Closed");
+        fill(place, h("p", { class: "good" }, "Closed."));
+        view.again(0);
+      } catch (error) {
+        fill(place, failure(error));
+      }
+    }
+    may("connections", "delete", one.RemoteAddr).catch(() => true).then(first);
     return place;
   }
 
-  const stop = repeat(() => look(), 3000);
-  if (parameters().open) inspect(parameters().open);
-  return () => {
-    paused = true;
-    stop();
-  };
+  const view = listing(element, "Connection", note, look, inspect);
+  return view.end;
 }
 
 function facts(one) {
-  const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
   return h("dl", {}, fact("From", one.RemoteAddr), fact("Since", new Date(one.CreateTime).toLocaleString()),
     fact("Encoding", one.Encoding), fact("Policy", one.Overflow), fact("Delivered", count(one.DeliveredEvents)),
     fact("Queued", `${count(one.QueuedEvents)} events, ${bytes(one.QueuedBytes)}`),

@@ -1,11 +1,12 @@
 // One event beside the list: what changed, the object as a tree, the raw text; and what can be done with it.
 
-import { button, copier, fill, h, quote } from "./dom.js";
+import { userName } from "./api.js";
+import { button, copier, curl, fill, h, quote } from "./dom.js";
 import { differences } from "./diff.js";
 import { setParameters } from "./route.js";
 
 /** How an event of `explain` is named in a link: by its position, or by its text. */
-export const explainLink = (entry, spec) => {
+const explainLink = (entry, spec) => {
   const isLost = entry.id?.includes("T") || !entry.id;
   const query = new URLSearchParams(isLost ? [["event", entry.text]] : [["position", entry.id]]);
   if (spec) query.append("spec", spec);
@@ -26,7 +27,7 @@ export function detail(pane, entry, { specs, close, start }) {
     h("div", { class: "toolbar" },
       h("a", { class: "button", href: explainLink(entry, spec), "data-key": "explain" }, "Explain for…"),
       entry.id && button("Replay from here", () => { setParameters({ since: entry.id }); start(entry.id); }),
-      copier("Copy curl", `curl -N -k -u USER ${quote(stream)}`),
+      copier("Copy curl", curl(userName(), `-N ${quote(stream)}`)),
       copier("Copy watch", `hydrant watch -E ${location.origin} ${quoted}`),
       copier("Copy drpcli", `drpcli -E ${location.origin} events watch ${quoted}`)),
     found.length > 0 && [h("h3", {}, "What changed"), changes(found)],

@@ -4,36 +4,23 @@
 // any. Numbers and times are written here too, so that they look the same everywhere.
 
 /** An element. Attributes that are functions are listeners; `class`, `data-*` and ARIA are plain attributes. */
-export function h(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
+export const h = (tag, attributes, ...children) => made(document.createElement(tag), attributes, children);
+
+/** An SVG element. */
+export const svg = (tag, attributes) =>
+  made(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, []);
+
+function made(element, attributes = {}, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value != null) element.setAttribute(name, value);
   }
-  add(element, children);
-  return element;
+  return fill(element, children);
 }
 
-/** Puts children into an element: nodes, or texts. */
-export function add(element, children) {
-  for (const child of children.flat(Infinity)) {
-    if (child != null && child !== false) element.append(child);
-  }
-  return element;
-}
-
-/** Replaces what is in an element. */
 export function fill(element, ...children) {
-  element.replaceChildren();
-  return add(element, children);
-}
-
-/** An SVG element. */
-export function svg(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  for (const child of children) element.append(child);
+  element.replaceChildren(...children.flat(Infinity).filter((child) => child != null && child !== false));
   return element;
 }
 
@@ -42,10 +29,8 @@ export function announce(text) {
   document.getElementById("announcer").textContent = text;
 }
 
-/** A whole number with separators. */
 export const count = (n) => (n == null ? "–" : Math.round(n).toLocaleString("en-US"));
 
-/** A rate: a digit behind the point while it is small. */
 export const rate = (n) => (n == null ? "–" : n < 10 ? (Math.round(n * 10) / 10).toString() : count(n));
 
 /** Bytes, in powers of 1,024. */
@@ -60,7 +45,6 @@ export function bytes(n) {
   return `${at && n < 10 ? n.toFixed(1) : Math.round(n)} ${units[at]}`;
 }
 
-/** Microseconds. */
 export function micros(us) {
   if (us == null) return "–";
   if (us < 1000) return `${trim(us)} µs`;
@@ -72,7 +56,6 @@ export const millis = (ms) => (ms ? micros(ms * 1000) : "–");
 
 const trim = (n) => (n < 10 && !Number.isInteger(n) ? n.toFixed(1) : Math.round(n).toString());
 
-/** How long ago a time was. */
 export function ago(text) {
   if (!text || text.startsWith("0001-")) return "–";
   const seconds = Math.max(0, (Date.now() - Date.parse(text)) / 1000);
@@ -93,10 +76,18 @@ export function clock(text) {
 /** A text as one word of a shell. */
 export const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
+/** A line of a list of facts, if there is one. */
+export const fact = (name, value) => value && h("div", {}, h("dt", {}, name), h("dd", {}, value));
+
+/** The command that curl is told who asks with; it asks for the password. */
+export const curl = (user, options) => `curl -k -u ${quote(user)} ${options}`;
+
 /** A sentence in which names stand between backticks. */
 export const spoken = (text) => text.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
 
-/** A button. */
+/** Attributes of a field for names and code, which nobody corrects. */
+export const VERBATIM = { type: "text", spellcheck: "false", autocapitalize: "off", autocomplete: "off" };
+
 export function button(label, onclick, attributes = {}) {
   return h("button", { type: "button", onclick, ...attributes }, label);
 }
@@ -129,15 +120,22 @@ export function table(caption, columns, rows, attributes = {}) {
     h("tbody", {}, rows.map((row) => h("tr", row.attributes ?? {}, cells(row.cells ?? row)))));
 }
 
+/** The head of a column by which the table is sorted, or can be. */
+export function sortable(column, isSorted, onclick) {
+  return { ...column, sorted: isSorted ? "descending" : undefined,
+    node: button(`${column.head}${isSorted ? " ▾" : ""}`, onclick, { class: "sort" }) };
+}
+
 /** What stands where there is nothing: what to do, perhaps with a command to copy. */
 export function empty(text, command) {
   return h("div", { class: "empty" }, h("p", {}, text), command && h("pre", {}, command),
     command && copier("Copy", command));
 }
 
-/** An error, where it happened. */
-export function failure(error) {
+/** An error, where it happened; with when it is tried again, if it is. */
+export function failure(error, seconds) {
   const inWords = (text) => text.replace(/^Requires: (\S+) (\S+) (\S+)$/, "You need the claim $1/$2/$3.");
   const lines = (error.messages ?? [error.message]).map(inWords);
-  return h("div", { class: "failure", role: "alert" }, h("pre", {}, lines.join("\n")));
+  return h("div", { class: "failure", role: "alert" }, h("pre", {}, lines.join("\n")),
+    seconds && error.status === 0 && h("p", {}, `Retrying every ${seconds} s.`));
 }

@@ -2,7 +2,7 @@
 // not.
 
 import { post } from "./api.js";
-import { button, failure, fill, h, spoken } from "./dom.js";
+import { VERBATIM, button, failure, fill, h, spoken } from "./dom.js";
 import { parameters, setParameters } from "./route.js";
 
 export const title = "Explain";
@@ -14,8 +14,8 @@ export function show(element) {
   const given = parameters();
   const event = h("textarea", { id: "x-event", rows: "6", spellcheck: "false", placeholder: EXAMPLE });
   event.value = given.event ?? "";
-  const input = (id, value, placeholder) => h("input", { id, type: "text", class: "spec", value: value ?? "",
-    placeholder, spellcheck: "false", autocapitalize: "off", autocomplete: "off" });
+  const input = (id, value, placeholder) => h("input", { id, class: "spec", value: value ?? "", placeholder,
+    ...VERBATIM });
   const position = input("x-position", given.position, "EPOCH:SEQUENCE");
   const spec = input("x-spec", given.spec, "machines.update.*.Stage=Eq(local)");
   const user = input("x-user", given.user, "you");
@@ -49,7 +49,7 @@ export function show(element) {
       h("fieldset", {}, h("legend", {}, "Event"), label("Pasted, as JSON", event),
         label("or its position in the history", position, "From a row of the tail, or the id of a stream.")),
       h("fieldset", {}, h("legend", {}, "Reaches"), label("Registration (SPEC)", spec),
-        label("of the user", user, "Empty: you."),
+        label("of the user", user),
         label("or an open connection", connection, "With its own registrations and rights."))),
     h("div", { class: "toolbar" }, h("button", { type: "submit", class: "primary" }, "Explain"),
       button("Example", () => { event.value = EXAMPLE; position.value = "";

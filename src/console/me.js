@@ -1,19 +1,17 @@
 // Me: who am I, and how do I get at events from elsewhere? A token with fewer rights, and commands to copy.
 
-import { currentToken, get, tokenClaims } from "./api.js";
-import { button, copier, failure, fill, h, quote } from "./dom.js";
+import { currentToken, get, me, userName } from "./api.js";
+import { VERBATIM, button, copier, fact, failure, fill, h, quote } from "./dom.js";
 
 export const title = "Me";
 
 export function show(element) {
   const made = h("div", {});
-  const claims = tokenClaims();
-  const name = String(claims.sub ?? claims.name ?? claims.user ?? "").replace(/^user:/, "");
+  const name = userName();
   const facts = h("dl", {}, fact("User", name || "unknown"));
-  get("hydrant/me").then((me) => fill(facts, known(me)), () => {});
+  me().then((caller) => fill(facts, known(caller)), () => {});
   const field = (id, label, value, hint) => h("div", { class: "field" }, h("label", { for: id }, label),
-    h("input", { id, type: "text", value, spellcheck: "false", autocapitalize: "off", autocomplete: "off" }),
-      hint && h("p", { class: "quiet" }, hint));
+    h("input", { id, value, ...VERBATIM }), hint && h("p", { class: "quiet" }, hint));
   const form = h("form", { class: "form" }, h("div", { class: "four" },
     field("t-ttl", "Valid for", "12h", "30m, 12h, 7d"), field("t-scope", "Types", "machines,jobs", "* for all"),
     field("t-action", "Actions", "get", "get allows all events of an object"),
@@ -43,8 +41,6 @@ export function show(element) {
     button("Show commands", (event) => event.target.replaceWith(snippets(currentToken()))));
 }
 
-const fact = (term, value) => value && h("div", {}, h("dt", {}, term), h("dd", {}, value));
-
 /** Claims that are shown; somebody may have thousands. */
 const MOST = 30;
 
@@ -54,7 +50,6 @@ function known(me) {
     .map((claim) => h("li", {}, h("code", {}, claim), h("span", { class: "quiet" }, ` ${inWords(claim)}`))),
     claims.length > MOST && h("li", { class: "quiet" }, `and ${claims.length - MOST} more`));
   return [fact("Principal", me.Principal), fact("Token until", me.Expires && new Date(me.Expires).toLocaleString()),
-    fact("Server", location.origin),
     fact("Claims", all.length ? list(all) : "none: you see only events about your own connections"),
     narrowing.length > 0 && fact("Restricted to", list(narrowing)),
     me.HasTenant && fact("Tenant", "yes: for the types that it lists, you see only the objects that it lists")];

@@ -1,52 +1,51 @@
-// Registrations: what matches most, and what costs most.
+// Registrations: what matches most, what costs most, and who has them.
 
-import { get, repeat } from "./api.js";
-import { ago, count, empty, failure, fill, h, millis, table } from "./dom.js";
+import { get } from "./api.js";
+import { ago, button, count, empty, h, millis, sortable, spoken, table } from "./dom.js";
+import { AGE, MOST, clients, listing } from "./pane.js";
 import { parameters, setParameters } from "./route.js";
 
 export const title = "Registrations";
 
-/** Rows: a page of more than some thousand elements is slow. */
-const MOST = 150;
 const SORTS = { hits: "Hits", deliveries: "Deliveries", work: "Cost" };
 
 export function show(element) {
-  const list = h("div", { class: "list" });
-  fill(element, h("p", { class: "quiet" },
-    "The most active registrations. Counts begin when the first of the connections that share a registration opened."),
-    list);
+  const note = h("p", { class: "quiet" },
+    "Counts begin when the first of the connections that share a registration was opened.");
 
   async function look() {
     const { sort = "hits" } = parameters();
-    try {
-      draw(await get(`hydrant/registrations?limit=${MOST}&sort=${encodeURIComponent(sort)}`), sort);
-    } catch (error) {
-      if (error.status !== 401) fill(list, failure(error), error.status === 0
-        && h("p", { class: "quiet" }, "Retrying every 4 s."));
-    }
+    return draw(await get(`hydrant/registrations?limit=${MOST}&sort=${encodeURIComponent(sort)}`, AGE), sort);
+  }
+
+  async function holders(spec) {
+    const query = new URLSearchParams({ Spec: spec, sort: "queued", limit: MOST });
+    return [h("h2", {}, h("code", {}, spec)), clients("Who has it", await get(`connections?${query}`))];
   }
 
   function draw(all, sort) {
-    const head = (key) => h("button",
-      { type: "button", class: "sort", onclick: () => { setParameters({ sort: key }); look(); } },
-      SORTS[key], key === sort ? " ▾" : "");
-    const sorted = (key) => (key === sort ? "descending" : undefined);
     const columns = [
       { head: "Registration" },
-      ...Object.keys(SORTS).map((key) => ({ head: SORTS[key], number: true, node: head(key),
-        sorted: sorted(key), title: key === "work" ? "Total work of the filter" : undefined })),
+      ...Object.entries(SORTS).map(([key, head]) => sortable({ head, number: true,
+        title: key === "work" ? "Total work of the filter" : undefined }, key === sort, () => {
+        setParameters({ sort: key });
+        view.again();
+      })),
       { head: "Last hit", number: true }, { head: "Shared by", number: true, title: "Connections" }, { head: "Tail" },
     ];
     const rows = all.map((one) => ({
-      attributes: { class: one.Hits === 0 ? "dim" : "" },
-      cells: [[h("code", {}, one.Spec), one.Warnings?.map((text) => h("p", { class: "attention note" }, `▲ ${text}`))],
+      attributes: { class: one.Spec === parameters().open ? "chosen" : one.Hits === 0 ? "dim" : "" },
+      cells: [[h("code", {}, one.Spec),
+        one.Warnings?.map((text) => h("p", { class: "attention note" }, "▲ ", spoken(text)))],
         count(one.Hits), count(one.Deliveries), one.FilterBytes ? millis(one.FilterWork / 1e6) : "–",
-        one.LastHit ? ago(one.LastHit) : "never", count(one.Shared),
+        one.LastHit ? ago(one.LastHit) : "never",
+          button(count(one.Shared), () => view.choose(one.Spec), { class: "link", title: "Who has it" }),
           h("a", { href: `#tail?spec=${encodeURIComponent(one.Spec)}` }, "open")],
     }));
-    fill(list, rows.length ? table("Registrations", columns, rows)
-      : empty("There are no registrations. Try one:", "hydrant watch 'machines.*.*'"));
+    return rows.length ? table("Registrations", columns, rows)
+      : empty("There are no registrations. Try one:", "hydrant watch 'machines.*.*'");
   }
 
-  return repeat(look, 4000);
+  const view = listing(element, "Who has it", note, look, holders);
+  return view.end;
 }

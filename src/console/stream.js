@@ -8,12 +8,18 @@ import { open } from "./api.js";
 const LONGEST_PAUSE = 15000;
 /** Milliseconds after which a connection that was closed again does not count as refused. */
 const STEADY = 5000;
+/** Milliseconds without a byte after which a connection counts as lost: heartbeats come every 25 s. */
+const SILENCE = 90000;
 
 /** Follows registrations. `on` has event(json text, id), answer(event), state(word, detail) and refused(error). */
 export function follow(specs, on, since) {
   const controller = new AbortController();
   let last = null;
   let pause = 500;
+  let reader = null;
+  let heard = 0;
+  // Of a network that is gone nothing is heard, not even an end.
+  const timer = setInterval(() => Date.now() - heard > SILENCE && reader?.cancel().catch(() => {}), SILENCE / 9);
   const query = new URLSearchParams(specs.map((spec) => ["register", spec]));
   query.append("overflow", "drop-oldest");
   if (since) query.append("since", since);
@@ -23,9 +29,10 @@ export function follow(specs, on, since) {
     const begun = Date.now();
     const answer = await open(`events?${query}`, headers, controller.signal);
     on.state("live");
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (;;) {
+      heard = Date.now();
       const { value, done } = await reader.read();
       if (done) return "the connection was lost";
       const messages = (rest + value).split("\n\n");
@@ -71,5 +78,8 @@ export function follow(specs, on, since) {
   }
 
   run();
-  return () => controller.abort();
+  return () => {
+    clearInterval(timer);
+    controller.abort();
+  };
 }

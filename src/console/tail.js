@@ -1,8 +1,8 @@
 // Tail: what is happening? Events as they come, ten thousand of them without slowing down: only the rows in sight are
 // in the page.
 
-import { checkSpec } from "./api.js";
-import { announce, button, clock, count, empty, fill, h, rate } from "./dom.js";
+import { checkSpec, userName } from "./api.js";
+import { VERBATIM, announce, button, clock, count, curl, empty, fill, h, quote, rate } from "./dom.js";
 import { detail } from "./detail.js";
 import { changed } from "./diff.js";
 import { all, parameters, setParameters } from "./route.js";
@@ -42,7 +42,7 @@ export function show(element) {
   const bar = h("div", { class: "toolbar" }, pause, button("Clear", clear),
     button("Add a SPEC", () => change([...specs(), "jobs.*.*"])), word, link);
   const head = h("div", { class: "row head", "aria-hidden": "true" },
-    ["Time", "Type", "Action", "Key", "Principal", "What changed"].map((name) => h("span", {}, name)));
+    ["Time", "Type", "Action", "Name, key", "Principal", "What changed"].map((name) => h("span", {}, name)));
   const spacer = h("div", { class: "spacer" });
   const rows = h("div", { class: "rows", tabindex: "0", role: "listbox", "aria-label": "Events" }, spacer);
   const side = h("aside", { class: "detail", hidden: true, "aria-label": "Event" });
@@ -88,12 +88,12 @@ export function show(element) {
 
   function line(entry, top) {
     const { event } = entry;
-    const cells = [clock(event.Time), event.Type, event.Action, event.Key, event.Principal,
-      entry.words ??= changed(event)];
+    const cells = [[clock(event.Time), event.Time], [event.Type], [event.Action], named(event), [event.Principal],
+      [entry.words ??= changed(event)]];
     const it = h("div", {
       class: `row${entry === chosen ? " chosen" : ""}${event.Type === "hydrant" ? " attention" : ""}`, role: "option",
       "aria-selected": String(entry === chosen), onclick: () => choose(entry),
-    }, cells.map((text, column) => h("span", { title: column === 0 ? event.Time : text }, text)));
+    }, cells.map(([text, title = text]) => h("span", { title }, text)));
     it.style.setProperty("--top", `${top}px`);
     return it;
   }
@@ -170,6 +170,8 @@ export function show(element) {
     stop?.();
     clear();
     const messages = new Map();
+    fill(nothing, empty("No events yet. Send one:", curl(userName(), "-H 'Content-Type: application/json' " +
+      `${quote(`${location.origin}/api/v3/events`)} -d ${quote(example(specs()[0]))}`)));
     stop = follow(specs(), {
       event: take,
       answer: (answer) => {
@@ -205,9 +207,8 @@ export function show(element) {
 
   function field(spec, message, commit, drop) {
     const note = h("pre", { class: "note" });
-    const input = h("input", { type: "text", value: spec, spellcheck: "false", autocapitalize: "off",
-      autocomplete: "off",
-      "aria-label": "SPEC: type.action.key.filter", "data-key": "spec", class: "spec" });
+    const input = h("input", { value: spec, "aria-label": "SPEC: type.action.key.filter", "data-key": "spec",
+      class: "spec", ...VERBATIM });
     let timer;
     const tips = suggest(input);
 
@@ -229,7 +230,8 @@ export function show(element) {
     });
     input.addEventListener("change", async () => {
       const value = input.value.trim();
-      if (await check()) commit(value);
+      // Meanwhile the view may have been left.
+      if (await check() && input.isConnected) commit(value);
     });
     if (message) [note.className, note.textContent] = ["note bad", message.join("\n")];
     else check();
@@ -237,9 +239,6 @@ export function show(element) {
       note, tips);
   }
 
-  fill(nothing, empty("No events yet. Send one:",
-    `curl -k -u USER -H 'Content-Type: application/json' '${location.origin}/api/v3/events' ` +
-    `-d '{"Type":"machines","Action":"update","Key":"m1","Object":{"Stage":"local"}}'`));
   rows.addEventListener("scroll", later);
   phone.addEventListener("change", later);
   const timer = setInterval(later, 1000);
@@ -258,6 +257,22 @@ export function show(element) {
       e: () => chosen && (window.location.hash = side.querySelector("[data-key=explain]")?.getAttribute("href") ?? ""),
     },
   });
+}
+
+/** An event that a registration matches, unless its filter is about other things. */
+function example(spec) {
+  const [Type, Action, Key] = ["machines", "update", "m1"].map((usual, at) => {
+    const [name] = (spec.split(".")[at] ?? "*").split(",");
+    return name === "*" ? usual : name;
+  });
+  return JSON.stringify({ Type, Action, Key, Object: { Stage: "local" } });
+}
+
+/** The key of an event and, before it, the name that people know its object by. */
+function named({ Key: key, Object: object }) {
+  const name = object?.Name;
+  if (typeof name !== "string" || !name || name === key) return [key];
+  return [[name, h("span", { class: "quiet" }, ` ${key}`)], `${name} ${key}`];
 }
 
 /** What is said under a good registration, and how. */

@@ -101,7 +101,8 @@ pub struct Newcomer<A = Accepted> {
 pub(crate) enum Control<A = Accepted> {
     Adopt(Box<Newcomer<A>>),
     Drain(Instant),
-    List(oneshot::Sender<Vec<Vec<Connection>>>),
+    /// Lists all connections, or those with the registration of this text.
+    List(Option<Box<str>>, oneshot::Sender<Vec<Vec<Connection>>>),
     Delete(SocketAddr, oneshot::Sender<Option<Connection>>),
     Inspect(SocketAddr, oneshot::Sender<Option<Inspection>>),
     Survey(Measure, oneshot::Sender<Vec<Registration>>),

@@ -143,12 +143,13 @@ impl Pool {
         }
     }
 
-    /// Returns the current state of every websocket. Omits shards that do not answer.
-    pub async fn connections(&self) -> Vec<Connection> {
+    /// Returns the current state of every websocket and stream, or of those with the registration of this text. Omits
+    /// shards that do not answer.
+    pub async fn connections(&self, registration: Option<&str>) -> Vec<Connection> {
         let mut all = Vec::new();
         for port in &self.ports {
             let (reply, answer) = oneshot::channel();
-            if port.send(Control::List(reply)).is_ok()
+            if port.send(Control::List(registration.map(Box::from), reply)).is_ok()
                 && let Ok(connections) = answer.await
             {
                 all.extend(connections.into_iter().flatten());

@@ -87,11 +87,17 @@ impl Registration {
 
 impl Shard {
     /// Returns the registrations of a connection.
-    pub fn registrations_of(&self, conn: ConnId, now: Moment) -> Vec<Registration> {
+    pub fn registrations_of(&mut self, conn: ConnId, now: Moment) -> Vec<Registration> {
         let session = self.sessions.get(conn.0 as usize).and_then(Option::as_ref);
         let Some(slot) = session.and_then(|session| session.slot) else { return Vec::new() };
         let usage = self.index.usage(slot, MEMBERSHIPS);
         usage.into_iter().map(|usage| Registration::of(usage, now)).collect()
+    }
+
+    /// Returns whether a connection has the registration with this text.
+    pub(super) fn has_registration(&self, conn: ConnId, text: &str) -> bool {
+        let session = self.sessions.get(conn.0 as usize).and_then(Option::as_ref);
+        session.and_then(|session| session.slot).is_some_and(|slot| self.index.has(slot, text))
     }
 
     /// Returns the access rights of a connection.
@@ -101,14 +107,14 @@ impl Shard {
     }
 
     /// Visits the next groups from `from` on. Returns where to continue, or `None` when all have been visited.
-    pub(super) fn survey(&self, from: usize, busiest: &mut Busiest) -> Option<usize> {
+    pub(super) fn survey(&mut self, from: usize, busiest: &mut Busiest) -> Option<usize> {
         let next = from + SURVEYED;
         self.index.survey(from..next, busiest);
         (next < self.index.group_numbers()).then_some(next)
     }
 
     /// Returns the busiest registrations that a survey has found.
-    pub(super) fn surveyed(&self, busiest: Busiest, now: Moment) -> Vec<Registration> {
+    pub(super) fn surveyed(&mut self, busiest: Busiest, now: Moment) -> Vec<Registration> {
         let usage = self.index.busiest(busiest, MEMBERSHIPS);
         usage.into_iter().map(|usage| Registration::of(usage, now)).collect()
     }

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use rustls::ServerConnection;
 use socket2::SockRef;
+
+use crate::tls::Session;
 
 /// Bytes not yet sent that the kernel may buffer for a client. Without this limit it would buffer megabytes for each
 /// client that does not read, beyond the reach of the overflow policies; a lower one would make writes small.
@@ -24,7 +25,7 @@ pub struct Accepted {
     /// The socket.
     pub stream: std::net::TcpStream,
     /// Its TLS session, if it has one.
-    pub tls: Option<Box<ServerConnection>>,
+    pub tls: Option<Box<Session>>,
 }
 
 /// What the event loop needs of a client's socket. The server has one kind, [`Link`]; the simulation
@@ -68,7 +69,7 @@ pub(crate) trait Socket: fmt::Debug + Sized {
 pub(crate) struct Link {
     stream: TcpStream,
     /// Boxed: a session takes a kilobyte and most links have none.
-    tls: Option<Box<ServerConnection>>,
+    tls: Option<Box<Session>>,
 }
 
 impl Socket for Link {
@@ -99,43 +100,23 @@ impl Socket for Link {
 
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return self.stream.read(into) };
-        loop {
-            match tls.reader().read(into) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
-                read => return read,
-            }
-            if tls.read_tls(&mut self.stream)? == 0 {
-                return Ok(0);
-            }
-            tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        match tls.read(&mut self.stream, into) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            read => read,
         }
     }
 
     fn write(&mut self, frames: &[IoSlice<'_>]) -> io::Result<usize> {
-        if self.tls.is_none() {
+        match (&mut self.tls, frames) {
+            (Some(tls), frames) => tls.write(&mut self.stream, frames),
             // A vectored write of one chunk costs the kernel more than a plain one.
-            return match frames {
-                [frame] => self.stream.write(frame),
-                _ => self.stream.write_vectored(frames),
-            };
-        }
-        self.flush()?;
-        let tls = self.tls.as_mut().expect("looked at above");
-        let taken = tls.writer().write_vectored(frames)?;
-        match self.flush() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(taken),
-            Err(error) => Err(error),
-            Ok(()) => Ok(taken),
+            (None, [frame]) => self.stream.write(frame),
+            (None, frames) => self.stream.write_vectored(frames),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let Some(tls) = &mut self.tls else { return Ok(()) };
-        while tls.wants_write() {
-            tls.write_tls(&mut self.stream)?;
-        }
-        Ok(())
+        self.tls.as_mut().map_or(Ok(()), |tls| tls.flush(&mut self.stream))
     }
 
     fn is_plain(&self) -> bool {
@@ -144,8 +125,7 @@ impl Socket for Link {
 
     fn finish(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
-            tls.send_close_notify();
-            self.flush()?;
+            tls.close(&mut self.stream)?;
         }
         self.stream.shutdown(Shutdown::Write)
     }

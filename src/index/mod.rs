@@ -311,6 +311,12 @@ impl<S: Copy> Index<S> {
         self.subscribers[slot.0 as usize].as_ref().map_or(0, |subscriber| subscriber.registrations.len())
     }
 
+    /// Returns whether a subscriber has the registration with this text.
+    pub fn has(&self, slot: Slot, text: &str) -> bool {
+        let subscriber = self.subscribers[slot.0 as usize].as_ref();
+        subscriber.is_some_and(|subscriber| subscriber.registrations.contains(text))
+    }
+
     /// Returns the cost of moving or removing a subscriber: the number of its registrations, or of its entries in the
     /// trie if there are more.
     pub fn weight(&self, slot: Slot) -> usize {

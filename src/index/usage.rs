@@ -78,7 +78,8 @@ impl Busiest {
 impl<S: Copy> Index<S> {
     /// Returns the usage of each registration of a subscriber, sorted by text. Visits at most `memberships`
     /// combinations; those of a registration beyond that are not counted.
-    pub fn usage(&self, slot: Slot, mut memberships: usize) -> Vec<Usage> {
+    pub fn usage(&mut self, slot: Slot, mut memberships: usize) -> Vec<Usage> {
+        self.tallies.settle();
         let Some(subscriber) = &self.subscribers[slot.0 as usize] else { return Vec::new() };
         let usage = |(spec, registration): (&str, &super::registrations::Registration)| {
             let all = registration.memberships();
@@ -102,7 +103,8 @@ impl<S: Copy> Index<S> {
     }
 
     /// Visits the groups and the wide registrations with these numbers.
-    pub fn survey(&self, numbers: Range<usize>, busiest: &mut Busiest) {
+    pub fn survey(&mut self, numbers: Range<usize>, busiest: &mut Busiest) {
+        self.tallies.settle();
         for at in numbers.start..numbers.end.min(self.group_numbers()) {
             let number = u32::try_from(at).expect("fewer than 4 billion groups");
             if at < self.tallies.len() && !self.groups.get(number).1.is_empty() {
@@ -116,7 +118,8 @@ impl<S: Copy> Index<S> {
 
     /// Returns the usage of the busiest groups, in descending order. Omits groups that are gone, and those whose
     /// registration is not found within `memberships` combinations.
-    pub fn busiest(&self, busiest: Busiest, mut memberships: usize) -> Vec<Usage> {
+    pub fn busiest(&mut self, busiest: Busiest, mut memberships: usize) -> Vec<Usage> {
+        self.tallies.settle();
         let found = busiest.heap.into_sorted_vec();
         let usage = |(_, found)| match found {
             Found::Group(group) => self.usage_of(group, &mut memberships),
@@ -203,6 +206,36 @@ mod tests {
         assert_eq!((found.len(), &*found[0].spec), (2, filtered));
         slots.into_iter().for_each(|slot| index.unsubscribe(slot));
         assert_eq!(index.group_numbers(), 0, "nothing is kept");
+    }
+
+    #[test]
+    fn counts_are_exact_however_many_hits_come_between_two_looks() {
+        let mut index = Index::<u32>::new(Limits::default());
+        let slots: Vec<Slot> = (0..2).map(|id| index.subscribe(id, Class(0))).collect();
+        let counts = |index: &mut Index<u32>, slot| {
+            let usage = index.usage(slot, 10).remove(0);
+            (usage.tally.hits, usage.tally.deliveries, usage.tally.last())
+        };
+        for &slot in &slots {
+            index.register(slot, "machines.*.a").unwrap();
+        }
+        let mut hits = 0;
+        for (second, more) in [1, 127, 128, 129, 1000].into_iter().enumerate() {
+            let second = u32::try_from(second).unwrap();
+            index.begin_second(second);
+            (0..more).for_each(|_| index.matches(&event("a", "{}"), |_| true, |_| {}));
+            hits += more;
+            assert_eq!(counts(&mut index, slots[0]), (hits, 2 * hits, Some(second)));
+        }
+        // Hits that nobody has looked at belong to their second, and not to whoever gets the group's number next.
+        index.matches(&event("a", "{}"), |_| true, |_| {});
+        index.begin_second(100);
+        assert_eq!(counts(&mut index, slots[1]), (hits + 1, 2 * hits + 2, Some(4)));
+        index.register(slots[0], "machines.*.b").unwrap();
+        index.matches(&event("b", "{}"), |_| true, |_| {});
+        index.deregister(slots[0], "machines.*.b").unwrap();
+        index.register(slots[0], "machines.*.A").unwrap();
+        assert_eq!(counts(&mut index, slots[0]), (0, 0, None), "machines.*.A is first");
     }
 
     #[test]

@@ -118,16 +118,16 @@ fn nothing_is_done_for_those_who_are_paused_or_cannot_pay() {
         }
     }
     index.pause(slots[0], true);
-    let looks = |index: &Index<u32>, slot| index.usage(slot, 0).iter().filter(|usage| usage.tally.work > 0).count();
+    let looks = |index: &mut Index<u32>, slot| index.usage(slot, 0).iter().filter(|usage| usage.tally.work > 0).count();
     index.matches(&event("c", "x", "k", ""), |_| true, |_| panic!("nobody wants it"));
-    assert_eq!(looks(&index, slots[0]), 0, "paused");
-    assert!((10..50).contains(&looks(&index, slots[1])), "as far as it could pay");
+    assert_eq!(looks(&mut index, slots[0]), 0, "paused");
+    assert!((10..50).contains(&looks(&mut index, slots[1])), "as far as it could pay");
     assert_eq!(index.take_overdrawn(), Some((1, Overdrawn::Event)));
     assert_eq!(index.take_overdrawn(), None);
     index.pause(slots[0], false);
     index.deregister(slots[0], "a,b7.x.*").unwrap();
     index.matches(&event("b99", "x", "k", ""), |_| true, |_| {});
-    assert!(looks(&index, slots[0]) > 10);
+    assert!(looks(&mut index, slots[0]) > 10);
     slots.into_iter().for_each(|slot| index.unsubscribe(slot));
     assert!(index.is_empty());
 }

@@ -225,7 +225,10 @@ impl World {
         let at = self.random.below(self.node.rooms.len());
         let peer = SocketAddr::from(([10, 0, 0, 1], u16::try_from(1024 + self.random.below(40)).unwrap()));
         let control = match self.random.below(6) {
-            0 => Control::List(self.reply()),
+            0 => {
+                let registration = (self.random.below(2) == 0).then(|| Box::from("machines.*.*"));
+                Control::List(registration, self.reply())
+            }
             1 => Control::Delete(peer, self.reply()),
             2 => Control::Inspect(peer, self.reply()),
             3 => Control::Survey(Measure::Deliveries, self.reply()),

@@ -16,12 +16,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hyper::{Response, StatusCode};
 use jiff::fmt::rfc2822::DateTimePrinter;
 use parking_lot::Mutex;
-use rustls::ServerConnection;
 
 use crate::clock;
+use crate::tls::Session;
 
 /// A socket with its TLS session, if it has one.
-pub(super) type Parts = (TcpStream, Option<Box<ServerConnection>>);
+pub(super) type Parts = (TcpStream, Option<Box<Session>>);
 
 /// The callback that receives the socket and the head of the response.
 type Take = Box<dyn FnOnce(Parts, Box<[u8]>) + Send>;

@@ -17,6 +17,7 @@ mod proxy_protocol;
 pub mod reading;
 mod refusal;
 pub mod relay;
+mod secured;
 pub mod socket;
 pub mod summary;
 pub mod tls;

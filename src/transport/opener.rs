@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 
 use super::forwarded::TrustedProxies;
 use super::pending::{PendingSlot, Signs};
 use super::proxy_protocol;
 use super::refusal::Refusal;
+use super::secured::Secured;
 use super::socket::Socket;
 use super::summary::Summary;
 use super::tls::LiveTls;
@@ -129,7 +129,7 @@ impl Opener {
                 Refusal::NotTls.say(stream).await;
                 return None;
             }
-            match TlsAcceptor::from(tls.current()).accept(stream).await {
+            match Secured::accept(stream, tls.current()).await {
                 Ok(tls) => Some(Socket::tls(tls, stalled, Arc::clone(signs))),
                 Err(error) => {
                     self.report(&error, peer);

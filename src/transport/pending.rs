@@ -5,7 +5,7 @@
 //! among those from the network with the most slots, oldest first; so a crowd of silent sockets costs its own members
 //! their slots and locks no other client out. A crowd that keeps its connections busy with requests does not either:
 //! if nobody is idle and one network has most of the slots, a newcomer from elsewhere replaces one of its connections
-//! that has no request in progress. A connection whose request is being processed is never closed. If there is none to
+//! that is between two requests. A connection whose request is being processed is never closed. If there is none to
 //! close, the newcomer is refused.
 //!
 //! The search visits every slot, so it frees several at a time, and it is not repeated immediately after it found none.
@@ -180,9 +180,10 @@ impl Signs {
         self.begun + Duration::from_millis(self.since.load(Ordering::Relaxed))
     }
 
-    /// Returns since when no request has been in progress.
+    /// Returns since when the connection has been between two requests.
     fn free_since(&self) -> Option<Instant> {
-        (self.phase.load(Ordering::Relaxed) != Phase::Busy as u8).then(|| self.since())
+        let is_between = self.requests() > 0 && self.phase.load(Ordering::Relaxed) == Phase::Waiting as u8;
+        is_between.then(|| self.since())
     }
 
     /// Returns since when the connection has been idle, if that is long enough to lose its slot.
@@ -259,8 +260,8 @@ impl Table {
         }
     }
 
-    /// Returns the connections without a request in progress of the network that has most of the slots, if there is
-    /// one and the newcomer is not from there. Those that have been so for longest come first.
+    /// Returns the connections between two requests of the network that has most of the slots, if there is one and the
+    /// newcomer is not from there. Those that have been so for longest come first.
     fn free_ones_of_a_crowd(&self, crowd: &HashMap<[u8; 8], usize>, newcomer: [u8; 8]) -> Vec<u64> {
         let most = |(network, count): &(&[u8; 8], &usize)| **network != newcomer && 2 * **count > self.all.len();
         let Some((largest, _)) = crowd.iter().find(most) else { return Vec::new() };

@@ -23,11 +23,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
-use tokio_rustls::server::TlsStream;
 
 use super::handover::{Handover, Parts};
 use super::pending::Signs;
 use super::refusal::Refusal;
+use super::secured::Secured;
 use crate::auth::ClientCertificate;
 
 /// How often to check whether a client that has closed its side has sent an incomplete body.
@@ -39,8 +39,7 @@ const LINGER: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 enum Stream {
     Plain(TcpStream),
-    /// Boxed: a session is large.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Secured),
     /// It was handed over ([`super::handover`]).
     Gone,
 }
@@ -50,8 +49,8 @@ impl Stream {
         match self {
             Self::Plain(stream) => Ok((stream.into_std()?, None)),
             Self::Tls(tls) => {
-                let (stream, session) = tls.into_inner();
-                Ok((stream.into_std()?, Some(Box::new(session))))
+                let (stream, session) = tls.into_parts();
+                Ok((stream.into_std()?, Some(session)))
             }
             Self::Gone => Err(io::ErrorKind::NotConnected.into()),
         }
@@ -86,8 +85,8 @@ impl Socket {
     }
 
     /// Like [`Socket::plain`], over TLS.
-    pub fn tls(stream: TlsStream<TcpStream>, write_timeout: Duration, signs: Arc<Signs>) -> Self {
-        Self::over(Stream::Tls(Box::new(stream)), write_timeout, signs)
+    pub(super) fn tls(stream: Secured, write_timeout: Duration, signs: Arc<Signs>) -> Self {
+        Self::over(Stream::Tls(stream), write_timeout, signs)
     }
 
     fn over(stream: Stream, write_timeout: Duration, signs: Arc<Signs>) -> Self {
@@ -112,8 +111,7 @@ impl Socket {
     /// Returns the certificate that the client presented, if any; the handshake has verified it.
     pub fn certificate(&self) -> Option<ClientCertificate> {
         let Stream::Tls(tls) = &self.stream else { return None };
-        let chain = tls.get_ref().1.peer_certificates()?;
-        chain.first().map(|certificate| ClientCertificate::verified(certificate))
+        tls.session().peer_certificate().map(ClientCertificate::verified)
     }
 
     /// Removes the socket from the control plane's poll, for a shard.

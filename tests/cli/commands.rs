@@ -1,6 +1,6 @@
 //! The program's small commands, its exit codes, and where it writes.
 
-use crate::support::run;
+use crate::support::{run, start};
 use hydrant::config::{default_file, markdown};
 
 #[test]
@@ -99,6 +99,26 @@ fn an_address_that_is_taken_leaves_nothing_behind_and_is_told() {
         assert!(done.err.contains(&expected) && done.err.contains(&hint), "{}", done.err);
         assert!(!data.exists(), "{flag}");
     }
+}
+
+#[test]
+fn the_well_known_password_is_not_served_to_other_machines() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let data = data.to_str().unwrap();
+    let line = ["serve", "--listen", "0.0.0.0:0", "--metrics-listen", "off", "--data-dir", data];
+    for _ in 0..2 {
+        let done = run(&line, "", &[]);
+        assert_eq!(done.code, Some(64), "{}", done.err);
+        assert!(done.err.contains("0.0.0.0:0 can be reached from other machines"), "{}", done.err);
+    }
+    let changed =
+        run(&["users", "passwd", "rocketskates", "--password-stdin", "--data-dir", data], "another long password", &[]);
+    assert_eq!(changed.code, Some(0), "{}", changed.err);
+    let running = start(&line, &[]);
+    assert!(running.err_lines().any(|line| line.contains("listening")), "it serves now");
+    running.signal("TERM");
+    assert_eq!(running.finish().code, Some(0));
 }
 
 #[test]

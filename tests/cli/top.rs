@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::support::{Broker, run, start};
+use crate::support::{Broker, PATIENCE, run, start};
 
 #[test]
 fn one_picture_has_all_there_is() {
@@ -115,7 +115,7 @@ impl Terminal {
     fn until(&self, wanted: &str) {
         let begun = Instant::now();
         while !self.text().contains(wanted) {
-            assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain for {wanted}: {}", self.text());
+            assert!(begun.elapsed() < PATIENCE, "waited in vain for {wanted}: {}", self.text());
             std::thread::sleep(Duration::from_millis(20));
         }
     }

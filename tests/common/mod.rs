@@ -9,6 +9,7 @@
 
 pub mod balancer;
 pub mod canary;
+pub mod descriptors;
 pub mod document;
 pub mod drp;
 pub mod http;
@@ -195,7 +196,10 @@ pub fn settings(dir: &std::path::Path, toml: &str, tls: &str) -> Settings {
     std::fs::write(&file, format!("{quiet}{toml}")).unwrap();
     let data = dir.join("data").display().to_string();
     let flag = |key, text: &str| FlagValue { key, flag: "--test", text: text.to_owned() };
-    let mut flags = vec![flag("metrics_listen", "127.0.0.1:0"), flag("tls", tls), flag("data_dir", &data)];
+    let mut flags = vec![flag("tls", tls), flag("data_dir", &data)];
+    if !toml.contains("metrics_listen = ") {
+        flags.push(flag("metrics_listen", "127.0.0.1:0"));
+    }
     if !toml.contains("listen = ") {
         flags.push(flag("listen", "127.0.0.1:0"));
     }

@@ -81,6 +81,11 @@ fn read(from: impl Read + Send + 'static, into: &Arc<Mutex<Vec<String>>>) -> Joi
     })
 }
 
+/// The program that was just built, or another one: an older one, to compare, or one that is optimised.
+pub fn under_test() -> PathBuf {
+    std::env::var_os("HYDRANT_UNDER_TEST").map_or_else(|| env!("CARGO_BIN_EXE_hydrant").into(), PathBuf::from)
+}
+
 impl Program {
     /// Starts it with these settings, `tls` and `log` (the inside of a table) apart.
     pub fn start(tls: &str, log: &str, toml: &str) -> Self {
@@ -95,7 +100,7 @@ impl Program {
         let base = "listen = [\"127.0.0.1:0\"]\nmetrics_listen = \"127.0.0.1:0\"";
         let text = format!("{base}\ntls = \"{tls}\"\nlog = {{ {log} }}\ndata_dir = \"{}\"\n{toml}\n", data.display());
         std::fs::write(&file, text).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
+        let mut command = Command::new(under_test());
         command.env_clear().envs(env.iter().copied()).args(["serve", "--config"]).arg(&file);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let said = Said::by(&mut child);

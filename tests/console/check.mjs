@@ -11,6 +11,7 @@ import { readFileSync } from "node:fs";
 import { Chromium, until } from "./chromium.mjs";
 import { resumes } from "./eventsource.mjs";
 import { Hydrant, update } from "./hydrant.mjs";
+import { expires, offersWhatIsPermitted } from "./session.mjs";
 
 const [program, axe] = process.argv.slice(2);
 const VIEWS = ["now", "tail?spec=machines.*.*", "connections", "registrations", "explain", "me"];
@@ -35,6 +36,7 @@ async function signsIn(page, server) {
   await page.until("the state", () => document.querySelector(".state.live"));
   await page.until("the charts", () => document.querySelectorAll(".plot").length === 4);
   await page.shows("Slowest clients");
+  await page.shows("Nothing needs attention.");
 }
 
 async function tailsTheFleet(page) {
@@ -59,6 +61,19 @@ async function pointsAtMistakes(page) {
   await page.key("Enter");
   await page.until("the warning",
     () => document.querySelector(".note.attention")?.textContent.includes("did you mean `machines`?"));
+}
+
+/** Field names of objects that came by, and operators. */
+async function completes(page) {
+  await view(page, "tail?spec=machines.*.*");
+  await page.until("an event", () => document.querySelector(".rows .row"));
+  await page.type("[data-key=spec]", "machines.update.*.Sta");
+  await page.until("the name of a field",
+    () => [...document.querySelectorAll(".tips:not([hidden]) li")].some((one) => one.innerText === "Stage="));
+  await page.key("Tab");
+  const text = await page.evaluate(() => document.querySelector("[data-key=spec]").value);
+  assert(text === "machines.update.*.Stage=", text);
+  await page.key("Escape");
 }
 
 async function showsMarkupAsText(page, server) {
@@ -94,6 +109,15 @@ async function showsWhatChanged(page, server) {
   await page.until("what was held back", () => document.querySelectorAll(".rows .row").length === 2);
 }
 
+/** From a row on, that row included. */
+async function replays(page) {
+  const words = await page.evaluate(() => [...document.querySelectorAll(".rows .row")].map((row) => row.innerText));
+  await page.key("j");
+  await page.click("Replay from here");
+  await page.until("the older event and the newer one", (words) =>
+    [...document.querySelectorAll(".rows .row")].map((row) => row.innerText).join() === words.join(), words);
+}
+
 async function explains(page) {
   await page.click("Explain for…");
   await page.until("a delivery",
@@ -114,7 +138,12 @@ async function closesConnections(page, server) {
   await until("curl to be registered", () => said.includes("event: answer"));
   await view(page, "registrations");
   await page.until("the warning",
-    () => document.querySelector(".list .attention")?.innerText.includes("did you mean `machines`?"));
+    () => document.querySelector(".list .attention")?.innerText.includes("did you mean machines?"));
+  await page.evaluate(() => [...document.querySelectorAll(".list tr")]
+    .find((row) => row.innerText.includes("machine.*.*")).querySelector("button").click());
+  await page.until("who has it",
+    () => document.querySelector(".detail table")?.innerText.includes("user:rocketskates"));
+  await offersWhatIsPermitted(browser, server);
   await view(page, "connections");
   await page.click("user:rocketskates", ".list");
   await page.until("its registrations",
@@ -212,8 +241,8 @@ async function takesATokenFromALink(browser, server) {
   const narrowed = JSON.parse(await server.ask("GET",
     `users/${server.login.user}/token?scope=jobs&action=get&specific=*`)).Token;
   for (const token of [server.token, narrowed]) {
-    const page = await browser.page(`${server.url}/hydrant/#tail?spec=*.*.*&token=${token}`);
-    page.expected.push(/status of 403 .*hydrant\/(status|registrations)/);
+    const expected = [/status of 403 .*hydrant\/(status|registrations)/];
+    const page = await browser.page(`${server.url}/hydrant/#tail?spec=*.*.*&token=${token}`, { expected });
     await page.until("the tail", () => document.querySelector("[data-key=spec]")?.value === "*.*.*");
     assert(await page.evaluate(() => location.hash === "#tail?spec=*.*.*"), "the token is wiped from the address");
     await page.until("events", () => document.querySelectorAll(".rows .row").length > 5);
@@ -241,13 +270,14 @@ const timed = async (name, work) => {
 };
 try {
   const page = await browser.page(`${server.url}/hydrant/`);
-  for (const step of [signsIn, tailsTheFleet, pointsAtMistakes, showsMarkupAsText, showsWhatChanged,
-    explains, closesConnections, helpsElsewhere, suitsEverybody, signsOut]) {
+  for (const step of [signsIn, tailsTheFleet, pointsAtMistakes, completes, showsMarkupAsText, showsWhatChanged,
+    replays, explains, closesConnections, helpsElsewhere, suitsEverybody, signsOut]) {
     await timed(step.name, step(page, server));
     assert(page.faults.length === 0, `${step.name}:\n${page.faults.join("\n")}`);
     page.expected.length = 0;
   }
   await timed(takesATokenFromALink.name, takesATokenFromALink(browser, server));
+  await timed(expires.name, expires(browser, server));
   await timed(resumes.name, resumes(browser, server));
 } finally {
   await browser.end();

@@ -71,13 +71,14 @@ export class Chromium {
     return new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
   }
 
-  /** A page of a window of its own size and theme. */
+  /** A page of a window of its own size and theme, and with errors that are asked for. */
   async page(url, look = {}) {
     const { browserContextId } = await this.send("Target.createBrowserContext");
     const { targetId } = await this.send("Target.createTarget", { url: "about:blank", browserContextId });
     const { sessionId } = await this.send("Target.attachToTarget", { targetId, flatten: true });
     const page = new Page((method, params) => this.send(method, params, sessionId), new URL(url).origin);
     this.#sessions.set(sessionId, (method, params) => page.heard(method, params));
+    page.expected.push(...(look.expected ?? []));
     page.close = () => this.send("Target.disposeBrowserContext", { browserContextId });
     await page.begin(look);
     await page.go(url);

@@ -97,6 +97,9 @@ const SCENES = {
     await go(page, "registrations");
     await has(page, ".list table");
     await take(page, "registrations");
+    await page.evaluate(() => document.querySelector("td button.link").click());
+    await has(page, ".detail table");
+    await take(page, "registrations-open");
   },
   async explain(page) {
     await go(page, "explain");

@@ -202,7 +202,13 @@ async fn the_query_beats_the_role_and_the_role_the_setting() {
         let policy = |row: &serde_json::Value| row["Overflow"].as_str().unwrap().to_owned();
         listed.as_array().unwrap().iter().map(policy).collect::<Vec<_>>()
     };
-    let by_setting = server.connect_with("", false).await.unwrap();
+    // An answer shows that its shard has the connection.
+    let connect = async |query: &str| {
+        let mut client = server.connect_with(query, false).await.unwrap();
+        client.register("a.b.c").await;
+        client
+    };
+    let by_setting = connect("").await;
     assert_eq!(policies().await, ["drop-oldest"]);
     hydrant::auth::edit_store(&server.data_dir(), |store| {
         for (name, policy) in [("portal", "conflate"), ("another", "disconnect")] {
@@ -213,8 +219,8 @@ async fn the_query_beats_the_role_and_the_role_the_setting() {
     })
     .unwrap();
     server.server.reload();
-    let by_role = server.connect_with("", false).await.unwrap();
-    let by_query = server.connect_with("overflow=disconnect", false).await.unwrap();
+    let by_role = connect("").await;
+    let by_query = connect("overflow=disconnect").await;
     let mut found = policies().await;
     found.sort();
     assert_eq!(found, ["conflate", "disconnect", "drop-oldest"]);

@@ -109,7 +109,7 @@ async fn a_client_that_says_nothing_any_more_is_let_go_and_told_of() {
 async fn addresses_of_ipv6_stand_in_paths() {
     let server = Hydrant::start("listen = [\"[::1]:0\"]\nshards = 2").await;
     assert!(server.address().is_ipv6());
-    let mut client = server.connect().await;
+    let mut client = server.watch(&["a.b.c"]).await;
     let listed = server.request("GET", "/api/v3/connections?Type=websocket", &[], "").await.json();
     let address = listed[0]["RemoteAddr"].as_str().unwrap().to_owned();
     assert!(address.starts_with("[::1]:"), "{address}");
@@ -209,7 +209,8 @@ async fn connections_are_shown_and_closed_by_claims() {
         store.add_user("nobody", HASH.clone(), &[])
     })
     .await;
-    let mut client = server.connect().await;
+    // Its shard has it once it has answered something.
+    let mut client = server.watch(&["a.b.c"]).await;
     let listed = server.request("GET", "/api/v3/connections?Type=websocket", &[], "").await.json();
     let path = format!("/api/v3/connections/{}", listed[0]["RemoteAddr"].as_str().unwrap());
     let status = async |user: &str, method: &str, path: &str| {
@@ -241,7 +242,9 @@ async fn a_tenant_of_machines_hides_the_connections_of_others() {
     let mut agents = Vec::new();
     for machine in [OWN, OTHER] {
         let token = server.issue(&format!("runner:{machine}"), &TokenRequest::default());
-        agents.push(server.try_connect(&Show::Query(&format!("token={token}")), &[]).await.unwrap());
+        let mut agent = server.try_connect(&Show::Query(&format!("token={token}")), &[]).await.unwrap();
+        agent.register("a.b.c").await;
+        agents.push(agent);
     }
     let bearer = format!("Bearer {}", server.issue("user:lab", &TokenRequest::default()));
     let ask = async |method: &str, path: &str| {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::common::program::Program;
 use crate::common::raw::{Raw, masked};
-use crate::common::{Hydrant, patiently, socket};
+use crate::common::{Hydrant, http, patiently, socket};
 
 /// The close frame has to come; it is not answered.
 async fn awaits_close(raw: &mut Raw) {
@@ -57,8 +57,26 @@ async fn a_second_signal_ends_the_process_at_once() {
     assert!(raw.head().await.starts_with("HTTP/1.1 101 "));
     program.signal("TERM");
     awaits_close(&mut raw).await;
+    ends_at_once(program).await;
+}
+
+/// The second signal.
+async fn ends_at_once(program: Program) {
     tokio::time::sleep(Duration::from_millis(50)).await;
     program.signal("TERM");
     let (status, _) = patiently("the end", tokio::task::spawn_blocking(move || program.wait())).await.unwrap();
     assert_eq!(status.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_a_lame_duck_at_once() {
+    let program = Program::start("off", "level = \"info\"", "timeouts = { lame_duck = \"10m\" }");
+    program.signal("TERM");
+    let unready = async {
+        while http::request(program.probe, false, "GET", "/readyz", &[], "").await.status.as_u16() == 200 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    patiently("the server to be unready", unready).await;
+    ends_at_once(program).await;
 }

@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use hydrant::auth::edit_store;
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use hydrant::auth::{AuthOptions, Authority, TokenRequest, edit_store};
 
+use crate::common::descriptors::{limit_files, take_all_files};
 use crate::common::drp::Drp;
 use crate::common::http::{self, Http};
-use crate::common::people::HASH;
+use crate::common::people::{HASH, now};
 use crate::common::program::Program;
 use crate::common::raw::masked;
-use crate::common::{JSON, LOGIN, NDJSON, basic, event, patiently, socket};
+use crate::common::{JSON, LOGIN, NDJSON, basic, canary, event, patiently, socket};
 use crate::outside::Outside;
+use crate::provider::Provider;
 
 /// A certificate and its key, in PEM.
 fn certificate(dir: &Path) {
@@ -27,31 +28,6 @@ fn certificate(dir: &Path) {
     }
 }
 
-fn descriptors(process: u32) -> Vec<u64> {
-    let names = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
-    names.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
-}
-
-/// How many files the process may open; it began with the limits of the test.
-fn limit_files(process: u32, limit: Option<u64>) {
-    let usual = getrlimit(Resource::Nofile);
-    let current = limit.or(usual.maximum);
-    let pid = Pid::from_raw(i32::try_from(process).unwrap());
-    prlimit(pid, Resource::Nofile, Rlimit { current, maximum: usual.maximum }).unwrap();
-}
-
-/// The process can open nothing more, though what it had open is closed for a while yet.
-async fn take_all_files(process: u32) {
-    let mut limit = u64::MAX;
-    for _ in 0..100 {
-        let held = descriptors(process);
-        let first_free = (0..1 << 20).find(|number| !held.contains(number)).unwrap();
-        limit = limit.min(first_free);
-        limit_files(process, Some(limit));
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 /// Time on the processor.
 fn cpu(process: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
@@ -60,27 +36,86 @@ fn cpu(process: u32) -> Duration {
     Duration::from_millis(10 * (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()))
 }
 
+/// A server in front of an endpoint, all of whose files can be changed: users, token keys, an issuer's keys, the
+/// certificate, and the password of the endpoint.
+struct Files {
+    server: Program,
+    drp: Drp,
+    files: PathBuf,
+}
+
+impl Files {
+    async fn start() -> Self {
+        let (dir, drp) = (tempfile::tempdir().unwrap(), Drp::start().await);
+        let (files, secret) = (dir.path().to_owned(), dir.path().join("secret"));
+        certificate(&files);
+        std::fs::write(&secret, "r0cketsk8ts").unwrap();
+        let [chain, key, jwks] = ["chain.pem", "key.pem", "jwks.json"].map(|name| files.join(name));
+        std::fs::write(&jwks, Provider::new().jwks.to_string()).unwrap();
+        let upstream = drp.settings(&format!("password_file = {secret:?}\nspread = \"10ms\"\n"));
+        let toml = format!(
+            "shards = 1\nauth.mode = \"local\"\ntimeouts = {{ header = \"60s\" }}\n\
+             tls_cert = {chain:?}\ntls_key = {key:?}\n{upstream}\n\
+             [token]\njwks = {jwks:?}\nissuer = \"https://id.lab\"\naudience = \"hydrant\"\n"
+        );
+        let server = Program::start_in(dir, &[], "files", "level = 'info'", &toml);
+        drp.until_registered(1).await;
+        Self { server, drp, files }
+    }
+
+    /// Changes all of them. Returns credentials that are good when all have been read.
+    fn change(&self) -> Vec<String> {
+        let data = self.server.data_dir();
+        edit_store(&data, |store| store.add_user("late", HASH.clone(), &["superuser".to_owned()])).unwrap();
+        certificate(&self.files);
+        let provider = Provider::new();
+        std::fs::write(self.files.join("jwks.json"), provider.jwks.to_string()).unwrap();
+        let claims = serde_json::json!({
+            "iss": "https://id.lab", "aud": "hydrant", "exp": now().as_second() + 600, "sub": "rocketskates",
+        });
+        let authority = Authority::open_existing(&data, AuthOptions::default()).unwrap();
+        authority.rotate_keys().unwrap();
+        let principal = "user:rocketskates".parse().unwrap();
+        let issued = authority.issue_local(&principal, &TokenRequest::default(), now()).unwrap();
+        let tokens = [provider.sign("ec", &claims), issued.token.expose().to_owned()];
+        tokens.iter().for_each(|token| canary::validator(token));
+        [basic("late:correct-horse")].into_iter().chain(tokens.map(|token| format!("Bearer {token}"))).collect()
+    }
+
+    /// Waits until these credentials are good.
+    async fn until_good(&self, credentials: &str) {
+        let headers = [("authorization", credentials)];
+        let me = "/api/v3/hydrant/me";
+        let good = async {
+            while http::request(self.server.api, true, "GET", me, &headers, "").await.status.as_u16() != 200 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        patiently("a change to be in force", good).await;
+    }
+}
+
+/// Files whose change is not in force, as a connection that is open already is told.
+async fn not_in_force(probe: &mut Http) -> usize {
+    let text = probe.request("GET", "/metrics", &[], "").await.body;
+    text.lines().filter(|line| line.starts_with("hydrant_change_not_in_force{") && line.ends_with(" 1")).count()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes its time: make faults"]
 async fn files_that_cannot_be_opened_change_nothing_and_are_read_when_they_can() {
     const TAKEN: &str = "hydrant_certificate_reloads_total{outcome=\"taken\"}";
-    let (dir, drp) = (tempfile::tempdir().unwrap(), Drp::start().await);
-    let (files, secret) = (dir.path().to_owned(), dir.path().join("secret"));
-    certificate(&files);
-    std::fs::write(&secret, "r0cketsk8ts").unwrap();
-    let upstream = drp.settings(&format!("password_file = {secret:?}\nspread = \"10ms\"\n"));
-    let (chain, key) = (files.join("chain.pem"), files.join("key.pem"));
-    let toml = format!("shards = 1\nauth.mode = \"local\"\ntls_cert = {chain:?}\ntls_key = {key:?}\n{upstream}");
-    let server = Program::start_in(dir, &[], "files", "level = 'info'", &toml);
-    drp.until_registered(1).await;
+    let files = Files::start().await;
+    let (server, drp) = (&files.server, &files.drp);
     let bearer = format!("Bearer {}", server.token().await);
     let mut client = server.raw(bearer.trim_start_matches("Bearer ")).await;
     client.send(&masked(0x81, b"register machines.*.*")).await;
     client.text().await;
-    let mut api = Http::connect(server.api, true).await;
+    let (mut api, mut probe) = (Http::connect(server.api, true).await, Http::connect(server.probe, false).await);
     let headers = [("authorization", bearer.as_str()), ("content-type", JSON)];
     api.request("POST", "/api/v3/events", &headers, event("machines", "update", "before")).await.taken();
     client.text().await;
+    assert_eq!(not_in_force(&mut probe).await, 0);
 
     // The link's own descriptor is not left over for anything else.
     drp.set_down(true);
@@ -88,36 +123,31 @@ async fn files_that_cannot_be_opened_change_nothing_and_are_read_when_they_can()
     take_all_files(server.id()).await;
     drp.set_down(false);
     let (begun, used) = (Instant::now(), cpu(server.id()));
-    edit_store(&server.data_dir(), |store| store.add_user("late", HASH.clone(), &[])).unwrap();
-    certificate(&files);
+    let credentials = files.change();
     let waiting: Vec<_> = (0..20).map(|_| std::net::TcpStream::connect(server.api).unwrap()).collect();
+    let mut told = 0;
     for number in 0..100 {
         api.request("POST", "/api/v3/events", &headers, event("machines", "update", &number.to_string())).await.taken();
         assert!(client.text().await.contains(&format!("\"Key\":\"{number}\"")), "nothing is lost");
         tokio::time::sleep(Duration::from_millis(20)).await;
+        told = told.max(not_in_force(&mut probe).await);
     }
-    assert_eq!(drp.registrations(), 1);
+    assert_eq!((drp.registrations(), told), (1, 4), "all that cannot be read are told");
     let (used, passed) = (cpu(server.id()).saturating_sub(used), begun.elapsed());
     limit_files(server.id(), None);
     drop(waiting);
     drp.until_registered(2).await;
     http::metric_satisfies(server.probe, TAKEN, |taken| taken >= 1).await;
-    let late = basic("late:correct-horse");
-    patiently("the new user", async {
-        let headers = [("authorization", late.as_str())];
-        while http::request(server.api, true, "GET", "/api/v3/hydrant/me", &headers, "").await.status.as_u16() != 200 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await;
-    for file in ["users", "token_keys", "certificate"] {
-        let name = format!("hydrant_change_not_in_force{{file=\"{file}\"}}");
-        let text = http::request(server.probe, false, "GET", "/metrics", &[], "").await.body;
-        assert!(!text.contains(&format!("{name} 1")), "{name}");
+    for credentials in &credentials {
+        files.until_good(credentials).await;
     }
+    assert_eq!(not_in_force(&mut probe).await, 0);
     assert_eq!(http::metric(server.probe, "hydrant_panics_total").await, 0);
     assert!(used < passed / 2, "{used:?} of {passed:?} on the processor: it spins");
-    eprintln!("no descriptors for {passed:.1?}: 100 of 100 events delivered, {used:?} of CPU, then all was read");
+    eprintln!(
+        "no descriptors for {passed:.1?}: 100 of 100 events delivered, 4 of 4 changes told as not in force, {used:?} \
+         of CPU, then all was read and the endpoint linked"
+    );
 }
 
 /// Runs a script with the program as `$0` and a directory as `$1`.

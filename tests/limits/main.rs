@@ -4,6 +4,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/provider.rs"]
+mod provider;
 
 mod bounds;
 mod clock;

@@ -1,5 +1,5 @@
-//! A cluster of three NATS servers with a stream on all of them: the leader of the stream dies, and a server says that
-//! it is about to end. `make faults` runs it.
+//! A cluster of three NATS servers with a stream on all of them: the leader of the stream dies, the server that a node
+//! is connected to dies, and a server says that it is about to end. `make faults` runs it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,9 +9,11 @@ use async_nats::jetstream::{self, Context, stream::Config};
 use hydrant::clock::now;
 use tokio::task::JoinHandle;
 
+use crate::common::ws::Client;
 use crate::common::{Hydrant, patiently};
 use crate::nodes::Heard;
 use crate::process::NatsServer;
+use crate::processes::say;
 use crate::stream::{post, since};
 
 /// A stream on all three servers, and which of them leads it.
@@ -147,4 +149,58 @@ async fn nodes_leave_a_server_that_says_that_it_ends_and_lose_nothing() {
         }
     }
     assert_all(&nodes[1], began, posted).await;
+}
+
+/// A client that listens to everything, gaps included.
+async fn listener(node: &Hydrant) -> Client {
+    node.watch(&["machines.*.*", "hydrant.gap.*", "end.*.*"]).await
+}
+
+/// What it has heard until the end, which its node announces.
+async fn heard(node: &Hydrant, client: &mut Client) -> Heard {
+    node.announce("end", "at", "last").await;
+    let mut heard = Heard::new(2);
+    client.until("end.at.last").await.iter().for_each(|seen| heard.hear(seen));
+    heard
+}
+
+/// What the dead server had received and not forwarded is lost, and told by its number.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "starts three servers: make faults"]
+async fn a_node_whose_server_is_killed_goes_to_another_and_each_loss_is_told() {
+    let mut servers = NatsServer::cluster();
+    stream(&servers).await;
+    // Each knows one server, and hears of the others from it.
+    let nodes = [node(&[&servers[0]]).await, node(&[&servers[1]]).await].map(Arc::new);
+    for node in &nodes {
+        node.until("hydrant_nats_peers", 1).await;
+    }
+    let mut clients = [listener(&nodes[0]).await, listener(&nodes[1]).await];
+    let stop = Arc::default();
+    let loads = load(&nodes, &stop);
+    nodes[1].until_that("hydrant_nats_received_total", |received| received > 100).await;
+    servers[0].kill();
+    nodes[0].until("hydrant_nats_reconnects_total", 1).await;
+    nodes[0].until("hydrant_nats_connected", 1).await;
+    let before = nodes[1].metric("hydrant_nats_received_total").await;
+    nodes[1].until_that("hydrant_nats_received_total", |received| received > before + 100).await;
+    let posted = ended(loads, &stop).await;
+    // A heartbeat shows the loss of the last ones, too.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let mut lost = Vec::new();
+    for (at, (node, client)) in nodes.iter().zip(&mut clients).enumerate() {
+        let heard = heard(node, client).await;
+        heard.assert_ordered();
+        assert!(heard.numbers[at].iter().copied().eq(0..posted[at]), "local delivery goes on");
+        let missing = posted[1 - at] - heard.numbers[1 - at].len() as u64;
+        assert_eq!(heard.told("events missing").unwrap_or(0), missing, "{:?}", heard.gaps);
+        assert_eq!(heard.told("disconnected").is_some(), at == 0, "{:?}", heard.gaps);
+        lost.push(missing);
+    }
+    assert_eq!(nodes[1].metric("hydrant_nats_reconnects_total").await, 0);
+    say(&format!(
+        "the NATS server of a node killed under {} posts: the node went to another, {lost:?} events were lost between \
+         the nodes, all told",
+        posted.iter().sum::<u64>()
+    ));
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::common::descriptors::{limit_files, take_all_files};
 use crate::common::drp::Drp;
 use crate::common::http::{self, Http};
 use crate::common::program::Program;
@@ -153,4 +154,43 @@ async fn who_was_replaying_when_its_server_was_killed_is_told_what_is_gone() {
     let told = texts(&mut client, 2).await;
     assert_eq!(told[1].name(), "hydrant.gap.replay", "{told:?}");
     say(&format!("killed in a replay of 2,000 events: {} had come in order, then the gap was told", keys.len()));
+}
+
+/// What a connection that is open already is told.
+async fn is_connected(probe: &mut Http) -> bool {
+    let text = probe.request("GET", "/metrics", &[], "").await.body;
+    text.contains("\nhydrant_nats_connected 1\n")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes its time: make faults"]
+async fn a_node_without_descriptors_goes_on_alone_and_is_linked_when_it_has_some() {
+    let mut nats = NatsServer::start();
+    let toml = format!("shards = 1\ntimeouts = {{ header = \"60s\" }}\n[nats]\nurls = [\"{}\"]", nats.url());
+    let node = Program::start("off", LOG, &toml);
+    http::metric_reaches(node.probe, "hydrant_nats_connected", 1).await;
+    let mut client = open(node.api, &node.token().await, "machines.*.*", "").await.unwrap();
+    texts(&mut client, 1).await;
+    let (mut api, mut probe) = (Http::connect(node.api, false).await, Http::connect(node.probe, false).await);
+    let basic = basic(LOGIN);
+    let headers = [("authorization", &*basic), ("content-type", NDJSON)];
+    api.request("POST", "/api/v3/events", &headers, event("machines", "update", "before")).await.taken();
+    texts(&mut client, 1).await;
+    assert!(is_connected(&mut probe).await);
+    nats.kill();
+    take_all_files(node.id()).await;
+    nats.revive();
+    for number in 0..100 {
+        let number = number.to_string();
+        api.request("POST", "/api/v3/events", &headers, event("machines", "update", &number)).await.taken();
+        assert_eq!(texts(&mut client, 1).await[0].key, number);
+        assert!(!is_connected(&mut probe).await, "it has no descriptor for that");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    limit_files(node.id(), None);
+    http::metric_reaches(node.probe, "hydrant_nats_connected", 1).await;
+    http::metric_reaches(node.probe, "hydrant_nats_published_total", 101).await;
+    say(
+        "no descriptors for the link to NATS: 100 of 100 events delivered here, all published when it was linked again",
+    );
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use hydrant::clock::now;
 use jiff::Timestamp;
+use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::common::drp::{self, Drp};
@@ -16,7 +17,7 @@ use crate::common::link::Link;
 use crate::common::ws::{Client, Show};
 use crate::common::{Hydrant, Seen, patiently, socket};
 use crate::process::NatsServer;
-use crate::processes::say;
+use crate::processes::{open, say};
 
 const SPECS: [&str; 3] = ["machines.*.*", "hydrant.gap.*", "end.*.*"];
 
@@ -69,7 +70,7 @@ fn numbered(from: &str, number: u64) -> String {
 }
 
 /// Has the endpoint and the node get events, a pair every two milliseconds, until told to stop or so many were.
-fn load(world: &World, most: u64, stop: &Arc<AtomicBool>) -> tokio::task::JoinHandle<u64> {
+fn load(world: &World, most: u64, stop: &Arc<AtomicBool>) -> JoinHandle<u64> {
     let (node, drp, stop) = (Arc::clone(&world.node), Arc::clone(&world.drp), Arc::clone(stop));
     tokio::spawn(async move {
         let mut next = 0;
@@ -169,20 +170,89 @@ async fn slow_ways_change_no_order_and_lose_nothing() {
     say("100 ms on each link: 600 events at two nodes, 0 missing, 0 out of order, 0 gaps");
 }
 
-/// Follows the node over its link, and comes back by `?since=` whenever it is cut, until the end.
+/// Follows the node over its link, and comes back by `?since=` whenever it is cut, until the end; how often that was.
 async fn follow(world: Arc<World>) -> (Heard, u32) {
-    let (mut heard, mut cuts) = (Heard::default(), 0);
+    // Whatever comes first may be cut off too.
+    let (mut heard, mut cuts) = (Heard { last: Some(now()), ..Heard::default() }, 0);
+    let (token, specs) = (world.node.token().await.to_owned(), SPECS.join("&register="));
     loop {
         let since = heard.last.map_or_else(String::new, |last| format!("&since={last}"));
-        let mut client = patiently("a websocket", Box::pin(world.far(&since))).await;
-        while let Some(Ok(message)) = patiently("a message", client.stream.next()).await {
-            if let Message::Text(text) = message
-                && heard.hear(Seen::read(&text))
-            {
-                return (heard, cuts);
+        if let Some(mut socket) = patiently("a try", open(world.to_node.address, &token, &specs, &since)).await {
+            while let Some(Ok(message)) = patiently("a message", socket.next()).await {
+                if let Message::Text(text) = message
+                    && heard.hear(Seen::read(&text))
+                {
+                    return (heard, cuts);
+                }
             }
+            cuts += 1;
         }
-        cuts += 1;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A load on all links, a client of the node that comes back whenever it is cut, and one of the other node.
+struct Trial {
+    world: Arc<World>,
+    stop: Arc<AtomicBool>,
+    load: JoinHandle<u64>,
+    far: JoinHandle<(Heard, u32)>,
+    beside: Client,
+}
+
+/// What a trial has cost.
+struct Outcome {
+    /// Posts, and as many events of the endpoint.
+    posted: u64,
+    /// Events of the endpoint.
+    lost: u64,
+    /// What the other node did not get.
+    missing: u64,
+    /// How often the client came back.
+    cuts: u32,
+}
+
+impl Trial {
+    async fn start() -> Self {
+        let world = Arc::new(World::start("", "").await);
+        let (stop, beside) = (Arc::default(), world.other.watch(&SPECS).await);
+        let far = tokio::spawn(Box::pin(follow(Arc::clone(&world))));
+        world.node.until("hydrant_registrations", 3).await;
+        let load = load(&world, u64::MAX, &stop);
+        Self { world, stop, load, far, beside }
+    }
+
+    /// Once all links stand again: posts are not lost, and all other losses have been told by their numbers.
+    async fn end(mut self) -> Outcome {
+        let world = &self.world;
+        world.node.until("hydrant_nats_connected", 1).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        self.stop.store(true, Ordering::SeqCst);
+        let posted = self.load.await.unwrap();
+        // A heartbeat shows the loss of the last ones, too.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        world.node.announce("end", "at", "node").await;
+        let (far, cuts) = self.far.await.unwrap();
+        let beside = until_end(&mut self.beside).await;
+        far.assert_whole("post", posted);
+        let lost = far.assert_told("drp");
+        let missing = far.known.difference(&beside.known).count() as u64;
+        let (told, notices) = (beside.told_of_nodes(), far.gaps.len() as u64);
+        // Notices are events too, and may be among those that the other node has missed.
+        assert!((missing..=missing + notices).contains(&told), "{missing} missing, {told} told: {:?}", beside.gaps);
+        beside.assert_told("post");
+        Outcome { posted, lost, missing, cuts }
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { posted, lost, missing, cuts } = self;
+        write!(
+            f,
+            "{posted} posts and as many events of the endpoint; the endpoint's link lost {lost}, the other node \
+             {missing}, all told; the client resumed {cuts} times and missed no post"
+        )
     }
 }
 
@@ -190,37 +260,49 @@ async fn follow(world: Arc<World>) -> (Heard, u32) {
 #[ignore = "takes its time: make faults"]
 async fn ways_that_are_reset_lose_nothing_untold() {
     const RESETS: u32 = 12;
-    let world = Arc::new(World::start("", "").await);
-    let (stop, mut beside) = (Arc::default(), world.other.watch(&SPECS).await);
-    let far = tokio::spawn(Box::pin(follow(Arc::clone(&world))));
-    world.node.until("hydrant_registrations", 3).await;
-    let load = load(&world, u64::MAX, &stop);
+    let trial = Trial::start().await;
+    let world = Arc::clone(&trial.world);
     for round in 0..RESETS {
         tokio::time::sleep(Duration::from_millis(300)).await;
         [&world.to_node, &world.to_drp, &world.to_nats][round as usize % 3].reset();
     }
-    world.node.until("hydrant_nats_connected", 1).await;
     world.drp.until_registered(1 + RESETS as usize / 3).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    stop.store(true, Ordering::SeqCst);
-    let posted = load.await.unwrap();
-    // A heartbeat shows the loss of the last ones, too.
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    world.node.announce("end", "at", "node").await;
-    let (far, cuts) = far.await.unwrap();
-    let beside = until_end(&mut beside).await;
-    far.assert_whole("post", posted);
-    let lost = far.assert_told("drp");
-    assert_eq!(cuts, RESETS / 3);
-    let missing = far.known.difference(&beside.known).count() as u64;
-    let (told, notices) = (beside.told_of_nodes(), far.gaps.len() as u64);
-    // Notices are events too, and may be among those that the other node has missed.
-    assert!((missing..=missing + notices).contains(&told), "{missing} missing, {told} told: {:?}", beside.gaps);
-    beside.assert_told("post");
-    say(&format!(
-        "{RESETS} resets: {posted} posts and as many events of the endpoint; the endpoint's link lost {lost}, the \
-         other node {missing}, all told; the client resumed {cuts} times and missed 0"
-    ));
+    let outcome = trial.end().await;
+    assert_eq!(outcome.cuts, RESETS / 3);
+    say(&format!("{RESETS} resets: {outcome}"));
+}
+
+/// In the middle of a greeting, of an answer, of a frame: each time the link is made again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes its time: make faults"]
+async fn ways_that_break_after_so_many_bytes_lose_nothing_untold() {
+    let trial = Trial::start().await;
+    let world = Arc::clone(&trial.world);
+    let mut breaks = 0;
+    for (link, after) in [
+        (&world.to_node, &[0, 1, 90, 200, 400, 1_000, 4_000][..]),
+        (&world.to_drp, &[0, 1, 90, 200, 400, 1_000, 4_000][..]),
+        (&world.to_nats, &[0, 90, 450, 600][..]),
+    ] {
+        for bytes in after {
+            let before = link.accepted();
+            link.break_after(*bytes);
+            link.reset();
+            // The second one comes when the first has broken.
+            patiently("a link that breaks and another one", async {
+                while link.accepted() < before + 2 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await;
+            breaks += link.accepted() - before;
+            link.break_after(u64::MAX);
+        }
+        let registrations = world.drp.registrations();
+        world.to_drp.reset();
+        world.drp.until_registered(registrations + 1).await;
+    }
+    say(&format!("{breaks} links that broke after 0 to 4,000 bytes: {}", trial.end().await));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

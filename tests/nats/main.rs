@@ -11,6 +11,7 @@ mod ahead;
 mod brokers;
 mod cluster;
 mod cost;
+mod crashes;
 mod deaths;
 mod endpoint;
 mod forged;

@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::common::balancer::{Node, free_port};
+use crate::common::program::under_test;
 use crate::common::{LOGIN, PATIENCE, basic, http, ws};
 use crate::process::NatsServer;
 
@@ -34,8 +35,7 @@ impl Drop for Process {
 }
 
 fn run(config: &Path) -> Child {
-    let program = std::env::var_os("HYDRANT_UNDER_TEST").unwrap_or_else(|| env!("CARGO_BIN_EXE_hydrant").into());
-    let mut command = Command::new(program);
+    let mut command = Command::new(under_test());
     command.env_clear().args(["serve", "--config"]).arg(config);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
@@ -95,9 +95,20 @@ impl Process {
         while self.child.try_wait().unwrap().is_none() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        self.child = run(&self.config);
+        self.start_again();
         self.until_ready().await;
         begun.elapsed()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again where it was, and does not wait until it is ready.
+    pub(crate) fn start_again(&mut self) {
+        self.child = run(&self.config);
     }
 
     /// Time on the processor until now, of all its threads.

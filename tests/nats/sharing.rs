@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::common::drp::Drp;
-use crate::common::{Seen, event, http, patiently};
+use crate::common::{Hydrant, Seen, event, http, patiently};
 use crate::nodes::{Heard, nodes, numbered};
 use crate::process::NatsServer;
 use crate::processes::Process;
@@ -47,6 +47,33 @@ async fn an_event_posted_to_one_node_is_delivered_once_by_all() {
     nodes[0].announce("end", "x", "y").await;
     for client in &mut clients {
         assert_eq!(client.event().await.name(), "end.x.y");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_with_different_prefixes_share_nothing() {
+    let nats = NatsServer::start();
+    let start = async |prefix: &str| {
+        let node = Hydrant::start(&format!("[nats]\nurls = [\"{}\"]\nprefix = {prefix:?}\n", nats.url())).await;
+        node.until("hydrant_nats_connected", 1).await;
+        node
+    };
+    let nodes = [start("east").await, start("west").await, start("east").await];
+    for (node, peers) in nodes.iter().zip([1, 0, 1]) {
+        node.until("hydrant_nats_peers", peers).await;
+    }
+    let mut clients = join_all(nodes.iter().map(|node| node.watch(&["*.*.*"]))).await;
+    nodes[0].announce("machines", "update", "east").await;
+    assert_eq!(clients[2].event().await.key, "east");
+    nodes[1].announce("machines", "update", "west").await;
+    assert_eq!(clients[1].event().await.key, "west");
+    nodes[0].announce("end", "x", "y").await;
+    for client in [0, 2] {
+        let names = clients[client].names_until("end.x.y").await;
+        assert!(!names.contains(&"machines.update.west".to_owned()), "{names:?}");
+    }
+    for name in ["hydrant_nats_peers", "hydrant_nats_received_total", "hydrant_nats_errors_total"] {
+        assert_eq!(nodes[1].metric(name).await, 0, "{name}");
     }
 }
 

@@ -152,4 +152,8 @@ async fn who_may_not_have_a_token_is_told_so_before_its_body() {
     let own = [("authorization", bearer.as_str()), ("content-type", JSON)];
     let reply = http::request(server.address(), false, "POST", "/api/v3/users/few/token", &own, "{}").await;
     assert_eq!(reply.status.as_u16(), 200);
+    // It has a few names in it, and no more room than for these.
+    let long = format!("{}{{}}", " ".repeat(64 << 10));
+    let reply = http::request(server.address(), false, "POST", "/api/v3/users/few/token", &own, &long).await;
+    assert_eq!(reply.status.as_u16(), 413, "{}", reply.body);
 }

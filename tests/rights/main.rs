@@ -8,6 +8,7 @@ mod common;
 mod provider;
 
 mod audit;
+mod backup;
 mod canary;
 mod certificates;
 mod explain;

@@ -21,7 +21,7 @@ use source::{File, ROOTS, code, project, sources};
 
 /// Each top-level module and the others that it may use, lowest first. An arrow that is not here, or that nobody needs
 /// any more, fails a test; so does a module that uses one below which it stands.
-const MODULES: [(&str, &[&str]); 25] = [
+const MODULES: [(&str, &[&str]); 26] = [
     ("clock", &[]),
     ("logging", &[]),
     ("files", &[]),
@@ -29,6 +29,7 @@ const MODULES: [(&str, &[&str]); 25] = [
     ("overflow", &[]),
     ("json", &[]),
     ("websocket", &[]),
+    ("tls", &[]),
     ("stats", &["overflow"]),
     ("event", &["json", "websocket"]),
     ("protocol", &["event", "websocket"]),
@@ -38,7 +39,7 @@ const MODULES: [(&str, &[&str]); 25] = [
     ("explain", &["auth", "event", "index"]),
     ("config", &["client", "overflow"]),
     ("metrics", &["event", "logging", "overflow", "protocol", "stats"]),
-    ("transport", &["auth", "clock", "files", "metrics", "websocket"]),
+    ("transport", &["auth", "clock", "files", "metrics", "tls", "websocket"]),
     ("broker", &["clock", "event", "metrics", "protocol", "spans"]),
     ("demo", &["broker", "clock", "event", "json", "metrics"]),
     ("cluster", &["auth", "broker", "clock", "event", "json", "metrics", "protocol"]),
@@ -56,6 +57,7 @@ const MODULES: [(&str, &[&str]); 25] = [
             "overflow",
             "protocol",
             "stats",
+            "tls",
             "websocket",
         ],
     ),
@@ -243,6 +245,26 @@ fn no_test_passes_because_a_variable_is_missing() {
     let skip = Regex::new(r"env::var(_os)?\([^;]*?else\s*\{\s*return").unwrap();
     let passes = sources().into_iter().filter(|file| skip.is_match(&file.text));
     none(&passes.map(|file| format!("{}: returns where a variable is not set", file.name)).collect::<Vec<_>>());
+}
+
+/// What says that something has to be done within so many seconds: it fails where others use the machine. Waiting no
+/// longer than PATIENCE is no assertion, and neither is waiting for at least so long.
+fn asserts_on_time(text: &str) -> bool {
+    let quick = Regex::new(r"assert!\([^;]*?elapsed\(\)\s*<=?\s*[\w:]*Duration::").unwrap();
+    let soon = r"timeout\(\s*[\w:]*Duration::from_(secs|millis)\([^;]*?\)\s*\.await\s*\.(expect|unwrap)\b";
+    quick.is_match(text) || Regex::new(soon).unwrap().is_match(text)
+}
+
+#[test]
+fn no_test_asserts_on_time() {
+    let tests = sources().into_iter().filter(|file| file.name.starts_with("tests/") && !file.name.contains("/tidy/"));
+    let quick = tests.filter(|file| asserts_on_time(&file.text));
+    none(&quick.map(|file| format!("{}: asserts on time", file.name)).collect::<Vec<_>>());
+    assert!(asserts_on_time("assert!(begun.elapsed() < Duration::from_secs(1));"));
+    assert!(asserts_on_time("timeout(Duration::from_secs(1), changes.changed()).await.expect(\"soon\")"));
+    assert!(!asserts_on_time("assert!(begun.elapsed() < PATIENCE); timeout(PATIENCE, ended).await.unwrap()"));
+    assert!(!asserts_on_time("assert!(begun.elapsed() >= Duration::from_secs(1));"));
+    assert!(!asserts_on_time("timeout(Duration::from_secs(1), changes.changed()).await.is_err()"));
 }
 
 /// `x/mod.rs` and never `x.rs` beside `x/`.

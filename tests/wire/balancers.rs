@@ -1,5 +1,5 @@
-//! HAProxy and nginx as Debian packs them, with the files of `examples/balancers`: what goes through, whom the server
-//! sees, and that nobody notices a restart. `make faults` installs them and runs this.
+//! HAProxy and nginx as Debian packs them, and Traefik, with the files of `examples/balancers`: what goes through, whom
+//! the server sees, and that nobody notices a restart. `make faults` installs them and runs this.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::common::balancer::{Balancer, Kind, Node};
+use crate::common::balancer::{Balancer, Kind, Node, free_port};
 use crate::common::http::Http;
 use crate::common::socket::{self, Socket};
 use crate::common::ws::Show;
@@ -17,7 +17,7 @@ use crate::common::{Hydrant, JSON, basic, event, patiently};
 /// The client that talks through balancers; they themselves are at 127.0.0.1.
 const CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-const ALL: [Kind; 3] = [Kind::HaproxyHttp, Kind::HaproxyTcp, Kind::Nginx];
+const ALL: [Kind; 4] = [Kind::HaproxyHttp, Kind::HaproxyTcp, Kind::Nginx, Kind::Traefik];
 
 /// A balancer in front of these.
 async fn before(kind: Kind, nodes: [&Hydrant; 2], changes: &[(&str, &str)]) -> Balancer {
@@ -43,11 +43,16 @@ async fn http_through(balancer: &Balancer) -> Http {
     Http::over(Box::new(dial(balancer).await), balancer.address).await
 }
 
-/// Two nodes that trust the balancers.
+/// Two nodes that trust the balancers. Their addresses differ, and their ports for probes do not: Traefik knows one.
 async fn nodes(more: &str) -> [Hydrant; 2] {
-    let settings =
-        format!("trusted_proxies = [\"127.0.0.1\"]\nlisten_proxy_protocol = [\"127.0.0.1:0\"]\nshards = 1\n{more}");
-    [Hydrant::start(&settings).await, Hydrant::start(&settings).await]
+    let probe = free_port();
+    let settings = |host: &str| {
+        format!(
+            "listen = [\"{host}:0\"]\nmetrics_listen = \"{host}:{probe}\"\ntrusted_proxies = [\"127.0.0.1\"]\n\
+             listen_proxy_protocol = [\"{host}:0\"]\nshards = 1\n{more}"
+        )
+    };
+    [Hydrant::start(&settings("127.0.0.11")).await, Hydrant::start(&settings("127.0.0.12")).await]
 }
 
 /// The address that `node` has for its websockets.
@@ -57,7 +62,7 @@ async fn seen(node: &Hydrant) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Debian's haproxy and nginx: make faults"]
+#[ignore = "needs haproxy, nginx and traefik: make faults"]
 async fn everything_goes_through_and_the_client_is_seen() {
     for kind in ALL {
         let [node, spare] = nodes("").await;
@@ -91,7 +96,7 @@ async fn everything_goes_through_and_the_client_is_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Debian's haproxy and nginx: make faults"]
+#[ignore = "needs haproxy, nginx and traefik: make faults"]
 async fn a_guesser_locks_nobody_else_out() {
     for kind in ALL {
         let [node, _spare] = nodes("").await;
@@ -121,6 +126,8 @@ fn short(kind: Kind) -> &'static [(&'static str, &'static str)] {
         Kind::HaproxyHttp => &[("client 50s", "client 2s"), ("server 50s", "server 2s"), ("tunnel 60s", "tunnel 2s")],
         Kind::HaproxyTcp => &[("client 50s", "client 2s"), ("server 50s", "server 2s")],
         Kind::Nginx => &[("read_timeout 60s", "read_timeout 2s"), ("send_timeout 60s", "send_timeout 2s")],
+        // What is quiet has no limit there.
+        Kind::Traefik => &[],
     }
 }
 
@@ -136,9 +143,9 @@ async fn until(socket: &mut Socket, said: &mut String, text: &str) {
 
 /// With TLS where the file of the balancer ends it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Debian's haproxy and nginx: make faults"]
+#[ignore = "needs haproxy, nginx and traefik: make faults"]
 async fn a_stream_comes_through_as_it_happens_and_stays() {
-    for (kind, tls) in [(Kind::HaproxyHttp, true), (Kind::HaproxyTcp, false), (Kind::Nginx, true)] {
+    for (kind, tls) in ALL.map(|kind| (kind, kind != Kind::HaproxyTcp)) {
         let [node, _spare] = nodes("timeouts = { ping = \"1s\", idle = \"20s\" }").await;
         let balancer = before_with(kind, [&node, &node], short(kind), tls).await;
         let mut socket = socket::over(dial(&balancer).await, tls).await;
@@ -162,7 +169,7 @@ async fn a_stream_comes_through_as_it_happens_and_stays() {
 
 /// The times of the server are shorter by the same factor as those of the file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Debian's haproxy and nginx: make faults"]
+#[ignore = "needs haproxy, nginx and traefik: make faults"]
 async fn a_quiet_websocket_outlives_the_balancers_limit() {
     for kind in ALL {
         let [node, _spare] = nodes("timeouts = { ping = \"1s\", idle = \"20s\" }").await;
@@ -180,7 +187,7 @@ async fn a_quiet_websocket_outlives_the_balancers_limit() {
 
 /// One node of two ends while posts go on, one connection each as scripts do it: all are taken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Debian's haproxy and nginx: make faults"]
+#[ignore = "needs haproxy, nginx and traefik: make faults"]
 async fn a_node_that_ends_costs_no_post() {
     for kind in ALL {
         let [one, other] = nodes("timeouts = { lame_duck = \"4s\" }").await;

@@ -134,6 +134,34 @@ async fn a_connection_tells_its_registrations_to_whoever_may_see_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_connections_that_have_a_registration_are_found() {
+    let lister = |store: &mut Store| {
+        store.set_role("lister", ["connections/list/*".parse().unwrap()].into_iter().collect())?;
+        store.add_user("lister", HASH.clone(), &["lister".to_owned()])?;
+        people(store)
+    };
+    let server = Hydrant::with_people("shards = 2", lister).await;
+    let filtered = "jobs.*.*.State=In(a,b)";
+    let _clients = [
+        server.watch(&["machines.*.*", filtered]).await,
+        server.watch(&[filtered]).await,
+        server.watch(&["machines.*.*"]).await,
+        server.watch(&["machines.*.*.A=Eq(1)"]).await,
+    ];
+    let found = async |user: &str, spec: &str| {
+        let query = form_urlencoded::Serializer::new(String::new()).append_pair("Spec", spec).finish();
+        let list = ask(&server, user, "GET", &format!("/api/v3/connections?Type=websocket&{query}"), "").await.json();
+        list.as_array().unwrap().len()
+    };
+    for (spec, count) in [(filtered, 2), ("machines.*.*", 2), ("machines.*", 0), ("jobs.*.*", 0)] {
+        assert_eq!(found("looker", spec).await, count, "{spec}");
+    }
+    // Whoever may not see what a connection has registered does not learn it this way either.
+    assert_eq!([found("lister", "machines.*.*").await, found("worker", "machines.*.*").await], [0, 0]);
+    assert_eq!(found("lister", "").await, 4, "without a registration it is the list");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_odd_is_told_in_the_answer_and_refuses_nothing() {
     let server = Hydrant::start("shards = 1").await;
     let warnings = |seen: &Seen| -> Vec<String> {
@@ -200,7 +228,10 @@ async fn explain_says_why_and_tells_nobody_of_what_he_may_not_see() {
     assert_eq!(answer["Causes"], json!([{"Kind": "Action", "Wanted": "`update`", "Found": "`create`"}]), "{answer}");
     // Who may see a connection, and not whose it is, learns nothing of what that user may see.
     let of_worker = server.connect_as("user:worker", &TokenRequest::default()).await;
-    let others = get(&server, "/api/v3/connections?Type=websocket&Principal=user:worker").await;
+    let listed = async || get(&server, "/api/v3/connections?Type=websocket&Principal=user:worker").await;
+    // Its shard may not have it yet.
+    while listed().await == json!([]) {}
+    let others = listed().await;
     let address_of_worker = others[0]["RemoteAddr"].as_str().unwrap().to_owned();
     let question = of_history(json!({"Connection": address_of_worker, "Spec": "jobs.*.*"}));
     let answer = explain(&server, "looker", question.clone()).await.json();

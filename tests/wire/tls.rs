@@ -16,6 +16,7 @@ use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion, version};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 const TAKEN: &str = "hydrant_certificate_reloads_total{outcome=\"taken\"}";
 const REFUSED: &str = "hydrant_certificate_reloads_total{outcome=\"refused\"}";
@@ -244,4 +245,72 @@ async fn bad_handshakes_fill_no_log() {
     let told: Vec<&String> = lines.iter().filter(|line| line.contains("WARN")).collect();
     assert!((1..=3).contains(&told.len()), "{told:#?}");
     assert!(lines.iter().all(|line| !line.contains("[31m") || !line.contains("bad name")), "{lines:#?}");
+}
+
+/// A websocket of the first user over TLS whose session the test can see.
+async fn websocket(server: &Hydrant, version: &'static SupportedProtocolVersion) -> TlsStream<TcpStream> {
+    let stream = TcpStream::connect(server.address()).await.unwrap();
+    let connector = TlsConnector::from(socket::config(&[version]));
+    let mut tls = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+    tls.write_all(server.handshake_text().await.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(patiently("a head", tls.read_u8()).await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "));
+    tls
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_updated_while_events_come() {
+    let server = Hydrant::start_tls("shards = 1").await;
+    let mut tls = websocket(&server, &version::TLS13).await;
+    tls.write_all(&masked(0x81, b"register *.*.*")).await.unwrap();
+    for at in 0..5 {
+        tls.get_mut().1.refresh_traffic_keys().unwrap();
+        // What the server says to that comes before what it sends next.
+        tls.write_all(&masked(0x81, format!("register a.b.{at}").as_bytes())).await.unwrap();
+        server.announce("a", "b", &at.to_string()).await;
+    }
+    let mut raw = Raw(Box::new(tls) as Socket);
+    let mut seen = 0;
+    while seen < 5 {
+        let text = raw.text().await;
+        seen += usize::from(text.contains(&format!("\"Key\":\"{seen}\"")) && text.contains("\"Type\":\"a\""));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_websocket_is_announced() {
+    let server = Hydrant::start_tls("shards = 1").await;
+    for version in [&version::TLS13, &version::TLS12] {
+        let mut tls = websocket(&server, version).await;
+        tls.write_all(&masked(0x88, &1000_u16.to_be_bytes())).await.unwrap();
+        let mut rest = Vec::new();
+        // Without an announcement that is an error.
+        patiently("the end", tls.read_to_end(&mut rest)).await.unwrap();
+        assert_eq!(rest[0], 0x88, "{version:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_is_none_of_the_clients_is_answered_by_an_alert() {
+    let server = Hydrant::start_tls("shards = 1").await;
+    for version in [&version::TLS13, &version::TLS12] {
+        let mut tls = websocket(&server, version).await;
+        let forged = [&[23, 3, 3, 0, 40][..], &[7; 40]].concat();
+        tls.get_mut().0.write_all(&forged).await.unwrap();
+        let error = patiently("an alert", tls.read_u8()).await.unwrap_err();
+        assert!(error.to_string().contains("BadRecordMac"), "{version:?}: {error}");
+    }
+    server.until("hydrant_connections", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_without_announcement_ends_a_websocket() {
+    let server = Hydrant::start_tls("shards = 1").await;
+    let (stream, _) = websocket(&server, &version::TLS13).await.into_inner();
+    server.until("hydrant_connections", 1).await;
+    drop(stream);
+    server.until("hydrant_connections", 0).await;
 }

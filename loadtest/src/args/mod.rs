@@ -398,6 +398,9 @@ pub struct ReportArgs {
 }
 
 #[cfg(test)]
+mod documented_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory as _;

@@ -28,10 +28,19 @@ pub(super) fn join(client: OnUpgrade, endpoint: OnUpgrade, held: Held) {
 }
 
 async fn run(client: Upgraded, endpoint: Upgraded, held: &Held) {
+    let counters = (held.exchange().up(), held.exchange().down());
+    carry(TokioIo::new(client), TokioIo::new(endpoint), counters).await;
+}
+
+/// Copies both directions until both have ended, one fails, or nothing has come for [`IDLE`].
+async fn carry(
+    client: impl AsyncRead + AsyncWrite,
+    endpoint: impl AsyncRead + AsyncWrite,
+    (up, down): (IntCounter, IntCounter),
+) {
     let activity = Activity::default();
-    let (up, down) = (held.exchange().up(), held.exchange().down());
-    let (from_client, to_client) = split(TokioIo::new(client));
-    let (from_endpoint, to_endpoint) = split(TokioIo::new(endpoint));
+    let (from_client, to_client) = split(client);
+    let (from_endpoint, to_endpoint) = split(endpoint);
     tokio::select! {
         both = async {
             tokio::try_join!(
@@ -64,5 +73,31 @@ async fn copy(
         to.write_all(&buffer[..read]).await?;
         bytes.inc_by(read as u64);
         activity.touch();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_without_data_is_closed_and_one_with_a_little_is_not() {
+        let counter = |name| IntCounter::new(name, "bytes").unwrap();
+        let ((mut client, of_client), (mut endpoint, of_endpoint)) = (duplex(64), duplex(64));
+        let tunnel = tokio::spawn(carry(of_client, of_endpoint, (counter("up"), counter("down"))));
+        let mut byte = [0];
+        for _ in 0..5 {
+            sleep(IDLE - Duration::from_secs(1)).await;
+            client.write_all(b"x").await.unwrap();
+            endpoint.read_exact(&mut byte).await.unwrap();
+        }
+        let last = Instant::now();
+        assert_eq!(endpoint.read(&mut byte).await.unwrap(), 0, "closed");
+        assert_eq!(client.read(&mut byte).await.unwrap(), 0, "closed");
+        assert!((IDLE..IDLE * 2).contains(&last.elapsed()), "{:?}", last.elapsed());
+        tunnel.await.unwrap();
     }
 }

@@ -279,12 +279,14 @@ pub(in crate::api) const TABLE: [Row; 20] = [
         name: "connections",
         summary: "List connections",
         text: "Without the claim, the list is empty. The filters take a value, `Eq(value)`, `Ne(value)` or \
-            `In(value,...)`. In front of an endpoint, its connections follow, each with the field `Endpoint`.",
+            `In(value,...)`, except `Spec`, which also requires connections/get. In front of an endpoint, its \
+            connections follow, each with the field `Endpoint`.",
         access: Access::Claim("connections/list/*"),
         parameters: &[
             query("Type", "Filter: the kind of connection.", TEXT, "websocket"),
             query("Principal", "Filter: the principal of the connection.", TEXT, "user:rocketskates"),
             query("RemoteAddr", "Filter: address and port of the client.", TEXT, "192.0.2.1:51234"),
+            query("Spec", "Only connections with exactly this registration.", TEXT, "machines.*.*"),
             query("sort", "`queued`: most queued bytes first. Other values are ignored.", TEXT, "queued"),
             LIMIT,
         ],

@@ -26,7 +26,7 @@ pub(super) struct Errand {
 #[derive(Debug)]
 enum What {
     /// The connections found, one chunk per turn: a single list would be moved again and again as it grows.
-    List(Vec<Vec<Connection>>, oneshot::Sender<Vec<Vec<Connection>>>),
+    List(Option<Box<str>>, Vec<Vec<Connection>>, oneshot::Sender<Vec<Vec<Connection>>>),
     Delete(SocketAddr, oneshot::Sender<Option<Connection>>),
     Inspect(SocketAddr, oneshot::Sender<Option<Inspection>>),
 }
@@ -34,7 +34,7 @@ enum What {
 impl What {
     fn is_in_vain(&self) -> bool {
         match self {
-            Self::List(_, reply) => reply.is_closed(),
+            Self::List(.., reply) => reply.is_closed(),
             Self::Delete(_, reply) => reply.is_closed(),
             Self::Inspect(_, reply) => reply.is_closed(),
         }
@@ -42,7 +42,7 @@ impl What {
 
     /// Begins the next part, over `length` connections.
     fn begin_part(&mut self, length: usize) {
-        if let Self::List(found, _) = self {
+        if let Self::List(None, found, _) = self {
             found.push(Vec::with_capacity(length));
         }
     }
@@ -50,7 +50,7 @@ impl What {
     fn finish(self) {
         // The caller may have gone.
         match self {
-            Self::List(found, reply) => drop(reply.send(found)),
+            Self::List(_, found, reply) => drop(reply.send(found)),
             Self::Delete(_, reply) => drop(reply.send(None)),
             Self::Inspect(_, reply) => drop(reply.send(None)),
         }
@@ -58,9 +58,11 @@ impl What {
 }
 
 impl<S: Socket> Driver<S> {
-    /// Lists every connection.
-    pub(super) fn list(&mut self, reply: oneshot::Sender<Vec<Vec<Connection>>>) {
-        self.begin_errand(What::List(Vec::new(), reply));
+    /// Lists every connection, or those with the registration of this text.
+    pub(super) fn list(&mut self, registration: Option<Box<str>>, reply: oneshot::Sender<Vec<Vec<Connection>>>) {
+        // Few have one: those are a single chunk.
+        let found = if registration.is_some() { vec![Vec::new()] } else { Vec::new() };
+        self.begin_errand(What::List(registration, found, reply));
     }
 
     /// Inspects the connection from this address with its registrations, if it belongs to this shard.
@@ -105,8 +107,10 @@ impl<S: Socket> Driver<S> {
     fn look_at(&mut self, at: usize, what: &mut What) -> bool {
         let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
         match what {
-            What::List(found, _) => {
-                found.last_mut().expect("begun with this part of the way").extend(self.describe(conn));
+            What::List(registration, found, _) => {
+                if registration.as_ref().is_none_or(|text| self.parts.shard.has_registration(conn, text)) {
+                    found.last_mut().expect("begun with the list or with this part").extend(self.describe(conn));
+                }
                 false
             }
             What::Inspect(peer, reply) => {

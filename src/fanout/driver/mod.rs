@@ -350,7 +350,7 @@ impl<S: Socket> Driver<S> {
         while let Ok(control) = self.parts.control.try_recv() {
             match control {
                 Control::Adopt(newcomer) => self.adopt(*newcomer),
-                Control::List(reply) => self.list(reply),
+                Control::List(registration, reply) => self.list(registration, reply),
                 Control::Delete(peer, reply) => self.look_for(peer, reply),
                 Control::Inspect(peer, reply) => self.look_into(peer, reply),
                 Control::Survey(measure, reply) => self.begin_survey(measure, reply),

@@ -234,8 +234,8 @@ fn a_turn_lists_some_connections_and_the_list_is_whole() {
     let (gone, _) = tokio::sync::oneshot::channel();
     let (deleted, mut found) = tokio::sync::oneshot::channel();
     let peer = clients[LISTED + 5].1.local_addr().unwrap();
-    world.driver.list(gone);
-    world.driver.list(reply);
+    world.driver.list(None, gone);
+    world.driver.list(None, reply);
     world.driver.look_into(peer, inspected);
     world.driver.look_for(peer, deleted);
     world.turn();

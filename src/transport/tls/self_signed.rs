@@ -16,7 +16,8 @@ use jiff::{Span, Timestamp};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, date_time_ymd};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 use super::TlsError;
 
@@ -54,11 +55,12 @@ pub fn self_signed(data_dir: &Path, addresses: &[IpAddr], now: Timestamp) -> Res
 /// reports the error.
 fn ends_soon(path: &Path, now: Timestamp) -> bool {
     let Ok(der) = CertificateDer::from_pem_file(path) else { return false };
-    let Ok((_, certificate)) = X509Certificate::from_der(&der) else { return false };
-    let own =
-        certificate.subject().iter_common_name().any(|name| name.as_str().is_ok_and(|name| name.starts_with(NAME)));
-    let left = certificate.validity().not_after.timestamp().saturating_sub(now.as_second());
-    own && left < RENEW_DAYS * 86_400
+    let Ok(certificate) = Certificate::from_der(&der) else { return false };
+    let certificate = certificate.tbs_certificate();
+    let name = certificate.subject().common_name().ok().flatten();
+    let own = name.is_some_and(|name| name.value().starts_with(NAME));
+    let end = i64::try_from(certificate.validity().not_after.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
+    own && end.saturating_sub(now.as_second()) < RENEW_DAYS * 86_400
 }
 
 fn renew(certificate: &Path, key: &Path, addresses: &[IpAddr], now: Timestamp) -> Result<(), TlsError> {
@@ -117,6 +119,9 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use x509_cert::der::Encode;
+    use x509_cert::time::Time;
+
     use super::*;
     use crate::transport::tls::from_files;
 
@@ -127,13 +132,15 @@ mod tests {
     /// Returns subject, public key, and first and last second of validity.
     fn read(path: &Path) -> (String, Vec<u8>, i64, i64) {
         let der = CertificateDer::from_pem_file(path).unwrap();
-        let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+        let certificate = Certificate::from_der(&der).unwrap();
+        let certificate = certificate.tbs_certificate();
+        let second = |time: Time| i64::try_from(time.to_unix_duration().as_secs()).unwrap();
         let validity = certificate.validity();
         (
             certificate.subject().to_string(),
-            certificate.public_key().raw.to_vec(),
-            validity.not_before.timestamp(),
-            validity.not_after.timestamp(),
+            certificate.subject_public_key_info().to_der().unwrap(),
+            second(validity.not_before),
+            second(validity.not_after),
         )
     }
 

@@ -162,7 +162,9 @@ fn around(status: &Status, theme: Theme) -> Vec<Line<'static>> {
         lines.push(state("identity", &source.endpoint, source.readable, words, &source.since, &source.error));
     }
     if lines.is_empty() {
-        lines.push(labelled("around", "no endpoint, no other nodes: events arrive by POST".to_owned(), theme));
+        let is_demo = status.received.get("demo").is_some_and(|events| *events > 0);
+        let from = if is_demo { "events come from the simulated fleet" } else { "events arrive by POST" };
+        lines.push(labelled("around", format!("no endpoint, no other nodes: {from}"), theme));
     }
     let back = status.history_from.as_ref().and_then(|from| status.seconds_since(from));
     let history = back.map_or("no events retained".to_owned(), |back| format!("{} back", ago(back)));

@@ -1,0 +1,72 @@
+// A view that is a list, looked at again and again, and beside it a pane: what a row opens to, by the parameter `open`
+// of the address.
+
+import { repeat } from "./api.js";
+import { button, bytes, count, failure, fill, h, millis, table } from "./dom.js";
+import { parameters, setParameters } from "./route.js";
+
+/** Rows: a page of more than some thousand elements is slow. */
+export const MOST = 150;
+/** Seconds between two looks, and how old what is seen may be. */
+const PAUSE = 3;
+export const AGE = 2;
+
+/** Connections in short, each with a link to more. */
+export function clients(caption, all) {
+  const columns = [{ head: "Client" }, { head: "From" }, { head: "Queued", number: true },
+    { head: "Oldest", number: true }, { head: "Dropped", number: true }];
+  const rows = all.map((one) => [
+    h("a", { href: `#connections?open=${encodeURIComponent(one.RemoteAddr)}` }, one.Principal), one.RemoteAddr,
+    bytes(one.QueuedBytes), millis(one.QueuedAgeMilliseconds), count(one.DroppedEvents)]);
+  return rows.length ? table(caption, columns, rows)
+    : h("p", { class: "quiet" }, "None that you may see: this requires the claim connections/get.");
+}
+
+/**
+ * Fills a view. `look` returns the list, `load(name)` what is in the pane. Returns `choose(name)`, `again(age)` for
+ * another look, and what ends it.
+ */
+export function listing(element, label, note, look, load) {
+  const [list, problem] = [h("div", { class: "list" }), h("div")];
+  const pane = h("aside", { class: "detail", hidden: true, "aria-label": label });
+  const corner = () => button("Close detail", close, { class: "corner" });
+
+  async function again(age) {
+    try {
+      const found = await look(age);
+      // A button that has the focus keeps it.
+      const focused = list.contains(document.activeElement) && document.activeElement.textContent;
+      fill(problem);
+      fill(list, found);
+      if (focused) [...list.querySelectorAll("button, a")].find((one) => one.textContent === focused)?.focus();
+    } catch (error) {
+      // The list stays as it was.
+      if (error.status !== 401) fill(problem, failure(error, PAUSE));
+    }
+  }
+
+  async function inspect(name) {
+    pane.hidden = false;
+    try {
+      fill(pane, corner(), await load(name));
+    } catch (error) {
+      fill(pane, corner(), h("h2", {}, name), failure(error));
+    }
+  }
+
+  function choose(name) {
+    setParameters({ open: name });
+    again();
+    return inspect(name);
+  }
+
+  function close() {
+    setParameters({ open: null });
+    pane.hidden = true;
+    again();
+  }
+
+  fill(element, h("div", { class: "split" }, h("div", { class: "list-side" }, note, problem, list), pane));
+  if (parameters().open) inspect(parameters().open);
+  return { choose, again, end: Object.assign(repeat(() => again(), PAUSE * 1000), { keys: { Escape: close } }) };
+}
