@@ -58,7 +58,7 @@ async fn a_node_that_gets_on_with_what_the_stream_had_is_waited_for_and_no_other
     let (waited_for, ()) = tokio::join!(waited(&reader), get_on);
     assert!(waited_for >= 10 * step, "{waited_for:?}: each step of it is progress");
     deliver(&mut reader, 10..12);
-    let waited_for = waited(&reader).await;
+    let waited_for = timeout(10 * GRACE, waited(&reader)).await.expect("it is given up");
     assert!((GRACE..2 * GRACE).contains(&waited_for), "{waited_for:?}: it has stopped");
 }
 
