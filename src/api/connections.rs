@@ -60,13 +60,15 @@ impl Api {
         }
         let spec = query::value(query, "Spec");
         let present = if let Some(spec) = &spec {
-            Arc::new(Listed::all(self.pool.connections(Some(spec.trim())).await))
+            let found = self.pool.connections(Some(spec.trim())).await;
+            self.broker.wake_shards();
+            Arc::new(Listed::all(found))
         } else {
             let look = async { Listed::all(self.connections().await) };
             self.present.get(permitted_age(request.headers()), look).await
         };
         let access = self.authority.access(identity)?;
-        // Going through all of them takes long.
+        // Going through all of them takes long, also if another caller has had them listed.
         self.broker.wake_shards();
         let shows_specs = |one: &Connection| {
             let permitted = || self.permits(identity, "connections", "get", &one.remote_addr.to_string());
@@ -212,9 +214,10 @@ impl Api {
         Ok(list(ours, &self.theirs(request, caller, identity).await))
     }
 
-    /// Returns websockets and kept-alive HTTP connections.
+    /// Returns websockets and kept-alive HTTP connections. Going through all of them takes long, so the shards are woken.
     async fn connections(&self) -> Vec<Connection> {
         let mut all = self.pool.connections(None).await;
+        self.broker.wake_shards();
         all.extend(self.client_gauge.list());
         all
     }

@@ -2,7 +2,8 @@
 //!
 //! Contract: all or nothing. [`Posting`] parses the body; an error names the element or the line. Once the answer is
 //! 204, the events are sequenced: everybody whose registration was answered before gets them. If the inboxes are full,
-//! the answer is 429 with `Retry-After`, and no event was accepted.
+//! the answer is 429 with `Retry-After`, and no event was accepted. The caller needs its rights when the last byte of
+//! the body has arrived, not only when the request begins ([`Authority::revision`]).
 
 use hyper::Request;
 use hyper::body::Incoming;
@@ -21,7 +22,7 @@ use crate::transport::listener::Answer;
 const LARGE: usize = 256 << 10;
 
 /// Bodies up to this length, in bytes, wake the shards together with others that are ready at the same time. Larger
-/// ones wake them at once, so that no event waits for more than the one that is being parsed.
+/// ones wake them at once, before they are parsed and when they are queued: no event waits for a longer one of others.
 const SMALL: usize = 4 << 10;
 
 /// What a caller may post.
@@ -30,8 +31,8 @@ struct Rights {
     may_impersonate: bool,
     /// The limit of the caller's roles on its events per second.
     per_second: Option<u64>,
-    /// The generation in which these are its rights.
-    generation: u64,
+    /// The revision in which these are its rights.
+    revision: u64,
 }
 
 impl Api {
@@ -55,8 +56,7 @@ impl Api {
         let form = form(request.headers())?;
         let whole = self.read_body(request, self.limits.body_bytes).await?;
         // A body may take a while.
-        let rights =
-            if rights.generation == self.authority.generation() { rights } else { self.rights_to_post(identity)? };
+        let rights = if rights.revision == self.authority.revision() { rights } else { self.rights_to_post(identity)? };
         let events = self.parse_events(&whole.bytes, form, identity, rights)?;
         let principal = identity.principal().as_str();
         self.posts.take(principal, rights.per_second, events.len() as u64, self.broker.now_us()).map_err(|spent| {
@@ -75,14 +75,15 @@ impl Api {
 
     /// Returns what the caller may post now.
     fn rights_to_post(&self, identity: &Identity) -> Result<Rights, ApiError> {
-        let generation = self.authority.generation();
+        // Read first: a change in the meantime makes these rights those of an earlier revision.
+        let revision = self.authority.revision();
         let access = self.authority.access(identity)?;
         let may = |action| Authority::grants(identity, &access, "events", action, "*");
         if !may("post") {
             return Err(ApiError::Forbidden { scope: "events", action: "post", specific: "*".to_owned() });
         }
         let per_second = access.limits().posted_events_per_second();
-        Ok(Rights { may_impersonate: may("impersonate"), per_second, generation })
+        Ok(Rights { may_impersonate: may("impersonate"), per_second, revision })
     }
 
     fn parse_events(
@@ -96,6 +97,9 @@ impl Api {
         let ApiLimits { event_bytes, post_events: events, .. } = self.limits;
         let posting = Posting { principal, may_impersonate, event_bytes, events, now: clock::now };
         let read = || posting.read(body, form);
+        if body.len() > SMALL {
+            self.broker.wake_shards();
+        }
         let events = if body.len() > LARGE { self.at_length(read) } else { read() };
         Ok(events?)
     }

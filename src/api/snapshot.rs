@@ -3,14 +3,16 @@
 //! Contract: a request permits it with `Cache-Control: max-age=SECONDS`, at most [`LONGEST`]. Without that header its
 //! answer is computed for it: a client whose registration was answered is in the list. Callers that permit it wait
 //! for the one that computes the answer. What is shared must not depend on the caller; rights are checked on what is
-//! taken from here. The last value is kept until a newer one replaces it.
+//! taken from here. A value is kept for [`LONGEST`], after which nobody may use it: a list of all connections takes far
+//! more memory than they do here otherwise.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::header::CACHE_CONTROL;
 use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until};
 
 /// The greatest age of a shared answer.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -20,15 +22,15 @@ type Kept<T> = Option<(Instant, Arc<T>)>;
 
 /// The last value of something that callers may share.
 #[derive(Debug)]
-pub(super) struct Snapshot<T>(Mutex<Kept<T>>);
+pub(super) struct Snapshot<T>(Arc<Mutex<Kept<T>>>);
 
 impl<T> Default for Snapshot<T> {
     fn default() -> Self {
-        Self(Mutex::new(None))
+        Self(Arc::new(Mutex::new(None)))
     }
 }
 
-impl<T> Snapshot<T> {
+impl<T: Send + Sync + 'static> Snapshot<T> {
     /// Returns a value that is at most `age` old: the last one, or a new one from `make`.
     pub(super) async fn get(&self, age: Duration, make: impl Future<Output = T>) -> Arc<T> {
         if age.is_zero() {
@@ -44,8 +46,18 @@ impl<T> Snapshot<T> {
         let begun = Instant::now();
         let value = Arc::new(make.await);
         *kept = Some((begun, Arc::clone(&value)));
+        tokio::spawn(forget(Arc::downgrade(&self.0), begun));
         value
     }
+}
+
+/// Drops the value that was begun at this time when it is too old for everybody, unless a newer one has replaced it.
+async fn forget<T>(kept: Weak<Mutex<Kept<T>>>, begun: Instant) {
+    sleep_until(begun + LONGEST).await;
+    let Some(kept) = kept.upgrade() else { return };
+    let old = kept.lock().await.take_if(|(of, _)| *of == begun);
+    // Not under the lock: a long list takes a while.
+    drop(old);
 }
 
 /// Returns how old an answer to this request may be: zero if it does not say.
@@ -61,8 +73,6 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-
-    const MINUTE: Duration = Duration::from_mins(1);
 
     fn headers(value: &'static str) -> HeaderMap {
         [(CACHE_CONTROL, value.parse().unwrap())].into_iter().collect()
@@ -83,11 +93,24 @@ mod tests {
         let (snapshot, made) = (Snapshot::default(), AtomicU32::new(0));
         let answer = || async { made.fetch_add(1, Ordering::Relaxed) };
         assert_eq!(*snapshot.get(Duration::ZERO, answer()).await, 0);
-        assert_eq!(*snapshot.get(MINUTE, answer()).await, 1, "an answer for one caller is not kept");
-        assert_eq!(*snapshot.get(MINUTE, answer()).await, 1);
+        assert_eq!(*snapshot.get(LONGEST, answer()).await, 1, "an answer for one caller is not kept");
+        assert_eq!(*snapshot.get(LONGEST, answer()).await, 1);
         assert_eq!(*snapshot.get(Duration::ZERO, answer()).await, 2);
-        assert_eq!(*snapshot.get(MINUTE, answer()).await, 1);
+        assert_eq!(*snapshot.get(LONGEST, answer()).await, 1);
         assert_eq!(*snapshot.get(Duration::from_nanos(1), answer()).await, 3, "too old for this caller");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_too_old_for_everybody_is_dropped() {
+        let snapshot = Snapshot::default();
+        let first = Arc::downgrade(&snapshot.get(LONGEST, async { 1 }).await);
+        tokio::time::sleep(LONGEST - Duration::from_secs(1)).await;
+        assert_eq!(first.upgrade().as_deref(), Some(&1));
+        let second = Arc::downgrade(&snapshot.get(Duration::from_secs(1), async { 2 }).await);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!((first.upgrade(), second.upgrade().as_deref()), (None, Some(&2)), "the newer one has its own time");
+        tokio::time::sleep(LONGEST).await;
+        assert_eq!(second.upgrade(), None, "though nobody has asked again");
     }
 
     #[tokio::test]
@@ -97,7 +120,7 @@ mod tests {
             tokio::task::yield_now().await;
             made.fetch_add(1, Ordering::Relaxed)
         };
-        let (first, second) = tokio::join!(snapshot.get(MINUTE, answer()), snapshot.get(MINUTE, answer()));
+        let (first, second) = tokio::join!(snapshot.get(LONGEST, answer()), snapshot.get(LONGEST, answer()));
         assert_eq!((*first, *second), (0, 0));
     }
 }

@@ -219,6 +219,8 @@ impl Api {
         }
         let (measure, limit) = (measure(query)?, limit(query)?);
         let all = self.busiest(measure, permitted_age(headers).max(FRESH)).await;
+        // There may be a million of them.
+        self.broker.wake_shards();
         let list = all[..all.len().min(limit)].join(",");
         Ok(answer::json(StatusCode::OK, format!("[{list}]")))
     }
@@ -226,7 +228,9 @@ impl Api {
     /// Returns the most active registrations of all shards, each as JSON, from a look that is at most this old.
     async fn busiest(&self, measure: Measure, age: Duration) -> Arc<Vec<String>> {
         let find = async {
-            let mut all = merge(self.pool.registrations(measure).await, measure);
+            let found = self.pool.registrations(measure).await;
+            self.broker.wake_shards();
+            let mut all = merge(found, measure);
             if let Some(seen) = self.pool.seen().await {
                 self.at_length(|| check::warn(&mut all, &seen));
             }

@@ -3,8 +3,11 @@
 //! Contract: shared by all threads through an `Arc`; reading the current state takes no lock. Users, token keys and
 //! the issuer's keys are separate files. [`Authority::reload`] takes each file completely or not at all, whatever is
 //! wrong with the others, and [`Authority::refusals`] lists the changes that are not in force. The holder of an
-//! [`Identity`] asks for its [`Access`] again when [`Authority::generation`] has changed ([`Authority::changes`]
-//! signals it); if the answer is a [`RevokedError`], the connection must be closed.
+//! [`Identity`] asks for its [`Access`] again when [`Authority::revision`] has changed ([`Authority::changes`] signals
+//! it); if the answer is a [`RevokedError`], the connection must be closed.
+//!
+//! There are two counters. The generation is that of this server's files: while it stays, verified credentials of its
+//! own users need not be verified again. The revision also grows when the endpoint's users change.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -202,9 +205,8 @@ impl Authority {
         let reason = taken.as_ref().err().map(ToString::to_string);
         Refusal::note(&mut self.refusals.lock()[file as usize], reason, clock::now());
         let Some(next) = taken? else { return Ok(false) };
-        let generation = next.generation;
         self.state.store(Arc::new(next));
-        self.changes.send_replace(generation);
+        self.signal();
         Ok(true)
     }
 
@@ -238,7 +240,12 @@ impl Authority {
     /// Replaces the endpoint's users and notifies holders of rights.
     pub fn set_accounts(&self, accounts: Accounts) {
         self.accounts.store(Arc::new(accounts));
-        self.changes.send_modify(|generation| *generation += 1);
+        self.signal();
+    }
+
+    /// Notifies holders of rights. What has changed must be in force already.
+    fn signal(&self) {
+        self.changes.send_modify(|revision| *revision += 1);
     }
 
     /// Like [`Authority::set_accounts`], for added users whose rights nobody holds yet: notifies nobody.
@@ -251,18 +258,24 @@ impl Authority {
         self.state.load().user(name).is_some()
     }
 
-    /// Returns a number that grows when users, roles, tenants or keys change.
+    /// Returns a number that grows when this server's users, roles, tenants or keys change. Those of the endpoint do not
+    /// count.
     pub fn generation(&self) -> u64 {
         self.state.load().generation
     }
 
-    /// Subscribes to changes; the receiver sees the generation of the latest one.
+    /// Returns a number that grows when anybody's rights may have changed, of this server's users or the endpoint's.
+    pub fn revision(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
+    /// Subscribes to changes; the receiver sees the revision after the latest one.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
     /// Returns what a caller may see and do now. Cheap after the first call for a set of claims, but not meant for the
-    /// delivery path: cache the result until the generation changes.
+    /// delivery path: cache the result until the revision changes.
     ///
     /// # Errors
     /// [`RevokedError`] if the credentials would no longer be accepted. Does not check expiry; see

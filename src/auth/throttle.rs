@@ -14,8 +14,8 @@
 //! more attempts in progress than guesses left; further callers are asked to wait for those ([`Held::Busy`]).
 //!
 //! Contract: pure; the caller passes the time. Bounded: a new entry beyond [`Limits::entries`] drops the half that was
-//! idle longest, except for attempts in progress. Nobody can lock a user out from a network other than the attacker's
-//! own.
+//! idle longest. Attempts in progress are neither dropped nor counted: the connections that are logging in bound them.
+//! Nobody can lock a user out from a network other than the attacker's own.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -280,8 +280,9 @@ fn refill_interval(per_minute: u32) -> Duration {
     Duration::from_mins(1) / per_minute
 }
 
-/// Makes room for a key in a full table, unless the table has that key already: removes the half with the earliest
-/// times. Entries with [`Timestamp::MAX`] are in use and stay.
+/// Makes room for a key in a full table, unless the table has that key already: keeps half of `entries`, those with the
+/// latest times. Entries with [`Timestamp::MAX`] are in use; they stay and do not count, because otherwise many of them
+/// would cost all others their place.
 pub(super) fn make_room<K: Eq + Hash, V>(
     table: &mut HashMap<K, V>,
     key: &K,
@@ -291,10 +292,13 @@ pub(super) fn make_room<K: Eq + Hash, V>(
     if table.len() < entries.max(1) || table.contains_key(key) {
         return;
     }
-    let mut times: Vec<Timestamp> = table.values().map(&time).collect();
-    let middle = times.len() / 2;
-    let (_, &mut bound, _) = times.select_nth_unstable(middle);
-    table.retain(|_, value| time(value) > bound || time(value) == Timestamp::MAX);
+    let mut idle: Vec<Timestamp> = table.values().map(&time).filter(|time| *time < Timestamp::MAX).collect();
+    if idle.len() < entries.max(1) {
+        return;
+    }
+    let last = idle.len() - entries / 2 - 1;
+    let (_, &mut bound, _) = idle.select_nth_unstable(last);
+    table.retain(|_, value| time(value) > bound);
 }
 
 #[cfg(test)]
@@ -459,7 +463,7 @@ mod tests {
             let second = i64::from(n) / 100;
             throttle.reserve(2, peer, false, at(second)).unwrap();
             throttle.settle(2, peer, Outcome::Wrong, at(second));
-            assert!(throttle.buckets.len() <= 100);
+            assert!(throttle.buckets.len() <= 101, "and the second of an attempt in progress");
         }
         assert!(throttle.check(1, PEER, false, at(10)).is_err(), "one that is blocked stays longest");
     }
@@ -479,11 +483,31 @@ mod tests {
 
     #[test]
     fn a_new_name_in_a_full_table_does_not_clear_the_record_of_its_network() {
-        let mut throttle = Throttle::new(Limits { per_network: 3, entries: 4, ..Limits::default() });
+        let mut throttle = Throttle::new(Limits { per_network: 3, entries: 3, ..Limits::default() });
         assert_eq!(wrong(&mut throttle, PEER, std::iter::repeat_n(0, 2)), 2);
-        throttle.reserve(2, "198.51.100.1".parse().unwrap(), false, at(1)).unwrap();
+        let elsewhere: IpAddr = "198.51.100.1".parse().unwrap();
+        throttle.reserve(2, elsewhere, false, at(1)).unwrap();
+        throttle.settle(2, elsewhere, Outcome::Undecided, at(1));
+        assert_eq!(throttle.buckets.len(), 4);
         assert_eq!(throttle.reserve(3, PEER, false, at(1)), Ok(()));
         assert_eq!(throttle.reserve(4, PEER, false, at(1)), Err(Held::Busy), "the third of three is under way");
+    }
+
+    /// Attempts in progress cannot be dropped; that there are many of them must not cost all others their records.
+    #[test]
+    fn a_full_table_of_attempts_in_progress_drops_only_the_oldest_records() {
+        let mut throttle = Throttle::new(Limits { entries: 16, ..Limits::default() });
+        wrong(&mut throttle, PEER, std::iter::repeat_n(0, 5));
+        for n in 0..20_u8 {
+            assert_eq!(throttle.reserve(2, [203, 0, n, 1].into(), false, at(1)), Ok(()));
+            assert_eq!(told(&throttle, 1, PEER, 1), 23, "with {n} others in progress");
+        }
+        assert!(throttle.buckets.len() >= 40, "none of the attempts is dropped");
+        for n in 0..20_u8 {
+            throttle.settle(2, [203, 0, n, 1].into(), Outcome::Wrong, at(1));
+        }
+        throttle.reserve(3, PEER, false, at(2)).unwrap();
+        assert!(throttle.buckets.len() <= 16, "{} are left when they are over", throttle.buckets.len());
     }
 
     #[test]

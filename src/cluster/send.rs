@@ -369,3 +369,34 @@ impl Sender {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::broker::export::ExportLimits;
+    use crate::broker::history::{History, HistoryLimits};
+    use crate::clock::simulated;
+    use crate::event::Draft;
+    use crate::metrics::{Metrics, Source};
+
+    #[test]
+    fn a_heartbeat_tells_how_far_clocks_are_ahead_once_that_was_measured_for_a_while() {
+        simulated::begin();
+        let history = History::new(HistoryLimits { events: 10, bytes: 1 << 20 }, 1, clock::now());
+        let broker = Arc::new(Broker::new(Arc::new(Metrics::new()), clock::instant(), history));
+        let exports = broker.share(ExportLimits { batches: 10, bytes: 1 << 20 }, 10);
+        let stop = watch::Sender::new(false);
+        let options = (1, "hydrant".to_owned());
+        let sender = Sender::new(Arc::clone(&broker), exports, options, Arc::default(), stop.subscribe());
+        let mut draft = Draft::new("machines", "update", "k");
+        let time = (clock::now() + SignedDuration::from_secs(4)).to_string();
+        draft.time = Some(time.as_str().into());
+        broker.publish(vec![draft.seal(clock::now())], Source::Post).unwrap();
+        let ahead = || sender.as_beat(State::Up, false).ahead;
+        assert_eq!(ahead(), None, "the next event may be further ahead");
+        simulated::pass(Duration::from_mins(10));
+        assert_eq!(ahead(), Some(Duration::from_secs(4)));
+    }
+}

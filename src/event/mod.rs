@@ -478,6 +478,15 @@ mod tests {
         let user = sealed(&format!(r#"{{"Type":"users","Action":"b","Object":{object},"Original":{object}}}"#));
         assert_eq!(user.object(), r#"{"Name":"a","Roles":[]}"#);
         assert_eq!(user.original(), user.object());
+        let action =
+            format!(r#"{{"Model":{object},"Plugin":"p","Command":"c","Params":{{"Secret":"of the action"}}}}"#);
+        let action = sealed(&format!(r#"{{"Type":"users","Action":"c","Object":{action},"Original":[{object}, 7]}}"#));
+        let expected =
+            r#"{"Model":{"Name":"a","Roles":[]},"Plugin":"p","Command":"c","Params":{"Secret":"of the action"}}"#;
+        assert_eq!(action.object(), expected, "a plugin's action wraps the user");
+        assert_eq!(action.original(), r#"[{"Name":"a","Roles":[]},7]"#, "a list of users");
+        let other = sealed(&format!(r#"{{"Type":"plugins","Action":"b","Object":{object}}}"#));
+        assert!(other.object().contains("PasswordHash"), "what only looks like a user's stays");
     }
 
     #[test]
@@ -495,6 +504,10 @@ mod tests {
         assert_eq!(event("other", secret), r#"{"Name":"baseTokenSecret"}"#, "named by the object only");
         assert_eq!(event("systemGrantorSecret", r#"{"Val":"s"}"#), "{}", "named by the key only");
         assert_eq!(event("k", r#"{"systemGrantorSecret":"s","x":1}"#), r#"{"x":1}"#, "all preferences in one object");
+        assert_eq!(event("baseTokenSecret", r#""s""#), "null", "the value alone");
+        let all = r#"[{"Name":"baseTokenSecret","Val":"s"},{"Name":"x","Val":"y"}]"#;
+        assert_eq!(event("k", all), r#"[{"Name":"baseTokenSecret"},{"Name":"x","Val":"y"}]"#, "all in a list");
+        assert_eq!(event("baseTokenSecret", r#"{"Model":{"Val":"s"}}"#), r#"{"Model":{}}"#);
         let plain = r#"{"Name":"defaultStage","Val":"none"}"#;
         assert_eq!(event("defaultStage", plain), plain);
     }

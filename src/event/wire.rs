@@ -13,6 +13,12 @@ const SECRETS: [&str; 2] = ["PasswordHash", "Secret"];
 /// Preferences whose value is removed from `preferences` events: with one of them, tokens for any user can be forged.
 const SECRET_PREFERENCES: [&str; 2] = ["baseTokenSecret", "systemGrantorSecret"];
 
+/// The member of a plugin's action that holds the object it acts on.
+const WRAPPED: &str = "Model";
+
+/// How many lists and objects may be around an object whose secrets are removed, itself included.
+const NESTED: u8 = 4;
+
 /// What is removed from an event's Object and Original.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scrub {
@@ -94,31 +100,55 @@ impl Wire {
     pub(super) fn value(&mut self, name: &str, text: &str, scrub: Scrub) -> Range<u32> {
         self.bytes.extend_from_slice(name.as_bytes());
         let start = self.bytes.len();
-        if scrub != Scrub::Nothing && text.trim_start().starts_with('{') {
-            self.scrubbed(text, scrub.in_object(text));
-        } else {
-            json::compact(text, &mut self.bytes);
-        }
+        self.without_secrets(text, scrub, NESTED);
         offset(start)..offset(self.bytes.len())
     }
 
-    /// Writes an object without its secrets.
-    fn scrubbed(&mut self, text: &str, scrub: Scrub) {
+    /// Writes a value without its secrets.
+    fn without_secrets(&mut self, text: &str, scrub: Scrub, levels: u8) {
+        match text.trim_start().as_bytes().first() {
+            _ if scrub == Scrub::Nothing || levels == 0 => json::compact(text, &mut self.bytes),
+            Some(b'{') => self.scrubbed(text, scrub.in_object(text), levels - 1),
+            Some(b'[') => {
+                self.bytes.push(b'[');
+                for (at, element) in json::elements(text).enumerate() {
+                    self.separate(at == 0);
+                    self.without_secrets(element, scrub, levels - 1);
+                }
+                self.bytes.push(b']');
+            }
+            // The value of a secret preference, without an object around it.
+            _ if scrub == (Scrub::Preference { is_secret: true }) => self.bytes.extend_from_slice(b"null"),
+            _ => json::compact(text, &mut self.bytes),
+        }
+    }
+
+    /// Writes an object without its secrets, and without those of the object that a plugin's action has acted on.
+    fn scrubbed(&mut self, text: &str, scrub: Scrub, levels: u8) {
         self.bytes.push(b'{');
         let mut first = true;
         for member in json::members(text) {
-            if scrub.drops(&member.name()) {
+            let name = member.name();
+            if scrub.drops(&name) {
                 continue;
             }
-            if !first {
-                self.bytes.push(b',');
-            }
+            self.separate(first);
             first = false;
             self.bytes.extend_from_slice(member.name.as_bytes());
             self.bytes.push(b':');
-            json::compact(member.value, &mut self.bytes);
+            if name.eq_ignore_ascii_case(WRAPPED) {
+                self.without_secrets(member.value, scrub, levels);
+            } else {
+                json::compact(member.value, &mut self.bytes);
+            }
         }
         self.bytes.push(b'}');
+    }
+
+    fn separate(&mut self, first: bool) {
+        if !first {
+            self.bytes.push(b',');
+        }
     }
 
     /// Writes the header directly before the payload. Returns the bytes and the offset at which the frame starts.

@@ -367,3 +367,6 @@ fn identity(settings: &Settings) -> Result<String, StartError> {
     std::fs::write(&path, &id).map_err(file)?;
     Ok(id)
 }
+
+#[cfg(test)]
+mod tests;

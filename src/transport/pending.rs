@@ -3,8 +3,10 @@
 //! Contract: their number is fixed. When all are in use, a newcomer replaces a connection that is idle: one that has
 //! sent nothing for [`SILENT`], or whose request has been incomplete for [`SLOW`]. The connection to close is chosen
 //! among those from the network with the most slots, oldest first; so a crowd of silent sockets costs its own members
-//! their slots and locks no other client out. A connection whose request is being processed is never closed. If there
-//! is none to close, the newcomer is refused.
+//! their slots and locks no other client out. A crowd that keeps its connections busy with requests does not either:
+//! if nobody is idle and one network has most of the slots, a newcomer from elsewhere replaces one of its connections
+//! that is between two requests. A connection whose request is being processed is never closed. If there is none to
+//! close, the newcomer is refused.
 //!
 //! The search visits every slot, so it frees several at a time, and it is not repeated immediately after it found none.
 
@@ -174,9 +176,19 @@ impl Signs {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
+    fn since(&self) -> Instant {
+        self.begun + Duration::from_millis(self.since.load(Ordering::Relaxed))
+    }
+
+    /// Returns since when the connection has been between two requests.
+    fn free_since(&self) -> Option<Instant> {
+        let is_between = self.requests() > 0 && self.phase.load(Ordering::Relaxed) == Phase::Waiting as u8;
+        is_between.then(|| self.since())
+    }
+
     /// Returns since when the connection has been idle, if that is long enough to lose its slot.
     fn idle_since(&self, now: Instant) -> Option<Instant> {
-        let since = self.begun + Duration::from_millis(self.since.load(Ordering::Relaxed));
+        let since = self.since();
         let most = match self.phase.load(Ordering::Relaxed) {
             phase if phase == Phase::Silent as u8 => SILENT,
             phase if phase == Phase::Waiting as u8 => SLOW,
@@ -222,8 +234,8 @@ struct Table {
 }
 
 impl Table {
-    /// Takes slots away from up to `slots` idle connections.
-    fn make_room(&mut self, now: Instant, slots: usize) {
+    /// Takes slots away from up to `slots` connections for a newcomer: from idle ones, or else from a crowd.
+    fn make_room(&mut self, newcomer: [u8; 8], now: Instant, slots: usize) {
         if self.pause.is_some_and(|until| now < until) {
             return;
         }
@@ -233,15 +245,30 @@ impl Table {
             Some((std::cmp::Reverse(crowd[&entry.network]), entry.signs.idle_since(now)?, *id))
         });
         let mut idle: Vec<_> = idle.collect();
-        if idle.is_empty() {
+        idle.sort_unstable();
+        let mut leaving: Vec<u64> = idle.into_iter().map(|(.., id)| id).collect();
+        if leaving.is_empty() {
+            leaving = self.free_ones_of_a_crowd(&crowd, newcomer);
+        }
+        if leaving.is_empty() {
             self.pause = Some(now + PAUSE);
         }
-        idle.sort_unstable();
-        for (.., id) in idle.into_iter().take(slots) {
+        for id in leaving.into_iter().take(slots) {
             if let Some(entry) = self.all.remove(&id) {
                 entry.cut.notify_one();
             }
         }
+    }
+
+    /// Returns the connections between two requests of the network that has most of the slots, if there is one and the
+    /// newcomer is not from there. Those that have been so for longest come first.
+    fn free_ones_of_a_crowd(&self, crowd: &HashMap<[u8; 8], usize>, newcomer: [u8; 8]) -> Vec<u64> {
+        let most = |(network, count): &(&[u8; 8], &usize)| **network != newcomer && 2 * **count > self.all.len();
+        let Some((largest, _)) = crowd.iter().find(most) else { return Vec::new() };
+        let of_it = self.all.iter().filter(|(_, entry)| entry.network == *largest);
+        let mut free: Vec<_> = of_it.filter_map(|(id, entry)| Some((entry.signs.free_since()?, *id))).collect();
+        free.sort_unstable();
+        free.into_iter().map(|(_, id)| id).collect()
     }
 }
 
@@ -262,7 +289,7 @@ impl Pending {
     pub fn admit(self: &Arc<Self>, peer: IpAddr, now: Instant) -> Option<PendingSlot> {
         let mut table = self.table.lock();
         if table.all.len() >= self.limit {
-            table.make_room(now, self.limit.div_ceil(16));
+            table.make_room(network(peer), now, self.limit.div_ceil(16));
         }
         if table.all.len() >= self.limit {
             return None;
@@ -343,6 +370,29 @@ mod tests {
         // Two each: the one that has been silent for longer is closed first.
         assert!(is_cut(&other) || is_cut(&crowd[1]));
         assert!(!is_cut(&crowd[0]), "somebody works on its request");
+    }
+
+    #[test]
+    fn a_crowd_that_has_most_of_the_slots_shuts_out_only_itself() {
+        let pending = Arc::new(Pending::new(4));
+        let now = Instant::now();
+        let other = pending.admit(ip("192.0.2.1"), now).unwrap();
+        let crowd: Vec<PendingSlot> =
+            (1..=3).map(|n| pending.admit(ip(&format!("198.51.100.{n}")), now).unwrap()).collect();
+        for slot in [&other, &crowd[0], &crowd[1], &crowd[2]] {
+            slot.signs.busy();
+        }
+        assert!(pending.admit(ip("203.0.113.1"), now).is_none(), "each of them is being answered");
+        other.signs.answered(false);
+        crowd[1].signs.answered(false);
+        let later = now + PAUSE;
+        assert!(pending.admit(ip("198.51.100.9"), later).is_none(), "one more of the crowd");
+        let much_later = later + PAUSE;
+        let newcomer = pending.admit(ip("203.0.113.1"), much_later).unwrap();
+        assert_eq!(crowd.iter().map(is_cut).collect::<Vec<_>>(), [false, true, false]);
+        assert!(!is_cut(&other));
+        newcomer.signs.busy();
+        assert!(pending.admit(ip("203.0.113.2"), much_later).is_none(), "no network has most of them any more");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hydrant::auth::directory::Directory as Accounts;
 use hydrant::auth::{
     AuthError, AuthFile, Authority, RevokedError, StoreError, TenantRow, edit_store, exposure_of_secret, exposures,
     read_store,
@@ -212,6 +213,23 @@ fn a_change_is_told_once() {
     assert_eq!((*changes.borrow_and_update(), realm.authority.generation()), (before + 1, before + 1));
     assert!(!realm.authority.reload().unwrap());
     assert!(!changes.has_changed().unwrap());
+}
+
+/// Whoever compares revisions must never meet a former one again, whichever users have changed in between.
+#[test]
+fn a_change_of_any_users_is_a_new_revision_and_one_of_the_endpoints_no_new_generation() {
+    let realm = Realm::usual();
+    let mut revisions = vec![realm.authority.revision()];
+    for role in ["a", "b", "c"] {
+        let generation = realm.authority.generation();
+        realm.authority.set_accounts(Accounts::default());
+        revisions.push(realm.authority.revision());
+        assert_eq!(realm.authority.generation(), generation);
+        realm.edit(|store| store.set_role(role, Vec::new()));
+        revisions.push(realm.authority.revision());
+        assert_eq!(realm.authority.generation(), generation + 1);
+    }
+    assert!(revisions.is_sorted_by(|earlier, later| earlier < later), "{revisions:?}");
 }
 
 /// How long a running authority may take for a change. A machine with nothing else to do is held to what is promised

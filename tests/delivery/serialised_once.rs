@@ -14,6 +14,10 @@ const COUNTER: &str = "hydrant_event_serialisations_total{encoding=\"plain\"}";
 
 const DEFLATED: &str = "hydrant_event_serialisations_total{encoding=\"deflate\"}";
 
+/// Events that were refused for want of room, and refusals of principals that post too much.
+const REFUSED: &str = "hydrant_events_refused_total";
+const LIMITED: &str = "hydrant_limited_total{limit=\"posted_events\"}";
+
 const SUBSCRIBERS: usize = 1_000;
 
 const EVENTS: usize = 10;
@@ -101,4 +105,34 @@ async fn what_is_refused_does_not_count_as_serialised() {
     }
     assert_eq!(http::metric(program.probe, "hydrant_events_received_total{source=\"post\"}").await, 4);
     assert_eq!(http::metric(program.probe, COUNTER).await, 4);
+}
+
+/// What its principal may not post any more, and what the shards have no room for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_limit_refuses_does_not_count_as_serialised() {
+    let batch = |events: usize| {
+        let object = format!("\"{}\"", "x".repeat(1000));
+        let event = format!(r#"{{"Type":"a","Action":"b","Key":"c","Object":{object}}}"#);
+        format!("[{}]", vec![event; events].join(","))
+    };
+    for (limit, events) in [("limits = { posted_events_per_second = 10 }", 8), ("inbox = { events = 100 }", 90)] {
+        let program =
+            Program::start("off", "format = 'json'", &format!("connection_events = false\nshards = 1\n{limit}"));
+        let bearer = format!("Bearer {}", program.token().await);
+        let headers = [("authorization", bearer.as_str()), ("content-type", JSON)];
+        let body = batch(events);
+        let post = async || {
+            let mut http = http::Http::connect(program.api, false).await;
+            for _ in 0..20 {
+                let reply = http.request("POST", "/api/v3/events", &headers, body.clone()).await;
+                assert!(matches!(reply.status.as_u16(), 204 | 429), "{reply:?}");
+            }
+        };
+        let refused = async || http::metric(program.probe, REFUSED).await + http::metric(program.probe, LIMITED).await;
+        while refused().await == 0 {
+            join_all((0..8).map(|_| post())).await;
+        }
+        let received = http::metric(program.probe, "hydrant_events_received_total{source=\"post\"}").await;
+        assert_eq!(http::metric(program.probe, COUNTER).await, received, "with {limit}");
+    }
 }

@@ -275,3 +275,24 @@ async fn a_download_that_gets_on_loses_its_place_to_nobody() {
         patiently("the download", download.0.read_exact(&mut some)).await.unwrap();
     }
 }
+
+/// An early answer that takes longer than the body was to be held back, and than a client may take over its body.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_the_endpoint_does_not_want_is_not_asked_for_while_its_answer_is_read() {
+    const SIZE: usize = 48 << 20;
+    let (_drp, hydrant) = front("idle = \"500ms\"\n").await;
+    let mut raw = hydrant.dial().await;
+    let headers = "Expect: 100-continue\r\nContent-Length: 4194304\r\n";
+    let answer = head(&mut raw, "PUT", &format!("/refuse/{SIZE}"), headers).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    let mut some = vec![0; 256 << 10];
+    let mut read = 0;
+    for _ in 0..60 {
+        patiently("a part", raw.0.read_exact(&mut some)).await.unwrap();
+        read += some.len();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut rest = Vec::new();
+    patiently("the rest", raw.0.read_to_end(&mut rest)).await.unwrap();
+    assert!(read + rest.len() >= SIZE, "{} of {SIZE} bytes", read + rest.len());
+}

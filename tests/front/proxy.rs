@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::common::http::Http;
 use crate::common::{Hydrant, JSON, LOGIN, basic, http, patiently, socket};
-use crate::endpoint::{Drp, MACHINE};
+use crate::endpoint::{Drp, MACHINE, User};
 
 /// An endpoint and a hydrant in front of it.
 async fn front(toml: &str) -> (Drp, Hydrant) {
@@ -368,4 +368,29 @@ async fn the_types_of_the_endpoint_are_known_to_warnings() {
     };
     crate::common::patiently("the types of the endpoint", known).await;
     assert_eq!(check("dns_zones.update.*").await, "[]");
+}
+
+/// What is added to is asked for with GET, whoever answers: otherwise there would be nothing to add to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn head_is_answered_as_get_is_where_both_have_a_part_of_the_answer() {
+    let drp = Drp::start().await;
+    drp.state.users.lock().insert("alice".to_owned(), User::new("wonder", &["superuser"]));
+    for (mode, login) in [("local", LOGIN), ("upstream", "alice:wonder"), ("both", "alice:wonder"), ("both", LOGIN)] {
+        let hydrant = Hydrant::start_tls(&format!("{}[auth]\nmode = \"{mode}\"\n", drp.settings())).await;
+        for path in ["/api/v3/info", "/api/v3/connections?Principal=user:other"] {
+            let ask = async |method| {
+                http::request(hydrant.address(), true, method, path, &[("authorization", &basic(login))], "").await
+            };
+            let (get, head) = (ask("GET").await, ask("HEAD").await);
+            assert_eq!(
+                (get.status.as_u16(), head.status.as_u16(), &*head.body),
+                (200, 200, ""),
+                "{mode} {login}: {path}"
+            );
+            assert_eq!(head.header("content-type"), JSON, "{mode} {login}: {path}");
+            let length = get.body.len().to_string();
+            assert!(get.body.contains("12345678901234567890") || get.body.contains("user:other"), "{get:?}");
+            assert_eq!(head.header("content-length"), length, "{mode} {login}: {path}");
+        }
+    }
 }

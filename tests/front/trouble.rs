@@ -1,7 +1,7 @@
 //! What an endpoint hides, does slowly or cannot do, and what is told of it.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -248,6 +248,21 @@ async fn tenants_are_read_again_when_the_user_of_the_service_has_changed() {
     told(&drp, &hydrant, "users", "save", "rocketskates").await;
     let changed = async { while seen(&hydrant, &mut alice, &machines).await != ["machines.update.m2"] {} };
     patiently("the tenant of now", changed).await;
+}
+
+/// Whoever may post events at the endpoint may name the service's user in them as often as it likes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_about_the_user_of_the_service_have_the_lists_read_once_a_second() {
+    let (drp, hydrant) = front("", |_| {}).await;
+    by_password(&hydrant, ALICE).await.unwrap();
+    told(&drp, &hydrant, "users", "save", "rocketskates").await;
+    let (before, begun) = (drp.asked("/api/v3/roles"), Instant::now());
+    for _ in 0..40 {
+        drp.state.emit(&json!({"Type": "users", "Action": "save", "Key": "rocketskates"}), "user:alice");
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+    let (read, most) = (drp.asked("/api/v3/roles") - before, begun.elapsed().as_secs() + 2);
+    assert!((1..=most).contains(&(read as u64)), "{read} times, at most {most}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

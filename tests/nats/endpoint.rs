@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::common::Hydrant;
 use crate::common::drp::Drp;
+use crate::common::link::Link;
 use crate::common::ws::Client;
 use crate::nodes::node;
 use crate::process::NatsServer;
@@ -139,4 +140,40 @@ async fn what_a_cut_link_misses_comes_once_by_the_other_node() {
         assert!(at != 0 || gaps.len() == 1, "the gap of the link that was cut: {gaps:?}");
     }
     assert!(nodes[0].metric("hydrant_nats_received_total").await >= 800, "what the link missed");
+}
+
+/// The way over NATS takes longer than a link that is cut needs to be back, so what came meanwhile is still on its way.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_link_has_missed_comes_before_what_it_brings_when_it_is_back() {
+    let (nats, drp) = (NatsServer::start(), Drp::start().await);
+    let to_nats = Link::to(nats.url().trim_start_matches("nats://").parse().unwrap()).await;
+    let of_nats = format!("\n[nats]\nurls = [\"nats://{}\"]\n", to_nats.address);
+    let first = Hydrant::start(&format!("shards = 1\n{}{of_nats}", drp.settings(""))).await;
+    drp.until_registered(1).await;
+    let nodes = [first, node(&nats, &drp.settings("")).await];
+    drp.until_registered(2).await;
+    for node in &nodes {
+        node.until("hydrant_nats_peers", 1).await;
+        node.until(&upstream("connected", &drp), 1).await;
+    }
+    let [mut client, _] = watchers(&nodes).await;
+    publish(&drp, 0..10, 2).await;
+    for node in &nodes {
+        until_taken(node, &drp, 10).await;
+    }
+    drp.set_down(true);
+    drp.cut_first();
+    nodes[0].until(&upstream("connected", &drp), 0).await;
+    to_nats.delay(Duration::from_millis(300));
+    publish(&drp, 10..20, 1).await;
+    drp.set_down(false);
+    drp.until_registered(3).await;
+    publish(&drp, 20..30, 2).await;
+    for (node, count) in nodes.iter().zip([20, 30]) {
+        until_taken(node, &drp, count).await;
+    }
+    end(&nodes).await;
+    let (numbers, gaps) = heard(&mut client).await;
+    assert!(numbers.iter().copied().eq(0..30), "{numbers:?}");
+    assert_eq!(gaps.len(), 1, "that of the link: {gaps:?}");
 }

@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod ahead;
 mod brokers;
 mod cluster;
 mod cost;

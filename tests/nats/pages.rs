@@ -1,4 +1,4 @@
-//! Many replays of the same past read the stream once.
+//! Many replays of the same past read the stream once, and none of them is given up while a page arrives.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,9 +8,10 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use hydrant::clock::now;
 
-use crate::common::patiently;
+use crate::common::link::Link;
+use crate::common::{Hydrant, patiently};
 use crate::process::NatsServer;
-use crate::stream::{node, numbers, post, since};
+use crate::stream::{node, numbers, post, since, toml};
 
 /// Clients that come back at once, as after a restart.
 const CLIENTS: usize = 10;
@@ -59,4 +60,26 @@ async fn clients_that_miss_the_same_share_the_reading() {
     // At the end there may be more each time, so it is looked at again.
     let whole: Vec<usize> = asked.range(..=EVENTS - 256).map(|(_, count)| *count).collect();
     assert_eq!(whole, [1; 3], "{asked:?}");
+}
+
+/// Longer than any single message may take: what counts is that something comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_comes_slowly_is_not_given_up() {
+    const LARGE: u64 = 80;
+    let nats = NatsServer::with_streams();
+    let link = Link::to(nats.url().trim_start_matches("nats://").parse().unwrap()).await;
+    let toml = toml(&nats, "", "").replace(&nats.url(), &format!("nats://{}", link.address));
+    let node = Hydrant::start(&toml).await;
+    node.until("hydrant_nats_stream_usable", 1).await;
+    let began = now();
+    let object = "x".repeat(2000);
+    let line = |n| format!(r#"{{"Type":"machines","Action":"update","Key":"0/{n}","Object":{{"N":"{object}"}}}}"#);
+    node.post_lines(&(0..LARGE).map(line).collect::<Vec<_>>().join("\n")).await;
+    node.until("hydrant_nats_published_total", LARGE).await;
+    // The page takes five seconds.
+    link.narrow(32 << 10);
+    let mut client = since(&node, began).await;
+    client.register("machines,hydrant.*.*").await;
+    assert!(numbers(&mut client, usize::try_from(LARGE).unwrap()).await.into_iter().eq(0..LARGE));
+    assert_eq!(node.metric("hydrant_nats_replay_failures_total").await, 0);
 }

@@ -1,10 +1,14 @@
 //! The ordinary case: three nodes, everything everywhere.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 
-use crate::common::{Hydrant, Seen};
+use crate::common::drp::Drp;
+use crate::common::{Hydrant, Seen, event, http, patiently};
 use crate::nodes::{Heard, nodes, numbered};
 use crate::process::NatsServer;
+use crate::processes::Process;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_posted_to_one_node_is_delivered_once_by_all() {
@@ -131,5 +135,43 @@ async fn what_a_client_missed_on_one_node_comes_on_another() {
         if seen.r#type == "a" {
             assert!(keys.insert(seen.key.clone()), "{} twice", seen.key);
         }
+    }
+}
+
+/// Processes, because they count for themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_by_the_link_and_from_another_node_counts_as_serialised_once() {
+    const EVENTS: u64 = 500;
+    let (nats, drp) = (NatsServer::start(), Drp::start().await);
+    let nodes = Process::several(&nats, 2, &drp.settings(""), "").await;
+    drp.until_registered(2).await;
+    let taken = format!("hydrant_upstream_events_total{{endpoint=\"{}\"}}", drp.address);
+    for number in 0..EVENTS {
+        drp.publish(&event("machines", "update", &number.to_string()));
+    }
+    for node in &nodes {
+        http::metric_reaches(node.node.probe, &taken, EVENTS).await;
+    }
+    // A look in the middle of the work may see more, which the next events make up for.
+    let mut next = EVENTS;
+    for node in &nodes {
+        let agree = async {
+            loop {
+                let text = http::request(node.node.probe, false, "GET", "/metrics", &[], "").await.body;
+                let sum = |name: &str| {
+                    let lines = text.lines().filter_map(|line| line.strip_prefix(name));
+                    lines.map(|rest| rest.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>()
+                };
+                if sum("hydrant_event_serialisations_total{encoding=\"plain\"}")
+                    == sum("hydrant_events_received_total{")
+                {
+                    break;
+                }
+                drp.publish(&event("machines", "update", &next.to_string()));
+                next += 1;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        patiently("both counts to agree", agree).await;
     }
 }

@@ -1,5 +1,8 @@
 //! What `POST /api/v3/hydrant/explain` takes, and by which limits it reads registrations: those of the server.
 
+use std::time::Instant;
+
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::common::http::Reply;
@@ -47,4 +50,24 @@ async fn registrations_are_read_by_the_limits_of_the_server() {
     let server = Hydrant::start("").await;
     let message = asked(&server, &question).await.error(400);
     assert!(message.contains("64"), "{message}");
+}
+
+/// As many expensive questions at once as take twice as long as one waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn explanations_take_turns_and_who_waits_too_long_is_told_so() {
+    let server = Hydrant::start("").await;
+    let specs: Vec<String> = (0..60).map(|n| format!("machines.*.*.Object=Re(x+y{n})")).collect();
+    let question = json!({"Event": event(1_000_000), "Specs": specs});
+    let begun = Instant::now();
+    assert_eq!(asked(&server, &question).await.status, 200);
+    let count = usize::try_from(4_000 / begun.elapsed().as_millis().max(1)).unwrap().clamp(1, 39) + 1;
+    let questions = std::iter::repeat_with(|| asked(&server, &question)).take(count);
+    let (told, refused): (Vec<_>, Vec<_>) =
+        join_all(questions).await.into_iter().partition(|reply| reply.status == 200);
+    assert!(!told.is_empty() && !refused.is_empty(), "{} of {count} explained", told.len());
+    for reply in refused {
+        assert!(!reply.header("retry-after").is_empty(), "{reply:?}");
+        let message = reply.error(503);
+        assert!(message.contains("other explanations are in progress"), "{message}");
+    }
 }

@@ -26,3 +26,4 @@ mod status;
 mod stream;
 mod tls;
 mod tools;
+mod unread;

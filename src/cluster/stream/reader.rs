@@ -387,3 +387,7 @@ async fn reserve(page_channel: &PageChannel) -> Result<PagePermit<'_>, ReadError
         Err(_) => Err(ReadError::Stalled),
     }
 }
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

@@ -36,7 +36,8 @@ impl Delegation {
             ("users", _) => {
                 self.users_reported.fetch_add(1, Ordering::AcqRel);
                 self.cache.forget_user(key);
-                Changed::users([key.to_owned()])
+                // The service's own user is read with the lists, which depend on what it may see.
+                if self.is_own(key) { Changed::lists() } else { Changed::users([key.to_owned()]) }
             }
             ("roles" | "tenants", _) => Changed::lists(),
             // A content pack may bring roles, tenants and users without further events.
@@ -108,8 +109,10 @@ impl Delegation {
     /// keep the others from being read, and is read last the next time.
     async fn read_users(&self, changed: &Changed, reading: &mut Reading) -> Result<(), IdentityError> {
         let accounts = self.authority.accounts();
+        // The service's own user is read with the lists.
+        let is_read = |name: &String| changed.roles && changed.tenants && self.is_own(name);
         let known = accounts.entries().users.keys();
-        let names: Vec<&String> = known.filter(|name| changed.users.has(name)).collect();
+        let names: Vec<&String> = known.filter(|name| changed.users.has(name) && !is_read(name)).collect();
         let unreadable = self.unreadable.lock().clone();
         let (late, soon): (Vec<&String>, Vec<&String>) =
             names.iter().copied().partition(|name| unreadable.contains(*name));

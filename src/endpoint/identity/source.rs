@@ -196,7 +196,7 @@ impl Delegation {
         self.authority.add_accounts(last.next(entries));
     }
 
-    fn is_own(&self, name: &str) -> bool {
+    pub(super) fn is_own(&self, name: &str) -> bool {
         matches!(self.upstream.login(), Login::Password { user, .. } if user == name)
     }
 

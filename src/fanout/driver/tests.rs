@@ -533,3 +533,58 @@ fn the_thread_sleeps_when_a_replaying_connection_with_new_room_is_gone() {
     world.turn();
     assert!(world.driver.timeout() > Duration::ZERO, "nothing is left to do");
 }
+
+/// A client gets all that is left, however slowly it reads; from its close frame on it has the usual time.
+#[test]
+fn the_time_to_answer_a_close_begins_with_its_frame_while_draining_too() {
+    const CLOSE: Duration = Duration::from_millis(50);
+    for is_slow in [false, true] {
+        let mut world = World::new();
+        world.driver.parts.timing.close = CLOSE;
+        let (conn, mut client) = world.connect();
+        world.turn();
+        world.driver.parts.shard.text(conn, "register a.*.*", crate::clock::now());
+        let object = format!("\"{}\"", "x".repeat(64 << 10));
+        while is_slow && world.driver.parts.shard.fanout().depth(conn).events < 3 {
+            let mut draft = crate::event::Draft::new("a", "b", "c");
+            draft.object = &object;
+            world.driver.parts.broker.publish(vec![draft.seal(crate::clock::now())], Source::Post).unwrap();
+            world.turn();
+        }
+        world.driver.drain(Instant::now() + HOUR);
+        world.turn();
+        let later = |world: &mut World| {
+            std::thread::sleep(2 * CLOSE);
+            world.driver.next_tick = Instant::now();
+            (0..3).for_each(|_| world.turn());
+        };
+        if is_slow {
+            later(&mut world);
+            assert_eq!(world.driver.open, 1, "its time has not begun");
+        }
+        client.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        let mut chunk = vec![0; 1 << 20];
+        while world.driver.conn(conn).is_some_and(|entry| entry.output != Output::Finished) {
+            // Nothing may be there yet.
+            let _ = client.read(&mut chunk);
+            world.driver.writable(conn);
+            world.turn();
+        }
+        assert_eq!(world.driver.open, 1, "it may answer");
+        later(&mut world);
+        assert!(world.driver.is_done(), "it has not answered in time, slow or not: {is_slow}");
+    }
+}
+
+/// Whatever a shard still has to do.
+#[test]
+fn the_thread_ends_soon_after_the_deadline_in_any_case() {
+    let mut world = World::new();
+    let (_conn, _client) = world.connect();
+    world.turn();
+    world.driver.drain(Instant::now() + Duration::from_millis(50));
+    assert!(world.driver.timeout() <= Duration::from_millis(50), "it wakes by then");
+    assert!(!world.driver.is_done());
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(world.driver.is_done(), "though the connection is open");
+}

@@ -1,0 +1,80 @@
+//! What a reader waits for, and for how long.
+
+use std::ops::Range;
+use std::time::Instant as Moment;
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::broker::history::{History, HistoryLimits};
+use crate::cluster::nats::dial::Dialer;
+use crate::cluster::nats::requests::requests;
+use crate::cluster::{Login, Tls};
+use crate::event::Draft;
+use crate::metrics::Metrics;
+
+/// The other node.
+const NODE: u64 = 7;
+
+fn broker() -> Arc<Broker> {
+    let history = History::new(HistoryLimits { events: 10, bytes: 1 << 20 }, 1, clock::now());
+    Arc::new(Broker::new(Arc::new(Metrics::new()), Moment::now(), history))
+}
+
+/// A reader that never gets to the stream: nobody connects to NATS.
+fn reader(broker: &Arc<Broker>) -> Reader {
+    let dialer = Dialer::new(Vec::new(), Arc::new(Login::Nobody), Tls::default(), "test".to_owned());
+    let pages = Arc::new(PageCache::new(Arc::new(requests(dialer, 1).0), "EVENTS".to_owned(), 1 << 20));
+    let reading = Reading { time: clock::now(), begin: None, first: 0, until: None };
+    Reader::new(ReaderOptions { pages, window: 100, broker: Arc::downgrade(broker) }, reading)
+}
+
+/// Has the stream deliver the node's events with these numbers.
+fn deliver(reader: &mut Reader, numbers: Range<u64>) {
+    for number in numbers {
+        let event = Draft::new("machines", "update", &number.to_string()).seal(clock::now());
+        let trace = Trace { origin: Origin { node: NODE, number }, repeat_index: None };
+        assert!(reader.delivered.event(trace, &event, clock::now()).new);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_gets_on_with_what_the_stream_had_is_waited_for_and_no_other() {
+    let broker = broker();
+    let mut reader = reader(&broker);
+    deliver(&mut reader, 0..10);
+    let waited = async |reader: &Reader| {
+        let begun = Instant::now();
+        reader.join(&broker).await;
+        begun.elapsed()
+    };
+    let step = GRACE - Duration::from_millis(500);
+    let get_on = async {
+        for next in 1..=10 {
+            sleep(step).await;
+            broker.heard(NODE, next, clock::now());
+        }
+    };
+    let (waited_for, ()) = tokio::join!(waited(&reader), get_on);
+    assert!(waited_for >= 10 * step, "{waited_for:?}: each step of it is progress");
+    deliver(&mut reader, 10..12);
+    let waited_for = timeout(10 * GRACE, waited(&reader)).await.expect("it is given up");
+    assert!((GRACE..2 * GRACE).contains(&waited_for), "{waited_for:?}: it has stopped");
+}
+
+#[tokio::test]
+async fn the_stream_is_waited_for_anew_whenever_it_has_delivered_some_of_what_it_lacks() {
+    let broker = broker();
+    let mut reader = reader(&broker);
+    broker.heard(NODE, 10, clock::now());
+    deliver(&mut reader, 0..5);
+    let goal = reader.assess(None).unwrap();
+    assert_eq!((goal.gap.as_ref().map(|gap| gap.events), goal.patience), (Some(Some(5)), LAG));
+    let goal = reader.assess(Some(Goal { patience: POLL_INTERVAL, ..goal })).unwrap();
+    assert_eq!(goal.patience, POLL_INTERVAL, "nothing has come");
+    deliver(&mut reader, 5..6);
+    let goal = reader.assess(Some(goal)).unwrap();
+    assert_eq!((goal.gap.as_ref().map(|gap| gap.events), goal.patience), (Some(Some(4)), LAG));
+    deliver(&mut reader, 6..10);
+    assert!(reader.assess(Some(goal)).unwrap().gap.is_none());
+}

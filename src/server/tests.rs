@@ -1,0 +1,86 @@
+//! What only somebody inside can see of a whole server.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::Server;
+use crate::broker::inbox::{InboxLimits, inbox};
+use crate::clock;
+use crate::config::{FlagValue, Settings, Sources};
+use crate::event::Draft;
+use crate::metrics::Source;
+
+fn settings(dir: &std::path::Path) -> Settings {
+    let data = dir.display().to_string();
+    let flag = |key, text: &str| FlagValue { key, flag: "--test", text: text.to_owned() };
+    let flags = vec![
+        flag("listen", "127.0.0.1:0"),
+        flag("metrics_listen", "127.0.0.1:0"),
+        flag("tls", "off"),
+        flag("data_dir", &data),
+        flag("shards", "1"),
+        flag("connection_events", "false"),
+    ];
+    Settings::load(&Sources { file: None, env: Vec::new(), flags }).unwrap()
+}
+
+/// Sends a request of the first user on a connection that it may keep, and returns the head of the answer.
+async fn ask(server: &Server, head: &str, body: &str) -> String {
+    let mut socket = TcpStream::connect(server.addresses()[0]).await.unwrap();
+    // rocketskates:r0cketsk8ts
+    let credential = "Authorization: Basic cm9ja2V0c2thdGVzOnIwY2tldHNrOHRz\r\nContent-Type: application/json\r\n";
+    let length = body.len();
+    let request = format!("{head} HTTP/1.1\r\nHost: a\r\n{credential}Content-Length: {length}\r\n\r\n{body}");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+        assert!(socket.read_buf(&mut answer).await.unwrap() > 0, "{}", String::from_utf8_lossy(&answer));
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Events of small posts wait for the thread that took them to have no other post; what takes long must not be between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_takes_long_wakes_the_shards_first() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(settings(data.path())).await.unwrap();
+    let broker = Arc::clone(&server.api.broker);
+    let rings = Arc::new(AtomicUsize::new(0));
+    let rung = Arc::clone(&rings);
+    // One more shard, which is always asleep.
+    let limits = InboxLimits { events: 1000, bytes: 1 << 20 };
+    let (sender, inbox) = inbox(limits, move || {
+        rung.fetch_add(1, Ordering::SeqCst);
+    });
+    broker.attach(sender);
+    let machine = "GET /api/v3/machines/3e7031fe-3062-45f1-835c-92541bc9cbd3/connections";
+    let question = r#"{"Event":{"Type":"a","Action":"b","Key":"c"},"Spec":"a.b.c"}"#;
+    // None of these has events taken.
+    let small = "[".repeat(100);
+    let large = "[".repeat(5000);
+    for (head, body, wakes, status) in [
+        ("GET /api/v3/hydrant/me", "", false, 200),
+        ("POST /api/v3/events", small.as_str(), false, 400),
+        ("POST /api/v3/events", large.as_str(), true, 400),
+        ("GET /api/v3/connections", "", true, 200),
+        (machine, "", true, 200),
+        ("GET /api/v3/hydrant/registrations", "", true, 200),
+        ("POST /api/v3/hydrant/explain", question, true, 200),
+    ] {
+        while inbox.next().is_some() {}
+        inbox.rearm();
+        let before = rings.load(Ordering::SeqCst);
+        let event = Draft::new("a", "b", "c").seal(clock::now());
+        let queued = broker.queue(vec![event], Source::Post).unwrap();
+        assert_eq!(rings.load(Ordering::SeqCst), before, "it sleeps on");
+        let answer = ask(&server, head, body).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head}: {answer}");
+        assert_eq!(rings.load(Ordering::SeqCst) > before, wakes, "{head}");
+        drop(queued);
+        assert_eq!(rings.load(Ordering::SeqCst), before + 1, "{head}");
+    }
+    server.stop().await;
+}

@@ -1,0 +1,45 @@
+//! Answers to requests whose body is not read. A client that sends everything before it reads gets them whole: closing
+//! the connection in the middle would reset it.
+
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+
+use crate::common::{Hydrant, LOGIN, basic, patiently};
+
+const PIECES: usize = 16;
+const PIECE: usize = 64 << 10;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_still_sends_its_body_gets_the_answer_and_no_reset() {
+    let settings = "limits = { event_bytes = \"2KiB\", body_bytes = \"8KiB\" }";
+    let (length, login) = (PIECES * PIECE, basic(LOGIN));
+    let plain = format!("Content-Length: {length}\r\n\r\n");
+    let chunked = format!("Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n");
+    let events =
+        |rest: &str| format!("POST /api/v3/events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{rest}");
+    let authorized = format!("Authorization: {login}\r\n");
+    for tls in [false, true] {
+        let server = if tls { Hydrant::start_tls(settings).await } else { Hydrant::start(settings).await };
+        for (head, status) in [
+            (events(&format!("{authorized}{plain}")), 413),
+            (events(&format!("{authorized}{chunked}")), 413),
+            (events(&plain), 401),
+            (format!("PUT /api/v3/nothing HTTP/1.1\r\nHost: a\r\n{authorized}{plain}"), 404),
+            // What hyper answers by itself.
+            (events("Content-Length: many\r\n\r\n"), 400),
+        ] {
+            let mut raw = server.dial().await;
+            raw.send(head.as_bytes()).await;
+            for _ in 0..PIECES {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                raw.send(&vec![b'x'; PIECE]).await;
+            }
+            let mut answer = String::new();
+            patiently("the answer and the end", raw.0.read_to_string(&mut answer)).await.unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "tls {tls}, {head:?}: {answer}");
+            let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(body.starts_with('{') && body.ends_with('}'), "tls {tls}, {head:?}: {answer}");
+        }
+    }
+}
