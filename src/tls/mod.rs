@@ -214,7 +214,7 @@ impl Session {
 
     /// Reads from the socket once and decrypts. Returns how many bytes are in `into` then.
     fn fill(&mut self, socket: &mut (impl Read + Write), into: &mut [u8]) -> io::Result<usize> {
-        if self.undigested.len() >= UNDIGESTED_BYTES {
+        if self.has_failed || self.undigested.len() >= UNDIGESTED_BYTES {
             return Err(io::ErrorKind::InvalidData.into());
         }
         Buffers::with(|Buffers { cipher, .. }| {
