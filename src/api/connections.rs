@@ -214,7 +214,7 @@ impl Api {
         Ok(list(ours, &self.theirs(request, caller, identity).await))
     }
 
-    /// Returns websockets and kept-alive HTTP connections. Going through all of them takes long, so the shards are woken.
+    /// Returns websockets and kept-alive HTTP connections. Going through all takes long, so it wakes the shards.
     async fn connections(&self) -> Vec<Connection> {
         let mut all = self.pool.connections(None).await;
         self.broker.wake_shards();

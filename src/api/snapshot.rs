@@ -104,7 +104,7 @@ mod tests {
     async fn what_is_too_old_for_everybody_is_dropped() {
         let snapshot = Snapshot::default();
         let first = Arc::downgrade(&snapshot.get(LONGEST, async { 1 }).await);
-        tokio::time::sleep(LONGEST - Duration::from_secs(1)).await;
+        tokio::time::sleep(LONGEST.saturating_sub(Duration::from_secs(1))).await;
         assert_eq!(first.upgrade().as_deref(), Some(&1));
         let second = Arc::downgrade(&snapshot.get(Duration::from_secs(1), async { 2 }).await);
         tokio::time::sleep(Duration::from_secs(2)).await;

@@ -6,8 +6,8 @@
 //! [`Identity`] asks for its [`Access`] again when [`Authority::revision`] has changed ([`Authority::changes`] signals
 //! it); if the answer is a [`RevokedError`], the connection must be closed.
 //!
-//! There are two counters. The generation is that of this server's files: while it stays, verified credentials of its
-//! own users need not be verified again. The revision also grows when the endpoint's users change.
+//! The generation is that of this server's files: while it stays, verified credentials of its own users need not be
+//! verified again. The revision also grows when the endpoint's users change.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::claim::Claim;
 use super::directory::{Directory as Accounts, own_rights_of};
 use super::identity::{Identity, RevokedError, Subject};
 use super::issuers::Issuers;
-use super::keys::{Hasher, KeyRing};
+use super::keys::{Hasher, KeyRing, salt};
 use super::options::AuthOptions;
 use super::password::PasswordHash;
 use super::state::{State, own_rights};
@@ -239,11 +239,11 @@ impl Authority {
 
     /// Replaces the endpoint's users and notifies holders of rights.
     pub fn set_accounts(&self, accounts: Accounts) {
-        self.accounts.store(Arc::new(accounts));
+        self.add_accounts(accounts);
         self.signal();
     }
 
-    /// Notifies holders of rights. What has changed must be in force already.
+    /// Notifies holders of rights, after the change.
     fn signal(&self) {
         self.changes.send_modify(|revision| *revision += 1);
     }
@@ -258,13 +258,12 @@ impl Authority {
         self.state.load().user(name).is_some()
     }
 
-    /// Returns a number that grows when this server's users, roles, tenants or keys change. Those of the endpoint do not
-    /// count.
+    /// Returns a number that grows when users, roles, tenants or keys of this server change, not of the endpoint.
     pub fn generation(&self) -> u64 {
         self.state.load().generation
     }
 
-    /// Returns a number that grows when anybody's rights may have changed, of this server's users or the endpoint's.
+    /// Returns a number that grows when anybody's rights may have changed.
     pub fn revision(&self) -> u64 {
         *self.changes.borrow()
     }
@@ -349,12 +348,6 @@ impl Authority {
         drop(lock);
         self.reload_file(AuthFile::TokenKeys).map(|_| ())
     }
-}
-
-fn salt() -> Result<[u8; 32], getrandom::Error> {
-    let mut salt = [0; 32];
-    getrandom::fill(&mut salt)?;
-    Ok(salt)
 }
 
 fn first_store(directory: &Directory, lock: &Lock) -> Result<Store, StoreError> {

@@ -22,15 +22,20 @@ const UNUSABLE: &str = "a key's secret must have at least 32 bytes";
 /// The number of keys in a ring: the current and the previous one.
 const RING: usize = 2;
 
+/// Returns 32 random bytes, the key of hashes that are valid only within this process.
+pub(super) fn salt() -> Result<[u8; 32], getrandom::Error> {
+    let mut salt = [0; 32];
+    getrandom::fill(&mut salt)?;
+    Ok(salt)
+}
+
 /// Computes keyed hashes that nobody can compute or predict without the key.
 pub(super) struct Hasher(EncodingKey);
 
 impl Hasher {
     /// Creates a hasher with a random key that is never stored.
     pub(super) fn random() -> Result<Self, getrandom::Error> {
-        let mut key = [0; 32];
-        getrandom::fill(&mut key)?;
-        Ok(Self::new(&key))
+        Ok(Self::new(&salt()?))
     }
 
     fn new(key: &[u8]) -> Self {

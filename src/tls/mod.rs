@@ -287,8 +287,8 @@ impl Session {
     }
 }
 
-/// Encrypts the announcement that nothing more will be sent. A function, because the method itself is not general over the
-/// lifetime of the traffic.
+/// Encrypts the announcement that nothing more will be sent. A function, because the method itself is not general over
+/// the lifetime of the traffic.
 fn close_notify(traffic: &mut Traffic<'_>, cipher: &mut [u8]) -> Result<usize, EncryptError> {
     traffic.queue_close_notify(cipher)
 }

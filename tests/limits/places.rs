@@ -74,8 +74,8 @@ async fn a_crowd_that_keeps_asking_shuts_out_nobody_from_elsewhere() {
         }
     };
     patiently("the crowd", begun).await;
-    let (mut tries, mut served) = (0, 0);
-    while served < 5 {
+    let (mut tries, mut successes) = (0, 0);
+    while successes < 5 {
         // Another network of the loopback device.
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.1.1:0".parse().unwrap()).unwrap();
@@ -83,8 +83,8 @@ async fn a_crowd_that_keeps_asking_shuts_out_nobody_from_elsewhere() {
         let request = format!("GET /api/v3/info HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\n\r\n", basic(LOGIN));
         raw.send(request.as_bytes()).await;
         tries += 1;
-        served += usize::from(raw.head().await.starts_with("HTTP/1.1 200 "));
-        assert!(tries < 50, "served {served} times");
+        successes += usize::from(raw.head().await.starts_with("HTTP/1.1 200 "));
+        assert!(tries < 50, "answered {successes} times");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     asking.abort_all();

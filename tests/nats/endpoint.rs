@@ -146,7 +146,7 @@ async fn what_a_cut_link_misses_comes_once_by_the_other_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_link_has_missed_comes_before_what_it_brings_when_it_is_back() {
     let (nats, drp) = (NatsServer::start(), Drp::start().await);
-    let to_nats = Link::to(nats.url().trim_start_matches("nats://").parse().unwrap()).await;
+    let to_nats = Link::to(nats.url().trim_start_matches("nats://").parse().unwrap());
     let of_nats = format!("\n[nats]\nurls = [\"nats://{}\"]\n", to_nats.address);
     let first = Hydrant::start(&format!("shards = 1\n{}{of_nats}", drp.settings(""))).await;
     drp.until_registered(1).await;

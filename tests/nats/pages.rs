@@ -67,14 +67,14 @@ async fn clients_that_miss_the_same_share_the_reading() {
 async fn a_page_that_comes_slowly_is_not_given_up() {
     const LARGE: u64 = 80;
     let nats = NatsServer::with_streams();
-    let link = Link::to(nats.url().trim_start_matches("nats://").parse().unwrap()).await;
+    let link = Link::to(nats.url().trim_start_matches("nats://").parse().unwrap());
     let toml = toml(&nats, "", "").replace(&nats.url(), &format!("nats://{}", link.address));
     let node = Hydrant::start(&toml).await;
     node.until("hydrant_nats_stream_usable", 1).await;
     let began = now();
     let object = "x".repeat(2000);
-    let line = |n| format!(r#"{{"Type":"machines","Action":"update","Key":"0/{n}","Object":{{"N":"{object}"}}}}"#);
-    node.post_lines(&(0..LARGE).map(line).collect::<Vec<_>>().join("\n")).await;
+    let event = |n| format!(r#"{{"Type":"machines","Action":"update","Key":"0/{n}","Object":{{"N":"{object}"}}}}"#);
+    node.post_lines(&(0..LARGE).map(event).collect::<Vec<_>>().join("\n")).await;
     node.until("hydrant_nats_published_total", LARGE).await;
     // The page takes five seconds.
     link.narrow(32 << 10);

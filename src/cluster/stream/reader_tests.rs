@@ -48,7 +48,7 @@ async fn a_node_that_gets_on_with_what_the_stream_had_is_waited_for_and_no_other
         reader.join(&broker).await;
         begun.elapsed()
     };
-    let step = GRACE - Duration::from_millis(500);
+    let step = GRACE.saturating_sub(Duration::from_millis(500));
     let get_on = async {
         for next in 1..=10 {
             sleep(step).await;
