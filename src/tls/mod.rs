@@ -33,6 +33,10 @@ const READ_BYTES: usize = (16 << 10) + (2 << 10) + 5;
 /// What the server sends, before it is encrypted.
 type Traffic<'c> = WriteTraffic<'c, ServerConnectionData>;
 
+/// The number of times that one call reads from the socket without a result. Clients can send a great many records that
+/// yield nothing, such as key updates.
+const READS: usize = 4;
+
 /// The server's side of a TLS session.
 pub struct Session {
     connection: UnbufferedServerConnection,
@@ -112,10 +116,11 @@ impl Session {
     /// Reads decrypted bytes. Returns 0 when the client has announced the end.
     ///
     /// # Errors
-    /// Those of the socket; `InvalidData` if the client violates the protocol; `UnexpectedEof` if it ends the
+    /// `Interrupted` if [`READS`] reads of the socket have yielded nothing: there may be more. Those of the socket;
+    /// `InvalidData` if the client violates the protocol; `UnexpectedEof` if it ends the
     /// connection without announcing that.
     pub fn read(&mut self, socket: &mut (impl Read + Write), into: &mut [u8]) -> io::Result<usize> {
-        loop {
+        for _ in 0..READS {
             let count = self.plain.take(into);
             if count > 0 || into.is_empty() || self.has_peer_closed {
                 return Ok(count);
@@ -129,6 +134,7 @@ impl Session {
                 return Ok(count);
             }
         }
+        Err(io::ErrorKind::Interrupted.into())
     }
 
     /// Encrypts and writes. Returns the number of bytes accepted.
@@ -277,12 +283,17 @@ impl Session {
         }
     }
 
-    /// Collects the alert of a session that has failed. The next call returns it first; a further one would process the
-    /// same bytes again.
+    /// Collects the alert of a session that has failed, and what has to be sent before it. What was not read yet is
+    /// dropped: bytes before it are missing.
     fn fail(&mut self, rest: &mut [u8]) {
         self.has_failed = true;
-        if let Ok(ConnectionState::EncodeTlsData(data)) = self.connection.process_tls_records(rest).state {
-            encode(data, &mut self.outgoing);
+        self.plain = Backlog::default();
+        // With nothing left to send, rustls would process the same bytes again.
+        while self.connection.wants_write() {
+            match self.connection.process_tls_records(rest).state {
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, &mut self.outgoing),
+                _ => break,
+            }
         }
     }
 }

@@ -136,6 +136,7 @@ impl Pair {
                 Ok(0) => return Ok(heard),
                 Ok(count) => heard.extend_from_slice(&into[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(heard),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
@@ -267,6 +268,39 @@ fn a_violation_ends_the_session_and_the_client_learns_it() {
     }
 }
 
+#[test]
+fn an_alert_follows_what_waits_to_be_sent() {
+    let mut pair = Pair::new(&TLS13, 1 << 20, usual);
+    // Asks for an update of the server's keys.
+    pair.client.refresh_traffic_keys().unwrap();
+    pair.say(b"something");
+    *pair.pipe.to_server.back_mut().unwrap() ^= 1;
+    assert_eq!(pair.heard().unwrap_err().kind(), io::ErrorKind::InvalidData);
+    pair.session.close(&mut pair.pipe).unwrap();
+    assert_eq!(pair.receive(), Err(Error::AlertReceived(AlertDescription::BadRecordMac)));
+}
+
+#[test]
+fn nothing_is_read_after_a_violation_that_came_with_it() {
+    let mut pair = Pair::new(&TLS13, 1 << 20, usual);
+    pair.say(&[b'x'; 500]);
+    pair.say(b"altered");
+    *pair.pipe.to_server.back_mut().unwrap() ^= 1;
+    let mut read = || pair.session.read(&mut pair.pipe, &mut [0; 100]).unwrap_err().kind();
+    assert_eq!([read(), read()], [io::ErrorKind::InvalidData; 2]);
+}
+
+#[test]
+fn one_call_reads_from_the_socket_a_limited_number_of_times() {
+    let mut pair = Pair::new(&TLS13, 7, usual);
+    pair.say(&[b'x'; 100]);
+    let sent = pair.pipe.to_server.len();
+    let error = pair.session.read(&mut pair.pipe, &mut [0; 200]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+    assert_eq!(sent - pair.pipe.to_server.len(), super::READS * 7);
+    assert_eq!(pair.heard().unwrap(), [b'x'; 100]);
+}
+
 /// Encrypts records like the client of this pair, which cannot go on afterwards.
 fn forger(client: ClientConnection) -> impl FnMut(&[u8]) -> Vec<u8> {
     let suite = client.negotiated_cipher_suite().unwrap().tls13().unwrap();
@@ -308,7 +342,7 @@ fn a_handshake_message_without_an_end_takes_a_bounded_amount_of_memory() {
     }
     let mut ended = None;
     while ended.is_none() {
-        ended = session.read(&mut pipe, &mut [0; 10]).err().filter(|error| error.kind() != io::ErrorKind::WouldBlock);
+        ended = session.read(&mut pipe, &mut [0; 10]).err().filter(|error| error.kind() == io::ErrorKind::InvalidData);
         assert!(session.undigested.len() < super::UNDIGESTED_BYTES + super::READ_BYTES);
     }
     assert_eq!(ended.unwrap().kind(), io::ErrorKind::InvalidData);

@@ -82,6 +82,10 @@ impl Secured {
     ) -> Poll<io::Result<T>> {
         match call(&mut self.session, &mut Polled { stream: &mut self.stream, cx }) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             result => Poll::Ready(result),
         }
     }
