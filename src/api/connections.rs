@@ -7,8 +7,8 @@
 //! | `DELETE /connections/ADDR:PORT` | connections/delete/ADDR:PORT |
 //! | `GET /{machines,clusters,resource_brokers}/UUID/connections` | get of that object |
 //!
-//! Callers of the list that permit it share one look at the shards ([`super::snapshot`]), and the JSON of each
-//! connection in it.
+//! Callers that permit a shared answer use the same list of connections ([`super::snapshot`]), with the same JSON of
+//! each connection.
 //!
 //! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`. While the
 //! endpoint does not return them, only ours are listed.
@@ -29,7 +29,7 @@ use crate::fanout::report::Inspection;
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 
-/// A connection, with its JSON once somebody has requested it.
+/// A connection and, once a caller has requested it, its JSON.
 #[derive(Debug)]
 pub(super) struct Listed {
     connection: Connection,
@@ -214,7 +214,7 @@ impl Api {
         Ok(list(ours, &self.theirs(request, caller, identity).await))
     }
 
-    /// Returns websockets and kept-alive HTTP connections. Going through all takes long, so it wakes the shards.
+    /// Returns websockets and kept-alive HTTP connections. Listing all of them takes long, so it wakes the shards.
     async fn connections(&self) -> Vec<Connection> {
         let mut all = self.pool.connections(None).await;
         self.broker.wake_shards();

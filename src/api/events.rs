@@ -2,8 +2,8 @@
 //!
 //! Contract: all or nothing. [`Posting`] parses the body; an error names the element or the line. Once the answer is
 //! 204, the events are sequenced: everybody whose registration was answered before gets them. If the inboxes are full,
-//! the answer is 429 with `Retry-After`, and no event was accepted. The caller needs its rights when the last byte of
-//! the body has arrived, not only when the request begins ([`Authority::revision`]).
+//! the answer is 429 with `Retry-After`, and no event was accepted. The caller must have its rights when the request
+//! begins and when the last byte of the body has arrived ([`Authority::revision`]).
 
 use hyper::Request;
 use hyper::body::Incoming;
@@ -22,7 +22,7 @@ use crate::transport::listener::Answer;
 const LARGE: usize = 256 << 10;
 
 /// Bodies up to this length, in bytes, wake the shards together with others that are ready at the same time. Larger
-/// ones wake them at once, before they are parsed and when they are queued: no event waits for a longer one of others.
+/// bodies wake them at once, before they are parsed and when they are queued, so no event waits for them.
 const SMALL: usize = 4 << 10;
 
 /// What a caller may post.
@@ -31,7 +31,7 @@ struct Rights {
     may_impersonate: bool,
     /// The limit of the caller's roles on its events per second.
     per_second: Option<u64>,
-    /// The revision in which these are its rights.
+    /// The revision for which these rights are valid.
     revision: u64,
 }
 

@@ -1,10 +1,10 @@
 //! Answers that callers share for a moment, so that twenty pages that poll cost as much as one.
 //!
-//! Contract: a request permits it with `Cache-Control: max-age=SECONDS`, at most [`LONGEST`]. Without that header its
-//! answer is computed for it: a client whose registration was answered is in the list. Callers that permit it wait
-//! for the one that computes the answer. What is shared must not depend on the caller; rights are checked on what is
-//! taken from here. A value is kept for [`LONGEST`], after which nobody may use it: a list of all connections takes far
-//! more memory than they do here otherwise.
+//! Contract: a request permits a shared answer with `Cache-Control: max-age=SECONDS`, at most [`LONGEST`]. Without that
+//! header, its answer is computed for it, so a client whose registration was answered is in the list. Callers that
+//! permit it wait for the one that computes the answer. Shared values must not depend on the caller; rights are checked
+//! when a value is used. A value is kept for [`LONGEST`] and then dropped, because a list of all connections takes far
+//! more memory than the connections themselves.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -51,7 +51,7 @@ impl<T: Send + Sync + 'static> Snapshot<T> {
     }
 }
 
-/// Drops the value that was begun at this time when it is too old for everybody, unless a newer one has replaced it.
+/// Drops the value that was begun at this time once no caller may use it, unless a newer one has replaced it.
 async fn forget<T>(kept: Weak<Mutex<Kept<T>>>, begun: Instant) {
     sleep_until(begun + LONGEST).await;
     let Some(kept) = kept.upgrade() else { return };

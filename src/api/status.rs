@@ -38,7 +38,7 @@ const WINDOW: Duration = Duration::from_secs(5);
 /// Minimum interval between two samples.
 const APART: Duration = Duration::from_secs(1);
 
-/// How long a list of all registrations is reused, if the caller does not permit longer.
+/// The time for which a list of all registrations is reused, unless the caller permits a longer time.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The connections around the broker, known once the server runs.
@@ -58,7 +58,7 @@ pub(super) struct Status {
     looks: Mutex<VecDeque<(Instant, Sample)>>,
     /// The latest status, as JSON.
     report: Snapshot<Bytes>,
-    /// The latest list for each measure, as JSON of each; only one request at a time computes it.
+    /// The latest list for each measure, as JSON of each registration; one request at a time computes it.
     busiest: [Snapshot<Vec<String>>; 3],
 }
 
@@ -225,7 +225,7 @@ impl Api {
         Ok(answer::json(StatusCode::OK, format!("[{list}]")))
     }
 
-    /// Returns the most active registrations of all shards, each as JSON, from a look that is at most this old.
+    /// Returns the most active registrations of all shards, each as JSON, from a list that is at most `age` old.
     async fn busiest(&self, measure: Measure, age: Duration) -> Arc<Vec<String>> {
         let find = async {
             let found = self.pool.registrations(measure).await;

@@ -6,8 +6,8 @@
 //! [`Identity`] asks for its [`Access`] again when [`Authority::revision`] has changed ([`Authority::changes`] signals
 //! it); if the answer is a [`RevokedError`], the connection must be closed.
 //!
-//! The generation is that of this server's files: while it stays, verified credentials of its own users need not be
-//! verified again. The revision also grows when the endpoint's users change.
+//! The generation changes with this server's files. While it is unchanged, verified credentials of the server's own
+//! users need not be verified again. The revision also grows when the endpoint's users change.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -243,7 +243,7 @@ impl Authority {
         self.signal();
     }
 
-    /// Notifies holders of rights, after the change.
+    /// Notifies the holders of rights. To be called after the change.
     fn signal(&self) {
         self.changes.send_modify(|revision| *revision += 1);
     }
@@ -258,7 +258,7 @@ impl Authority {
         self.state.load().user(name).is_some()
     }
 
-    /// Returns a number that grows when users, roles, tenants or keys of this server change, not of the endpoint.
+    /// Returns a number that grows when users, roles, tenants or keys of this server change, but not the endpoint's.
     pub fn generation(&self) -> u64 {
         self.state.load().generation
     }
@@ -268,7 +268,7 @@ impl Authority {
         *self.changes.borrow()
     }
 
-    /// Subscribes to changes; the receiver sees the revision after the latest one.
+    /// Subscribes to changes. The receiver sees the revision after the latest change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

@@ -64,7 +64,7 @@ impl fmt::Debug for ClientCertificate {
     }
 }
 
-/// Returns a time of a certificate. One that never expires (RFC 5280) ends at the last time that can be represented.
+/// Returns a time of a certificate. A certificate without expiry (RFC 5280) ends at the latest time that exists here.
 fn clock_time(time: Time) -> Timestamp {
     clock::at_second(i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX))
 }

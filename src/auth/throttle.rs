@@ -14,8 +14,8 @@
 //! more attempts in progress than guesses left; further callers are asked to wait for those ([`Held::Busy`]).
 //!
 //! Contract: pure; the caller passes the time. Bounded: a new entry beyond [`Limits::entries`] drops the half that was
-//! idle longest. Attempts in progress are neither dropped nor counted: the connections that are logging in bound them.
-//! Nobody can lock a user out from a network other than the attacker's own.
+//! idle longest. Attempts in progress are neither dropped nor counted; the number of connections that are logging in
+//! bounds them. Nobody can lock a user out from a network other than the attacker's own.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -282,7 +282,7 @@ fn refill_interval(per_minute: u32) -> Duration {
 
 /// Makes room for a key in a full table, unless the table has that key already: keeps half of `entries`, those with the
 /// latest times. Entries with [`Timestamp::MAX`] are in use; they stay and do not count, because otherwise many of them
-/// would cost all others their place.
+/// would evict all others.
 pub(super) fn make_room<K: Eq + Hash, V>(
     table: &mut HashMap<K, V>,
     key: &K,
@@ -493,7 +493,7 @@ mod tests {
         assert_eq!(throttle.reserve(4, PEER, false, at(1)), Err(Held::Busy), "the third of three is under way");
     }
 
-    /// Attempts in progress cannot be dropped; that there are many of them must not cost all others their records.
+    /// Attempts in progress cannot be dropped. Many of them must not evict all other records.
     #[test]
     fn a_full_table_of_attempts_in_progress_drops_only_the_oldest_records() {
         let mut throttle = Throttle::new(Limits { entries: 16, ..Limits::default() });

@@ -1,6 +1,6 @@
-//! What the reading and the writing side of a connection to NATS tell each other: PINGs, their answers, and limits.
+//! State that the reading and the writing side of a connection to NATS share: PINGs, their answers, and limits.
 //!
-//! Contract: one task reads and one writes; nothing here waits but [`Line::changed`], which one task may call.
+//! Contract: one task reads and one writes. Only [`Line::changed`] waits, and only one task may call it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -45,12 +45,12 @@ impl Line {
         self.max_payload.store(bytes, Ordering::Relaxed);
     }
 
-    /// Returns the maximum length of a message in bytes, headers included; 0 if the server does not say.
+    /// Returns the maximum length of a message in bytes, headers included; 0 if the server does not state it.
     pub(super) fn max_payload(&self) -> usize {
         self.max_payload.load(Ordering::Relaxed)
     }
 
-    /// Returns whether a PING of the server is yet to be answered; the caller answers it.
+    /// Returns whether a PING of the server has no answer yet. The caller must answer it.
     pub(super) fn take_ping(&self) -> bool {
         self.owes_pong.swap(false, Ordering::AcqRel)
     }

@@ -44,23 +44,23 @@ pub(super) fn greet(out: &mut Outgoing, node: u64, prefix: &str) {
     out.publish(&subject::sign(prefix), None, headers.as_bytes(), b"");
 }
 
-/// When something besides events is to be written.
+/// The times at which something other than events is due.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Due {
-    /// The next heartbeat, and the last one.
+    /// The times of the next and of the last heartbeat.
     beat: Instant,
     beaten: Instant,
-    /// The next PING.
+    /// The time of the next PING.
     tick: Instant,
 }
 
 impl Due {
-    /// What is due over a new connection.
+    /// Creates the times for a new connection.
     pub(super) fn new(now: Instant) -> Self {
         Self { beat: now + GREETING, beaten: now, tick: now + PULSE }
     }
 
-    /// Another node has sent a greeting.
+    /// Records that another node has sent a greeting.
     pub(super) fn greeted(&mut self) {
         self.beat = self.beat.min(self.beaten + GREETING);
     }
@@ -196,7 +196,7 @@ impl Sender {
     /// Puts everything that is due into the buffer of a connection.
     ///
     /// # Errors
-    /// [`SessionError::Silent`] if the server has not been heard for too long.
+    /// [`SessionError::Silent`] if nothing has come from the server for too long.
     pub(super) fn turn(
         &mut self,
         out: &mut Outgoing,
@@ -359,7 +359,7 @@ impl Sender {
         self.ping(out)
     }
 
-    /// Says goodbye, and waits until everything has arrived.
+    /// Writes the goodbye, and waits until the server has received everything.
     async fn end(&mut self, out: &mut Outgoing, line: &Line) -> Result<(), SessionError> {
         let ping = self.goodbye(out);
         out.flush().await?;

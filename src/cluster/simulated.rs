@@ -1,8 +1,8 @@
 //! A node's part of the cluster without sockets, tasks and real time: the receiver, sender, gate and queues of the
-//! product, which a simulation moves step by step (`crate::simulation::nodes`).
+//! product, which a simulation runs step by step (`crate::simulation::nodes`).
 //!
-//! Contract: one thread with a simulated clock. The simulation is the NATS server: it takes what the node writes
-//! ([`Member::write`]) and passes on what the server sends ([`Member::hear`]). It is the scheduler too: nothing
+//! Contract: one thread with a simulated clock. The simulation acts as the NATS server: it takes what the node writes
+//! ([`Member::write`]) and passes on what the server sends ([`Member::hear`]). It is also the scheduler, so nothing
 //! happens between two calls.
 
 use std::sync::Arc;
@@ -35,10 +35,10 @@ use crate::clock;
 
 const PREFIX: &str = "h";
 
-/// Bytes of received messages that may wait: more than a run has.
+/// Maximum number of received bytes that may wait. No run has so many.
 const BYTES: usize = 64 << 20;
 
-/// What a message between nodes is.
+/// The kind of a message between nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
     Event,
@@ -47,7 +47,7 @@ pub(crate) enum Content {
     Goodbye,
 }
 
-/// Whose message it is, its number, and what it is. Panics if no node has sent it.
+/// Returns the node that has sent a message, its number, and its kind. Panics if no node has sent it.
 pub(crate) fn read(message: &Message) -> (NodeId, u64, Content) {
     let (position, kind) = wire::read(message).expect("only nodes send");
     let content = match kind {
@@ -59,7 +59,7 @@ pub(crate) fn read(message: &Message) -> (NodeId, u64, Content) {
     (position.node, position.number, content)
 }
 
-/// The tasks that share a node's events with the others.
+/// The tasks that share a node's events with the other nodes.
 pub(crate) struct Member {
     node: NodeId,
     receiver: Receiver,
@@ -117,7 +117,7 @@ impl Member {
         }
     }
 
-    /// A connection is made, as `Link` does.
+    /// Makes a connection, as `Link` does.
     pub(crate) fn connect(&mut self, max_payload: usize) {
         (self.out, self.line, self.due) = (Outgoing::in_memory(), Line::new(max_payload), Due::new(now()));
         subscribe(&mut self.out, PREFIX);
@@ -129,7 +129,7 @@ impl Member {
         });
     }
 
-    /// The connection is lost.
+    /// Handles the loss of the connection.
     pub(crate) fn disconnect(&mut self) {
         self.gathering.flush();
         self.gate.shut();
@@ -139,7 +139,7 @@ impl Member {
         });
     }
 
-    /// Returns what the node writes to the server by now; nothing if it gives up a server that is silent.
+    /// Returns what the node writes to the server now, or `None` if it gives up a silent server.
     pub(crate) fn write(&mut self) -> Option<BytesMut> {
         if self.gate.greeted().now_or_never().is_some() {
             self.due.greeted();
@@ -148,7 +148,7 @@ impl Member {
         Some(self.out.take())
     }
 
-    /// The server sends something.
+    /// Passes on an operation of the server.
     pub(crate) fn hear(&mut self, op: Op) {
         self.line.pulse.heard();
         match op {
@@ -168,18 +168,18 @@ impl Member {
         }
     }
 
-    /// Looks at the connection and for silent nodes.
+    /// Checks the connection, and looks for silent nodes.
     pub(crate) async fn look(&mut self) {
         self.receiver.look();
         let _ = self.receiver.sequence().await;
     }
 
-    /// The node is to end: events are sent even if no other node hears them.
+    /// Begins the end of the node: events are now sent even if no other node receives them.
     pub(crate) fn stop(&mut self) {
         self.stop.send_replace(true);
     }
 
-    /// Says goodbye after the last event.
+    /// Returns the bytes of the goodbye, which follows the last event.
     pub(crate) fn goodbye(&mut self) -> BytesMut {
         self.sender.goodbye(&mut self.out);
         self.out.take()
@@ -190,7 +190,7 @@ impl Member {
         self.sender.unsent()
     }
 
-    /// Returns the nodes that are heard.
+    /// Returns the other nodes that this node hears.
     pub(crate) fn known(&self) -> HashSet<NodeId> {
         self.gate.peers()
     }

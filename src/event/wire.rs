@@ -16,7 +16,7 @@ const SECRET_PREFERENCES: [&str; 2] = ["baseTokenSecret", "systemGrantorSecret"]
 /// The member of a plugin's action that holds the object it acts on.
 const WRAPPED: &str = "Model";
 
-/// How many lists and objects may be around an object whose secrets are removed, itself included.
+/// Maximum depth of an object whose secrets are removed: the lists and objects around it, and itself.
 const NESTED: u8 = 4;
 
 /// What is removed from an event's Object and Original.

@@ -101,7 +101,7 @@ pub struct Newcomer<A = Accepted> {
 pub(crate) enum Control<A = Accepted> {
     Adopt(Box<Newcomer<A>>),
     Drain(Instant),
-    /// Lists all connections, or those with the registration of this text.
+    /// Lists all connections, or those that have the registration with this text.
     List(Option<Box<str>>, oneshot::Sender<Vec<Vec<Connection>>>),
     Delete(SocketAddr, oneshot::Sender<Option<Connection>>),
     Inspect(SocketAddr, oneshot::Sender<Option<Inspection>>),

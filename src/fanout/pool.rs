@@ -143,8 +143,8 @@ impl Pool {
         }
     }
 
-    /// Returns the current state of every websocket and stream, or of those with the registration of this text. Omits
-    /// shards that do not answer.
+    /// Returns the current state of every websocket and stream, or of those that have the registration with this text.
+    /// Omits shards that do not answer.
     pub async fn connections(&self, registration: Option<&str>) -> Vec<Connection> {
         let mut all = Vec::new();
         for port in &self.ports {

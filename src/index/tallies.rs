@@ -3,14 +3,14 @@
 //! Counts are kept per group and not per registration or subscriber, whose numbers differ by thousands: an event that
 //! reaches a group updates one entry, whatever the number of members.
 //!
-//! With a million groups that entry is rarely in a cache, and an event that waits for it takes half as long again. So a
-//! match only notes its hits, and the entries of some hundred hits are updated together: then the processor waits for
-//! many of them at the same time.
+//! With a million groups that entry is rarely in a cache, and an event that waits for it takes 50 % longer. So a match
+//! only notes its hits, and the entries of about a hundred hits are updated together. The processor then waits for many
+//! of them at the same time.
 //!
 //! Contract: pure; the caller sets the current second. A group's counts begin when the group is created. Notes are
-//! counted in their second, and before anything is read ([`Tallies::settle`]), so all counts are exact.
+//! counted within their second, and before any count is read ([`Tallies::settle`]), so all counts are exact.
 
-/// Hits that are noted until they are counted.
+/// Maximum number of hits that are noted before they are counted.
 const NOTES: usize = 128;
 
 /// What a group, or all groups of a registration, have matched and cost since they were made.
@@ -48,7 +48,7 @@ impl Tally {
 #[derive(Debug, Default)]
 pub(super) struct Tallies {
     by_group: Vec<Tally>,
-    /// Groups that were hit, and the number of their members. Not counted yet.
+    /// Hits that are not counted yet: the group, and the number of its members.
     notes: Vec<(u32, usize)>,
     second: u32,
 }
@@ -77,7 +77,7 @@ impl Tallies {
         self.notes.push((group, members));
     }
 
-    /// Counts what was noted.
+    /// Counts the noted hits.
     pub(super) fn settle(&mut self) {
         for (group, members) in self.notes.drain(..) {
             let tally = &mut self.by_group[group as usize];
@@ -104,7 +104,7 @@ impl Tallies {
         }
     }
 
-    /// Returns what a group has matched and cost; notes must have been settled.
+    /// Returns the counts of a group. The notes must have been settled before.
     pub(super) fn get(&self, group: u32) -> Tally {
         debug_assert!(self.notes.is_empty(), "settled before");
         self.by_group[group as usize]

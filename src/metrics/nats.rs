@@ -118,7 +118,7 @@ impl NatsMetrics {
 
 #[cfg(test)]
 impl NatsMetrics {
-    /// Returns how many events did not leave this node, and how many of other nodes did not arrive.
+    /// Returns the number of events that did not leave this node, and of other nodes' events that did not arrive.
     pub(crate) fn lost(&self) -> [u64; 2] {
         ["out", "in"].map(|direction| self.lost.with_label_values(&[direction]).get())
     }

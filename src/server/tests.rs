@@ -1,4 +1,4 @@
-//! What only somebody inside can see of a whole server.
+//! Tests of a whole server that need access to its internals.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +27,7 @@ fn settings(dir: &std::path::Path) -> Settings {
     Settings::load(&Sources { file: None, env: Vec::new(), flags }).unwrap()
 }
 
-/// Sends a request of the first user on a connection that it may keep, and returns the head of the answer.
+/// Sends a request of the first user over a keep-alive connection, and returns the head of the answer.
 async fn ask(server: &Server, head: &str, body: &str) -> String {
     let mut socket = TcpStream::connect(server.addresses()[0]).await.unwrap();
     // rocketskates:r0cketsk8ts
@@ -42,7 +42,7 @@ async fn ask(server: &Server, head: &str, body: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Events of small posts wait for the thread that took them to have no other post; what takes long must not be between.
+/// Events of small posts wait until their thread has no other post. Long work on that thread must not delay them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_takes_long_wakes_the_shards_first() {
     let data = tempfile::tempdir().unwrap();

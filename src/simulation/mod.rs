@@ -65,7 +65,7 @@ fn run(seed: u64) -> u64 {
     }
 }
 
-/// Runs the seed that is asked for, or all: also those after one that fails, and says how long they took.
+/// Runs the requested seed, or all seeds, even after one has failed. Prints how long all took.
 fn run_wanted(run: fn(u64) -> u64) {
     if let Some(seed) = variable("HYDRANT_SIM_SEED") {
         run(seed);

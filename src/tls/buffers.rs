@@ -3,13 +3,13 @@
 use std::cell::RefCell;
 use std::io::{self, Write};
 
-/// Bytes of plaintext that one write encrypts at most.
+/// Maximum number of plaintext bytes that one write encrypts.
 pub(super) const PLAIN_BYTES: usize = 64 << 10;
 
-/// Bytes for this plaintext when it is encrypted: four records and their headers, and a message of TLS's own.
+/// The length of this plaintext when encrypted: four records and their headers, and a message of TLS's own.
 const CIPHER_BYTES: usize = PLAIN_BYTES + (4 << 10);
 
-/// The buffers of one thread. They contain nothing between two calls.
+/// The buffers of one thread. They hold no data between two calls.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     /// Plaintext that was collected from several slices.
@@ -19,7 +19,7 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// Calls `work` with the buffers of this thread. `work` must not do so again.
+    /// Calls `work` with the buffers of this thread. `work` must not call this function.
     pub(super) fn with<T>(work: impl FnOnce(&mut Self) -> T) -> T {
         thread_local! {
             static BUFFERS: RefCell<Buffers> = RefCell::default();
@@ -31,7 +31,7 @@ impl Buffers {
     }
 }
 
-/// Bytes that wait, consumed from the front. It holds no memory while it is empty.
+/// A queue of bytes that wait. It holds no memory while it is empty.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     bytes: Vec<u8>,
@@ -43,7 +43,7 @@ impl Backlog {
         self.bytes.is_empty()
     }
 
-    /// Returns the number of bytes that it has memory for.
+    /// Returns the number of bytes for which it has memory.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.bytes.capacity()
@@ -53,7 +53,7 @@ impl Backlog {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Copies as much as `into` can hold, and removes it.
+    /// Moves as many bytes as `into` can hold, and returns their number.
     pub(super) fn take(&mut self, into: &mut [u8]) -> usize {
         let waiting = &self.bytes[self.consumed..];
         let count = waiting.len().min(into.len());
@@ -79,7 +79,7 @@ impl Backlog {
     }
 }
 
-/// Writes once, however often the system interrupts that.
+/// Writes once, and retries while a signal interrupts the call.
 pub(super) fn write(socket: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
     loop {
         match socket.write(bytes) {

@@ -1,15 +1,15 @@
 //! The server's side of a client's TLS session, on the control plane and on a shard.
 //!
 //! rustls' own connection keeps a read buffer of 4 KiB as long as it lives, which was half of what an idle client cost.
-//! A session keeps keys and state. It encrypts and decrypts in buffers that all sessions of a thread share, and holds
-//! memory only for what must wait: a part of a record, bytes that its owner has no room for, records that the socket
-//! does not accept yet. rustls' unbuffered interface does the protocol.
+//! A session here keeps keys and state. It encrypts and decrypts in buffers that all sessions of a thread share. It
+//! holds memory only for bytes that must wait: an incomplete record, bytes for which its owner has no room, and records
+//! that the socket does not accept yet. rustls' unbuffered interface implements the protocol.
 //!
-//! Contract: every call returns at once; `WouldBlock` is the socket's, and the call can be repeated when the socket is
-//! ready. Bytes that [`Session::write`] has accepted are on their way: in the socket, or encrypted in the session. It
-//! accepts at most 64 KiB, and nothing while earlier bytes wait. At most 64 KiB of undecrypted bytes wait, and as much
-//! plaintext as one read of the socket brings. After a violation of the protocol every call fails; the alert is sent if
-//! the socket accepts it.
+//! Contract: every call returns at once. `WouldBlock` comes from the socket; the call can be repeated when the socket
+//! is ready. Bytes that [`Session::write`] has accepted are in the socket, or encrypted in the session. It accepts at
+//! most 64 KiB, and nothing while earlier bytes wait. At most 64 KiB of undecrypted bytes wait, and as much plaintext
+//! as one read of the socket brings. After a violation of the protocol every call fails; the alert is sent if the
+//! socket accepts it.
 
 mod buffers;
 
@@ -23,14 +23,14 @@ use rustls::{Error, ServerConfig};
 
 use buffers::{Backlog, Buffers, PLAIN_BYTES};
 
-/// Bytes of an incomplete record or handshake message that may wait for their rest. (A handshake message may be as
-/// long; a record is shorter.)
+/// Maximum number of bytes of an incomplete record or handshake message that wait for the rest. (A handshake message
+/// may be this long; a record is shorter.)
 const UNDIGESTED_BYTES: usize = 64 << 10;
 
-/// Bytes that are read from the socket at a time: a whole record.
+/// Maximum number of bytes in one read from the socket: a whole record.
 const READ_BYTES: usize = (16 << 10) + (2 << 10) + 5;
 
-/// What the server sends, before it is encrypted.
+/// The state of rustls in which it can encrypt data to send.
 type Traffic<'c> = WriteTraffic<'c, ServerConnectionData>;
 
 /// The number of times that one call reads from the socket without a result. Clients can send a great many records that
@@ -42,13 +42,13 @@ pub struct Session {
     connection: UnbufferedServerConnection,
     /// Received bytes that rustls has not consumed. It may refer to them by position.
     undigested: Vec<u8>,
-    /// Decrypted bytes that were not read yet.
+    /// Decrypted bytes that the caller has not read yet.
     plain: Backlog,
-    /// Records that were not sent yet.
+    /// Records that the socket has not accepted yet.
     outgoing: Backlog,
-    /// The client has announced that it sends nothing more.
+    /// Whether the client has announced that it sends nothing more.
     has_peer_closed: bool,
-    /// This side has.
+    /// Whether this side has announced that it sends nothing more.
     is_closed: bool,
     has_failed: bool,
 }
@@ -59,7 +59,7 @@ impl fmt::Debug for Session {
     }
 }
 
-/// Where decrypted bytes go: to whoever reads, as long as there is room, then to the backlog.
+/// The destination of decrypted bytes: the reader's buffer while it has room, then the backlog.
 struct Sink<'s> {
     room: &'s mut [u8],
     filled: usize,
@@ -77,7 +77,7 @@ impl Sink<'_> {
 }
 
 impl Session {
-    /// Begins a session; the client has yet to begin the handshake.
+    /// Creates a session. The client begins the handshake.
     ///
     /// # Errors
     /// The configuration is unusable.
@@ -93,11 +93,11 @@ impl Session {
         })
     }
 
-    /// Continues the handshake until it is complete and sent.
+    /// Continues the handshake until it is complete and everything is sent.
     ///
     /// # Errors
     /// Those of the socket; `InvalidData` if the client violates the protocol, or has nothing in common with the
-    /// configuration; `UnexpectedEof` if it is gone.
+    /// configuration; `UnexpectedEof` if the client is gone.
     pub fn handshake(&mut self, socket: &mut (impl Read + Write)) -> io::Result<()> {
         loop {
             self.outgoing.write_to(socket)?;
@@ -113,12 +113,12 @@ impl Session {
         Some(self.connection.peer_certificates()?.first()?)
     }
 
-    /// Reads decrypted bytes. Returns 0 when the client has announced the end.
+    /// Reads decrypted bytes and returns their number, which is 0 once the client has announced the end.
     ///
     /// # Errors
-    /// `Interrupted` if [`READS`] reads of the socket have yielded nothing: there may be more. Those of the socket;
-    /// `InvalidData` if the client violates the protocol; `UnexpectedEof` if it ends the
-    /// connection without announcing that.
+    /// `Interrupted` if [`READS`] reads of the socket have yielded nothing, although more may follow. Those of the
+    /// socket; `InvalidData` if the client violates the protocol; `UnexpectedEof` if it ends the connection without
+    /// announcing that.
     pub fn read(&mut self, socket: &mut (impl Read + Write), into: &mut [u8]) -> io::Result<usize> {
         for _ in 0..READS {
             let count = self.plain.take(into);
@@ -137,7 +137,7 @@ impl Session {
         Err(io::ErrorKind::Interrupted.into())
     }
 
-    /// Encrypts and writes. Returns the number of bytes accepted.
+    /// Encrypts and writes bytes. Returns the number of accepted bytes.
     ///
     /// # Errors
     /// Those of the socket, in particular `WouldBlock` while earlier bytes wait; `BrokenPipe` if nothing can be sent
@@ -158,7 +158,7 @@ impl Session {
         })
     }
 
-    /// Writes records that wait.
+    /// Writes the records that wait.
     ///
     /// # Errors
     /// Those of the socket.
@@ -181,7 +181,7 @@ impl Session {
         self.outgoing.write_to(socket)
     }
 
-    /// Sends records behind those that wait; what the socket does not accept waits too.
+    /// Sends records after those that wait. Records that the socket does not accept wait too.
     fn send(&mut self, socket: &mut impl Write, mut records: &[u8]) -> io::Result<()> {
         while self.outgoing.is_empty() && !records.is_empty() {
             match buffers::write(socket, records) {
@@ -196,7 +196,7 @@ impl Session {
         self.outgoing.write_to(socket)
     }
 
-    /// Has rustls encrypt something into `cipher`. Returns the number of bytes.
+    /// Makes rustls encrypt data into `cipher`. Returns the number of encrypted bytes.
     fn seal(
         &mut self,
         cipher: &mut Vec<u8>,
@@ -218,7 +218,7 @@ impl Session {
         sealed.map_err(|error| io::Error::new(io::ErrorKind::BrokenPipe, error))
     }
 
-    /// Reads from the socket once and decrypts. Returns how many bytes are in `into` then.
+    /// Reads from the socket once and decrypts. Returns the number of bytes in `into`.
     fn fill(&mut self, socket: &mut (impl Read + Write), into: &mut [u8]) -> io::Result<usize> {
         if self.has_failed || self.undigested.len() >= UNDIGESTED_BYTES {
             return Err(io::ErrorKind::InvalidData.into());
@@ -254,8 +254,8 @@ impl Session {
         }
     }
 
-    /// Processes received bytes until there is nothing left to do but to send. Returns how many were consumed, how many
-    /// decrypted bytes are in `into`, and the result of `send` if something can be sent.
+    /// Processes received bytes until only sending is left. Returns the number of consumed bytes, the number of
+    /// decrypted bytes in `into`, and the result of `send` if something can be sent.
     fn digest<T>(
         &mut self,
         received: &mut [u8],
@@ -283,8 +283,8 @@ impl Session {
         }
     }
 
-    /// Collects the alert of a session that has failed, and what has to be sent before it. What was not read yet is
-    /// dropped: bytes before it are missing.
+    /// Collects the alert of a session that has failed, and what has to be sent before it. Bytes that were not read yet
+    /// are dropped, because bytes before them are missing.
     fn fail(&mut self, rest: &mut [u8]) {
         self.has_failed = true;
         self.plain = Backlog::default();
@@ -298,8 +298,8 @@ impl Session {
     }
 }
 
-/// Encrypts the announcement that nothing more will be sent. A function, because the method itself is not general over
-/// the lifetime of the traffic.
+/// Encrypts the announcement that nothing more will be sent. This is a function because the method itself is not
+/// general over the lifetime of the traffic.
 fn close_notify(traffic: &mut Traffic<'_>, cipher: &mut [u8]) -> Result<usize, EncryptError> {
     traffic.queue_close_notify(cipher)
 }
@@ -310,12 +310,12 @@ enum Step<T> {
     Made,
     /// The client sends nothing more; there may be more to do.
     PeerClosed,
-    /// Nothing is left to do but to send, with what came of that if it was possible.
+    /// Only sending is left. Contains the result of sending, if that was possible.
     Spent(Option<T>),
     Failed(Error),
 }
 
-/// Has rustls process the first of `received`. Returns how many bytes of it were consumed.
+/// Makes rustls process the beginning of `received`. Returns the number of consumed bytes and the result.
 fn step<T>(
     connection: &mut UnbufferedServerConnection,
     received: &mut [u8],
@@ -349,7 +349,7 @@ fn step<T>(
     (discard, step)
 }
 
-/// Appends a message of rustls' own.
+/// Appends a message that rustls sends by itself.
 fn encode(mut data: EncodeTlsData<'_, ServerConnectionData>, outgoing: &mut Backlog) {
     let mut message = Vec::new();
     if let Err(EncodeError::InsufficientSize(size)) = data.encode(&mut message) {
@@ -359,7 +359,7 @@ fn encode(mut data: EncodeTlsData<'_, ServerConnectionData>, outgoing: &mut Back
     outgoing.push(&message);
 }
 
-/// Returns the bytes of these slices, as many as one write encrypts.
+/// Returns the first bytes of these slices, as many as one write encrypts.
 fn collect<'b>(slices: &'b [IoSlice<'_>], buffer: &'b mut Vec<u8>) -> &'b [u8] {
     if let [slice] = slices {
         return &slice[..slice.len().min(PLAIN_BYTES)];

@@ -18,7 +18,7 @@ use super::Session;
 struct Pipe {
     to_server: VecDeque<u8>,
     to_client: VecDeque<u8>,
-    /// Bytes per read.
+    /// Maximum number of bytes per read.
     step: usize,
     /// Bytes that may be on their way to the client.
     room: usize,
@@ -118,7 +118,7 @@ impl Pair {
         }
     }
 
-    /// Has the client decrypt what has arrived.
+    /// Makes the client decrypt what has arrived.
     fn receive(&mut self) -> Result<(), Error> {
         while !self.pipe.to_client.is_empty() {
             self.client.read_tls(&mut self.pipe.to_client).unwrap();
@@ -142,7 +142,7 @@ impl Pair {
         }
     }
 
-    /// Writes all of this, with a client that reads whenever nothing more is accepted.
+    /// Writes all of `text`. The client reads whenever the session accepts no more.
     fn tell(&mut self, text: &[u8]) {
         let mut told = 0;
         while told < text.len() {
@@ -301,7 +301,7 @@ fn one_call_reads_from_the_socket_a_limited_number_of_times() {
     assert_eq!(pair.heard().unwrap(), [b'x'; 100]);
 }
 
-/// Encrypts records like the client of this pair, which cannot go on afterwards.
+/// Returns a function that encrypts records like this client, which cannot continue afterwards.
 fn forger(client: ClientConnection) -> impl FnMut(&[u8]) -> Vec<u8> {
     let suite = client.negotiated_cipher_suite().unwrap().tls13().unwrap();
     let (mut sequence, secrets) = client.dangerous_extract_secrets().unwrap().tx;

@@ -3,10 +3,10 @@
 //! Contract: their number is fixed. When all are in use, a newcomer replaces a connection that is idle: one that has
 //! sent nothing for [`SILENT`], or whose request has been incomplete for [`SLOW`]. The connection to close is chosen
 //! among those from the network with the most slots, oldest first; so a crowd of silent sockets costs its own members
-//! their slots and locks no other client out. A crowd that keeps its connections busy with requests does not either:
-//! if nobody is idle and one network has most of the slots, a newcomer from elsewhere replaces one of its connections
-//! that is between two requests. A connection whose request is being processed is never closed. If there is none to
-//! close, the newcomer is refused.
+//! their slots and locks no other client out. Neither does a crowd that keeps its connections busy with requests: if
+//! nobody is idle and one network has most of the slots, a newcomer from elsewhere replaces one of its connections that
+//! is between two requests. A connection whose request is being processed is never closed. If there is none to close,
+//! the newcomer is refused.
 //!
 //! The search visits every slot, so it frees several at a time, and it is not repeated immediately after it found none.
 
@@ -180,7 +180,7 @@ impl Signs {
         self.begun + Duration::from_millis(self.since.load(Ordering::Relaxed))
     }
 
-    /// Returns since when the connection has been between two requests.
+    /// Returns the time since which the connection has been between two requests, if it is.
     fn free_since(&self) -> Option<Instant> {
         let is_between = self.requests() > 0 && self.phase.load(Ordering::Relaxed) == Phase::Waiting as u8;
         is_between.then(|| self.since())
@@ -260,8 +260,8 @@ impl Table {
         }
     }
 
-    /// Returns the connections between two requests of the network that has most of the slots, if there is one and the
-    /// newcomer is not from there. Those that have been so for longest come first.
+    /// Returns those connections of the network with most of the slots that are between two requests, longest first.
+    /// Returns none if no network has so many, or if the newcomer is from that network.
     fn free_ones_of_a_crowd(&self, crowd: &HashMap<[u8; 8], usize>, newcomer: [u8; 8]) -> Vec<u64> {
         let most = |(network, count): &(&[u8; 8], &usize)| **network != newcomer && 2 * **count > self.all.len();
         let Some((largest, _)) = crowd.iter().find(most) else { return Vec::new() };

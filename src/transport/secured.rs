@@ -1,7 +1,7 @@
 //! A socket with TLS on the control plane: [`Session`] over tokio's socket.
 //!
-//! Contract: as [`tokio::io`] requires it of a stream; a call that returns `Pending` has registered its task with the
-//! socket. The end of a stream that the client has not announced is an error.
+//! Contract: that of a stream in [`tokio::io`]. A call that returns `Pending` has registered its task with the socket.
+//! If a stream ends without an announcement by the client, that is an error.
 
 #![allow(clippy::redundant_closure_for_method_calls, reason = "the methods are not general enough over lifetimes")]
 
@@ -20,11 +20,11 @@ use crate::tls::Session;
 #[derive(Debug)]
 pub(super) struct Secured {
     stream: TcpStream,
-    /// Boxed: a session takes a kilobyte.
+    /// Boxed, because a session takes a kilobyte.
     session: Box<Session>,
 }
 
-/// A socket that is polled, as one that does not block.
+/// A polled socket, with the interface of a non-blocking one.
 struct Polled<'p, 'c> {
     stream: &'p mut TcpStream,
     cx: &'p mut Context<'c>,
@@ -57,7 +57,7 @@ impl Secured {
     /// Performs the handshake.
     ///
     /// # Errors
-    /// [`Session::handshake`]
+    /// See [`Session::handshake`].
     pub(super) async fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
         let session = Box::new(Session::new(config).map_err(io::Error::other)?);
         let mut secured = Self { stream, session };

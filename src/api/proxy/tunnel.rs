@@ -32,7 +32,7 @@ async fn run(client: Upgraded, endpoint: Upgraded, held: &Held) {
     carry(TokioIo::new(client), TokioIo::new(endpoint), counters).await;
 }
 
-/// Copies both directions until both have ended, one fails, or nothing has come for [`IDLE`].
+/// Copies in both directions until both have ended, one has failed, or no data has arrived for [`IDLE`].
 async fn carry(
     client: impl AsyncRead + AsyncWrite,
     endpoint: impl AsyncRead + AsyncWrite,

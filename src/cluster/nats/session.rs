@@ -188,7 +188,7 @@ impl Outgoing {
         sides(Box::new(tokio::io::empty())).1
     }
 
-    /// Removes the bytes that wait.
+    /// Removes and returns the bytes that wait to be written.
     pub(in crate::cluster) fn take(&mut self) -> BytesMut {
         std::mem::take(&mut self.buffer)
     }

@@ -1,4 +1,4 @@
-//! What a reader waits for, and for how long.
+//! Tests of what a reader waits for, and for how long.
 
 use std::ops::Range;
 use std::time::Instant as Moment;
@@ -13,7 +13,7 @@ use crate::cluster::{Login, Tls};
 use crate::event::Draft;
 use crate::metrics::Metrics;
 
-/// The other node.
+/// The identifier of the other node.
 const NODE: u64 = 7;
 
 fn broker() -> Arc<Broker> {
@@ -21,7 +21,7 @@ fn broker() -> Arc<Broker> {
     Arc::new(Broker::new(Arc::new(Metrics::new()), Moment::now(), history))
 }
 
-/// A reader that never gets to the stream: nobody connects to NATS.
+/// Returns a reader that never reaches the stream, because nobody connects to NATS.
 fn reader(broker: &Arc<Broker>) -> Reader {
     let dialer = Dialer::new(Vec::new(), Arc::new(Login::Nobody), Tls::default(), "test".to_owned());
     let pages = Arc::new(PageCache::new(Arc::new(requests(dialer, 1).0), "EVENTS".to_owned(), 1 << 20));
@@ -29,7 +29,7 @@ fn reader(broker: &Arc<Broker>) -> Reader {
     Reader::new(ReaderOptions { pages, window: 100, broker: Arc::downgrade(broker) }, reading)
 }
 
-/// Has the stream deliver the node's events with these numbers.
+/// Makes the stream deliver the node's events with these numbers.
 fn deliver(reader: &mut Reader, numbers: Range<u64>) {
     for number in numbers {
         let event = Draft::new("machines", "update", &number.to_string()).seal(clock::now());

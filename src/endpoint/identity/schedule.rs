@@ -2,8 +2,8 @@
 //!
 //! Pure; the caller passes the time. Three rules delay a reading:
 //! - Lists (roles, tenants, all accounts) are read at most once in [`APART`], because anybody who may post events at
-//!   the endpoint can cause it. So is the service's own user, on which the lists depend. Nothing is forgotten
-//!   meanwhile, and the first reading after a pause is immediate.
+//!   the endpoint can cause it. The same limit applies to the service's own user, on which the lists depend. Nothing is
+//!   forgotten meanwhile, and the first reading after a pause is immediate.
 //! - Everything is read once in a period, which no event postpones.
 //! - A failed reading is retried with growing pauses. If it concerns one user's account, the others continue
 //!   meanwhile; if it concerns everybody, nothing is read before the pause is over.

@@ -58,7 +58,7 @@ impl What {
 }
 
 impl<S: Socket> Driver<S> {
-    /// Lists every connection, or those with the registration of this text.
+    /// Lists every connection, or those that have the registration with this text.
     pub(super) fn list(&mut self, registration: Option<Box<str>>, reply: oneshot::Sender<Vec<Vec<Connection>>>) {
         // Few have one: those are a single chunk.
         let found = if registration.is_some() { vec![Vec::new()] } else { Vec::new() };

@@ -534,7 +534,7 @@ fn the_thread_sleeps_when_a_replaying_connection_with_new_room_is_gone() {
     assert!(world.driver.timeout() > Duration::ZERO, "nothing is left to do");
 }
 
-/// A client gets all that is left, however slowly it reads; from its close frame on it has the usual time.
+/// A client gets all that is left, however slowly it reads. Its time to answer begins with its close frame.
 #[test]
 fn the_time_to_answer_a_close_begins_with_its_frame_while_draining_too() {
     const CLOSE: Duration = Duration::from_millis(50);
@@ -576,7 +576,7 @@ fn the_time_to_answer_a_close_begins_with_its_frame_while_draining_too() {
     }
 }
 
-/// Whatever a shard still has to do.
+/// The deadline ends the thread, whatever a shard still has to do.
 #[test]
 fn the_thread_ends_soon_after_the_deadline_in_any_case() {
     let mut world = World::new();

@@ -1,5 +1,5 @@
-//! A NATS server, as far as nodes see it: every connection has its order, a message goes to those who are subscribed at
-//! that moment, and what is under way to a connection that breaks is gone.
+//! A NATS server as nodes see it. Each connection keeps its order, a message goes to the nodes that are subscribed at
+//! that moment, and messages in transit over a connection that breaks are lost.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -13,7 +13,7 @@ use crate::cluster::simulated::{Content, read};
 const EVENTS: u64 = 1;
 const SIGNS: u64 = 2;
 
-/// Something that a node has written.
+/// An operation that a node has written.
 #[derive(Debug)]
 enum Written {
     Publish(Message),
@@ -28,7 +28,7 @@ struct Wire {
     upward: VecDeque<Written>,
     downward: VecDeque<Op>,
     is_subscribed: bool,
-    /// Nothing gets through, and nobody is told.
+    /// Whether nothing gets through, without notice to either side.
     is_stalled: bool,
 }
 
@@ -44,11 +44,11 @@ pub(super) struct Forwarded {
 #[derive(Debug, Default)]
 pub(super) struct Bus {
     wires: BTreeMap<NodeId, Wire>,
-    /// Events that the server has had.
+    /// Events that the server has received.
     pub(super) seen: HashSet<(NodeId, u64)>,
 }
 
-/// Splits off a line.
+/// Removes and returns the first line.
 fn line(bytes: &mut BytesMut) -> String {
     let end = bytes.windows(2).position(|pair| pair == b"\r\n").expect("nodes write whole operations");
     let line = String::from_utf8(bytes.split_to(end).to_vec()).unwrap();
@@ -83,7 +83,7 @@ impl Bus {
         self.wires.insert(node, Wire::default());
     }
 
-    /// Breaks a connection. Returns the messages that were under way to the node.
+    /// Breaks a connection. Returns the messages that were in transit to the node.
     pub(super) fn cut(&mut self, node: NodeId) -> Vec<Message> {
         let wire = self.wires.remove(&node).unwrap_or_default();
         let messages = wire.downward.into_iter();
@@ -96,7 +96,7 @@ impl Bus {
         }
     }
 
-    /// Ends all stalls: what was under way arrives.
+    /// Ends all stalls, so messages in transit arrive.
     pub(super) fn unstall(&mut self) {
         self.wires.values_mut().for_each(|wire| wire.is_stalled = false);
     }
@@ -105,7 +105,7 @@ impl Bus {
         self.wires.get_mut(&node).expect("connected").upward.extend(parse(bytes));
     }
 
-    /// Processes up to `most` operations of a node. Returns what was forwarded to whom.
+    /// Processes up to `most` operations of a node. Returns the forwarded messages with their receivers.
     pub(super) fn serve(&mut self, node: NodeId, most: usize) -> Vec<Forwarded> {
         let mut forwarded = Vec::new();
         for _ in 0..most {
@@ -136,7 +136,7 @@ impl Bus {
         Forwarded { from, number, is_event, to }
     }
 
-    /// Returns the next operation that a node hears.
+    /// Removes and returns the next operation that a node receives.
     pub(super) fn deliver(&mut self, node: NodeId) -> Option<Op> {
         self.wires.get_mut(&node).filter(|wire| !wire.is_stalled)?.downward.pop_front()
     }

@@ -1,4 +1,4 @@
-//! Judges what nodes have delivered and told by what they have heard and what was lost.
+//! Compares what nodes have delivered and reported with what they have heard and what was lost.
 
 use std::collections::{HashMap, HashSet};
 
@@ -34,13 +34,13 @@ impl Judge<'_> {
         self.entries.iter().filter_map(|entry| if let Entry::Event(name) = entry { Some(*name) } else { None })
     }
 
-    /// Everything that was heard of each node, whether the node is still there or not.
+    /// Returns everything that was heard of each node, including nodes that are gone.
     fn tracks(&self) -> impl Iterator<Item = (NodeId, &Track)> {
         let finished = self.node.finished.iter().map(|(id, track)| (*id, track));
         self.node.tracks.iter().map(|(id, track)| (*id, track)).chain(finished)
     }
 
-    /// Every event that was heard since its node was known.
+    /// Returns every event that was heard since its node was known.
     fn heard(&self) -> HashSet<(NodeId, u64)> {
         let of = |(from, track): (NodeId, &Track)| {
             let numbers: Vec<u64> = track.numbers.range(track.first..).copied().collect();
@@ -49,7 +49,7 @@ impl Judge<'_> {
         self.tracks().flat_map(of).collect()
     }
 
-    /// Where each posted event comes from.
+    /// Returns the node and the number of each posted event.
     fn origins(&self) -> HashMap<u64, (NodeId, u64)> {
         let mut origins = HashMap::new();
         for (id, own) in &self.world.own {
@@ -62,7 +62,7 @@ impl Judge<'_> {
         origins
     }
 
-    /// Each event that was heard is delivered once, and in the order of its node unless a loss was told before.
+    /// Checks that each heard event is delivered once, in the order of its node unless a loss was reported before.
     fn posted(&self) {
         let (origins, id) = (self.origins(), self.node.id);
         let heard = self.heard();
@@ -88,8 +88,8 @@ impl Judge<'_> {
         assert!(missing.is_empty() || self.node.may_drop, "{id} has heard and not delivered {missing:?}");
     }
 
-    /// An event of the endpoint comes as often as the endpoint has sent it: at least while a link of this node was
-    /// there, never more often.
+    /// Checks that an event of the endpoint never comes more often than the endpoint has sent it, and at least as often
+    /// as the endpoint has sent it while this node had a link.
     fn of_endpoint(&self) {
         let id = self.node.id;
         let of_endpoint = |name| if let Name::Endpoint(number) = name { Some(number) } else { None };
@@ -106,7 +106,7 @@ impl Judge<'_> {
         }
     }
 
-    /// What has not arrived has a reason.
+    /// Checks that each missing event has a cause.
     fn losses(&self) {
         let id = self.node.id;
         for (from, track) in self.tracks() {
@@ -125,7 +125,7 @@ impl Judge<'_> {
         }
     }
 
-    /// What was told to be missing is what is missing.
+    /// Checks that the number of events reported as missing is correct.
     fn told(&self) {
         let (mut told, mut is_unknown, mut disconnected) = (0, false, 0);
         for entry in self.entries {
@@ -152,7 +152,7 @@ impl Judge<'_> {
         assert!(self.node.breaks == 0 || disconnected > 0, "{id} does not tell that it was disconnected");
     }
 
-    /// Nothing has failed: everything is everywhere, and the endpoint's events have one order at all nodes.
+    /// Checks a run without failures: each node has all events, and the endpoint's events in one order.
     fn fair(&self) {
         let id = self.node.id;
         let of_endpoint = |name| if let Name::Endpoint(number) = name { Some(number) } else { None };

@@ -1,16 +1,16 @@
-//! Several nodes in one run: the real brokers and the real tasks of the cluster, and a NATS server that is made up.
+//! Several nodes in one run: the real brokers and the real tasks of the cluster, and a simulated NATS server.
 //!
 //! A run is 200 steps that follow from a seed. Events are posted at all nodes; two or more follow one endpoint, which
-//! repeats itself at times. Connections break, stall and come back, the server dies, nodes die, end in good order, and
-//! come back with nothing; queues are too small and events too long. Then everything is well again, rests, and each
-//! node is judged. What clients of a node receive of its order is judged by the simulation of one node.
+//! sometimes repeats an event. Connections break, stall and come back. The server dies. Nodes die, shut down
+//! gracefully, and come back without state. Queues are too small and events too long. Then all failures end, the run
+//! comes to rest, and each node is judged. The simulation of one node judges what clients receive of a node's order.
 //!
 //! | part | what it is |
 //! |---|---|
-//! | `bus` | the server: who is subscribed gets a message, in the order of its sender |
+//! | `bus` | the server: each subscribed node gets a message, in the order of its sender |
 //! | `node` | a node, its link to the endpoint, and a plain count of what it has heard |
 //! | `world` | the steps, and time |
-//! | `judge` | once, in order, byte for byte; each loss has a reason and was told by its true number |
+//! | `judge` | the checks: once, in order, byte for byte; each loss has a cause and was reported with its correct number |
 
 mod bus;
 mod judge;

@@ -1,5 +1,5 @@
-//! A node of a run of several: the real broker and the real tasks of the cluster, its link to an endpoint, and what is
-//! known about what it has heard.
+//! A simulated node: the real broker and the real tasks of the cluster, its link to an endpoint, and a record of what
+//! it has heard from other nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::event::{Draft, Event};
 use crate::metrics::{Metrics, Source};
 use crate::protocol::gap::{HYDRANT, NATS};
 
-/// Which event it is, by its Key: `p7` was posted, `e7` is of the endpoint.
+/// The name of an event, from its Key: `p7` was posted, `e7` is from the endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Name {
     Posted(u64),
@@ -71,21 +71,21 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(super) struct Log {
     pub(super) entries: Vec<Entry>,
-    /// The events that the node itself has accepted, by the numbers that others see.
+    /// The events that the node itself has accepted, indexed by the numbers that other nodes see.
     pub(super) own: Vec<Name>,
 }
 
 /// The texts of all events, which all nodes deliver byte for byte.
 pub(super) type Texts = Arc<Mutex<HashMap<Name, String>>>;
 
-/// What a node has heard of another, counted as plainly as possible.
+/// A record of what a node has heard from another, counted as simply as possible.
 #[derive(Debug)]
 pub(super) struct Track {
     pub(super) first: u64,
     pub(super) next: u64,
-    /// Numbers that were jumped over.
+    /// The count of numbers that were skipped.
     pub(super) jumped: u64,
-    /// Something was heard again: what was jumped over may have come.
+    /// Whether something was heard again, so that skipped events may have come later.
     pub(super) is_resent: bool,
     pub(super) heard: Timestamp,
     pub(super) numbers: BTreeSet<u64>,
@@ -94,10 +94,10 @@ pub(super) struct Track {
 /// A link to the endpoint.
 #[derive(Debug)]
 pub(super) struct Link {
-    /// The next event that it delivers, and the first one that it did.
+    /// The index of the next event that it delivers, and of its first event.
     pub(super) next: usize,
     pub(super) first: usize,
-    /// Since when its first event waits for those of other nodes.
+    /// The time since which its first event waits for those of other nodes.
     pub(super) waits: Option<Timestamp>,
 }
 
@@ -110,7 +110,7 @@ pub(super) struct Node {
     pub(super) log: Arc<Mutex<Log>>,
     pub(super) link: Option<Link>,
     pub(super) is_connected: bool,
-    /// When the connection last came and went.
+    /// The times at which the connection was last made and last lost.
     pub(super) connected: Timestamp,
     pub(super) disconnected: Timestamp,
     /// How often it has connected, and how often it lost a connection that it had noticed.
@@ -120,12 +120,12 @@ pub(super) struct Node {
     /// The nodes that it knew when it connected.
     pub(super) knew: HashSet<NodeId>,
     pub(super) tracks: BTreeMap<NodeId, Track>,
-    /// What it had heard of nodes that have ended or were told to be lost.
+    /// Records of nodes that have ended or were reported as lost.
     pub(super) finished: Vec<(NodeId, Track)>,
-    /// Messages since they were last received, and whether some may not have had room.
+    /// The number of messages heard since the last `received`, and whether some may have had no room.
     waiting: usize,
     pub(super) may_drop: bool,
-    /// Entries of the log that have been looked at, and how many of them were notices.
+    /// The number of log entries that have been checked, and how many of them were notices.
     pub(super) looked: usize,
     pub(super) notices: usize,
     pub(super) is_stopping: bool,
@@ -168,7 +168,7 @@ impl Node {
         }
     }
 
-    /// Passes on what the server sends, and counts it.
+    /// Passes on an operation of the server, and counts a message.
     pub(super) fn hear(&mut self, op: Op, pending: usize) {
         if let Op::Message(message) = &op {
             self.waiting += 1;
@@ -206,12 +206,12 @@ impl Node {
         }
     }
 
-    /// Another node has ended, or was told to be lost.
+    /// Records that another node has ended, or was reported as lost.
     pub(super) fn finish(&mut self, node: NodeId) {
         self.finished.extend(self.tracks.remove(&node).map(|track| (node, track)));
     }
 
-    /// Everything that was heard has been received.
+    /// Records that everything heard has been received.
     pub(super) fn received(&mut self) {
         self.waiting = 0;
     }
@@ -222,7 +222,7 @@ impl Node {
 
     /// Reads up to `most` events from the link to the endpoint.
     pub(super) fn follow(&mut self, sent: &[u64], most: usize) {
-        /// As long as a new link waits for what other nodes had before it.
+        /// Seconds that a new link waits for the events that other nodes had before it.
         const PATIENCE: i64 = 2;
         let Some(link) = &mut self.link else { return };
         let end = sent.len().min(link.next.saturating_add(most));

@@ -15,23 +15,23 @@ use crate::cluster::peers::NodeId;
 use crate::metrics::Source;
 use crate::simulation::random::Random;
 
-/// The last steps that are kept.
+/// The number of last steps that are kept.
 const TRACE: usize = 60;
 
-/// Maximum length of a message that the server accepts, and of an object that makes an event longer than that.
+/// Maximum length of a message for the server, and the length of an object whose event exceeds it, in bytes.
 const MAX_PAYLOAD: usize = 4096;
 const TOO_LONG: usize = 5000;
 
-/// The longest that a node holds its queue for others after it has connected.
+/// Maximum number of seconds that a node holds its queue for other nodes after it has connected.
 const HOLD: i64 = 10;
 
-/// Seconds after which a node that is not heard is lost.
+/// Seconds after which a silent node is reported as lost.
 const SILENCE: i64 = 10;
 
-/// Notices that a node tells at once.
+/// The number of notices that a node reports at once and one by one.
 const NOTICES: usize = 30;
 
-/// Time that passes between two looks of a node.
+/// The time between two checks of a node.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The settings of a run.
@@ -39,7 +39,7 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(super) struct Settings {
     pub(super) nodes: usize,
     pub(super) inbox: InboxLimits,
-    /// Batches that may wait to be sent, and messages that may wait to be sequenced.
+    /// The number of batches that may wait to be sent, and of messages that may wait to be sequenced.
     pub(super) exports: usize,
     pub(super) pending: usize,
     /// Whether clients want only some types, so that the other events may wait.
@@ -71,17 +71,17 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     pub(super) bus: Bus,
     pub(super) texts: Texts,
-    /// The events of nodes, also of those that have gone.
+    /// The events of all nodes, including those that are gone.
     pub(super) own: BTreeMap<NodeId, Vec<Name>>,
-    /// What has a reason not to arrive: at whom, of whom, and its number.
+    /// Events that have a cause to be missing: the receiver, the sender, and the number.
     pub(super) lost: HashSet<(NodeId, NodeId, u64)>,
-    /// What never left its node.
+    /// Events that never left their node: the node and the number.
     pub(super) unsent: HashSet<(NodeId, u64)>,
-    /// What the endpoint has sent. Earlier events are repeated from `floor` on: a new link cannot know what the
-    /// endpoint sent before.
+    /// The events that the endpoint has sent. It repeats only events from `floor` on, because a new link cannot know
+    /// what the endpoint sent before.
     pub(super) sent: Vec<u64>,
     floor: usize,
-    /// Padding of posted events that are not sent because they are too long.
+    /// Posted events that are not sent because they are too long.
     pub(super) long: HashSet<u64>,
     posted: u64,
     joined: u64,
@@ -197,7 +197,7 @@ impl World {
         self.note(format!("{count} posted at {}: {is_accepted}", self.nodes[at].id));
     }
 
-    /// Notes what had no room in the queue to other nodes: all of a batch, or nothing.
+    /// Records the events that had no room in the queue to other nodes: a whole batch, or none.
     fn left_out(&mut self, at: usize, first: u64, before: u64) {
         let node = &self.nodes[at];
         let (after, end) = (node.broker.metrics().nats.lost()[0], node.log.lock().own.len() as u64);
@@ -207,7 +207,7 @@ impl World {
         }
     }
 
-    /// The endpoint sends an event, at times one that it has sent before.
+    /// Makes the endpoint send an event, sometimes one that it has sent before.
     fn send(&mut self) {
         let known = self.sent.len() - self.floor;
         let again = (known > 0 && self.random.percent(30)).then(|| self.sent[self.floor + self.random.below(known)]);
@@ -232,7 +232,7 @@ impl World {
         self.write_at(at);
     }
 
-    /// A node writes what is due; if it finds its server silent, it leaves it.
+    /// Makes a node write what is due. If the node finds its server silent, the connection is cut.
     fn write_at(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         if !node.is_connected {
@@ -289,7 +289,7 @@ impl World {
         self.tend(at);
     }
 
-    /// A node sequences what it has received and looks around; meanwhile its shard takes what is queued.
+    /// Makes a node sequence what it has received and check its links, while its shard drains the inbox.
     fn tend(&mut self, at: usize) {
         let Node { member, inbox, .. } = &mut self.nodes[at];
         self.runtime.block_on(async {
@@ -314,7 +314,7 @@ impl World {
         self.hear_notices(at);
     }
 
-    /// What was told is checked at once where it depends on the moment.
+    /// Checks new notices at once, because the result depends on the time.
     fn hear_notices(&mut self, at: usize) {
         let now = clock::now();
         let node = &mut self.nodes[at];
@@ -357,7 +357,7 @@ impl World {
         self.cut(at);
     }
 
-    /// A connection breaks: what was under way to the node is lost.
+    /// Breaks a connection. Messages in transit to the node are lost.
     fn cut(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         if !node.is_connected {
@@ -391,7 +391,7 @@ impl World {
         self.bus.stall(self.nodes[at].id);
     }
 
-    /// The server dies.
+    /// Kills the server.
     fn fail(&mut self) {
         self.note("the NATS server dies".to_owned());
         self.is_up = false;
@@ -403,7 +403,7 @@ impl World {
         self.bus.unstall();
     }
 
-    /// A node dies.
+    /// Kills a node.
     fn kill(&mut self) {
         if self.nodes.len() < 2 {
             return;
@@ -423,7 +423,7 @@ impl World {
         self.own.insert(node.id, own);
     }
 
-    /// A node ends in good order: everything that it has accepted is sent, if there is a server.
+    /// Shuts a node down gracefully: it sends everything that it has accepted, if there is a server.
     fn end(&mut self) {
         if self.nodes.len() < 2 {
             return;
@@ -448,7 +448,7 @@ impl World {
         self.gone(at);
     }
 
-    /// A node comes, or comes back with nothing.
+    /// Adds a node without state, if one is missing.
     fn rejoin(&mut self) {
         if self.nodes.len() < self.settings.nodes {
             let follows = self.random.percent(50);
@@ -469,7 +469,7 @@ impl World {
         self.note(format!("{} joins", self.joined));
     }
 
-    /// Time passes; everybody does what is due.
+    /// Lets time pass. All nodes do what is due.
     pub(super) fn pass(&mut self, millis: u64) {
         self.pass_in(millis, LOOK);
     }
@@ -503,8 +503,8 @@ impl World {
         }
     }
 
-    /// Everything is well again and comes to rest. Queues are held for up to 10 s; when they come, inboxes may be full,
-    /// and nobody is told to be lost within 10 s after that.
+    /// Ends all failures and lets the run come to rest. Queues are held for up to 10 s; when their events come, inboxes
+    /// may be full, and no node is reported as lost within 10 s after that.
     fn rest(&mut self) {
         self.recover();
         (0..self.nodes.len()).for_each(|at| self.connect(at));
@@ -519,7 +519,7 @@ impl World {
     }
 }
 
-/// How often each event is in a list.
+/// Counts how often each event is in a list.
 pub(super) fn counts(names: impl Iterator<Item = u64>) -> HashMap<u64, usize> {
     let mut counts = HashMap::new();
     names.for_each(|name| *counts.entry(name).or_default() += 1);
