@@ -120,6 +120,8 @@ async fn an_end_under_load_delivers_all_that_was_taken() {
     for _ in 0..WATCHERS {
         watchers.push(tokio::spawn(watch(&server, &token).await));
     }
+    // A shard adopts them after their handshake.
+    server.until("hydrant_registrations", WATCHERS as u64).await;
     let begun = Arc::new(AtomicBool::new(false));
     let posters: Vec<_> = (0..4)
         .map(|poster| {
