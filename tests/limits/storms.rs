@@ -12,7 +12,7 @@ use hydrant::auth::TokenRequest;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use crate::common::http::Http;
+use crate::common::http::{self, Http};
 use crate::common::people::HASH;
 use crate::common::program::Program;
 use crate::common::{Hydrant, JSON, Seen, event, patiently, socket};
@@ -121,7 +121,7 @@ async fn an_end_under_load_delivers_all_that_was_taken() {
         watchers.push(tokio::spawn(watch(&server, &token).await));
     }
     // A shard adopts them after their handshake.
-    server.until("hydrant_registrations", WATCHERS as u64).await;
+    http::metric_reaches(server.probe, "hydrant_registrations", WATCHERS as u64).await;
     let begun = Arc::new(AtomicBool::new(false));
     let posters: Vec<_> = (0..4)
         .map(|poster| {
@@ -157,7 +157,8 @@ async fn an_end_under_load_delivers_all_that_was_taken() {
         let (keys, code) = watcher.await.unwrap();
         assert_eq!(code, 1001);
         let got: std::collections::HashSet<&String> = keys.iter().collect();
-        assert!(accepted.iter().all(|key| got.contains(key)), "{} of {} came", got.len(), accepted.len());
+        let missing: Vec<&String> = accepted.iter().filter(|key| !got.contains(*key)).collect();
+        assert!(missing.is_empty(), "{missing:?} of {} did not come; the last: {:?}", accepted.len(), keys.last());
         delivered += keys.len();
     }
     eprintln!(
