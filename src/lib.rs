@@ -18,15 +18,17 @@
 //! | [`cli`], [`server`] | the commands; starting, reloading and stopping a server |
 //! | [`api`] | REST, the websocket handshake, the reverse proxy |
 //! | [`fanout`] | the shard: everything that one thread owns |
-//! | [`endpoint`], [`cluster`], [`demo`] | where events come from: a DRP endpoint, other nodes over NATS (and back), a simulated fleet |
+//! | [`endpoint`], [`cluster`], [`demo`] | sources of events: a DRP endpoint, other nodes over NATS, a simulated fleet |
 //! | [`broker`] | the log: sequencer, inboxes, history |
-//! | [`transport`] | accepting connections: listener, TLS, upgrade |
+//! | [`transport`] | accepting connections: listener, TLS settings, upgrade |
+//! | [`tls`] | the server's side of a TLS session, without buffers at rest |
 //! | [`metrics`], [`config`] | every metric; every setting |
 //! | [`index`], [`explain`] | registrations and their filters; why an event does or does not reach a client |
 //! | [`protocol`] | commands, answers, close codes |
 //! | [`auth`] | users, roles, claims, tenants, tokens |
 //! | [`event`], [`client`], [`stats`] | an event; the HTTP and websocket client; what a shard counts |
-//! | [`websocket`], [`json`], [`overflow`], [`clock`] | foundations: the codec, JSON text, overflow policies, the time |
+//! | [`websocket`], [`json`] | foundations: the codec of frames; JSON text |
+//! | [`overflow`], [`clock`] | foundations: overflow policies; the time |
 //! | [`logging`], [`files`] | foundations: log lines and panics; detecting changed files |
 //! | [`spans`] | foundations: traces for an OpenTelemetry collector |
 //!

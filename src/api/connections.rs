@@ -2,10 +2,14 @@
 //!
 //! | route | claim |
 //! |---|---|
-//! | `GET /connections` (filters `Type`, `Principal`, `RemoteAddr`, each a value, `Eq(...)`, `Ne(...)` or `In(...)`; `Spec=SPEC`, `sort=queued`, `limit=N`) | connections/list; without it the list is empty, as in DRP. With `Spec` also connections/get, by which a connection's registrations are visible |
+//! | `GET /connections` | connections/list; without it the list is empty, as in DRP |
+//! | `GET /connections?Spec=SPEC` | connections/list and, for each connection, connections/get |
 //! | `GET /connections/ADDR:PORT` | connections/get/ADDR:PORT; without it 404 |
 //! | `DELETE /connections/ADDR:PORT` | connections/delete/ADDR:PORT |
 //! | `GET /{machines,clusters,resource_brokers}/UUID/connections` | get of that object |
+//!
+//! The list has the filters `Type`, `Principal` and `RemoteAddr`, each a value, `Eq(...)`, `Ne(...)` or `In(...)`, and
+//! `sort=queued` and `limit=N`. `Spec` lists the connections that hold a registration, which connections/get shows.
 //!
 //! Callers that permit a shared answer use the same list of connections ([`super::snapshot`]), with the same JSON of
 //! each connection.
@@ -23,7 +27,7 @@ use super::list_filter::ListFilter;
 use super::proxy::{self, merge};
 use super::snapshot::permitted_age;
 use super::{Api, ApiError, answer, query};
-use crate::auth::Identity;
+use crate::auth::{Authority, Identity};
 use crate::broker::connection::Connection;
 use crate::fanout::report::Inspection;
 use crate::transport::caller::Caller;
@@ -60,9 +64,9 @@ impl Api {
         }
         let spec = query::value(query, "Spec");
         let present = if let Some(spec) = &spec {
-            let found = self.pool.connections(Some(spec.trim())).await;
-            self.broker.wake_shards();
-            Arc::new(Listed::all(found))
+            // One at a time: each visits every connection of every shard, for one caller.
+            let _turn = self.finding.acquire().await;
+            Arc::new(Listed::all(self.pool.connections(Some(spec.trim())).await))
         } else {
             let look = async { Listed::all(self.connections().await) };
             self.present.get(permitted_age(request.headers()), look).await
@@ -71,8 +75,8 @@ impl Api {
         // Going through all of them takes long, also if another caller has had them listed.
         self.broker.wake_shards();
         let shows_specs = |one: &Connection| {
-            let permitted = || self.permits(identity, "connections", "get", &one.remote_addr.to_string());
-            spec.is_none() || permitted().unwrap_or(false)
+            let address = || one.remote_addr.to_string();
+            spec.is_none() || Authority::grants(identity, &access, "connections", "get", &address())
         };
         let is_wanted = |Listed { connection, .. }: &&Listed| {
             access.shows_connection(&connection.principal) && filter.fits(connection) && shows_specs(connection)

@@ -132,6 +132,8 @@ pub struct Api {
     present: Snapshot<Vec<Listed>>,
     /// Held by the request that explains an event, one at a time.
     explaining: tokio::sync::Semaphore,
+    /// The turn to look for the connections that have a registration.
+    finding: tokio::sync::Semaphore,
 }
 
 impl std::ops::Deref for Api {
@@ -219,6 +221,7 @@ impl Api {
             status: Status::new(Instant::now()),
             present: Snapshot::default(),
             explaining: tokio::sync::Semaphore::new(1),
+            finding: tokio::sync::Semaphore::new(1),
         }
     }
 

@@ -219,8 +219,6 @@ impl Api {
         }
         let (measure, limit) = (measure(query)?, limit(query)?);
         let all = self.busiest(measure, permitted_age(headers).max(FRESH)).await;
-        // There may be a million of them.
-        self.broker.wake_shards();
         let list = all[..all.len().min(limit)].join(",");
         Ok(answer::json(StatusCode::OK, format!("[{list}]")))
     }

@@ -1,6 +1,7 @@
 //! The authority: authenticates callers and decides what each may see and do.
 //!
-//! Contract: shared by all threads through an `Arc`; reading the current state takes no lock. Users, token keys and
+//! Contract: shared by all threads through an `Arc`; reading the current state takes no lock, except that
+//! [`Authority::revision`] takes a read lock for one load. Users, token keys and
 //! the issuer's keys are separate files. [`Authority::reload`] takes each file completely or not at all, whatever is
 //! wrong with the others, and [`Authority::refusals`] lists the changes that are not in force. The holder of an
 //! [`Identity`] asks for its [`Access`] again when [`Authority::revision`] has changed ([`Authority::changes`] signals

@@ -4,12 +4,12 @@
 //! |---|---|
 //! | `Hydrant-Node` | the run of the node that took the event in: 16 hexadecimal digits |
 //! | `Hydrant-Sequence` | the event's number among those that the node passed on; in a heartbeat, the next one's |
-//! | `Hydrant-RepeatIndex` | for events of a DRP endpoint that other nodes may follow too: the how many-th time it sent these bytes |
-//! | `Hydrant-After` | for such events: `NODE:NUMBER`, separated by commas; what NODE had before NUMBER comes first ([`super::order`]) |
+//! | `Hydrant-RepeatIndex` | for events of a DRP endpoint: how many times it has sent the same bytes |
+//! | `Hydrant-After` | for such events: `NODE:NUMBER,...`; NODE's events before NUMBER come first ([`super::order`]) |
 //! | `Hydrant-State` | only in heartbeats: `up`, or `down` for the last one |
 //! | `Hydrant-Greets` | only in heartbeats: the number does not count, and an answer is wanted |
 //! | `Hydrant-Idle` | only in heartbeats: milliseconds since the node's last event |
-//! | `Hydrant-Ahead` | only in heartbeats: by how many milliseconds producers' clocks were ahead lately, once that is known |
+//! | `Hydrant-Ahead` | only in heartbeats: by how many milliseconds producers' clocks were ahead, once known |
 //!
 //! The payload is the wire form of the event, so Time, Principal and both objects arrive byte for byte. It is validated
 //! as strictly as a POST, since not everyone who may publish on the subject is a hydrant node.

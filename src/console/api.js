@@ -65,17 +65,20 @@ async function endIfUnknown(credential) {
   // A token that was tried, or an old one whose answer comes late, does not end the present session.
   const isPresent = () => token && credential === `Bearer ${token}`;
   if (!isPresent()) return;
-  const me = await fetch("/api/v3/hydrant/me", { headers: { Authorization: credential }, credentials: "omit" })
-    .catch(() => ({ ok: true }));
+  const me = await request("/api/v3/hydrant/me", {}, credential).catch(() => ({}));
   if ([401, 403].includes(me.status) && isPresent()) setToken(null, whyRefused());
 }
 
-async function raw(path, options = {}, credential = token && `Bearer ${token}`) {
+function request(path, options, credential) {
   const headers = { ...(credential ? { Authorization: credential } : {}), ...options.headers };
+  const signal = options.signal ?? AbortSignal.timeout(PATIENCE);
+  return fetch(path, { ...options, signal, headers, credentials: "omit", cache: "no-store" });
+}
+
+async function raw(path, options = {}, credential = token && `Bearer ${token}`) {
   let answer;
   try {
-    const signal = options.signal ?? AbortSignal.timeout(PATIENCE);
-    answer = await fetch(path, { ...options, signal, headers, credentials: "omit", cache: "no-store" });
+    answer = await request(path, options, credential);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, ["The server did not answer."]);

@@ -1,5 +1,4 @@
-// Line charts of the last minutes, fifteen at most: SVG, y from zero, gaps shown as gaps, the value at the line's end
-// and under the pointer.
+// Line charts in SVG: y from zero, gaps as gaps, the value at the end and under the pointer.
 
 import { fill, h, svg } from "./dom.js";
 

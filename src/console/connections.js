@@ -1,5 +1,4 @@
-// Connections: who is slow? One row each, oldest waiting first; a row opens to its registrations, and closes for
-// whoever may.
+// Connections: the slowest first. A row opens to its registrations.
 
 import { get, may, remove, userName } from "./api.js";
 import {

@@ -1,5 +1,4 @@
-// Explain: why did, or didn't, this event arrive? The answer in one sentence, then the tree of what held and what did
-// not.
+// Explain: why an event did or did not arrive, in one sentence and as a tree.
 
 import { post } from "./api.js";
 import { VERBATIM, button, failure, fill, h, spoken } from "./dom.js";

@@ -1,4 +1,4 @@
-// What an operator should know first: what is not as it should be, in sentences, or that nothing is.
+// What needs attention, in sentences.
 
 import { ago, count, h, micros } from "./dom.js";
 
@@ -40,8 +40,11 @@ function growth(history, pick) {
 
 function links({ Upstreams: upstreams, Nats: nats, Identity: identity }) {
   const gone = (what, link) => !link.Connected && line("bad",
-    `${what} is not connected since ${ago(link.Since)}${link.Error ? `: ${link.Error}` : ""}.`);
+    `${what} has not been connected for ${ago(link.Since)}${link.Error ? `: ${link.Error}` : ""}.`);
+  const stream = nats?.Stream;
   return [upstreams.map((link) => gone(`The endpoint ${link.Endpoint}`, link)), nats && gone("NATS", nats),
+    stream && !stream.Usable && line("bad",
+      `The stream ${stream.Name} cannot be read: ${stream.Error ?? "not tried yet"}.`),
     identity && !identity.Readable && line("bad",
       `The endpoint's users cannot be read: ${identity.Error || "not tried yet"}.`)];
 }

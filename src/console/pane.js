@@ -1,5 +1,4 @@
-// A view that is a list, looked at again and again, and beside it a pane: what a row opens to, by the parameter `open`
-// of the address.
+// A list that is polled, and beside it a pane with the row named by the parameter `open`.
 
 import { repeat } from "./api.js";
 import { button, bytes, count, failure, fill, h, millis, table } from "./dom.js";
@@ -19,7 +18,7 @@ export function clients(caption, all) {
     h("a", { href: `#connections?open=${encodeURIComponent(one.RemoteAddr)}` }, one.Principal), one.RemoteAddr,
     bytes(one.QueuedBytes), millis(one.QueuedAgeMilliseconds), count(one.DroppedEvents)]);
   return rows.length ? table(caption, columns, rows)
-    : h("p", { class: "quiet" }, "None that you may see: this requires the claim connections/get.");
+    : h("p", { class: "quiet" }, "No connection that you may see has it. This requires the claim connections/get.");
 }
 
 /**
@@ -47,11 +46,9 @@ export function listing(element, label, note, look, load) {
 
   async function inspect(name) {
     pane.hidden = false;
-    try {
-      fill(pane, corner(), await load(name));
-    } catch (error) {
-      fill(pane, corner(), h("h2", {}, name), failure(error));
-    }
+    const found = await load(name).then((body) => [body], (error) => [h("h2", {}, name), failure(error)]);
+    // Another row may have been opened meanwhile.
+    if (parameters().open === name) fill(pane, corner(), ...found);
   }
 
   function choose(name) {

@@ -1,5 +1,4 @@
-// Where the page is: `#view?name=value&...`. A link shows a colleague the same thing; no credential stays in it
-// (`#token=` is taken out at once).
+// The address of a view: `#view?name=value&...`. No credential stays in it (`#token=` is removed at once).
 
 /** The view that the fragment names, and what goes with it. */
 export function place() {

@@ -1,5 +1,4 @@
-// How the broker is, asked every two seconds while somebody is signed in, and what was answered in the last fifteen
-// minutes.
+// The status of the broker: polled every two seconds while signed in, kept for fifteen minutes.
 
 import { get, isSignedIn, onSession } from "./api.js";
 

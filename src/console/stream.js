@@ -27,7 +27,11 @@ export function follow(specs, on, since) {
   async function once() {
     const headers = { Accept: "text/event-stream", ...(last ? { "Last-Event-ID": last } : {}) };
     const begun = Date.now();
-    const answer = await open(`events?${query}`, headers, controller.signal);
+    // The silence of a connection that is being made counts too.
+    const attempt = new AbortController();
+    heard = begun;
+    reader = { cancel: async () => attempt.abort() };
+    const answer = await open(`events?${query}`, headers, AbortSignal.any([controller.signal, attempt.signal]));
     on.state("live");
     reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";

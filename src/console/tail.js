@@ -1,5 +1,4 @@
-// Tail: what is happening? Events as they come, ten thousand of them without slowing down: only the rows in sight are
-// in the page.
+// Tail: events as they arrive. Of ten thousand, only the rows in sight are in the page.
 
 import { checkSpec, userName } from "./api.js";
 import { VERBATIM, announce, button, clock, count, curl, empty, fill, h, quote, rate } from "./dom.js";

@@ -508,6 +508,8 @@ mod tests {
         let all = r#"[{"Name":"baseTokenSecret","Val":"s"},{"Name":"x","Val":"y"}]"#;
         assert_eq!(event("k", all), r#"[{"Name":"baseTokenSecret"},{"Name":"x","Val":"y"}]"#, "all in a list");
         assert_eq!(event("baseTokenSecret", r#"{"Model":{"Val":"s"}}"#), r#"{"Model":{}}"#);
+        assert_eq!(event("baseTokenSecret", r#"[[[["s"]]]]"#), "[[[[null]]]]", "in lists");
+        assert_eq!(event("baseTokenSecret", r#"[[[[{"Val":"s"}]]]]"#), "[[[[null]]]]", "too deep to look through");
         let plain = r#"{"Name":"defaultStage","Val":"none"}"#;
         assert_eq!(event("defaultStage", plain), plain);
     }

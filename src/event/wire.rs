@@ -16,7 +16,8 @@ const SECRET_PREFERENCES: [&str; 2] = ["baseTokenSecret", "systemGrantorSecret"]
 /// The member of a plugin's action that holds the object it acts on.
 const WRAPPED: &str = "Model";
 
-/// Maximum depth of an object whose secrets are removed: the lists and objects around it, and itself.
+/// Maximum depth of an object whose secrets are removed: the lists and objects around it, and itself. Anything deeper
+/// is written as `null`.
 const NESTED: u8 = 4;
 
 /// What is removed from an event's Object and Original.
@@ -107,7 +108,9 @@ impl Wire {
     /// Writes a value without its secrets.
     fn without_secrets(&mut self, text: &str, scrub: Scrub, levels: u8) {
         match text.trim_start().as_bytes().first() {
-            _ if scrub == Scrub::Nothing || levels == 0 => json::compact(text, &mut self.bytes),
+            _ if scrub == Scrub::Nothing => json::compact(text, &mut self.bytes),
+            // Deeper than any object that DRP has. What is not looked through does not leave.
+            Some(b'{' | b'[') if levels == 0 => self.bytes.extend_from_slice(b"null"),
             Some(b'{') => self.scrubbed(text, scrub.in_object(text), levels - 1),
             Some(b'[') => {
                 self.bytes.push(b'[');

@@ -12,7 +12,8 @@
 //! | [`socket`] | one client's socket, plain or TLS, non-blocking |
 //! | [`session`], [`execute`], [`classes`], [`commands`] | commands in, frames out; rights as classes of the index |
 //! | [`report`] | what operators see of registrations |
-//! | [`catch_up`], [`replay`], `lagging`, `opening`, `held`, `before`, `listeners`, `replay_work` | connections that asked for earlier events (`?since=`) |
+//! | [`catch_up`], [`replay`], `replay_work` | events from the history, for connections with `?since=` |
+//! | `lagging`, `opening`, `held`, `before`, `listeners` | what such a connection waits for |
 //! | [`outbox`] | frames, outboxes and overflow policies; pure |
 //!
 //! Contract: any thread may call [`pool`]; everything else belongs to the shard's thread. Only [`driver`], [`pool`]

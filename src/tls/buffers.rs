@@ -6,10 +6,10 @@ use std::io::{self, Write};
 /// Maximum number of plaintext bytes that one write encrypts.
 pub(super) const PLAIN_BYTES: usize = 64 << 10;
 
-/// The length of this plaintext when encrypted: four records and their headers, and a message of TLS's own.
+/// Enough for this plaintext when encrypted: its records with their headers, and one message of TLS itself.
 const CIPHER_BYTES: usize = PLAIN_BYTES + (4 << 10);
 
-/// The buffers of one thread. They hold no data between two calls.
+/// The buffers of one thread. What a call leaves in them is never read.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     /// Plaintext that was collected from several slices.

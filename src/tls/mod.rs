@@ -1,15 +1,15 @@
 //! The server's side of a client's TLS session, on the control plane and on a shard.
 //!
-//! rustls' own connection keeps a read buffer of 4 KiB as long as it lives, which was half of what an idle client cost.
+//! rustls' own connection keeps a read buffer of 4 KiB as long as it lives, almost half of an idle client's memory.
 //! A session here keeps keys and state. It encrypts and decrypts in buffers that all sessions of a thread share. It
 //! holds memory only for bytes that must wait: an incomplete record, bytes for which its owner has no room, and records
 //! that the socket does not accept yet. rustls' unbuffered interface implements the protocol.
 //!
-//! Contract: every call returns at once. `WouldBlock` comes from the socket; the call can be repeated when the socket
-//! is ready. Bytes that [`Session::write`] has accepted are in the socket, or encrypted in the session. It accepts at
-//! most 64 KiB, and nothing while earlier bytes wait. At most 64 KiB of undecrypted bytes wait, and as much plaintext
-//! as one read of the socket brings. After a violation of the protocol every call fails; the alert is sent if the
-//! socket accepts it.
+//! Contract: no call waits for the socket. `WouldBlock` comes from the socket; the call can be repeated when the socket
+//! is ready. Bytes that [`Session::write`] has accepted are in the socket, or encrypted in the session. One call
+//! accepts at most 64 KiB, and nothing while earlier bytes wait. At most 64 KiB and one read (82 KiB) of undecrypted
+//! bytes wait, and as much plaintext as one read brings. After a violation of the protocol every call fails; the alert
+//! is sent if the socket accepts it.
 
 mod buffers;
 
@@ -23,11 +23,11 @@ use rustls::{Error, ServerConfig};
 
 use buffers::{Backlog, Buffers, PLAIN_BYTES};
 
-/// Maximum number of bytes of an incomplete record or handshake message that wait for the rest. (A handshake message
-/// may be this long; a record is shorter.)
+/// If so many bytes of an incomplete record or handshake message wait for the rest, the next read fails. (A handshake
+/// message may be this long; a record is shorter.)
 const UNDIGESTED_BYTES: usize = 64 << 10;
 
-/// Maximum number of bytes in one read from the socket: a whole record.
+/// Maximum number of bytes in one read from the socket: enough for the longest record and its header.
 const READ_BYTES: usize = (16 << 10) + (2 << 10) + 5;
 
 /// The state of rustls in which it can encrypt data to send.

@@ -194,10 +194,25 @@ async fn stopped_unless_new(stop: &mut watch::Receiver<bool>, signs: &Signs) {
 fn queued(listener: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
     let listener = listener.into_std().ok();
     std::iter::from_fn(move || {
-        let (stream, peer) = listener.as_ref()?.accept().ok()?;
+        let (stream, peer) = accept_now(listener.as_ref()?)?;
         stream.set_nonblocking(true).ok()?;
         Some((TcpStream::from_std(stream).ok()?, peer))
     })
+}
+
+/// Accepts one connection if there is one. A connection that its client has reset does not hide those behind it.
+fn accept_now(listener: &std::net::TcpListener) -> Option<(std::net::TcpStream, SocketAddr)> {
+    loop {
+        match listener.accept() {
+            Ok(accepted) => return Some(accepted),
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections while stopping");
+                return None;
+            }
+        }
+    }
 }
 
 /// Accepts one connection, however long it takes.

@@ -4,9 +4,9 @@
 //! sent nothing for [`SILENT`], or whose request has been incomplete for [`SLOW`]. The connection to close is chosen
 //! among those from the network with the most slots, oldest first; so a crowd of silent sockets costs its own members
 //! their slots and locks no other client out. Neither does a crowd that keeps its connections busy with requests: if
-//! nobody is idle and one network has most of the slots, a newcomer from elsewhere replaces one of its connections that
-//! is between two requests. A connection whose request is being processed is never closed. If there is none to close,
-//! the newcomer is refused.
+//! nobody is idle and a network has more than a quarter of the slots, a newcomer from elsewhere replaces one connection
+//! of the largest such network that is between two requests. A connection whose request is being processed, or whose
+//! response is being sent, is never closed for that. If there is none to close, the newcomer is refused.
 //!
 //! The search visits every slot, so it frees several at a time, and it is not repeated immediately after it found none.
 
@@ -182,8 +182,9 @@ impl Signs {
 
     /// Returns the time since which the connection has been between two requests, if it is.
     fn free_since(&self) -> Option<Instant> {
-        let is_between = self.requests() > 0 && self.phase.load(Ordering::Relaxed) == Phase::Waiting as u8;
-        is_between.then(|| self.since())
+        let is_waiting = self.phase.load(Ordering::Relaxed) == Phase::Waiting as u8;
+        // The phase changes when the response is known, before it is sent.
+        (self.requests() > 0 && is_waiting && self.is_between_requests()).then(|| self.since())
     }
 
     /// Returns since when the connection has been idle, if that is long enough to lose its slot.
@@ -248,7 +249,7 @@ impl Table {
         idle.sort_unstable();
         let mut leaving: Vec<u64> = idle.into_iter().map(|(.., id)| id).collect();
         if leaving.is_empty() {
-            leaving = self.free_ones_of_a_crowd(&crowd, newcomer);
+            leaving = self.free_one_of_a_crowd(&crowd, newcomer).into_iter().collect();
         }
         if leaving.is_empty() {
             self.pause = Some(now + PAUSE);
@@ -260,15 +261,14 @@ impl Table {
         }
     }
 
-    /// Returns those connections of the network with most of the slots that are between two requests, longest first.
-    /// Returns none if no network has so many, or if the newcomer is from that network.
-    fn free_ones_of_a_crowd(&self, crowd: &HashMap<[u8; 8], usize>, newcomer: [u8; 8]) -> Vec<u64> {
-        let most = |(network, count): &(&[u8; 8], &usize)| **network != newcomer && 2 * **count > self.all.len();
-        let Some((largest, _)) = crowd.iter().find(most) else { return Vec::new() };
+    /// Returns the connection that has been between two requests for longest, of the network with the most slots.
+    /// Returns `None` if no network has more than a quarter of them, or only the newcomer's.
+    fn free_one_of_a_crowd(&self, crowd: &HashMap<[u8; 8], usize>, newcomer: [u8; 8]) -> Option<u64> {
+        let is_crowd = |(network, count): &(&[u8; 8], &usize)| **network != newcomer && 4 * **count > self.all.len();
+        let (largest, _) = crowd.iter().filter(is_crowd).max_by_key(|(_, count)| **count)?;
         let of_it = self.all.iter().filter(|(_, entry)| entry.network == *largest);
-        let mut free: Vec<_> = of_it.filter_map(|(id, entry)| Some((entry.signs.free_since()?, *id))).collect();
-        free.sort_unstable();
-        free.into_iter().map(|(_, id)| id).collect()
+        let free = of_it.filter_map(|(id, entry)| Some((entry.signs.free_since()?, *id)));
+        free.min().map(|(_, id)| id)
     }
 }
 
@@ -374,25 +374,49 @@ mod tests {
 
     #[test]
     fn a_crowd_that_has_most_of_the_slots_shuts_out_only_itself() {
-        let pending = Arc::new(Pending::new(4));
+        let pending = Arc::new(Pending::new(5));
         let now = Instant::now();
         let other = pending.admit(ip("192.0.2.1"), now).unwrap();
         let crowd: Vec<PendingSlot> =
-            (1..=3).map(|n| pending.admit(ip(&format!("198.51.100.{n}")), now).unwrap()).collect();
-        for slot in [&other, &crowd[0], &crowd[1], &crowd[2]] {
+            (1..=4).map(|n| pending.admit(ip(&format!("198.51.100.{n}")), now).unwrap()).collect();
+        for slot in crowd.iter().chain([&other]) {
             slot.signs.busy();
         }
         assert!(pending.admit(ip("203.0.113.1"), now).is_none(), "each of them is being answered");
-        other.signs.answered(false);
-        crowd[1].signs.answered(false);
+        for slot in crowd[1..].iter().chain([&other]) {
+            slot.signs.answered(false);
+        }
         let later = now + PAUSE;
-        assert!(pending.admit(ip("198.51.100.9"), later).is_none(), "one more of the crowd");
+        assert!(pending.admit(ip("203.0.113.1"), later).is_none(), "each response is still being sent");
+        for slot in [&other, &crowd[1], &crowd[2]] {
+            slot.signs.written();
+            assert!(slot.signs.flushed());
+        }
         let much_later = later + PAUSE;
-        let newcomer = pending.admit(ip("203.0.113.1"), much_later).unwrap();
-        assert_eq!(crowd.iter().map(is_cut).collect::<Vec<_>>(), [false, true, false]);
+        assert!(pending.admit(ip("198.51.100.9"), much_later).is_none(), "one more of the crowd");
+        let newcomer = pending.admit(ip("203.0.113.1"), much_later + PAUSE).unwrap();
+        let cut: Vec<bool> = crowd.iter().map(is_cut).collect();
+        assert!(!cut[0] && cut[1] != cut[2] && !cut[3], "one of those between two requests: {cut:?}");
         assert!(!is_cut(&other));
         newcomer.signs.busy();
-        assert!(pending.admit(ip("203.0.113.2"), much_later).is_none(), "no network has most of them any more");
+    }
+
+    #[test]
+    fn two_crowds_that_share_the_slots_shut_nobody_out() {
+        let pending = Arc::new(Pending::new(4));
+        let now = Instant::now();
+        let slots: Vec<PendingSlot> = ["192.0.2.1", "192.0.2.2", "198.51.100.1", "198.51.100.2"]
+            .iter()
+            .map(|peer| pending.admit(ip(peer), now).unwrap())
+            .collect();
+        for slot in &slots {
+            slot.signs.busy();
+            slot.signs.answered(false);
+            slot.signs.written();
+            slot.signs.flushed();
+        }
+        assert!(pending.admit(ip("203.0.113.1"), now).is_some());
+        assert_eq!(slots.iter().filter(|slot| is_cut(slot)).count(), 1);
     }
 
     #[test]

@@ -279,8 +279,9 @@ pub(in crate::api) const TABLE: [Row; 20] = [
         name: "connections",
         summary: "List connections",
         text: "Without the claim, the list is empty. The filters take a value, `Eq(value)`, `Ne(value)` or \
-            `In(value,...)`, except `Spec`, which also requires connections/get. In front of an endpoint, its \
-            connections follow, each with the field `Endpoint`.",
+            `In(value,...)`. `Spec` takes the text of a registration and lists only hydrant's own websockets and \
+            streams, and of these only those for which the caller also has connections/get. In front of an \
+            endpoint, lists without `Spec` also contain its connections, each with the field `Endpoint`.",
         access: Access::Claim("connections/list/*"),
         parameters: &[
             query("Type", "Filter: the kind of connection.", TEXT, "websocket"),

@@ -42,8 +42,8 @@ impl What {
 
     /// Begins the next part, over `length` connections.
     fn begin_part(&mut self, length: usize) {
-        if let Self::List(None, found, _) = self {
-            found.push(Vec::with_capacity(length));
+        if let Self::List(registration, found, _) = self {
+            found.push(Vec::with_capacity(if registration.is_some() { 0 } else { length }));
         }
     }
 
@@ -60,9 +60,7 @@ impl What {
 impl<S: Socket> Driver<S> {
     /// Lists every connection, or those that have the registration with this text.
     pub(super) fn list(&mut self, registration: Option<Box<str>>, reply: oneshot::Sender<Vec<Vec<Connection>>>) {
-        // Few have one: those are a single chunk.
-        let found = if registration.is_some() { vec![Vec::new()] } else { Vec::new() };
-        self.begin_errand(What::List(registration, found, reply));
+        self.begin_errand(What::List(registration, Vec::new(), reply));
     }
 
     /// Inspects the connection from this address with its registrations, if it belongs to this shard.
