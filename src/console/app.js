@@ -1,4 +1,4 @@
-// The frame: the bar with the figures that always count, the rail of views, signing in, and the keys.
+// The frame: the bar with figures, the rail of views, signing in, and the keys.
 
 import { currentToken, isSignedIn, onSession, signIn, signInWith, signOut, userName } from "./api.js";
 import { announce, button, bytes, failure, fill, h, micros, rate } from "./dom.js";

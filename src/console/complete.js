@@ -1,4 +1,4 @@
-// Completion of registrations: types, actions and keys that were seen, field names of their objects, and the operators.
+// Completion of registrations: types, actions, keys and field names that were seen, and operators.
 
 import { fill, h } from "./dom.js";
 

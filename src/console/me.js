@@ -1,4 +1,4 @@
-// Me: who am I, and how do I get at events from elsewhere? A token with fewer rights, and commands to copy.
+// Me: who am I? A token with fewer rights, and commands to copy.
 
 import { currentToken, get, me, userName } from "./api.js";
 import { VERBATIM, button, copier, fact, failure, fill, h, quote } from "./dom.js";

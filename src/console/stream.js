@@ -27,7 +27,7 @@ export function follow(specs, on, since) {
   async function once() {
     const headers = { Accept: "text/event-stream", ...(last ? { "Last-Event-ID": last } : {}) };
     const begun = Date.now();
-    // The silence of a connection that is being made counts too.
+    // A connection that is being made can be silent, too.
     const attempt = new AbortController();
     heard = begun;
     reader = { cancel: async () => attempt.abort() };

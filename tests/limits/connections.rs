@@ -71,6 +71,7 @@ async fn quotas_of_a_principal_are_kept() {
     let bearer = format!("Bearer {}", server.token().await);
     let show = Show::Header(&bearer);
     assert_eq!(server.try_connect(&show, &[]).await.err().unwrap().status, 429);
+    server.until("hydrant_connections", 2).await;
     drop(first);
     server.until("hydrant_connections", 1).await;
     assert!(server.try_connect(&show, &[]).await.is_ok());
