@@ -13,7 +13,7 @@ use crate::fanout::control::Permit;
 impl World {
     /// Goes on until nothing happens any more but keeping time. `reads`: everybody reads everything.
     pub(super) fn rest(&mut self, reads: bool) {
-        self.note("everything comes to rest".to_owned());
+        self.trace.note("everything comes to rest".to_owned());
         for round in 0.. {
             assert!(round < 3_000, "it does not come to rest");
             for client in &mut self.clients {
@@ -69,12 +69,11 @@ impl World {
                 _ => Whole::Prefix,
             };
             let number = client.number;
-            let steps = self.trace.len();
+            let steps = self.trace.steps.len();
             for item in &client.items {
                 let text: String = format!("{item:?}").chars().take(240).collect();
-                let mixed = |digest: u64, byte: u8| (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-                self.digest = text.bytes().fold(self.digest, mixed);
-                self.trace.push_back(text);
+                self.trace.mix(&text);
+                self.trace.steps.push_back(text);
             }
             if is_open {
                 assert_eq!(client.unread(), 0, "client {number} has received half a frame");
@@ -82,13 +81,14 @@ impl World {
                 assert_eq!(answers, client.commands.len(), "client {number}: every command is answered");
             }
             self.trace
+                .steps
                 .push_back(format!("client {number} is judged: {whole:?} {:?} {:?}", client.overflow, client.since));
             if client.since.is_some() {
                 judge.replayed(is_open);
             } else {
                 judge.live(whole);
             }
-            self.trace.truncate(steps);
+            self.trace.steps.truncate(steps);
         }
     }
 

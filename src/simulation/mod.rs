@@ -16,6 +16,7 @@
 //! | `rights` | the file of users, at times unreadable, and a naive reading of it |
 //! | `facts` | events and registrations, matched as plainly as possible |
 //! | `judge` | what a client must have received: once, in order, allowed, each loss told by its true number |
+//! | `seeds`, `trace` | which seeds run, and what a failure prints; for both simulations |
 //! | `nodes` | another simulation: several nodes that share their events over NATS |
 //!
 //! Bounds are checked after every turn. At the end each client has received every event or a notice of its loss, and
@@ -33,64 +34,25 @@ mod node;
 mod nodes;
 mod random;
 mod rights;
+mod seeds;
 mod steps;
+mod trace;
 mod wire;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
-use world::World;
-
-/// Steps of a run.
-const STEPS: usize = 150;
-
-/// Seeds that the test runs by default, within half a minute.
-const SEEDS: u64 = 1000;
-
-fn variable(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
-}
-
-/// Runs a seed and returns the digest of everything that happened. A failure names the seed and the last steps.
-fn run(seed: u64) -> u64 {
-    let mut world = World::new(seed);
-    match catch_unwind(AssertUnwindSafe(|| world.run(STEPS))) {
-        Ok(()) => world.digest,
-        Err(panic) => {
-            let steps: Vec<&str> = world.trace.iter().map(String::as_str).collect();
-            eprintln!("{}", steps.join("\n"));
-            eprintln!("seed {seed} fails; again: HYDRANT_SIM_SEED={seed} cargo test --lib simulation::");
-            resume_unwind(panic);
-        }
-    }
-}
-
-/// Runs the requested seed, or all seeds, even after one has failed. Prints how long all took.
-fn run_wanted(run: fn(u64) -> u64) {
-    if let Some(seed) = variable("HYDRANT_SIM_SEED") {
-        run(seed);
-        return;
-    }
-    let seeds = variable("HYDRANT_SIM_SEEDS").unwrap_or(SEEDS);
-    let most = usize::try_from(variable("HYDRANT_SIM_FAILURES").unwrap_or(8)).unwrap();
-    let begun = std::time::Instant::now();
-    let failed: Vec<u64> = (0..seeds).filter(|seed| catch_unwind(|| run(*seed)).is_err()).take(most).collect();
-    eprintln!("{seeds} seeds in {:?}", begun.elapsed());
-    assert!(failed.is_empty(), "these seeds fail: {failed:?}");
-}
-
 mod tests {
-    use super::*;
+    use super::seeds::{run, run_wanted};
+    use super::world::World;
 
     #[test]
     fn runs_keep_every_promise() {
-        run_wanted(run);
+        run_wanted::<World>();
     }
 
     #[test]
     fn a_seed_is_always_the_same_run() {
         for seed in 0..20 {
-            assert_eq!(run(seed), run(seed), "seed {seed}");
+            assert_eq!(run::<World>(seed), run::<World>(seed), "seed {seed}");
         }
     }
 }

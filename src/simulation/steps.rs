@@ -54,7 +54,7 @@ impl World {
         }
         let text = String::from_utf8_lossy(&payload).chars().take(60).collect::<String>();
         let number = client.number;
-        self.note(format!("client {number}: {text}"));
+        self.trace.note(format!("client {number}: {text}"));
     }
 
     pub(super) fn flood(&mut self) {
@@ -75,7 +75,7 @@ impl World {
         }
         client.send(usize::MAX);
         let number = client.number;
-        self.note(format!("client {number} floods"));
+        self.trace.note(format!("client {number} floods"));
     }
 
     /// Where a client begins that asks for earlier events.
@@ -148,7 +148,7 @@ impl World {
         let is_adopted = room.control.try_send(Control::Adopt(Box::new(newcomer))).is_ok();
         assert!(is_adopted, "the control queue is full");
         room.wake();
-        self.note(format!("client {} of u{user} connects: {manner:?}", client.number));
+        self.trace.note(format!("client {} of u{user} connects: {manner:?}", client.number));
         self.clients.push(client);
     }
 
@@ -181,7 +181,7 @@ impl World {
             }
         }
         let number = client.number;
-        self.note(format!("client {number} parts ({how})"));
+        self.trace.note(format!("client {number} parts ({how})"));
     }
 
     /// A client reads faster or slower from now on.
@@ -191,7 +191,7 @@ impl World {
         let room = self.random.between(0, 3_000);
         self.clients[at].set_reading(reading, room);
         let number = self.clients[at].number;
-        self.note(format!("client {number} reads: {reading:?}"));
+        self.trace.note(format!("client {number} reads: {reading:?}"));
     }
 
     pub(super) fn change_rights(&mut self) {
@@ -203,14 +203,14 @@ impl World {
             room.wake();
         }
         let text = format!("{:?}", self.rights);
-        self.note(text);
+        self.trace.note(text);
     }
 
     pub(super) fn wait(&mut self) {
         let most = self.random.pick(&[200, 200, 3_000, 8_000]);
         let millis = self.random.between(1, most) as u64;
         simulated::pass(Duration::from_millis(millis));
-        self.note(format!("{millis} ms pass"));
+        self.trace.note(format!("{millis} ms pass"));
     }
 
     pub(super) fn parse(&mut self) {
@@ -253,7 +253,7 @@ impl World {
         if self.random.percent(60) {
             return;
         }
-        self.note("the node dies".to_owned());
+        self.trace.note("the node dies".to_owned());
         for client in &mut self.clients {
             client.read(usize::MAX, &mut self.random);
             client.pipe.borrow_mut().reset();

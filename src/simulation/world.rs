@@ -1,7 +1,6 @@
 //! A whole run: a node that may die, its clients, the files that decide rights, and time.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +10,8 @@ use super::facts::event;
 use super::node::{Node, Settings};
 use super::random::Random;
 use super::rights::{Office, Rights};
+use super::seeds::Simulation;
+use super::trace::Trace;
 use crate::broker::PublishError;
 use crate::clock::{self, simulated};
 use crate::fanout::control::Admission;
@@ -21,8 +22,8 @@ use crate::metrics::Source;
 /// The most connections at a time.
 pub(super) const CLIENTS: usize = 24;
 
-/// The last steps that are kept.
-const TRACE: usize = 60;
+/// The number of steps of a run.
+const STEPS: usize = 150;
 
 pub(super) struct World {
     pub(super) random: Random,
@@ -38,14 +39,14 @@ pub(super) struct World {
     pub(super) admission: Admission,
     /// Operators who wait for an answer.
     pub(super) answers: Vec<Box<dyn Any>>,
-    /// The last steps.
-    pub(super) trace: VecDeque<String>,
-    /// A digest of all steps and of all that was received.
-    pub(super) digest: u64,
+    /// All steps and all that was received.
+    pub(super) trace: Trace,
 }
 
-impl World {
-    pub(super) fn new(seed: u64) -> Self {
+impl Simulation for World {
+    const TESTS: &str = "simulation::";
+
+    fn new(seed: u64) -> Self {
         simulated::begin();
         let mut random = Random::new(seed);
         let settings = Settings::random(&mut random);
@@ -68,27 +69,16 @@ impl World {
             events: 0,
             admission,
             answers: Vec::new(),
-            trace: VecDeque::new(),
-            digest: 0,
+            trace: Trace::default(),
         };
-        world.note(format!("{settings:?}"));
+        world.trace.note(format!("{settings:?}"));
         world
     }
 
-    pub(super) fn note(&mut self, step: String) {
-        for byte in step.bytes() {
-            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        if self.trace.len() == TRACE {
-            self.trace.remove(1);
-        }
-        self.trace.push_back(step);
-    }
-
-    /// Runs so many steps, then lets everything come to rest, judges all clients and has them leave.
-    pub(super) fn run(&mut self, steps: usize) {
+    /// Runs all steps, then lets everything come to rest, judges all clients and has them leave.
+    fn run(&mut self) {
         (0..3).for_each(|_| self.connect());
-        for _ in 0..steps {
+        for _ in 0..STEPS {
             self.step();
             let passes = self.random.below(2_000) as u64;
             simulated::pass(Duration::from_micros(passes));
@@ -99,6 +89,12 @@ impl World {
         self.check_nothing_is_left();
     }
 
+    fn trace(&self) -> &Trace {
+        &self.trace
+    }
+}
+
+impl World {
     fn step(&mut self) {
         match self.random.below(100) {
             0..16 => self.publish(),
@@ -125,7 +121,7 @@ impl World {
         let before = self.node.log.lock().facts.len();
         let result = self.node.broker.publish(events, Source::Post);
         let after = self.node.log.lock().facts.len();
-        self.note(format!("publish {count}: {result:?}"));
+        self.trace.note(format!("publish {count}: {result:?}"));
         match result {
             Ok(first) => assert_eq!((first, after), (before as u64, before + count), "all of them"),
             Err(error) => {
@@ -170,7 +166,7 @@ impl World {
         }
         self.node.rooms[at].check(&self.settings, &conns);
         let position = self.node.rooms[at].driver.parts.shard.position();
-        self.note(format!("turn of {at}: {position}, sleeps {:?}", self.node.rooms[at].sleeps_for()));
+        self.trace.note(format!("turn of {at}: {position}, sleeps {:?}", self.node.rooms[at].sleeps_for()));
         // Those who read at once.
         for client in &mut self.clients {
             if client.reading == Reading::Free {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::node::{Entry, Name, Node, Track};
-use super::world::{World, counts};
+use super::world::World;
 use crate::cluster::peers::NodeId;
 
 pub(super) fn judge(world: &mut World) {
@@ -52,7 +52,7 @@ impl Judge<'_> {
     /// Returns the node and the number of each posted event.
     fn origins(&self) -> HashMap<u64, (NodeId, u64)> {
         let mut origins = HashMap::new();
-        for (id, own) in &self.world.own {
+        for (id, own) in &self.world.record.own {
             for (number, name) in (0..).zip(own) {
                 if let Name::Posted(posted) = name {
                     origins.insert(*posted, (*id, number));
@@ -80,10 +80,10 @@ impl Judge<'_> {
             *last = (*last).max(number);
         }
         let wanted = heard.iter().filter(|(from, number)| {
-            matches!(self.world.own[from][usize::try_from(*number).unwrap()], Name::Posted(_))
+            matches!(self.world.record.own[from][usize::try_from(*number).unwrap()], Name::Posted(_))
         });
         // What comes long after its loss was told stays lost.
-        let may_miss = |(from, number): &(NodeId, u64)| self.world.lost.contains(&(id, *from, *number));
+        let may_miss = |(from, number): &(NodeId, u64)| self.world.record.lost.contains(&(id, *from, *number));
         let missing: Vec<_> = wanted.filter(|event| !delivered.contains(*event) && !may_miss(event)).collect();
         assert!(missing.is_empty() || self.node.may_drop, "{id} has heard and not delivered {missing:?}");
     }
@@ -94,13 +94,13 @@ impl Judge<'_> {
         let id = self.node.id;
         let of_endpoint = |name| if let Name::Endpoint(number) = name { Some(number) } else { None };
         let delivered = counts(self.names().filter_map(of_endpoint));
-        let sent = counts(self.world.sent.iter().copied());
+        let sent = counts(self.world.record.sent.iter().copied());
         for (number, count) in &delivered {
             assert!(*count <= sent[number], "{id} delivers endpoint's event {number} {count} times");
         }
         let Some(link) = &self.node.link else { return };
-        assert_eq!(link.next, self.world.sent.len(), "{id} has read its link to the end");
-        for (number, count) in counts(self.world.sent[link.first..].iter().copied()) {
+        assert_eq!(link.next, self.world.record.sent.len(), "{id} has read its link to the end");
+        for (number, count) in counts(self.world.record.sent[link.first..].iter().copied()) {
             let has = delivered.get(&number).copied().unwrap_or(0);
             assert!(has >= count, "{id} delivers endpoint's event {number} {has} times of {count}");
         }
@@ -111,17 +111,17 @@ impl Judge<'_> {
         let id = self.node.id;
         for (from, track) in self.tracks() {
             for number in (track.first..track.next).filter(|number| !track.numbers.contains(number)) {
-                let name = self.world.own[&from][usize::try_from(number).unwrap()];
-                let is_long = matches!(name, Name::Posted(posted) if self.world.long.contains(&posted));
-                let is_lost = self.world.lost.contains(&(id, from, number));
-                let is_unsent = self.world.unsent.contains(&(from, number));
+                let name = self.world.record.own[&from][usize::try_from(number).unwrap()];
+                let is_long = matches!(name, Name::Posted(posted) if self.world.record.long.contains(&posted));
+                let is_lost = self.world.record.lost.contains(&(id, from, number));
+                let is_unsent = self.world.record.unsent.contains(&(from, number));
                 assert!(is_long || is_lost || is_unsent, "{id} misses event {number} of {from} for no reason");
             }
         }
         let alive = |id: &NodeId| self.world.nodes.iter().any(|node| node.id == *id);
         for (from, track) in &self.node.tracks {
             assert!(alive(from), "{id} has not told that {from} is gone");
-            assert_eq!(track.next, self.world.own[from].len() as u64, "{id} knows how far {from} is");
+            assert_eq!(track.next, self.world.record.own[from].len() as u64, "{id} knows how far {from} is");
         }
     }
 
@@ -157,9 +157,16 @@ impl Judge<'_> {
         let id = self.node.id;
         let of_endpoint = |name| if let Name::Endpoint(number) = name { Some(number) } else { None };
         let order: Vec<u64> = self.names().filter_map(of_endpoint).collect();
-        assert_eq!(order, self.world.sent, "{id} delivers the endpoint's events in its order");
+        assert_eq!(order, self.world.record.sent, "{id} delivers the endpoint's events in its order");
         let posted = self.names().filter(|name| matches!(name, Name::Posted(_))).count();
-        let all = self.world.own.values().flatten().filter(|name| matches!(name, Name::Posted(_))).count();
+        let all = self.world.record.own.values().flatten().filter(|name| matches!(name, Name::Posted(_))).count();
         assert_eq!(posted, all, "{id} has every event");
     }
+}
+
+/// Counts how often each event is in a list.
+fn counts(names: impl Iterator<Item = u64>) -> HashMap<u64, usize> {
+    let mut counts = HashMap::new();
+    names.for_each(|name| *counts.entry(name).or_default() += 1);
+    counts
 }

@@ -9,47 +9,39 @@
 //! |---|---|
 //! | `bus` | the server: each subscribed node gets a message, in the order of its sender |
 //! | `node` | a node, its link to the endpoint, and a plain count of what it has heard |
-//! | `world` | the steps, and time |
+//! | `settings` | the size of a run and its limits |
+//! | `world` | a run: its parts, and the choice of its steps |
+//! | `steps`, `notices` | events are posted, sent, served and delivered; nodes report what they miss |
+//! | `connections`, `membership` | connections break, the server dies; nodes join, die and end |
+//! | `time` | time passes, and everything comes to rest |
+//! | `record` | where each event began, and why it may be missing |
 //! | `judge` | the checks: once, in order, byte for byte; each loss has a cause and was reported with its correct number |
 
 mod bus;
+mod connections;
 mod judge;
+mod membership;
 mod node;
+mod notices;
+mod record;
+mod settings;
+mod steps;
+mod time;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
-use world::World;
-
-/// Steps of a run.
-const STEPS: usize = 200;
-
-/// Runs a seed and returns the digest of its steps. A failure names the seed and the last steps.
-fn run(seed: u64) -> u64 {
-    let mut world = World::new(seed);
-    match catch_unwind(AssertUnwindSafe(|| world.run(STEPS))) {
-        Ok(()) => world.digest,
-        Err(panic) => {
-            let steps: Vec<&str> = world.trace.iter().map(String::as_str).collect();
-            eprintln!("{}", steps.join("\n"));
-            eprintln!("seed {seed} fails; again: HYDRANT_SIM_SEED={seed} cargo test --lib simulation::nodes::");
-            resume_unwind(panic);
-        }
-    }
-}
-
 mod tests {
-    use super::run;
+    use super::world::World;
+    use crate::simulation::seeds::{run, run_wanted};
 
     #[test]
     fn runs_of_nodes_keep_every_promise() {
-        crate::simulation::run_wanted(run);
+        run_wanted::<World>();
     }
 
     #[test]
     fn a_seed_is_always_the_same_run() {
         for seed in 0..20 {
-            assert_eq!(run(seed), run(seed), "seed {seed}");
+            assert_eq!(run::<World>(seed), run::<World>(seed), "seed {seed}");
         }
     }
 }

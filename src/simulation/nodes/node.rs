@@ -8,7 +8,7 @@ use hashbrown::{HashMap, HashSet};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::world::Settings;
+use super::settings::Settings;
 use crate::broker::Broker;
 use crate::broker::export::ExportLimits;
 use crate::broker::history::{History, HistoryLimits};
@@ -214,6 +214,11 @@ impl Node {
     /// Records that everything heard has been received.
     pub(super) fn received(&mut self) {
         self.waiting = 0;
+    }
+
+    /// Returns the number of events that had no room in the queue to other nodes, and the number of all its own events.
+    pub(super) fn exported(&self) -> (u64, u64) {
+        (self.broker.metrics().nats.lost()[0], self.log.lock().own.len() as u64)
     }
 
     pub(super) fn drain(&self) {
