@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use super::plugin_action::wrapped;
 use crate::json;
 
 /// Prefix of the account of a user of the endpoint; no name contains a slash.
@@ -37,7 +38,7 @@ pub(super) fn of_job(job: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) 
 pub(super) fn machine<'t>(kind: &str, key: &'t str, object: &'t str, original: &'t str) -> Option<Cow<'t, str>> {
     match kind {
         "jobs" | "work_orders" => {
-            let model = || member(object, "Model").and_then(|model| string(model, "Machine"));
+            let model = || wrapped(object).and_then(|model| string(model, "Machine"));
             string(object, "Machine").or_else(model).or_else(|| string(original, "Machine"))
         }
         "connections" => key.strip_prefix(RUNNER).map(Cow::Borrowed),
@@ -63,19 +64,25 @@ fn string<'t>(object: &'t str, name: &str) -> Option<Cow<'t, str>> {
 mod tests {
     use super::*;
 
+    fn owner(kind: &str, key: &str, object: &str, original: &str) -> Option<String> {
+        machine(kind, key, object, original).map(Cow::into_owned)
+    }
+
     #[test]
     fn a_machine_is_found_wherever_it_stands() {
-        let machine = |kind, key, object, original| machine(kind, key, object, original).map(Cow::into_owned);
         for kind in ["jobs", "work_orders"] {
-            let found = |object, original| machine(kind, "k", object, original);
+            let found = |object: &str, original: &str| owner(kind, "k", object, original);
             assert_eq!(found(r#"{"Machine":"m"}"#, "null").as_deref(), Some("m"));
             assert_eq!(found("null", r#"{"Machine":"m"}"#).as_deref(), Some("m"), "a deleted one");
-            assert_eq!(found(r#"{"Model":{"Machine":"m"}}"#, "null").as_deref(), Some("m"), "a plugin's action");
+            for name in ["Model", "model"] {
+                let action = format!(r#"{{"{name}":{{"Machine":"m"}}}}"#);
+                assert_eq!(found(&action, "null").as_deref(), Some("m"), "a plugin's action");
+            }
             assert_eq!(found(r#"{"Machine":""}"#, r#"{"Machine":"m"}"#).as_deref(), Some("m"));
             assert_eq!(found("[]", "7"), None);
         }
-        assert_eq!(machine("connections", "runner:m", "{}", "null").as_deref(), Some("m"));
-        assert_eq!(machine("connections", "user:m", "{}", "null"), None);
-        assert_eq!(machine("leases", "k", r#"{"Machine":"m"}"#, "null"), None);
+        assert_eq!(owner("connections", "runner:m", "{}", "null").as_deref(), Some("m"));
+        assert_eq!(owner("connections", "user:m", "{}", "null"), None);
+        assert_eq!(owner("leases", "k", r#"{"Machine":"m"}"#, "null"), None);
     }
 }

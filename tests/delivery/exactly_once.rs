@@ -48,6 +48,8 @@ fn cases() -> Vec<Case> {
              \"Original\":{original}}}"
         );
         let (object, original) = (compact(object.get()), compact(original));
+        let (object, original) =
+            if kind == "machines" { (without_secret(object), without_secret(original)) } else { (object, original) };
         let arrives = format!(
             "{{\"Time\":\"{time}\",\"Type\":\"{kind}\",\"Action\":{action},\"Key\":{name},\
              \"Principal\":\"{PRINCIPAL}\",\"Object\":{object},\"Original\":{original}}}"
@@ -55,6 +57,15 @@ fn cases() -> Vec<Case> {
         cases.push(Case { kind: kind.to_owned(), key: key.to_owned(), posted: spread(&posted), arrives });
     }
     cases
+}
+
+/// Takes the secret out of a machine's text, in which another member always follows it.
+fn without_secret(mut machine: String) -> String {
+    if let Some(start) = machine.find(r#""Secret":""#) {
+        let end = start + machine[start..].find(',').unwrap() + 1;
+        machine.replace_range(start..end, "");
+    }
+    machine
 }
 
 /// Takes the secrets out of a user as the server has to.

@@ -222,6 +222,23 @@ async fn secrets_of_users_never_leave() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_of_agents_and_preferences_never_leave() {
+    let (server, mut client) = server().await;
+    let agent = (r#"{"Uuid":"u","Secret":"CANARY","Meta":{"Secret":"m"}}"#, r#"{"Uuid":"u","Meta":{"Secret":"m"}}"#);
+    let preference = (
+        r#"[{"Name":"baseTokenSecret","Value":"CANARY"},{"Prefs":{"systemGrantorSecret":"CANARY","x":"y"}}]"#,
+        r#"[{"Name":"baseTokenSecret"},{"Prefs":{"x":"y"}}]"#,
+    );
+    let kinds = [("machines", agent), ("clusters", agent), ("resource_brokers", agent), ("preferences", preference)];
+    for (kind, (object, left)) in kinds {
+        let event = format!(r#"{{"Type":"{kind}","Action":"save","Key":"u","Object":{object},"Original":{object}}}"#);
+        server.post(&event).await;
+        let seen = client.event().await;
+        assert_eq!((seen.object.get(), seen.original.get()), (left, left), "{kind}");
+    }
+}
+
 /// One shard with room for one event, and many who post at once: some are turned away. What was taken arrives, what was
 /// refused does not, and a second try is taken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
