@@ -233,6 +233,7 @@ impl Api {
         }
         let Some(event) = self.broker.connection_event(action, connection, clock::now()) else { return };
         if let Err(PublishError::Full { .. }) = self.broker.publish(vec![event], Source::Connections) {
+            self.broker.metrics().connection_events_omitted.inc();
             tracing::warn!(action, peer = %connection.remote_addr, "inboxes full: dropped the event about a \
                 connection");
         }

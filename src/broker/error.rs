@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::metrics::Source;
+
 /// The reason why events were not accepted.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum PublishError {
@@ -14,4 +16,15 @@ pub enum PublishError {
     /// The server is shutting down.
     #[error("the server is shutting down")]
     Stopped,
+}
+
+impl PublishError {
+    /// Returns how many of these events count as refused: posted ones that found the inboxes full. Other sources retry,
+    /// or count what they drop themselves, and a broker that stops is not overloaded.
+    pub(super) fn refused(self, source: Source, events: usize) -> u64 {
+        match self {
+            Self::Full { .. } if source == Source::Post => events as u64,
+            Self::Full { .. } | Self::Stopped => 0,
+        }
+    }
 }

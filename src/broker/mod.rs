@@ -260,7 +260,7 @@ impl Broker {
     /// [`PublishError`]; then no event was accepted.
     pub fn queue(&self, events: Vec<Event>, source: Source) -> Result<Queued<'_>, PublishError> {
         let first = self.sequence_own(events, source).map_err(|(error, refused)| {
-            self.metrics.events_refused.inc_by(refused.len() as u64);
+            self.metrics.events_refused.inc_by(error.refused(source, refused.len()));
             event::discard(refused.len());
             error
         })?;
@@ -394,5 +394,32 @@ impl Broker {
     /// Returns the number of events queued for the slowest shard.
     pub fn waiting(&self) -> usize {
         self.sequencer.lock().inboxes.iter().map(InboxSender::waiting).max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::inbox::{InboxLimits, inbox};
+    use crate::event::Draft;
+    use history::HistoryLimits;
+
+    #[test]
+    fn only_posts_into_full_inboxes_count_as_refused() {
+        let history = History::new(HistoryLimits { events: 10, bytes: 1 << 20 }, 1, clock::now());
+        let broker = Broker::new(Arc::new(Metrics::new()), Instant::now(), history);
+        let (sender, _inbox) = inbox(InboxLimits { events: 1, bytes: 1 << 20 }, || ());
+        broker.attach(sender);
+        let event = |_| Draft::new("a", "b", "c").seal(clock::now());
+        let events = |count: usize| (0..count).map(event).collect();
+        broker.publish(events(1), Source::Post).unwrap();
+        for (source, count) in [(Source::Demo, 0), (Source::Connections, 0), (Source::Post, 2)] {
+            assert!(matches!(broker.publish(events(2), source), Err(PublishError::Full { .. })), "{source:?}");
+            assert_eq!(broker.metrics.events_refused.get(), count, "{source:?}");
+        }
+        assert!(broker.publish_or_return(events(1), Source::Post).is_err(), "its caller retries");
+        broker.stop();
+        assert_eq!(broker.publish(events(1), Source::Post), Err(PublishError::Stopped));
+        assert_eq!(broker.metrics.events_refused.get(), 2);
     }
 }

@@ -66,9 +66,9 @@ pub struct Metrics {
     events: Resolved,
     /// Bytes of accepted events in their wire form.
     pub event_bytes: IntCounter,
-    /// Events refused because the inboxes were full.
+    /// Posted events refused because the inboxes were full.
     pub events_refused: IntCounter,
-    /// Connection events omitted because their principal causes too many.
+    /// Connection events omitted because their principal causes too many, or because the inboxes were full.
     pub connection_events_omitted: IntCounter,
     serialisations: IntCounterVec,
     deliveries: Deliveries,
@@ -129,9 +129,11 @@ impl Metrics {
             event_bytes: declare
                 .counter("hydrant_event_received_bytes_total", "Bytes of accepted events in their wire form"),
             events_refused: declare
-                .counter("hydrant_events_refused_total", "Events refused because the inboxes were full"),
-            connection_events_omitted: declare
-                .counter("hydrant_connection_events_omitted_total", "Connection events omitted as too many"),
+                .counter("hydrant_events_refused_total", "Posted events refused because the inboxes were full"),
+            connection_events_omitted: declare.counter(
+                "hydrant_connection_events_omitted_total",
+                "Connection events omitted: too many of one principal, or the inboxes were full",
+            ),
             deliveries: Deliveries::declare(&declare, &serialisations),
             loads: Loads::declare(&declare),
             longest_turn: declare.seconds(

@@ -24,7 +24,7 @@ pub struct Summary {
     pub registrations: i64,
     /// Accepted events by source.
     pub received: ByLabel,
-    /// Events refused because the inboxes were full.
+    /// Posted events refused because the inboxes were full.
     pub refused: u64,
     /// Events handed to the kernel, counted once per connection.
     pub delivered: u64,
