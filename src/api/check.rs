@@ -56,12 +56,12 @@ impl Api {
         let question: Question = body::object(&whole.bytes)?;
         let text = question.spec.trim();
         let access = self.authority.access(identity)?;
-        let seen = self.pool.seen().await;
+        let seen = self.pool.seen().await?;
         let _turn = self.turn_to_explain().await?;
         self.at_length(|| {
             let spec = Spec::parse(text, &self.pool.filter_limits())
                 .map_err(|error| ApiError::spec(text, &IndexError::Spec(error)))?;
-            let warnings = seen.map_or_else(Vec::new, |seen| index::warnings(text, &spec, &seen));
+            let warnings = index::warnings(text, &spec, &seen);
             let events = self.last_events(&access, identity);
             let matched = count(text, &spec, &events)?;
             let checked = Checked { spec: text.to_owned(), warnings, looked: events.len(), matched };

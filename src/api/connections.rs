@@ -14,13 +14,15 @@
 //! Callers that permit a shared answer use the same list of connections ([`super::snapshot`]), with the same JSON of
 //! each connection.
 //!
-//! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`. While the
-//! endpoint does not return them, only ours are listed.
+//! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`. If the
+//! endpoint does not return them, only ours are listed, and the header `X-Hydrant-Incomplete` says so. If a shard of
+//! ours does not answer, the request fails: no list silently lacks a part.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Request, StatusCode};
 
 use super::list_filter::ListFilter;
@@ -29,9 +31,13 @@ use super::snapshot::permitted_age;
 use super::{Api, ApiError, answer, query};
 use crate::auth::{Authority, Identity};
 use crate::broker::connection::Connection;
+use crate::fanout::pool::PoolError;
 use crate::fanout::report::Inspection;
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
+
+/// The header of lists that lack the endpoint's connections.
+const INCOMPLETE: HeaderName = HeaderName::from_static("x-hydrant-incomplete");
 
 /// A connection and, once a caller has requested it, its JSON.
 #[derive(Debug)]
@@ -66,10 +72,10 @@ impl Api {
         let present = if let Some(spec) = &spec {
             // One at a time: each visits every connection of every shard, for one caller.
             let _turn = self.finding.acquire().await;
-            Arc::new(Listed::all(self.pool.connections(Some(spec.trim())).await))
+            Arc::new(Listed::all(self.pool.connections(Some(spec.trim())).await?))
         } else {
-            let look = async { Listed::all(self.connections().await) };
-            self.present.get(permitted_age(request.headers()), look).await
+            let look = async { self.connections().await.map(Listed::all) };
+            self.present.get(permitted_age(request.headers()), look).await?
         };
         let access = self.authority.access(identity)?;
         // Going through all of them takes long, also if another caller has had them listed.
@@ -88,10 +94,13 @@ impl Api {
         all.truncate(limit);
         let ours: Vec<&str> = all.into_iter().map(Listed::json).collect();
         // The endpoint does not say what its connections have registered.
-        let mut theirs = if spec.is_some() { Vec::new() } else { self.theirs(request, caller, identity).await };
-        theirs.retain(|connection| filter.fits_json(connection));
-        theirs.truncate(limit - ours.len());
-        Ok(list(ours, &theirs))
+        let theirs = if spec.is_some() { Some(Vec::new()) } else { self.theirs(request, caller, identity).await };
+        let theirs = theirs.map(|mut theirs| {
+            theirs.retain(|connection| filter.fits_json(connection));
+            theirs.truncate(limit - ours.len());
+            theirs
+        });
+        Ok(list(ours, theirs.as_deref()))
     }
 
     pub(super) async fn get_connection(
@@ -102,7 +111,7 @@ impl Api {
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         let wanted = self.visible(address, identity).await?;
-        if let Some(found) = self.pool.inspect(wanted).await {
+        if let Some(found) = self.pool.inspect(wanted).await? {
             let mut object = serde_json::to_value(&found.connection).expect("strings and numbers are always written");
             object["Specs"] =
                 serde_json::to_value(&found.registrations).expect("strings and numbers are always written");
@@ -118,7 +127,7 @@ impl Api {
     /// Returns a connection of a shard with its registrations, if the caller may see it.
     pub(super) async fn inspect(&self, address: &str, identity: &Identity) -> Result<Inspection, ApiError> {
         let wanted = self.visible(address, identity).await?;
-        self.pool.inspect(wanted).await.ok_or_else(|| unknown(address))
+        self.pool.inspect(wanted).await?.ok_or_else(|| unknown(address))
     }
 
     /// Returns the address of a connection if the caller may see it.
@@ -141,7 +150,7 @@ impl Api {
         let wanted = parse(address)?;
         self.require(identity, "connections", "delete", address)?;
         self.check_tenant(identity, wanted).await?;
-        match self.pool.delete(wanted).await {
+        match self.pool.delete(wanted).await? {
             Some(deleted) => Ok(answer::json(StatusCode::OK, deleted.to_json())),
             None => self.at_the_endpoint(address, request, caller, identity).await,
         }
@@ -151,7 +160,7 @@ impl Api {
     async fn check_tenant(&self, identity: &Identity, address: SocketAddr) -> Result<(), ApiError> {
         let access = self.authority.access(identity)?;
         let hidden = |c: &Connection| c.remote_addr == address && !access.shows_connection(&c.principal);
-        if !access.is_everything() && self.connections().await.iter().any(hidden) {
+        if !access.is_everything() && self.connections().await?.iter().any(hidden) {
             return Err(unknown(&address.to_string()));
         }
         Ok(())
@@ -176,26 +185,21 @@ impl Api {
         self.forward_edited(upstream, inquiry, caller, |theirs| merge::connection(theirs, &name)).await
     }
 
-    /// Returns the endpoint's connections, as JSON.
-    async fn theirs(&self, request: Request<Incoming>, caller: &Caller, identity: &Identity) -> Vec<String> {
-        let Some(upstream) = &self.upstream else { return Vec::new() };
+    /// Returns the endpoint's connections, as JSON, or `None` if it has not returned them.
+    async fn theirs(&self, request: Request<Incoming>, caller: &Caller, identity: &Identity) -> Option<Vec<String>> {
+        let Some(upstream) = &self.upstream else { return Some(Vec::new()) };
         let asked = async {
             let inquiry = proxy::as_service_unless_known(upstream, request, identity)?;
             self.fetch(upstream, inquiry, caller).await
         };
-        let Ok(access) = self.authority.access(identity) else { return Vec::new() };
-        match asked.await {
-            Ok(body) => {
-                let name = upstream.endpoint().to_string();
-                let mut theirs = body.and_then(|body| merge::connections(&body, &name)).unwrap_or_default();
-                theirs.retain(|connection| access.shows_connection(&principal_of(connection)));
-                theirs
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot read the endpoint's list of connections");
-                Vec::new()
-            }
-        }
+        let access = self.authority.access(identity).ok()?;
+        let body = asked
+            .await
+            .inspect_err(|error| tracing::warn!(%error, "cannot read the endpoint's list of connections"))
+            .ok()??;
+        let mut theirs = merge::connections(&body, &upstream.endpoint().to_string())?;
+        theirs.retain(|connection| access.shows_connection(&principal_of(connection)));
+        Some(theirs)
     }
 
     pub(super) async fn runner_connections(
@@ -209,21 +213,21 @@ impl Api {
         if !query::is_plain(uuid) || !self.permits(identity, scope, "get", uuid)? {
             return Err(ApiError::Unknown { model: scope, key: uuid.to_owned() });
         }
-        let mut all = self.connections().await;
+        let mut all = self.connections().await?;
         let access = self.authority.access(identity)?;
         let is_shown = |principal: &str| access.shows_connection(principal);
         all.retain(|c| c.principal.strip_prefix("runner:") == Some(uuid) && is_shown(&c.principal));
         let all = Listed::all(all);
         let ours = all.iter().map(Listed::json).collect();
-        Ok(list(ours, &self.theirs(request, caller, identity).await))
+        Ok(list(ours, self.theirs(request, caller, identity).await.as_deref()))
     }
 
     /// Returns websockets and kept-alive HTTP connections. Listing all of them takes long, so it wakes the shards.
-    async fn connections(&self) -> Vec<Connection> {
-        let mut all = self.pool.connections(None).await;
+    async fn connections(&self) -> Result<Vec<Connection>, PoolError> {
+        let mut all = self.pool.connections(None).await?;
         self.broker.wake_shards();
         all.extend(self.client_gauge.list());
-        all
+        Ok(all)
     }
 }
 
@@ -240,9 +244,14 @@ fn limit(query: Option<&str>) -> Result<usize, ApiError> {
     limit.parse().map_err(|_| ApiError::Bad("limit must be a whole number".to_owned()))
 }
 
-fn list<'j>(mut ours: Vec<&'j str>, theirs: &'j [String]) -> Answer {
-    ours.extend(theirs.iter().map(String::as_str));
-    answer::json(StatusCode::OK, format!("[{}]", ours.join(",")))
+/// Builds the answer with our connections and, if the endpoint has returned them, its own.
+fn list<'j>(mut ours: Vec<&'j str>, theirs: Option<&'j [String]>) -> Answer {
+    ours.extend(theirs.unwrap_or_default().iter().map(String::as_str));
+    let mut answer = answer::json(StatusCode::OK, format!("[{}]", ours.join(",")));
+    if theirs.is_none() {
+        answer.headers_mut().insert(INCOMPLETE, HeaderValue::from_static("endpoint"));
+    }
+    answer
 }
 
 fn parse(address: &str) -> Result<SocketAddr, ApiError> {

@@ -11,6 +11,7 @@ use super::quota::Spent;
 use crate::auth::{AuthError, IssueError, RevokedError};
 use crate::broker::PublishError;
 use crate::endpoint::http::UpstreamError;
+use crate::fanout::pool::PoolError;
 use crate::index::{IndexError, excerpt};
 use crate::protocol::DrpError;
 use crate::transport::listener::Answer;
@@ -125,6 +126,9 @@ pub enum ApiError {
     /// Other requests are having events explained.
     #[error("other explanations are in progress; try again")]
     Explaining,
+    /// A shard has not answered.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
     /// The endpoint has not answered.
     #[error(transparent)]
     Upstream(UpstreamError),
@@ -177,9 +181,11 @@ impl ApiError {
             Self::Publish(PublishError::Full { .. }) | Self::Quota { .. } | Self::Sockets { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
-            Self::Publish(PublishError::Stopped) | Self::TooManyConnections | Self::Bodies | Self::Explaining => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Publish(PublishError::Stopped)
+            | Self::TooManyConnections
+            | Self::Bodies
+            | Self::Explaining
+            | Self::Pool(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoCredential => StatusCode::BAD_GATEWAY,
             Self::Upstream(error) => match error {
                 UpstreamError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -198,7 +204,9 @@ impl ApiError {
             Self::Auth(AuthError::Throttled { retry_after }) => Some(retry_after.as_secs().max(1)),
             // Rounded up: a retry one second too early would be refused again.
             Self::Quota { retry_after, .. } => Some(retry_after.as_secs() + 1),
-            Self::Auth(AuthError::Unavailable) | Self::Publish(_) | Self::Bodies | Self::Explaining => Some(1),
+            Self::Auth(AuthError::Unavailable) | Self::Publish(_) | Self::Bodies | Self::Explaining | Self::Pool(_) => {
+                Some(1)
+            }
             Self::Auth(AuthError::EndpointAway | AuthError::EndpointHides(_))
             | Self::TooManyConnections
             | Self::Sockets { .. } => Some(5),
@@ -242,5 +250,17 @@ impl ApiError {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_does_not_answer_is_told_as_503() {
+        let answer = ApiError::Pool(PoolError::Unanswered).answer(&Method::GET, "/api/v3/connections");
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()[RETRY_AFTER], "1");
     }
 }

@@ -4,7 +4,7 @@
 //! header, its answer is computed for it, so a client whose registration was answered is in the list. Callers that
 //! permit it wait for the one that computes the answer. Shared values must not depend on the caller; rights are checked
 //! when a value is used. A value is kept for [`LONGEST`] and then dropped, because a list of all connections takes far
-//! more memory than the connections themselves.
+//! more memory than the connections themselves. Errors are not kept.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -32,22 +32,25 @@ impl<T> Default for Snapshot<T> {
 
 impl<T: Send + Sync + 'static> Snapshot<T> {
     /// Returns a value that is at most `age` old: the last one, or a new one from `make`.
-    pub(super) async fn get(&self, age: Duration, make: impl Future<Output = T>) -> Arc<T> {
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub(super) async fn get<E>(&self, age: Duration, make: impl Future<Output = Result<T, E>>) -> Result<Arc<T>, E> {
         if age.is_zero() {
-            return Arc::new(make.await);
+            return make.await.map(Arc::new);
         }
         let asked = Instant::now();
         let mut kept = self.0.lock().await;
         // A value that was begun while this caller waited is as good as its own, however long it took.
         let is_good = |begun: &Instant| *begun >= asked || begun.elapsed() <= age;
         if let Some((_, value)) = kept.as_ref().filter(|(begun, _)| is_good(begun)) {
-            return Arc::clone(value);
+            return Ok(Arc::clone(value));
         }
         let begun = Instant::now();
-        let value = Arc::new(make.await);
+        let value = Arc::new(make.await?);
         *kept = Some((begun, Arc::clone(&value)));
         tokio::spawn(forget(Arc::downgrade(&self.0), begun));
-        value
+        Ok(value)
     }
 }
 
@@ -70,6 +73,7 @@ pub(super) fn permitted_age(headers: &HeaderMap) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
@@ -91,22 +95,35 @@ mod tests {
     #[tokio::test]
     async fn who_permits_it_shares_and_nobody_else() {
         let (snapshot, made) = (Snapshot::default(), AtomicU32::new(0));
-        let answer = || async { made.fetch_add(1, Ordering::Relaxed) };
-        assert_eq!(*snapshot.get(Duration::ZERO, answer()).await, 0);
-        assert_eq!(*snapshot.get(LONGEST, answer()).await, 1, "an answer for one caller is not kept");
-        assert_eq!(*snapshot.get(LONGEST, answer()).await, 1);
-        assert_eq!(*snapshot.get(Duration::ZERO, answer()).await, 2);
-        assert_eq!(*snapshot.get(LONGEST, answer()).await, 1);
-        assert_eq!(*snapshot.get(Duration::from_nanos(1), answer()).await, 3, "too old for this caller");
+        let answer = async |age| {
+            let made = async { Ok::<_, Infallible>(made.fetch_add(1, Ordering::Relaxed)) };
+            *snapshot.get(age, made).await.unwrap()
+        };
+        assert_eq!(answer(Duration::ZERO).await, 0);
+        assert_eq!(answer(LONGEST).await, 1, "an answer for one caller is not kept");
+        assert_eq!(answer(LONGEST).await, 1);
+        assert_eq!(answer(Duration::ZERO).await, 2);
+        assert_eq!(answer(LONGEST).await, 1);
+        assert_eq!(answer(Duration::from_nanos(1)).await, 3, "too old for this caller");
+    }
+
+    #[tokio::test]
+    async fn an_error_is_for_its_caller_only() {
+        let snapshot = Snapshot::default();
+        assert_eq!(snapshot.get(LONGEST, async { Err("busy") }).await, Err("busy"));
+        assert_eq!(snapshot.get(LONGEST, async { Ok::<_, &str>(1) }).await.as_deref(), Ok(&1));
+        assert_eq!(snapshot.get(Duration::ZERO, async { Err("busy") }).await, Err("busy"));
+        assert_eq!(snapshot.get(LONGEST, async { Err("busy") }).await.as_deref(), Ok(&1), "still good");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_too_old_for_everybody_is_dropped() {
         let snapshot = Snapshot::default();
-        let first = Arc::downgrade(&snapshot.get(LONGEST, async { 1 }).await);
+        let weak = |kept: Result<Arc<i32>, Infallible>| Arc::downgrade(&kept.unwrap());
+        let first = weak(snapshot.get(LONGEST, async { Ok(1) }).await);
         tokio::time::sleep(LONGEST.saturating_sub(Duration::from_secs(1))).await;
         assert_eq!(first.upgrade().as_deref(), Some(&1));
-        let second = Arc::downgrade(&snapshot.get(Duration::from_secs(1), async { 2 }).await);
+        let second = weak(snapshot.get(Duration::from_secs(1), async { Ok(2) }).await);
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!((first.upgrade(), second.upgrade().as_deref()), (None, Some(&2)), "the newer one has its own time");
         tokio::time::sleep(LONGEST).await;
@@ -118,9 +135,9 @@ mod tests {
         let (snapshot, made) = (Snapshot::default(), AtomicU32::new(0));
         let answer = || async {
             tokio::task::yield_now().await;
-            made.fetch_add(1, Ordering::Relaxed)
+            Ok::<_, Infallible>(made.fetch_add(1, Ordering::Relaxed))
         };
         let (first, second) = tokio::join!(snapshot.get(LONGEST, answer()), snapshot.get(LONGEST, answer()));
-        assert_eq!((*first, *second), (0, 0));
+        assert_eq!((*first.unwrap(), *second.unwrap()), (0, 0));
     }
 }

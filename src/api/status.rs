@@ -178,8 +178,9 @@ impl Api {
         if self.authority.access(identity)?.has_tenant() {
             return Err(ApiError::OfAll("the status covers all connections, so users of a tenant cannot read it"));
         }
-        let report = self.status.report.get(permitted_age(headers), async { Bytes::from(written(&self.report())) });
-        Ok(answer::json(StatusCode::OK, Bytes::clone(&*report.await)))
+        let report = async { Ok::<_, ApiError>(Bytes::from(written(&self.report()))) };
+        let report = self.status.report.get(permitted_age(headers), report).await?;
+        Ok(answer::json(StatusCode::OK, Bytes::clone(&*report)))
     }
 
     fn report(&self) -> Report {
@@ -218,22 +219,21 @@ impl Api {
             return Err(ApiError::OfAll(message));
         }
         let (measure, limit) = (measure(query)?, limit(query)?);
-        let all = self.busiest(measure, permitted_age(headers).max(FRESH)).await;
+        let all = self.busiest(measure, permitted_age(headers).max(FRESH)).await?;
         let list = all[..all.len().min(limit)].join(",");
         Ok(answer::json(StatusCode::OK, format!("[{list}]")))
     }
 
     /// Returns the most active registrations of all shards, each as JSON, from a list that is at most `age` old.
-    async fn busiest(&self, measure: Measure, age: Duration) -> Arc<Vec<String>> {
+    async fn busiest(&self, measure: Measure, age: Duration) -> Result<Arc<Vec<String>>, ApiError> {
         let find = async {
-            let found = self.pool.registrations(measure).await;
+            let found = self.pool.registrations(measure).await?;
             self.broker.wake_shards();
             let mut all = merge(found, measure);
-            if let Some(seen) = self.pool.seen().await {
-                self.at_length(|| check::warn(&mut all, &seen));
-            }
+            let seen = self.pool.seen().await?;
+            self.at_length(|| check::warn(&mut all, &seen));
             let text = |one: &Registration| serde_json::to_string(one).expect("texts and numbers are always written");
-            all.iter().map(text).collect()
+            Ok(all.iter().map(text).collect())
         };
         self.status.busiest[measure as usize].get(age, find).await
     }

@@ -1,7 +1,8 @@
 //! The threads of the shards, and the control plane's access to them.
 //!
 //! Contract: a connection is given to one shard and stays there. Sending to a shard never blocks: if its control queue
-//! is full, the connection is refused. [`Pool::drain`] ends all threads.
+//! is full, the connection is refused. A request that a shard does not answer fails as a whole: no list lacks a part.
+//! [`Pool::drain`] ends all threads.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use mio::{Poll, Waker};
+use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::control::{Control, Newcomer};
@@ -61,6 +63,14 @@ pub struct ShardSettings {
     pub timing: Timing,
     /// Whether events report connections that open and close.
     pub connection_events: bool,
+}
+
+/// The reason why a request has no answer.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum PoolError {
+    /// A shard did not answer.
+    #[error("a shard has too many requests about connections in progress, or is shutting down; try again")]
+    Unanswered,
 }
 
 /// Handles to all shard threads, used by the control plane. Handing over a connection never blocks.
@@ -144,66 +154,65 @@ impl Pool {
     }
 
     /// Returns the current state of every websocket and stream, or of those that have the registration with this text.
-    /// Omits shards that do not answer.
-    pub async fn connections(&self, registration: Option<&str>) -> Vec<Connection> {
+    ///
+    /// # Errors
+    /// A shard did not answer.
+    pub async fn connections(&self, registration: Option<&str>) -> Result<Vec<Connection>, PoolError> {
         let mut all = Vec::new();
         for port in &self.ports {
-            let (reply, answer) = oneshot::channel();
-            if port.send(Control::List(registration.map(Box::from), reply)).is_ok()
-                && let Ok(connections) = answer.await
-            {
-                all.extend(connections.into_iter().flatten());
-            }
+            let found = port.ask(|reply| Control::List(registration.map(Box::from), reply)).await?;
+            all.extend(found.into_iter().flatten());
         }
-        all
+        Ok(all)
     }
 
     /// Closes the websocket from this address and returns its last state, or `None` if there is none.
-    pub async fn delete(&self, peer: SocketAddr) -> Option<Connection> {
-        for port in &self.ports {
-            let (reply, answer) = oneshot::channel();
-            if port.send(Control::Delete(peer, reply)).is_ok()
-                && let Ok(Some(connection)) = answer.await
-            {
-                return Some(connection);
-            }
-        }
-        None
+    ///
+    /// # Errors
+    /// A shard that may have it did not answer.
+    pub async fn delete(&self, peer: SocketAddr) -> Result<Option<Connection>, PoolError> {
+        self.find(|reply| Control::Delete(peer, reply)).await
     }
 
     /// Returns the connection from this address with its registrations, or `None` if there is none.
-    pub async fn inspect(&self, peer: SocketAddr) -> Option<Inspection> {
-        for port in &self.ports {
-            let (reply, answer) = oneshot::channel();
-            if port.send(Control::Inspect(peer, reply)).is_ok()
-                && let Ok(Some(found)) = answer.await
-            {
-                return Some(found);
-            }
-        }
-        None
+    ///
+    /// # Errors
+    /// A shard that may have it did not answer.
+    pub async fn inspect(&self, peer: SocketAddr) -> Result<Option<Inspection>, PoolError> {
+        self.find(|reply| Control::Inspect(peer, reply)).await
     }
 
-    /// Returns the busiest registrations of each shard by this measure. Omits shards that do not answer.
-    pub async fn registrations(&self, measure: Measure) -> Vec<Registration> {
+    /// Asks one shard after the other until one has found something.
+    async fn find<T>(&self, request: impl Fn(oneshot::Sender<Option<T>>) -> Control) -> Result<Option<T>, PoolError> {
+        let mut nothing = Ok(None);
+        for port in &self.ports {
+            match port.ask(&request).await {
+                Ok(None) => {}
+                Ok(found) => return Ok(found),
+                Err(error) => nothing = Err(error),
+            }
+        }
+        nothing
+    }
+
+    /// Returns the busiest registrations of each shard by this measure.
+    ///
+    /// # Errors
+    /// A shard did not answer.
+    pub async fn registrations(&self, measure: Measure) -> Result<Vec<Registration>, PoolError> {
         let mut all = Vec::new();
         for port in &self.ports {
-            let (reply, answer) = oneshot::channel();
-            if port.send(Control::Survey(measure, reply)).is_ok()
-                && let Ok(mut found) = answer.await
-            {
-                all.append(&mut found);
-            }
+            all.append(&mut port.ask(|reply| Control::Survey(measure, reply)).await?);
         }
-        all
+        Ok(all)
     }
 
-    /// Returns the names seen in events by the first shard; every shard receives all events. `None` if it does not
-    /// answer.
-    pub async fn seen(&self) -> Option<Seen> {
-        let (reply, answer) = oneshot::channel();
-        self.ports.first()?.send(Control::Seen(reply)).ok()?;
-        answer.await.ok()
+    /// Returns the names seen in events by the first shard; every shard receives all events.
+    ///
+    /// # Errors
+    /// The shard did not answer.
+    pub async fn seen(&self) -> Result<Seen, PoolError> {
+        self.ports.first().ok_or(PoolError::Unanswered)?.ask(Control::Seen).await
     }
 
     /// Sends every shard the object types of the endpoint, so that registrations for them cause no warning.
@@ -234,6 +243,13 @@ impl Pool {
 }
 
 impl Port {
+    /// Sends a request and waits for the answer.
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, PoolError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(request(reply)).map_err(|_| PoolError::Unanswered)?;
+        answer.await.map_err(|_| PoolError::Unanswered)
+    }
+
     fn send(&self, control: Control) -> Result<(), Control> {
         self.control.try_send(control).map_err(crossbeam_channel::TrySendError::into_inner)?;
         self.wake();
@@ -293,4 +309,74 @@ pub(super) fn shard(
         epoch,
     };
     Ok((Port { control: sender, waker, load, review }, parts))
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::Receiver;
+
+    use super::*;
+
+    /// A pool of shards whose requests the test answers.
+    fn pool(shards: usize) -> (Pool, Vec<Receiver<Control>>, Poll) {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
+        let port = |_| {
+            let (control, requests) = crossbeam_channel::bounded(1);
+            (Port { control, waker: Arc::clone(&waker), load: Arc::default(), review: Arc::default() }, requests)
+        };
+        let (ports, requests) = (0..shards).map(port).unzip();
+        (Pool { ports, threads: parking_lot::Mutex::default(), limits: index::Limits::default() }, requests, poll)
+    }
+
+    fn peer() -> SocketAddr {
+        "192.0.2.1:9".parse().unwrap()
+    }
+
+    /// Answers the next request if it can be, and drops it otherwise, as a shard does that has too many.
+    fn serve(requests: Receiver<Control>, answers: bool) -> JoinHandle<()> {
+        std::thread::spawn(move || {
+            for control in requests.iter().filter(|_| answers) {
+                match control {
+                    Control::List(_, reply) => drop(reply.send(Vec::new())),
+                    Control::Delete(_, reply) => drop(reply.send(None)),
+                    Control::Inspect(_, reply) => drop(reply.send(None)),
+                    Control::Survey(_, reply) => drop(reply.send(Vec::new())),
+                    _ => {}
+                }
+            }
+        })
+    }
+
+    async fn outcomes(pool: &Pool) -> [Result<(), PoolError>; 4] {
+        [
+            pool.connections(None).await.map(drop),
+            pool.registrations(Measure::Hits).await.map(drop),
+            pool.inspect(peer()).await.map(drop),
+            pool.delete(peer()).await.map(drop),
+        ]
+    }
+
+    #[tokio::test]
+    async fn no_list_lacks_the_part_of_a_shard_that_does_not_answer() {
+        for answers in [[true, true], [true, false], [false, true]] {
+            let (pool, requests, _poll) = pool(2);
+            let shards: Vec<_> = requests.into_iter().zip(answers).map(|(one, answers)| serve(one, answers)).collect();
+            let expected = if answers == [true; 2] { Ok(()) } else { Err(PoolError::Unanswered) };
+            assert_eq!(outcomes(&pool).await, [expected; 4], "{answers:?}");
+            drop(pool);
+            shards.into_iter().for_each(|shard| shard.join().unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shard_whose_queue_is_full_or_that_has_ended_does_not_answer() {
+        let (pool, requests, _poll) = pool(1);
+        pool.set_types(&[]);
+        assert_eq!(outcomes(&pool).await, [Err(PoolError::Unanswered); 4], "full");
+        assert!(pool.seen().await.is_err());
+        drop(requests);
+        assert_eq!(outcomes(&pool).await, [Err(PoolError::Unanswered); 4], "ended");
+        assert!(pool.seen().await.is_err());
+    }
 }

@@ -53,6 +53,22 @@ async fn a_tenant_hides_connections_of_the_endpoint_too() {
     assert_eq!(theirs(&one), [other.as_str()], "filters are for them too");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_without_those_of_the_endpoint_says_so() {
+    let (mut drp, hydrant) = front().await;
+    let incomplete = async |path: &str| {
+        let reply = ask(&hydrant, "all", "GET", path).await;
+        assert_eq!(reply.status, 200, "{path}: {}", reply.body);
+        reply.header("x-hydrant-incomplete").to_owned()
+    };
+    let (all, found) = ("/api/v3/connections", "/api/v3/connections?Spec=a.b.c");
+    assert_eq!([incomplete(all).await, incomplete(found).await], ["", ""]);
+    drp.stop().await;
+    let agents = format!("/api/v3/machines/{MACHINE}/connections");
+    assert_eq!([incomplete(all).await, incomplete(&agents).await], ["endpoint", "endpoint"]);
+    assert_eq!(incomplete(found).await, "", "the endpoint is not asked");
+}
+
 /// Whose it is only the endpoint knows, so whoever has a tenant is not told of one alone, and closes none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_connection_of_the_endpoint_is_nothing_for_a_tenant() {

@@ -229,6 +229,38 @@ async fn connections_are_shown_and_closed_by_claims() {
     assert_eq!(client.closed().await.0, 1001);
 }
 
+/// The claim for a single connection shows its registrations, and no others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_by_registration_finds_what_the_caller_may_get() {
+    let server = Hydrant::with_people("shards = 2", |store| {
+        store.set_role("one", vec!["connections/list/*".parse().unwrap()])?;
+        store.add_user("one", HASH.clone(), &["one".to_owned()])
+    })
+    .await;
+    let _clients = [server.watch(&["a.b.c"]).await, server.watch(&["a.b.c"]).await];
+    let path = "/api/v3/connections?Spec=a.b.c";
+    let addresses = |list: serde_json::Value| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|one| one["RemoteAddr"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = addresses(server.request("GET", path, &[], "").await.json());
+    assert_eq!(all.len(), 2);
+    let found = async || {
+        let bearer = format!("Bearer {}", server.issue("user:one", &TokenRequest::default()));
+        let headers = [("authorization", bearer.as_str())];
+        addresses(common::http::request(server.address(), false, "GET", path, &headers, "").await.json())
+    };
+    assert_eq!(found().await, [""; 0]);
+    let claims = ["connections/list/*".to_owned(), format!("connections/get/{}", all[1])];
+    server.edit(|store| store.set_role("one", claims.iter().map(|claim| claim.parse().unwrap()).collect()));
+    common::patiently("the changed role", async {
+        while found().await.is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(found().await, all[1..]);
+}
+
 /// Whatever the route: a machine's agent is the machine's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_of_machines_hides_the_connections_of_others() {
@@ -260,6 +292,11 @@ async fn a_tenant_of_machines_hides_the_connections_of_others() {
     let listed = ask("GET", "/api/v3/connections?Type=websocket").await.json();
     let shown: Vec<_> = listed.as_array().unwrap().iter().map(|one| one["Principal"].clone()).collect();
     assert_eq!(shown, [format!("runner:{OWN}")]);
+    let holders = ask("GET", "/api/v3/connections?Spec=a.b.c").await.json();
+    let shown: Vec<_> = holders.as_array().unwrap().iter().map(|one| one["Principal"].clone()).collect();
+    assert_eq!(shown, [format!("runner:{OWN}")], "nor does a search by registration find the others");
+    let everywhere = server.request("GET", "/api/v3/connections?Spec=a.b.c", &[], "").await.json();
+    assert_eq!(everywhere.as_array().unwrap().len(), 2);
     for room in ["clusters", "resource_brokers"] {
         let path = |machine| format!("/api/v3/{room}/{machine}/connections");
         assert_eq!(ask("GET", &path(OTHER)).await.json(), serde_json::json!([]), "{room}");

@@ -281,7 +281,8 @@ pub(in crate::api) const TABLE: [Row; 20] = [
         text: "Without the claim, the list is empty. The filters take a value, `Eq(value)`, `Ne(value)` or \
             `In(value,...)`. `Spec` takes the text of a registration and lists only hydrant's own websockets and \
             streams, and of these only those for which the caller also has connections/get. In front of an \
-            endpoint, lists without `Spec` also contain its connections, each with the field `Endpoint`.",
+            endpoint, lists without `Spec` also contain its connections, each with the field `Endpoint`; if the \
+            endpoint has not returned them, the answer has the header `X-Hydrant-Incomplete`.",
         access: Access::Claim("connections/list/*"),
         parameters: &[
             query("Type", "Filter: the kind of connection.", TEXT, "websocket"),

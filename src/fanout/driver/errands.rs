@@ -2,7 +2,8 @@
 //!
 //! Contract: each turn visits some hundred connections, whatever the number of requests. A list contains every
 //! connection that exists throughout exactly once, and may contain some that open or close meanwhile. A request whose
-//! caller is gone is abandoned; beyond [`ERRANDS`] queued requests, new ones are not answered.
+//! caller is gone is abandoned; beyond [`ERRANDS`] queued requests, new ones are not answered, which their callers
+//! notice.
 
 use std::net::SocketAddr;
 

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 
-use super::turn::{FORGOTTEN, KEPT, LISTED, MOVED, REVIEWED};
+use super::turn::{ERRANDS, FORGOTTEN, KEPT, LISTED, MOVED, REVIEWED};
 use super::*;
 use crate::auth::{AuthOptions, Credential, Secret};
 use crate::broker::history::{History, HistoryLimits};
@@ -248,6 +248,25 @@ fn a_turn_lists_some_connections_and_the_list_is_whole() {
     assert_eq!(found.try_recv().unwrap().map(|connection| connection.remote_addr), Some(peer));
     assert!(world.driver.errands.is_empty());
     assert!(world.driver.parts.shard.fanout().is_closing(clients[LISTED + 5].0));
+}
+
+#[test]
+fn a_list_beyond_the_queue_of_lists_fails_at_once_and_none_is_cut() {
+    let mut world = World::new();
+    let _client = world.connect();
+    let mut lists: Vec<_> = (0..=ERRANDS)
+        .map(|_| {
+            let (reply, list) = tokio::sync::oneshot::channel();
+            world.driver.list(None, reply);
+            list
+        })
+        .collect();
+    let closed = Some(tokio::sync::oneshot::error::TryRecvError::Closed);
+    let beyond = lists[ERRANDS].try_recv().err();
+    assert_eq!(beyond, closed, "its caller is told");
+    assert_ne!(lists[ERRANDS - 1].try_recv().err(), closed, "this one waits");
+    (0..=ERRANDS / LISTED * 2).for_each(|_| world.turn());
+    assert_eq!(lists[ERRANDS - 1].try_recv().unwrap().iter().flatten().count(), 1);
 }
 
 #[test]
