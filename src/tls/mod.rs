@@ -233,7 +233,8 @@ impl Session {
             cipher[..kept].copy_from_slice(&self.undigested);
             let received = &mut cipher[..kept + count];
             let (consumed, result) = self.digest(received, into, |_| ());
-            self.keep(&received[consumed.min(kept + count)..]);
+            // Exactly as much memory as there are bytes: the rest may not come for a long time.
+            self.undigested = received[consumed.min(kept + count)..].to_vec();
             match result {
                 Ok((filled, _)) => Ok(filled),
                 Err(error) => {
@@ -243,15 +244,6 @@ impl Session {
                 }
             }
         })
-    }
-
-    fn keep(&mut self, rest: &[u8]) {
-        if rest.is_empty() {
-            self.undigested = Vec::new();
-        } else {
-            self.undigested.clear();
-            self.undigested.extend_from_slice(rest);
-        }
     }
 
     /// Processes received bytes until only sending is left. Returns the number of consumed bytes, the number of
