@@ -123,8 +123,11 @@ impl Tallies {
     }
 
     /// Returns the counts of a group, all hits included.
+    #[inline]
     pub(super) fn get(&mut self, group: u32) -> Tally {
-        self.settle();
+        if !self.notes.is_empty() {
+            self.settle();
+        }
         self.by_group[group as usize]
     }
 
