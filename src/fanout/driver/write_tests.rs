@@ -126,7 +126,8 @@ fn a_round_writes_to_the_streams_last_and_to_everybody_once() {
         let (websockets, streams) = written.split_at(3);
         assert!(websockets.iter().all(|&conn| encodings[conn].is_websocket()), "{written:?}");
         assert!(streams.iter().all(|&conn| !encodings[conn].is_websocket()), "{written:?}");
-        (first[0].push(websockets[0]), first[1].push(streams[0]));
+        first[0].push(websockets[0]);
+        first[1].push(streams[0]);
         let mut all = written.clone();
         all.sort_unstable();
         assert_eq!(all, [0, 1, 2, 3, 4], "each once");
