@@ -453,9 +453,7 @@ impl State {
             "/switch" => switch(request),
             _ => match path.strip_prefix("/blob/").and_then(|size| size.parse().ok()) {
                 Some(size) => blob(size, FrameValidator::new(&self)),
-                None if path.starts_with("/refuse/") => {
-                    full(413, "text/plain", vec![b'x'; path["/refuse/".len()..].parse().unwrap()])
-                }
+                None if path.starts_with("/refuse/") => refuse(request),
                 None if path == "/cut" => halting(Duration::ZERO, FrameValidator::new(&self)),
                 None if path == "/stalling" => halting(Duration::from_hours(1), FrameValidator::new(&self)),
                 None => full(404, "text/plain", "404 page not found\n"),
@@ -475,6 +473,17 @@ impl State {
         validator.done();
         json(200, &json!({"received": self.received.load(Ordering::Relaxed)}))
     }
+}
+
+/// Refuses a body before its end. As many bytes as the path says follow.
+fn refuse(request: Request<Incoming>) -> Response<Body> {
+    let size = request.uri().path().trim_start_matches("/refuse/").parse().unwrap();
+    if !request.headers().contains_key("expect") {
+        // If a server closes a connection before it has read everything, the system discards the rest of its answer.
+        let mut body = request.into_body();
+        tokio::spawn(async move { while let Some(Ok(_)) = body.frame().await {} });
+    }
+    full(413, "text/plain", vec![b'x'; size])
 }
 
 /// Tells the state when it is dropped before it is done.
