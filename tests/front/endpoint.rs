@@ -478,8 +478,8 @@ impl State {
     }
 }
 
-/// Refuses a body before its end, but after what has been sent of it: if a server closes a connection before it has read
-/// everything, the system may discard the rest of its answer. As many bytes as the path says follow.
+/// Refuses a body before its end, but after what has been sent of it: if a server closes a connection before it has
+/// read everything, the system may discard the rest of its answer. As many bytes as the path says follow.
 async fn refuse(request: Request<Incoming>) -> Response<Body> {
     let size = request.uri().path().trim_start_matches("/refuse/").parse().unwrap();
     if !request.headers().contains_key("expect") {
