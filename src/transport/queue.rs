@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// The number of connections that the kernel keeps for the listener until they are accepted, unless
 /// `net.core.somaxconn` permits fewer. When the queue is full, the kernel ignores newcomers, who try again after one,
-/// three and seven seconds: the standard library's 128 would make most clients of a reconnecting fleet wait for that long.
+/// three and seven seconds: the standard library's 128 would make most clients of a reconnecting fleet wait for that
+/// long.
 const LENGTH: u32 = 4096;
 
 /// Binds an address. Must be called in a Tokio runtime.
