@@ -5,8 +5,8 @@
 //!
 //! With a million groups that entry is rarely in a cache, and an event that waits for it takes 50 % longer. So a match
 //! only notes its hits, and the entries of about a hundred hits are updated together. The processor then waits for many
-//! of them at the same time. Groups with a filter are counted at once: their entry has just been loaded, because it also
-//! counts the filter's work.
+//! of them at the same time. Groups with a filter are counted at once: their entry has just been loaded, because it
+//! also counts the filter's work.
 //!
 //! Contract: pure; the caller sets the current second. A group's counts begin when the group is created. Notes are
 //! counted within their second, and reading a count counts them first, so all counts are exact.
