@@ -59,7 +59,8 @@ def replace(to, number, name, file, old, new):
 
 
 def cargo(to, verb, *arguments):
-    command = [os.environ.get("CARGO", "cargo"), verb, *ALL, *arguments, "--locked", "--target-dir", str(ROOT / "target")]
+    begin = [os.environ.get("CARGO", "cargo"), verb, "--locked", "--target-dir", str(ROOT / "target")]
+    command = [*begin, *ALL, *arguments]
     return subprocess.run([*command, "--message-format=json"], cwd=to, capture_output=True, text=True)
 
 

@@ -1,7 +1,8 @@
 //! Connections between nodes and the server: they are made, stall and break, and the server dies and recovers.
 //!
-//! Contract: the server closes the connection of a node that does not follow. A message in transit to a node whose connection breaks is recorded as lost, with its number, because only
-//! the server knows of it. A node connects only while the server is up.
+//! Contract: a message in transit to a node whose connection breaks is recorded as lost, with its number, because only
+//! the server knows of it. The server closes the connection of a node for which too many messages wait. A node connects
+//! only while the server is up.
 
 use super::world::World;
 use crate::clock;
