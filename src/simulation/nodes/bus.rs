@@ -1,7 +1,7 @@
 //! NATS as nodes see it: one server, which orders messages no better than a cluster of servers does.
 //!
-//! Contract: each receiver has a lane for each sender, which keeps the order of that sender. The next message comes from
-//! any lane, and a lane may be late, so a node may receive a message before the one that caused it. A message goes to
+//! Contract: each receiver has a lane for each sender, which keeps that sender's order. The next message comes from any
+//! lane, and a lane may be late, so a node may receive a message before the one that caused it. A message goes to
 //! the nodes that are subscribed at that moment. Messages in transit over a connection that breaks are lost. The server
 //! closes the connection of a node for which too many messages wait. Everything follows from the seed.
 
