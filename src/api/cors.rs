@@ -23,8 +23,9 @@ const HEADERS: HeaderValue =
     HeaderValue::from_static("Authorization, Content-Type, Content-Encoding, Accept, Last-Event-ID");
 
 /// Headers of answers that a page may read, besides the CORS-safelisted ones.
-const EXPOSED: HeaderValue =
-    HeaderValue::from_static("Retry-After, WWW-Authenticate, X-Hydrant-Sequence, X-Hydrant-Incomplete, ETag, Location");
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "Retry-After, WWW-Authenticate, X-Hydrant-Incomplete, X-Hydrant-Ping, X-Hydrant-Sequence, ETag, Location",
+);
 
 /// How long a browser may cache a preflight, in seconds; the most that browsers accept.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
