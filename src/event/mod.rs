@@ -50,7 +50,6 @@ use holders::{Holders, Turned};
 use names::Names;
 pub use owner::ENDPOINT;
 pub use position::Position;
-use secrets::Scrub;
 use stream::StreamText;
 use wire::{FrameStart, TIME, Wire, offset};
 
@@ -194,7 +193,7 @@ impl<'t> Draft<'t> {
         wire.string(",\"Action\":", &self.action);
         wire.string(",\"Key\":", &self.key);
         wire.string(",\"Principal\":", &self.principal);
-        let scrub = Scrub::of(&self.kind, &self.key);
+        let scrub = secrets::Scrub::of(&self.kind, &self.key);
         let object = wire.value(",\"Object\":", self.object, scrub);
         let original = wire.value(",\"Original\":", self.original, scrub);
         let (frame, header) = wire.finish();
@@ -203,7 +202,7 @@ impl<'t> Draft<'t> {
             Some(machine) if !machine.is_empty() => Some(Cow::Borrowed(machine)),
             _ => owner::machine(&self.kind, &self.key, self.object, self.original),
         };
-        let names = [
+        let names = Names::new([
             self.kind.as_ref(),
             self.action.as_ref(),
             owner::source(&self.kind, &self.key, self.of_endpoint),
@@ -211,8 +210,7 @@ impl<'t> Draft<'t> {
             machine.as_deref().unwrap_or_default(),
             work_order.as_deref().unwrap_or_default(),
             owner.as_deref().unwrap_or_default(),
-        ];
-        let names = Names::new(names);
+        ]);
         let (deflated, streamed, holders) = (OnceLock::new(), OnceLock::new(), Holders::default());
         Event { frame, header, object, original, names, position: None, deflated, streamed, holders }
     }

@@ -130,10 +130,8 @@ impl Metrics {
                 .counter("hydrant_event_received_bytes_total", "Bytes of accepted events in their wire form"),
             events_refused: declare
                 .counter("hydrant_events_refused_total", "Posted events refused because the inboxes were full"),
-            connection_events_omitted: declare.counter(
-                "hydrant_connection_events_omitted_total",
-                "Connection events omitted: too many of one principal, or the inboxes were full",
-            ),
+            connection_events_omitted: declare
+                .counter("hydrant_connection_events_omitted_total", "Connection events omitted: too many, or no room"),
             deliveries: Deliveries::declare(&declare, &serialisations),
             loads: Loads::declare(&declare),
             longest_turn: declare.seconds(
