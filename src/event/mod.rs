@@ -227,7 +227,7 @@ fn time(value: &str) -> Result<Option<Cow<'_, str>>, EventError> {
     if text.is_empty() {
         return Ok(None);
     }
-    if time::parse(&text).is_some() {
+    if time::parse(text.as_bytes()).is_some() {
         return Ok(Some(text));
     }
     Err(EventError::BadTime { text: text.chars().take(64).collect() })
@@ -335,14 +335,18 @@ impl Event {
 
     /// Returns the event's time in RFC 3339, at most 35 bytes.
     pub fn time(&self) -> &str {
-        // Without a look at the rest, which is long.
-        let start = HEADER_ROOM + TIME.len();
-        memchr::memchr(b'"', &self.frame[start..]).map_or("", |length| self.text(start..start + length))
+        self.text(self.time_range())
     }
 
     /// Returns the event's time, parsed.
     pub fn moment(&self) -> Option<Timestamp> {
-        time::parse(self.time())
+        time::parse(&self.frame[self.time_range()])
+    }
+
+    fn time_range(&self) -> Range<usize> {
+        // Without a look at the rest, which is long.
+        let start = HEADER_ROOM + TIME.len();
+        start..start + memchr::memchr(b'"', &self.frame[start..]).unwrap_or(0)
     }
 
     /// Returns the object after the change as compact JSON; `null` if there is none.
