@@ -18,7 +18,7 @@ pub(super) struct Bound {
 
 impl Bound {
     /// Binds the configured addresses. Client sockets get no file descriptor from `descriptors` on; the metrics' do.
-    pub(super) async fn all(settings: &Settings, descriptors: u64, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
+    pub(super) fn all(settings: &Settings, descriptors: u64, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
         let limits = ListenLimits {
             handshake: settings.timeouts.handshake,
             header: settings.timeouts.header,
@@ -30,13 +30,13 @@ impl Bound {
         };
         let mut listeners = Vec::new();
         for &address in &settings.listen {
-            listeners.push(bind(address, limits, metrics).await?);
+            listeners.push(bind(address, limits, metrics)?);
         }
         for &address in &settings.listen_proxy_protocol {
-            listeners.push(bind(address, limits, metrics).await?.proxied());
+            listeners.push(bind(address, limits, metrics)?.proxied());
         }
         let probe = match settings.metrics_listen {
-            Some(address) => Some(bind(address, ListenLimits { descriptors: u64::MAX, ..limits }, metrics).await?),
+            Some(address) => Some(bind(address, ListenLimits { descriptors: u64::MAX, ..limits }, metrics)?),
             None => None,
         };
         Ok(Self { listeners, probe })
@@ -48,7 +48,7 @@ impl Bound {
     }
 }
 
-async fn bind(address: SocketAddr, limits: ListenLimits, metrics: &Arc<Metrics>) -> Result<Listener, StartError> {
-    let bound = Listener::bind(address, limits, Arc::clone(metrics)).await;
+fn bind(address: SocketAddr, limits: ListenLimits, metrics: &Arc<Metrics>) -> Result<Listener, StartError> {
+    let bound = Listener::bind(address, limits, Arc::clone(metrics));
     bound.map_err(|source| StartError::Bind { address, source })
 }

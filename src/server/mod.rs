@@ -89,7 +89,7 @@ impl Server {
     /// [`StartError`]; nothing runs then.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let (epoch, metrics) = (Instant::now(), Arc::new(Metrics::new()));
-        let bound = Bound::all(&settings, files::prepare(&settings), &metrics).await?;
+        let bound = Bound::all(&settings, files::prepare(&settings), &metrics)?;
         let authority = authority::open(&settings)?;
         let tls = certificate::live(&settings)?.map(Arc::new);
         let broker = Arc::new(Broker::new(metrics, epoch, history(&settings)?).with_spans(spans::of(&settings)?));

@@ -3,11 +3,11 @@
 //! Contract: runs on the control plane, never on a shard. Every wait for a client has a limit: the TLS handshake, the
 //! head of a request (hyper's timer is set; without one its timeout does nothing), a write that the client does not
 //! accept, and the number of sockets between accept and their first valid credentials ([`super::pending`]). A client
-//! for which there is no slot is told so if that is possible without a handshake. Without free file descriptors the
-//! listener waits and retries instead of spinning. A response that ends the connection says so (`Connection: close`).
-//! While the server is about to shut down ([`Doors::leaving`]) every response does, so that balancers give up their
-//! connections by themselves. A client that half-closes its connection after its request still gets its response
-//! ([`super::socket`]).
+//! for which there is no slot waits for one ([`super::waiting`]); if it does so in vain, it is told so if that is
+//! possible without a handshake. Without free file descriptors the listener waits and retries instead of spinning
+//! ([`super::queue`]). A response that ends the connection says so (`Connection: close`). While the server is about to
+//! shut down ([`Doors::leaving`]) every response does, so that balancers give up their connections by themselves. A
+//! client that half-closes its connection after its request still gets its response ([`super::socket`]).
 
 use std::convert::Infallible;
 use std::io;
@@ -32,7 +32,8 @@ use tokio::task::JoinSet;
 use super::caller::Caller;
 use super::forwarded::TrustedProxies;
 use super::opener::{Opener, OpeningBounds};
-use super::pending::{Pending, PendingSlot, Signs};
+use super::pending::{PendingSlot, Signs};
+use super::queue;
 use super::reading::Reading;
 use super::refusal::{MAX_HEAD, MAX_HEADERS, Refusal};
 use super::relay::Relay;
@@ -40,6 +41,7 @@ use super::socket::Socket;
 use super::summary::Summary;
 use super::tls::LiveTls;
 use super::tracked::Tracked;
+use super::waiting::WaitingRoom;
 use crate::metrics::{Metrics, Rejection};
 
 /// The body of a response: available at once, or received from elsewhere while it is sent.
@@ -105,8 +107,11 @@ impl Listener {
     ///
     /// # Errors
     /// The address cannot be bound.
-    pub async fn bind(address: SocketAddr, limits: ListenLimits, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let (tcp, doors) = (TcpListener::bind(address).await?, Doors::default());
+    ///
+    /// # Panics
+    /// Panics outside of a Tokio runtime.
+    pub fn bind(address: SocketAddr, limits: ListenLimits, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let (tcp, doors) = (queue::listen(address)?, Doors::default());
         Ok(Self { tcp, tls: None, limits, metrics, doors, is_proxied: false })
     }
 
@@ -152,13 +157,13 @@ impl Listener {
             handler,
             doors,
             refused: Arc::new(Semaphore::new(REFUSED_AT_A_TIME)),
-            pending: Arc::new(Pending::new(limits.pending)),
+            room: WaitingRoom::new(limits.pending, limits.descriptors),
             shortage: Summary::default(),
         });
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
-                accepted = accept(&tcp) => accepted,
+                accepted = queue::accept(&tcp) => accepted,
                 Some(_) = connections.join_next() => continue,
                 () = stopped(&mut stop) => break,
             };
@@ -168,7 +173,7 @@ impl Listener {
         }
         // The kernel has accepted the connections of its queue already. Closing it would reset them, and balancers
         // report a failed request.
-        for accepted in queued(tcp).take(limits.pending) {
+        for accepted in queue::rest(tcp) {
             if let Some(connection) = server.admit(accepted, &stop) {
                 connections.spawn(connection);
             }
@@ -190,46 +195,6 @@ async fn stopped_unless_new(stop: &mut watch::Receiver<bool>, signs: &Signs) {
     }
 }
 
-/// Closes a listener and returns the connections that the kernel has accepted for it.
-fn queued(listener: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
-    let listener = listener.into_std().ok();
-    std::iter::from_fn(move || {
-        let (stream, peer) = accept_now(listener.as_ref()?)?;
-        stream.set_nonblocking(true).ok()?;
-        Some((TcpStream::from_std(stream).ok()?, peer))
-    })
-}
-
-/// Accepts one connection if there is one. A connection that its client has reset does not hide those behind it.
-fn accept_now(listener: &std::net::TcpListener) -> Option<(std::net::TcpStream, SocketAddr)> {
-    loop {
-        match listener.accept() {
-            Ok(accepted) => return Some(accepted),
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept connections while stopping");
-                return None;
-            }
-        }
-    }
-}
-
-/// Accepts one connection, however long it takes.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    let mut pause = Duration::from_millis(10);
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => return accepted,
-            Err(error) => {
-                tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept connections; retrying");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(1));
-            }
-        }
-    }
-}
-
 struct Server<H> {
     opener: Opener,
     limits: ListenLimits,
@@ -237,7 +202,7 @@ struct Server<H> {
     handler: Arc<H>,
     doors: Doors,
     refused: Arc<Semaphore>,
-    pending: Arc<Pending>,
+    room: WaitingRoom,
     shortage: Summary,
 }
 
@@ -266,11 +231,18 @@ impl<H: Handler> Server<H> {
             }
             return None;
         }
-        let Some(slot) = self.pending.admit(peer.ip(), Instant::now()) else {
+        let Some(admission) = self.room.enter(peer.ip()) else {
             self.refuse(stream);
             return None;
         };
-        Some(Arc::clone(self).connection(stream, peer, slot, stop.clone()))
+        let (server, stop) = (Arc::clone(self), stop.clone());
+        Some(async move {
+            match admission.slot().await {
+                // In a box, so that a newcomer that waits needs little memory.
+                Some(slot) => Box::pin(server.connection(stream, peer, slot, stop)).await,
+                None => server.refuse(stream),
+            }
+        })
     }
 
     /// Refuses a connection for which there is no slot. With TLS it is only closed, because a response would cost a

@@ -6,7 +6,8 @@
 //! their slots and locks no other client out. Neither does a crowd that keeps its connections busy with requests: if
 //! nobody is idle and a network has more than a quarter of the slots, a newcomer from elsewhere replaces one connection
 //! of the largest such network that is between two requests. A connection whose request is being processed, or whose
-//! response is being sent, is never closed for that. If there is none to close, the newcomer is refused.
+//! response is being sent, is never closed for that. If there is none to close,
+//! the newcomer gets no slot ([`super::waiting`]).
 //!
 //! The search visits every slot, so it frees several at a time, and it is not repeated immediately after it found none.
 
@@ -277,12 +278,18 @@ impl Table {
 pub struct Pending {
     limit: usize,
     table: Mutex<Table>,
+    freed: Notify,
 }
 
 impl Pending {
     /// Creates a set of `limit` slots.
     pub fn new(limit: usize) -> Self {
-        Self { limit, table: Mutex::default() }
+        Self { limit, table: Mutex::default(), freed: Notify::new() }
+    }
+
+    /// Completes when a slot may have become free; of several that wait, only the first is woken.
+    pub(super) async fn freed(&self) {
+        self.freed.notified().await;
     }
 
     /// Returns a slot for a connection, evicting idle ones if necessary; `None` if there is none to evict.
@@ -333,6 +340,7 @@ impl PendingSlot {
 impl Drop for PendingSlot {
     fn drop(&mut self) {
         self.pending.table.lock().all.remove(&self.id);
+        self.pending.freed.notify_one();
     }
 }
 

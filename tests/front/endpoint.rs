@@ -35,6 +35,9 @@ use crate::tokens;
 
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
+/// Number of bytes that tests send to `/refuse/SIZE` before they wait for its answer.
+pub const SENT_BEFORE_REFUSAL: usize = 1000;
+
 /// The machine that every endpoint here has.
 pub const MACHINE: &str = "3e7031fe-3062-45f1-835c-92541bc9cbd3";
 
@@ -453,9 +456,7 @@ impl State {
             "/switch" => switch(request),
             _ => match path.strip_prefix("/blob/").and_then(|size| size.parse().ok()) {
                 Some(size) => blob(size, FrameValidator::new(&self)),
-                None if path.starts_with("/refuse/") => {
-                    full(413, "text/plain", vec![b'x'; path["/refuse/".len()..].parse().unwrap()])
-                }
+                None if path.starts_with("/refuse/") => refuse(request).await,
                 None if path == "/cut" => halting(Duration::ZERO, FrameValidator::new(&self)),
                 None if path == "/stalling" => halting(Duration::from_hours(1), FrameValidator::new(&self)),
                 None => full(404, "text/plain", "404 page not found\n"),
@@ -475,6 +476,20 @@ impl State {
         validator.done();
         json(200, &json!({"received": self.received.load(Ordering::Relaxed)}))
     }
+}
+
+/// Refuses a body before its end, but after what has been sent of it: if a server closes a connection before it has
+/// read everything, the system may discard the rest of its answer. As many bytes as the path says follow.
+async fn refuse(request: Request<Incoming>) -> Response<Body> {
+    let size = request.uri().path().trim_start_matches("/refuse/").parse().unwrap();
+    if !request.headers().contains_key("expect") {
+        let (mut body, mut received) = (request.into_body(), 0);
+        while received < SENT_BEFORE_REFUSAL {
+            let Some(Ok(frame)) = body.frame().await else { break };
+            received += frame.into_data().unwrap().len();
+        }
+    }
+    full(413, "text/plain", vec![b'x'; size])
 }
 
 /// Tells the state when it is dropped before it is done.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::common::http::Http;
 use crate::common::raw::Raw;
 use crate::common::{Hydrant, LOGIN, basic, http, patiently};
-use crate::endpoint::{Drp, MACHINE};
+use crate::endpoint::{Drp, MACHINE, SENT_BEFORE_REFUSAL};
 
 /// More than sockets hold, so an answer that nobody reads stays under way.
 const LARGE: &str = "/blob/1000000000";
@@ -98,7 +98,7 @@ async fn a_good_answer_to_anybody_is_no_proof_of_good_credentials() {
 async fn an_answer_that_comes_early_comes_whole() {
     const SIZE: usize = 4 << 20;
     let (_drp, hydrant) = front("").await;
-    for (asks_first, sends) in [("Expect: 100-continue\r\n", 0), ("", 1000)] {
+    for (asks_first, sends) in [("Expect: 100-continue\r\n", 0), ("", SENT_BEFORE_REFUSAL)] {
         let mut raw = hydrant.dial().await;
         let headers = format!("{asks_first}Content-Length: 4194304\r\n");
         raw.send(format!("PUT /refuse/{SIZE} HTTP/1.1\r\nHost: front\r\n{headers}\r\n").as_bytes()).await;

@@ -183,10 +183,13 @@ async fn sockets_that_have_not_shown_who_they_are_are_bounded() {
     let info =
         async |http: &mut Http| http.request("GET", "/api/v3/info", &[("authorization", &bearer)], "").await.status;
     assert_eq!(info(&mut known).await.as_u16(), 200, "whoever is known takes no place");
-    let (mut silent, mut refused) = (Vec::new(), Http::connect(server.address(), false).await);
+    let (mut begun, mut refused) = (Vec::new(), Http::connect(server.address(), false).await);
     assert_eq!(refused.request("GET", "/api/v3/info", &[], "").await.status.as_u16(), 401);
     for _ in 0..2 {
-        silent.push(server.dial().await);
+        // It may take two seconds for its request, longer than newcomers wait.
+        let mut raw = server.dial().await;
+        raw.send(b"GET /").await;
+        begun.push(raw);
     }
     let mut one_too_many = server.dial().await;
     let answer = one_too_many.head().await;
@@ -196,6 +199,22 @@ async fn sockets_that_have_not_shown_who_they_are_are_bounded() {
     assert_eq!(info(&mut refused).await.as_u16(), 200, "it shows better credentials and frees its place");
     let mut next = Http::connect(server.address(), false).await;
     assert_eq!(info(&mut next).await.as_u16(), 200);
+}
+
+/// Each newcomer's place is free again soon: nobody of a fleet that reconnects is refused, though there are few places.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_with_many_others_waits_and_is_served() {
+    let server = Hydrant::start("limits = { pending_handshakes = 8 }").await;
+    let bearer = format!("Bearer {}", server.token().await);
+    let sockets = futures_util::future::join_all((0..60).map(|_| server.dial())).await;
+    let answers = sockets.into_iter().map(|mut raw| {
+        let request = format!("GET /api/v3/info HTTP/1.1\r\nHost: hydrant\r\nAuthorization: {bearer}\r\n\r\n");
+        async move {
+            raw.send(request.as_bytes()).await;
+            raw.head().await.starts_with("HTTP/1.1 200 ")
+        }
+    });
+    assert_eq!(futures_util::future::join_all(answers).await, [true; 60]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

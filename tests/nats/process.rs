@@ -48,12 +48,13 @@ impl NatsServer {
 
     /// The port that it chose, as it writes it into a file.
     fn told_port(&self) -> u16 {
+        until("the NATS server", || self.told_now())
+    }
+
+    fn told_now(&self) -> Option<u16> {
         let file = self.dir.path().join(format!("nats-server_{}.ports", self.child.id()));
-        until("the NATS server", || {
-            let text = std::fs::read_to_string(&file).ok()?;
-            let ports: serde_json::Value = serde_json::from_str(&text).ok()?;
-            ports["nats"][0].as_str()?.rsplit_once(':')?.1.parse().ok()
-        })
+        let ports: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).ok()?).ok()?;
+        ports["nats"][0].as_str()?.rsplit_once(':')?.1.parse().ok()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -102,10 +103,16 @@ impl NatsServer {
         self.child.wait().unwrap();
     }
 
-    /// Starts it again on the same port.
+    /// Starts it again on the same port, as often as it ends because something else holds the port.
     pub(crate) fn revive(&mut self) {
-        self.child = spawn(&self.args, &self.port.to_string(), self.dir.path());
-        self.told_port();
+        let port = self.port.to_string();
+        self.child = spawn(&self.args, &port, self.dir.path());
+        until("the NATS server", || {
+            if self.child.try_wait().unwrap().is_some() {
+                self.child = spawn(&self.args, &port, self.dir.path());
+            }
+            self.told_now()
+        });
     }
 }
 

@@ -112,7 +112,7 @@ fn assert_conforming(verdicts: &Verdicts) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs the Autobahn Testsuite, from the network: make conformance"]
 async fn the_server_conforms_to_the_rfcs() {
-    let address = echo::open().await;
+    let address = echo::open();
     let dir = tempfile::tempdir().unwrap();
     let (spec, found) = (dir.path().join("spec.json"), dir.path().join("found"));
     let wanted = json!({

@@ -42,7 +42,7 @@ const CLOSE: Duration = Duration::from_secs(5);
 const TEXT_TO_BINARY: u8 = 0x03;
 
 /// Serves until the test ends, at this address.
-pub(crate) async fn open() -> SocketAddr {
+pub(crate) fn open() -> SocketAddr {
     let second = Duration::from_secs(1);
     let limits = ListenLimits {
         handshake: 5 * second,
@@ -52,7 +52,7 @@ pub(crate) async fn open() -> SocketAddr {
         descriptors: 4096,
         send_buffer: 0,
     };
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits, Arc::new(Metrics::new())).await.unwrap();
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits, Arc::new(Metrics::new())).unwrap();
     let address = listener.address().unwrap();
     tokio::spawn(async move {
         let (_open, stop) = watch::channel(false);

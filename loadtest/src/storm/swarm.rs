@@ -25,6 +25,10 @@ const TRY: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
+/// Maximum number of tries that begin before the others are looked after: a client that is connected sends its request
+/// at once, however many others are still to connect.
+const BEGUN_PER_TURN: usize = 64;
+
 /// Interval at which tries are checked for exceeding their limit.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -100,8 +104,8 @@ impl ReconnectSwarm {
         }
         let mut looked = begin;
         while begin.elapsed() < timeout && !(is_lost() && self.back() == self.clients.len()) {
-            self.begin_due();
-            self.turn(Duration::from_millis(10), &mut |index| back[index] = Some(begin.elapsed().as_secs_f64()))?;
+            let pause = if self.begin_due() { Duration::ZERO } else { Duration::from_millis(10) };
+            self.turn(pause, &mut |index| back[index] = Some(begin.elapsed().as_secs_f64()))?;
             if looked.elapsed() > POLL_INTERVAL {
                 looked = Instant::now();
                 self.give_up_slow();
@@ -123,11 +127,16 @@ impl ReconnectSwarm {
         Ok(())
     }
 
-    fn begin_due(&mut self) {
+    /// Begins up to [`BEGUN_PER_TURN`] tries that are due. Returns whether more are due.
+    fn begin_due(&mut self) -> bool {
+        let most = self.tries + BEGUN_PER_TURN;
         let mut under_way = self.clients.iter().filter(|client| client.is_under_way()).count();
         while let Some(Reverse((when, index))) = self.due.peek().copied() {
             if when > Instant::now() || under_way >= self.at_once {
-                return;
+                return false;
+            }
+            if self.tries == most {
+                return true;
             }
             self.due.pop();
             self.tries += 1;
@@ -137,6 +146,7 @@ impl ReconnectSwarm {
                 Err(failure) => self.failed(index, failure),
             }
         }
+        false
     }
 
     fn watch(&self, index: usize) -> Result<(), String> {
