@@ -126,7 +126,7 @@ standing: setup need-nats ## Where hydrant stands beside the floor and nats-serv
 	$(CARGO) build $(LOCKED) --release --workspace
 	scripts/standing
 
-counting-cost: setup ## What counting the hits of registrations costs a turn, with and without it
+counting-cost: setup need-valgrind ## What counting the hits of registrations costs a turn: in instructions, and in time on a quiet machine
 	scripts/counting-cost
 
 console-pictures: setup need-browser need-node ## The pictures of docs/images anew

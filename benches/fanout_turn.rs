@@ -2,19 +2,21 @@
 //!
 //! 1,000 connections get K events each; the time shown by Criterion is for all of it, the throughput is deliveries.
 //! Then the same with the index in front of it, which also counts what each registration has done: everybody by one
-//! shared registration, or each by its own. Then one pass of the policy *conflate* through an outbox with as many
-//! events as may wait by default.
+//! registration that all share, or each by one of its own, because of other rights or of another filter. Then one pass
+//! of the policy *conflate* through an outbox with as many events as may wait by default.
+
+#[path = "common/matched.rs"]
+mod matched;
 
 use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hydrant::event::{Draft, Event};
-use hydrant::fanout::outbox::gather::Gathered;
 use hydrant::fanout::outbox::{ConnId, Fanout};
-use hydrant::index::{Class, Index, Limits};
 use hydrant::overflow::Overflow;
 use hydrant::stats::OutboxLimits;
+use matched::Turn;
 
 const CONNECTIONS: usize = 1_000;
 
@@ -38,20 +40,7 @@ fn turn(fanout: &mut Fanout, conns: &[ConnId], events: &[Arc<Event>], dirty: &mu
         }
         fanout.end_event();
     }
-    write(fanout, dirty);
-}
-
-/// Everybody who got something is written to.
-fn write(fanout: &mut Fanout, dirty: &mut Vec<ConnId>) {
-    fanout.take_dirty(dirty);
-    for &conn in dirty.iter() {
-        let mut gathered = Gathered::new();
-        fanout.gather(conn, 256 << 10, &mut gathered);
-        let bytes = black_box(&gathered).iter().map(|slice| slice.len()).sum();
-        drop(gathered);
-        fanout.advance(conn, bytes, 100);
-    }
-    fanout.end_round(100);
+    matched::write(fanout, dirty);
 }
 
 fn bench(criterion: &mut Criterion) {
@@ -69,40 +58,12 @@ fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The registration of a connection: the same for all, or one of its own that matches too.
-fn spec(at: usize, is_own: bool) -> String {
-    if is_own { format!("machines,own-{at}.update.*") } else { "machines.update.*".to_owned() }
-}
-
 fn matched(criterion: &mut Criterion) {
-    const K: usize = 16;
     let mut group = criterion.benchmark_group("matched_turn");
-    for (name, is_own) in [("shared", false), ("own", true)] {
-        let events = events(K);
-        let mut fanout = Fanout::new(OutboxLimits { bytes: 16 << 20, events: 65_536 });
-        let mut index = Index::new(Limits::default());
-        for at in 0..CONNECTIONS {
-            let slot = index.subscribe(fanout.open(Overflow::Disconnect), Class(0));
-            index.register(slot, &spec(at, is_own)).expect("it is a registration");
-        }
-        let mut dirty = Vec::new();
-        group.throughput(Throughput::Elements((CONNECTIONS * K) as u64));
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                for event in &events {
-                    fanout.begin_event(event);
-                    index.matches(
-                        event,
-                        |_| true,
-                        |conn| {
-                            black_box(fanout.deliver(event, 0, conn));
-                        },
-                    );
-                    fanout.end_event();
-                }
-                write(&mut fanout, &mut dirty);
-            });
-        });
+    for kind in matched::KINDS {
+        let mut turn = Turn::new(kind);
+        group.throughput(Throughput::Elements((matched::CONNECTIONS * matched::EVENTS) as u64));
+        group.bench_function(kind, |bencher| bencher.iter(|| turn.run()));
     }
     group.finish();
 }

@@ -3,7 +3,9 @@
 //! Started under valgrind, which counts only inside the functions called `counted_*`; each prints how many units of
 //! work that were. `match` asks an index of 100,000 registrations about 10,000 events. `outbox` puts 64 events of 1 KB
 //! into the outboxes of 1,000 connections, gathers them as for one write each, and takes them out again. `intake` reads
-//! a posted array of 64 events of 1 KB. Without valgrind it shows only that the work is done.
+//! a posted array of 64 events of 1 KB. `shared`, `classes` and `filters` are the turns of `matched_turn` in
+//! `fanout_turn`, of which `make counting-cost` shows what counting costs. Without valgrind it shows only that the work
+//! is done.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -11,6 +13,8 @@
 mod bodies;
 #[path = "common/fleet.rs"]
 mod fleet;
+#[path = "common/matched.rs"]
+mod matched;
 
 use std::hint::black_box;
 use std::io::{self, Write};
@@ -66,6 +70,20 @@ fn counted_intake(posting: &Posting<'_>, body: &[u8], form: Form) -> Vec<Event> 
     posting.read(body, form).unwrap()
 }
 
+#[inline(never)]
+fn counted_turn(turn: &mut matched::Turn) -> usize {
+    turn.run()
+}
+
+fn turns(kind: &str, out: &mut impl Write) -> io::Result<()> {
+    let mut turn = matched::Turn::new(kind);
+    // Once before, so that nothing is made for the first time.
+    turn.run();
+    let deliveries: usize = (0..TURNS).map(|_| counted_turn(black_box(&mut turn))).sum();
+    assert_eq!(deliveries, TURNS * matched::CONNECTIONS * matched::EVENTS);
+    writeln!(out, "{kind}: {deliveries} deliveries, {TURNS} turns")
+}
+
 fn matching(out: &mut impl Write) -> io::Result<()> {
     let mut index = fleet::index(100_000);
     let events: Vec<Event> = fleet::events("machines").take(MATCHED).collect();
@@ -115,6 +133,12 @@ fn main() -> io::Result<()> {
         Some("match") => matching(&mut out),
         Some("outbox") => outbox(&mut out),
         Some("intake") => intake(&mut out),
-        _ => matching(&mut out).and_then(|()| outbox(&mut out)).and_then(|()| intake(&mut out)),
+        Some(kind) if matched::KINDS.contains(&kind) => turns(kind, &mut out),
+        _ => {
+            matching(&mut out)?;
+            outbox(&mut out)?;
+            intake(&mut out)?;
+            matched::KINDS.iter().try_for_each(|kind| turns(kind, &mut out))
+        }
     }
 }

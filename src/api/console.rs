@@ -121,6 +121,14 @@ mod tests {
         assert!(script <= 80 << 10 && style <= 20 << 10, "{script} bytes of script, {style} of style");
     }
 
+    /// By this text the page tells a token that is no longer valid from a claim that is missing.
+    #[test]
+    fn the_page_knows_the_text_that_ends_a_session() {
+        let script = FILES.iter().find(|(name, ..)| *name == "api.js").unwrap().2;
+        let text = crate::auth::AuthError::Denied.to_string();
+        assert!(script.windows(text.len()).any(|part| part == text.as_bytes()), "{text}");
+    }
+
     #[test]
     fn the_page_is_at_its_own_path_and_perhaps_at_the_root() {
         let find = |path, at_root| find(&Method::GET, path, at_root).map(|answer| answer.status().as_u16());

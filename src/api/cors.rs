@@ -24,7 +24,7 @@ const HEADERS: HeaderValue =
 
 /// Headers of answers that a page may read, besides the CORS-safelisted ones.
 const EXPOSED: HeaderValue =
-    HeaderValue::from_static("Retry-After, WWW-Authenticate, X-Hydrant-Sequence, ETag, Location");
+    HeaderValue::from_static("Retry-After, WWW-Authenticate, X-Hydrant-Ping, X-Hydrant-Sequence, ETag, Location");
 
 /// How long a browser may cache a preflight, in seconds; the most that browsers accept.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");

@@ -55,7 +55,7 @@ mod websocket;
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::{Method, Request};
@@ -163,6 +163,8 @@ pub struct ApiParts {
     pub allowed_origins: Vec<String>,
     /// Position in a chain of hydrants, 0 without upstreams; sent to clients that open a websocket.
     pub tier: u64,
+    /// Interval between the pings of a connection; sent to clients that open a stream.
+    pub ping: Duration,
     /// Whether connections are announced by events.
     pub connection_events: bool,
     /// What happens to a websocket that is a slow consumer, if neither its query nor a role says.

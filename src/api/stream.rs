@@ -30,6 +30,9 @@ use crate::websocket::frame::Encoding;
 /// The id of the last event that a client received before it lost the connection.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+/// Seconds between two signs of life of the server, so that a client knows when to give a connection up.
+const PING: HeaderName = HeaderName::from_static("x-hydrant-ping");
+
 /// Keeps nginx from buffering the stream.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -56,6 +59,7 @@ impl Api {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(encoding)));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(BUFFERING, HeaderValue::from_static("no"));
+        headers.insert(PING, (self.ping.as_secs() + u64::from(self.ping.subsec_nanos() > 0)).into());
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         if request.method() == Method::GET {
             let Opening { registrations, warnings, overflow, permit, .. } = opening;

@@ -60,17 +60,8 @@ export function userName() {
   return String(sub ?? name ?? user ?? "").replace(/^user:/, "");
 }
 
-/** Ends the session if the server no longer knows who this is: 403 is said about a claim that is missing, too. */
-async function endIfUnknown(credential) {
-  // A token that was tried, or an old one whose answer comes late, does not end the present session.
-  const isPresent = () => token && credential === `Bearer ${token}`;
-  if (!isPresent()) return;
-  const me = await request("/api/v3/hydrant/me", {}, credential).catch(() => ({}));
-  if ([401, 403].includes(me.status) && isPresent()) setToken(null, whyRefused());
-}
-
 function request(path, options, credential) {
-  const headers = { ...(credential ? { Authorization: credential } : {}), ...options.headers };
+  const headers = { ...(credential && { Authorization: credential }), ...options.headers };
   const signal = options.signal ?? AbortSignal.timeout(PATIENCE);
   return fetch(path, { ...options, signal, headers, credentials: "omit", cache: "no-store" });
 }
@@ -84,9 +75,11 @@ async function raw(path, options = {}, credential = token && `Bearer ${token}`) 
     throw new Refused(0, ["The server did not answer."]);
   }
   if (answer.ok) return answer;
-  const body = await answer.json().catch(() => ({}));
-  if ([401, 403].includes(answer.status)) await endIfUnknown(credential);
-  throw new Refused(answer.status, body.Messages ?? []);
+  const messages = (await answer.json().catch(() => ({}))).Messages ?? [];
+  // 403 is said about a missing claim, too. A token that was tried, or an old one, does not end the present session.
+  const unknown = answer.status === 401 || messages[0] === "credentials are not valid";
+  if (unknown && token && credential === `Bearer ${token}`) setToken(null, whyRefused());
+  throw new Refused(answer.status, messages);
 }
 
 /** Trades user and password for a token of twelve hours. */

@@ -4,7 +4,7 @@ import { get, may, remove, userName } from "./api.js";
 import {
   ago, announce, bytes, button, count, curl, empty, fact, failure, fill, h, millis, sortable, table,
 } from "./dom.js";
-import { AGE, MOST, listing } from "./pane.js";
+import { AGE, MOST, cut, listing } from "./pane.js";
 import { parameters, setParameters } from "./route.js";
 import { state } from "./status.js";
 
@@ -41,8 +41,7 @@ export function show(element) {
   function draw(all) {
     const { sort = "QueuedAgeMilliseconds", open } = parameters();
     note.hidden = all.length === 0;
-    note.textContent = all.length < MOST ? `${count(all.length)} websockets and streams`
-      : `The ${MOST} connections with the most queued bytes`;
+    note.textContent = cut(all) || `${count(all.length)} websockets and streams`;
     const columns = COLUMNS.map((column) => sortable(column, column.key === sort, () => {
       setParameters({ sort: column.key });
       view.again();

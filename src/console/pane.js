@@ -10,6 +10,9 @@ export const MOST = 150;
 const PAUSE = 3;
 export const AGE = 2;
 
+/** What is said of connections sorted by queued bytes, if there may be more of them than are shown. */
+export const cut = (all) => all.length >= MOST && `The ${MOST} connections with the most queued bytes`;
+
 /** Connections in short, each with a link to more. */
 export function clients(caption, all) {
   const columns = [{ head: "Client" }, { head: "From" }, { head: "Queued", number: true },

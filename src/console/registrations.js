@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { ago, button, count, empty, h, millis, sortable, spoken, table } from "./dom.js";
-import { AGE, MOST, clients, listing } from "./pane.js";
+import { AGE, MOST, clients, cut, listing } from "./pane.js";
 import { parameters, setParameters } from "./route.js";
 
 export const title = "Registrations";
@@ -11,7 +11,7 @@ const SORTS = { hits: "Hits", deliveries: "Deliveries", work: "Cost" };
 
 export function show(element) {
   const note = h("p", { class: "quiet" },
-    "Counts begin when the first of the connections that share a registration was opened.");
+    "The busiest 100 of each shard. Counts begin when the first connection with the registration was opened.");
 
   async function look() {
     const { sort = "hits" } = parameters();
@@ -20,7 +20,8 @@ export function show(element) {
 
   async function holders(spec) {
     const query = new URLSearchParams({ Spec: spec, sort: "queued", limit: MOST });
-    return [h("h2", {}, h("code", {}, spec)), clients("Who has it", await get(`connections?${query}`))];
+    const all = await get(`connections?${query}`);
+    return [h("h2", {}, h("code", {}, spec)), h("p", { class: "quiet" }, cut(all)), clients("Who has it", all)];
   }
 
   function draw(all, sort) {

@@ -8,37 +8,40 @@ import { open } from "./api.js";
 const LONGEST_PAUSE = 15000;
 /** Milliseconds after which a connection that was closed again does not count as refused. */
 const STEADY = 5000;
-/** Milliseconds without a byte after which a connection counts as lost: heartbeats come every 25 s. */
+/** Milliseconds without a byte after which a connection counts as lost, until the server says how often it pings. */
 const SILENCE = 90000;
+const LOST = "the connection was lost";
 
 /** Follows registrations. `on` has event(json text, id), answer(event), state(word, detail) and refused(error). */
 export function follow(specs, on, since) {
   const controller = new AbortController();
   let last = null;
   let pause = 500;
-  let reader = null;
+  let attempt = null;
   let heard = 0;
+  let silence = SILENCE;
   // Of a network that is gone nothing is heard, not even an end.
-  const timer = setInterval(() => Date.now() - heard > SILENCE && reader?.cancel().catch(() => {}), SILENCE / 9);
+  const timer = setInterval(() => Date.now() - heard > silence && attempt?.abort(), 1000);
   const query = new URLSearchParams(specs.map((spec) => ["register", spec]));
   query.append("overflow", "drop-oldest");
   if (since) query.append("since", since);
 
   async function once() {
-    const headers = { Accept: "text/event-stream", ...(last ? { "Last-Event-ID": last } : {}) };
+    const headers = { Accept: "text/event-stream", ...(last && { "Last-Event-ID": last }) };
     const begun = Date.now();
-    // A connection that is being made can be silent, too.
-    const attempt = new AbortController();
     heard = begun;
-    reader = { cancel: async () => attempt.abort() };
+    silence = SILENCE;
+    attempt = new AbortController();
     const answer = await open(`events?${query}`, headers, AbortSignal.any([controller.signal, attempt.signal]));
     on.state("live");
-    reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    // Three pings may be missed.
+    silence = answer.headers.get("X-Hydrant-Ping") * 4000 || SILENCE;
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (;;) {
       heard = Date.now();
       const { value, done } = await reader.read();
-      if (done) return "the connection was lost";
+      if (done) return LOST;
       const messages = (rest + value).split("\n\n");
       rest = messages.pop();
       if (Date.now() - begun > STEADY) pause = 500;
@@ -71,7 +74,7 @@ export function follow(specs, on, since) {
       } catch (error) {
         if (controller.signal.aborted) return;
         if (error.status >= 400 && error.status < 500 && error.status !== 429) return on.refused(error);
-        reason = error.message;
+        reason = attempt.signal.aborted ? LOST : error.message;
       }
       if (controller.signal.aborted) return;
       const wait = pause * (0.5 + Math.random() / 2);

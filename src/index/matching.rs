@@ -266,6 +266,6 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Members for &mut Hits<'_, S,
     fn found(&mut self, group: u32) {
         let (_, members) = self.groups.get(group);
         self.mark(members);
-        self.tallies.hit(group, members.len());
+        self.tallies.hit_filtered(group, members.len());
     }
 }

@@ -7,7 +7,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
+use super::registrations::Registration;
 use super::tallies::Tally;
+use super::wide::Wide;
 use super::{Index, Slot};
 
 /// The measure by which registrations are sorted.
@@ -67,9 +69,15 @@ impl Busiest {
         Self { measure, most, heap: BinaryHeap::new() }
     }
 
+    /// Takes a group if it is among the busiest so far. Nearly all of many are not, which takes one comparison.
     fn offer(&mut self, found: Found, tally: &Tally) {
-        self.heap.push((Reverse(self.measure.of(tally)), found));
-        if self.heap.len() > self.most {
+        let offered = (Reverse(self.measure.of(tally)), found);
+        let is_full = self.heap.len() >= self.most;
+        if is_full && self.heap.peek().is_none_or(|least| offered >= *least) {
+            return;
+        }
+        self.heap.push(offered);
+        if is_full {
             self.heap.pop();
         }
     }
@@ -79,20 +87,24 @@ impl<S: Copy> Index<S> {
     /// Returns the usage of each registration of a subscriber, sorted by text. Visits at most `memberships`
     /// combinations; those of a registration beyond that are not counted.
     pub fn usage(&mut self, slot: Slot, mut memberships: usize) -> Vec<Usage> {
-        self.tallies.settle();
-        let Some(subscriber) = &self.subscribers[slot.0 as usize] else { return Vec::new() };
-        let usage = |(spec, registration): (&str, &super::registrations::Registration)| {
+        let Self { subscribers, groups, tallies, wides, .. } = self;
+        let Some(subscriber) = &subscribers[slot.0 as usize] else { return Vec::new() };
+        let usage = |(spec, registration): (&str, &Registration)| {
             let all = registration.memberships();
             let looked_at = all.len().min(memberships);
             memberships -= looked_at;
-            let groups = all[..looked_at].iter().map(|&membership| self.groups.group_of(membership));
-            let (tally, shared) = groups.fold((Tally::default(), 0), |(tally, shared): (Tally, usize), group| {
-                (tally.and(self.tallies.get(group)), shared.max(self.groups.get(group).1.len()))
+            let groups_of = all[..looked_at].iter().map(|&membership| groups.group_of(membership));
+            let (tally, shared) = groups_of.fold((Tally::default(), 0), |(tally, shared): (Tally, usize), group| {
+                (tally.and(tallies.get(group)), shared.max(groups.get(group).1.len()))
             });
-            let wide = registration.number().map(|wide| self.wides.get(wide).tally());
-            let (combinations, filter_bytes) = (self.combinations(registration), registration.bytes());
-            let tally = wide.unwrap_or(tally);
-            Usage { spec: spec.into(), tally, shared: shared.max(1), combinations, filter_bytes }
+            let wide = registration.number().map(|wide| wides.get(wide));
+            Usage {
+                spec: spec.into(),
+                tally: wide.map_or(tally, Wide::tally),
+                shared: shared.max(1),
+                combinations: wide.map_or(all.len(), Wide::combinations),
+                filter_bytes: registration.bytes(),
+            }
         };
         subscriber.registrations.iter_with_text().map(usage).collect()
     }
@@ -104,7 +116,6 @@ impl<S: Copy> Index<S> {
 
     /// Visits the groups and the wide registrations with these numbers.
     pub fn survey(&mut self, numbers: Range<usize>, busiest: &mut Busiest) {
-        self.tallies.settle();
         for at in numbers.start..numbers.end.min(self.group_numbers()) {
             let number = u32::try_from(at).expect("fewer than 4 billion groups");
             if at < self.tallies.len() && !self.groups.get(number).1.is_empty() {
@@ -119,7 +130,6 @@ impl<S: Copy> Index<S> {
     /// Returns the usage of the busiest groups, in descending order. Omits groups that are gone, and those whose
     /// registration is not found within `memberships` combinations.
     pub fn busiest(&mut self, busiest: Busiest, mut memberships: usize) -> Vec<Usage> {
-        self.tallies.settle();
         let found = busiest.heap.into_sorted_vec();
         let usage = |(_, found)| match found {
             Found::Group(group) => self.usage_of(group, &mut memberships),
@@ -144,7 +154,7 @@ impl<S: Copy> Index<S> {
         })
     }
 
-    fn usage_of(&self, group: u32, memberships: &mut usize) -> Option<Usage> {
+    fn usage_of(&mut self, group: u32, memberships: &mut usize) -> Option<Usage> {
         // All groups may have gone since the survey.
         if group as usize >= self.tallies.len() {
             return None;
@@ -236,6 +246,23 @@ mod tests {
         index.deregister(slots[0], "machines.*.b").unwrap();
         index.register(slots[0], "machines.*.A").unwrap();
         assert_eq!(counts(&mut index, slots[0]), (0, 0, None), "machines.*.A is first");
+    }
+
+    #[test]
+    fn the_busiest_of_many_are_found_in_whatever_order_they_come() {
+        let mut index: Index<u32> = Index::new(Limits::default());
+        let slot = index.subscribe(1, Class(0));
+        for n in 0..50 {
+            index.register(slot, &format!("machines.*.k{n}")).unwrap();
+            (0..n * 7 % 50).for_each(|_| index.matches(&event(&format!("k{n}"), "{}"), |_| true, |_| {}));
+        }
+        for most in [0, 3, 50, 60] {
+            let mut busiest = Busiest::new(Measure::Hits, most);
+            (0..10).for_each(|part| index.survey(5 * part..5 * part + 5, &mut busiest));
+            let hits: Vec<u64> = index.busiest(busiest, 100_000).iter().map(|usage| usage.tally.hits).collect();
+            let expected: Vec<u64> = (0..50).rev().take(most).collect();
+            assert_eq!(hits, expected);
+        }
     }
 
     #[test]

@@ -268,6 +268,7 @@ fn api(
         posts: PostQuota::new(limits.posted_events_per_second),
         allowed_origins: settings.allowed_origins.clone(),
         tier: endpoint::tier(settings),
+        ping: settings.timeouts.ping,
         connection_events: settings.connection_events,
         deflate: settings.deflate.mode == DeflateMode::On,
         overflow: settings.outbox.overflow,

@@ -11,7 +11,7 @@ import { readFileSync } from "node:fs";
 import { Chromium, until } from "./chromium.mjs";
 import { resumes } from "./eventsource.mjs";
 import { Hydrant, update } from "./hydrant.mjs";
-import { expires, offersWhatIsPermitted } from "./session.mjs";
+import { expires, isRefusedOnce, noticesSilence, offersWhatIsPermitted, saysWhereAListEnds } from "./session.mjs";
 
 const [program, axe] = process.argv.slice(2);
 const VIEWS = ["now", "tail?spec=machines.*.*", "connections", "registrations", "explain", "me"];
@@ -277,7 +277,8 @@ try {
     page.expected.length = 0;
   }
   await timed(takesATokenFromALink.name, takesATokenFromALink(browser, server));
-  await timed(expires.name, expires(browser, server));
+  for (const step of [expires, isRefusedOnce, saysWhereAListEnds]) await timed(step.name, step(browser, server));
+  await timed(noticesSilence.name, noticesSilence(browser, program));
   await timed(resumes.name, resumes(browser, server));
 } finally {
   await browser.end();

@@ -1,4 +1,6 @@
-// What a session may do, and how it ends.
+// What a session may do, how it ends, and what a page says of a server that falls silent.
+
+import { Hydrant } from "./hydrant.mjs";
 
 /** A token of the first user with these restrictions. */
 async function token(server, restrictions) {
@@ -7,8 +9,9 @@ async function token(server, restrictions) {
 }
 
 /** Opens a view with a token of one's own, does something there, and closes the page. */
-async function opened(browser, server, fragment, restrictions, work) {
-  const page = await browser.page(`${server.url}/hydrant/#${fragment}&token=${await token(server, restrictions)}`);
+async function opened(browser, server, fragment, restrictions, work, expected = []) {
+  const url = `${server.url}/hydrant/#${fragment}&token=${await token(server, restrictions)}`;
+  const page = await browser.page(url, { expected });
   try {
     await work(page);
     if (page.faults.length > 0) throw new Error(page.faults.join("\n"));
@@ -38,4 +41,60 @@ export function expires(browser, server) {
     await page.key("Enter");
     await page.until("the same view", () => document.querySelector("[data-key=spec]")?.value === "jobs.*.*");
   });
+}
+
+/** Whoever lacks a claim is refused, and not asked about by each refusal. */
+export function isRefusedOnce(browser, server) {
+  const expected = [/status of 403 .*hydrant\/(status|registrations)/];
+  return opened(browser, server, "registrations?", { scope: "jobs", action: "get", specific: "*" }, async (page) => {
+    const asked = (path, least) => {
+      const all = performance.getEntriesByType("resource");
+      const { length } = all.filter(({ name }) => new URL(name).pathname.endsWith(path));
+      return length >= least ? length : 0;
+    };
+    // The list is asked for every three seconds.
+    await page.until("two refusals", asked, "hydrant/registrations", 2);
+    const times = await page.evaluate(asked, "hydrant/me", 0);
+    if (times !== 1) throw new Error(`asked ${times} times who it is, not once for the token`);
+  }, expected);
+}
+
+/** The list of who has a registration ends somewhere, and says so. */
+export function saysWhereAListEnds(browser, server) {
+  return opened(browser, server, "tail?spec=jobs.*.*", {}, () =>
+    opened(browser, server, "registrations?", {}, async (page) => {
+      // As many as are asked for, without opening as many connections.
+      await page.evaluate(() => {
+        const ask = window.fetch;
+        const many = Array.from({ length: 150 }, (_, n) => ({ Principal: "user:many", RemoteAddr: `192.0.2.1:${n}` }));
+        window.fetch = (path, options) =>
+          path.includes("connections?Spec=") ? Promise.resolve(Response.json(many)) : ask(path, options);
+      });
+      await page.until("a registration", () => {
+        const holders = document.querySelector("[title='Who has it']");
+        holders?.click();
+        return Boolean(holders);
+      });
+      await page.shows("The 150 connections with the most queued bytes");
+    }));
+}
+
+/** A server that says nothing for some of its pings is lost, and found again. */
+export async function noticesSilence(browser, program) {
+  process.env.HYDRANT_TIMEOUTS_PING = "1s";
+  const server = await Hydrant.start(program);
+  delete process.env.HYDRANT_TIMEOUTS_PING;
+  try {
+    await opened(browser, server, "tail?spec=jobs.*.*", {}, async (page) => {
+      const live = () => document.querySelector(".state.live") &&
+        document.querySelector(".toolbar [role=status]").textContent === "";
+      await page.until("the tail", live);
+      process.kill(server.pid, "SIGSTOP");
+      await page.shows("the connection was lost");
+      process.kill(server.pid, "SIGCONT");
+      await page.until("the tail again", live);
+    }, [/Failed to load|ERR_/]);
+  } finally {
+    await server.end();
+  }
 }

@@ -23,9 +23,13 @@ async fn all_forms_say_the_same(server: Hydrant) {
     let mut websocket = server.watch(&["machines.*.*", "jobs.*.*"]).await;
     let mut stream = server.stream(SSE, ALL, "").await;
     assert_eq!(stream.status(), "200");
-    for header in
-        ["content-type: text/event-stream", "cache-control: no-store", "connection: close", "x-hydrant-registered: 2"]
-    {
+    for header in [
+        "content-type: text/event-stream",
+        "cache-control: no-store",
+        "connection: close",
+        "x-hydrant-registered: 2",
+        "x-hydrant-ping: 25",
+    ] {
         assert!(stream.head.contains(&format!("\n{header}\n")), "{}", stream.head);
     }
     stream.answered("machines.*.*").await;

@@ -108,8 +108,12 @@ const ISSUING: [Failure; 6] = [
 
 const TOKEN: &[Success] = ok!("The token, and the server it is for.", "Issued");
 
-const HANDSHAKE: [(&str, &str); 1] =
-    [("X-Hydrant-Sequence", "The position of the next event, for `since` at a later time.")];
+const HANDSHAKE: [(&str, &str); 1] = [POSITION];
+
+const STREAM: [(&str, &str); 2] =
+    [POSITION, ("X-Hydrant-Ping", "Seconds between two signs of life of the server, at most.")];
+
+const POSITION: (&str, &str) = ("X-Hydrant-Sequence", "The position of the next event, for `since` at a later time.");
 
 /// Returns the row that lists the connections of the agents of a model.
 const fn runners(path: &'static str, model: &'static str, name: &'static str, access: &'static str) -> Row {
@@ -195,7 +199,7 @@ pub(in crate::api) const TABLE: [Row; 20] = [
                 Content { media: "text/event-stream", schema: "EventStream" },
                 Content { media: "application/x-ndjson", schema: "Lines" },
             ],
-            headers: &HANDSHAKE,
+            headers: &STREAM,
         }],
         failures: &[
             (400, "no registration, an invalid one (the message has the position), or another invalid parameter"),

@@ -29,7 +29,9 @@ use super::received::{Received, complaint, field, query, registered};
 const PATH: &str = "/api/v3/events";
 const KIND: &str = "text/event-stream";
 const LAST_EVENT_ID: &str = "Last-Event-ID";
-/// Longest silence of a server: more than any `timeouts.ping` that is likely to be set.
+/// Seconds between two signs of life of the server.
+const PING: &str = "X-Hydrant-Ping";
+/// Longest silence of a server that does not say how often it pings.
 const SILENCE: Duration = Duration::from_mins(3);
 
 /// The position at which a stream begins.
@@ -114,8 +116,9 @@ impl EventStream {
             if let Some(received) = self.receive_ready()? {
                 return Ok(received);
             }
-            let silent = |_| ClientError::Silent { endpoint: self.target.endpoint.to_string(), after: SILENCE };
-            match timeout(SILENCE, self.body.frame()).await.map_err(silent)? {
+            let after = longest_silence(self.header(PING));
+            let silent = |_| ClientError::Silent { endpoint: self.target.endpoint.to_string(), after };
+            match timeout(after, self.body.frame()).await.map_err(silent)? {
                 Some(Ok(frame)) => self.parser.push(frame.data_ref().map_or(&[][..], |bytes| bytes)),
                 Some(Err(error)) => return Err(broken(&self.target, &error)),
                 None => return Err(self.broken("the stream ended without a reason")),
@@ -163,6 +166,12 @@ impl EventStream {
     }
 }
 
+/// Returns how long a server that pings every so many seconds may be silent: it may miss three pings.
+fn longest_silence(ping: Option<&str>) -> Duration {
+    let seconds = ping.and_then(|ping| ping.parse::<u32>().ok()).filter(|seconds| *seconds > 0);
+    seconds.map_or(SILENCE, |seconds| Duration::from_secs(4 * u64::from(seconds)))
+}
+
 /// What the last message says.
 fn closed(text: &str) -> ClientError {
     let value: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
@@ -173,6 +182,12 @@ fn closed(text: &str) -> ClientError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_may_be_silent_for_some_of_its_pings() {
+        let seconds = [Some("25"), Some("3600"), Some("1"), Some("0"), Some("soon"), None];
+        assert_eq!(seconds.map(|ping| longest_silence(ping).as_secs()), [100, 14_400, 4, 180, 180, 180]);
+    }
 
     #[test]
     fn the_last_message_says_why_it_ended() {

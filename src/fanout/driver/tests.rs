@@ -28,29 +28,34 @@ struct World {
     data: tempfile::TempDir,
 }
 
+/// Everything that a shard's thread is given, with a store of users in this directory; and who may do everything.
+pub(super) fn parts(data: &std::path::Path) -> (Port, Parts, Identity) {
+    let (authority, _) = Authority::open(data, AuthOptions::default()).unwrap();
+    let credential = Credential::Basic { user: "rocketskates".to_owned(), password: Secret::new("r0cketsk8ts") };
+    let identity = authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), crate::clock::now()).unwrap();
+    let history = History::new(HistoryLimits { events: 100, bytes: 1 << 20 }, 1, crate::clock::now());
+    let epoch = Instant::now();
+    let broker = Arc::new(Broker::new(Arc::new(Metrics::new()), epoch, history));
+    let (ping, idle, close) = (HOUR, HOUR, HOUR);
+    let settings = ShardSettings {
+        index: index::Limits::default(),
+        outbox: OutboxLimits { bytes: 1 << 20, events: 1000 },
+        total_bytes: 1 << 30,
+        inbox: InboxLimits { events: 1000, bytes: 1 << 20 },
+        deflate: None,
+        message_bytes: 64 << 10,
+        timing: Timing { ping, idle, close, age: None, close_on_token_expiry: false },
+        connection_events: false,
+    };
+    let budget = Arc::new(Budget::new(settings.total_bytes, 1));
+    let (port, parts) = shard(0, &settings, &budget, &broker, &Arc::new(authority), epoch).unwrap();
+    (port, parts, identity)
+}
+
 impl World {
     fn new() -> Self {
         let data = tempfile::tempdir().unwrap();
-        let (authority, _) = Authority::open(data.path(), AuthOptions::default()).unwrap();
-        let credential = Credential::Basic { user: "rocketskates".to_owned(), password: Secret::new("r0cketsk8ts") };
-        let identity =
-            authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), crate::clock::now()).unwrap();
-        let history = History::new(HistoryLimits { events: 100, bytes: 1 << 20 }, 1, crate::clock::now());
-        let epoch = Instant::now();
-        let broker = Arc::new(Broker::new(Arc::new(Metrics::new()), epoch, history));
-        let (ping, idle, close) = (HOUR, HOUR, HOUR);
-        let settings = ShardSettings {
-            index: index::Limits::default(),
-            outbox: OutboxLimits { bytes: 1 << 20, events: 1000 },
-            total_bytes: 1 << 30,
-            inbox: InboxLimits { events: 1000, bytes: 1 << 20 },
-            deflate: None,
-            message_bytes: 64 << 10,
-            timing: Timing { ping, idle, close, age: None, close_on_token_expiry: false },
-            connection_events: false,
-        };
-        let budget = Arc::new(Budget::new(settings.total_bytes, 1));
-        let (port, parts) = shard(0, &settings, &budget, &broker, &Arc::new(authority), epoch).unwrap();
+        let (port, parts, identity) = parts(data.path());
         let mut driver = Driver::new(parts);
         driver.next_tick = Instant::now() + HOUR;
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();

@@ -1,4 +1,10 @@
 //! Writes the queued frames: one vectored write per turn for every connection that has some.
+//!
+//! Contract: a round writes once to every connection that was dirty when it began, first to the websockets, then to the
+//! streams. Websockets are the agents of machines, which act on what they receive; streams mostly feed people's screens
+//! and logs, and writing to them costs more (TLS, no compression). So an open console does not delay the machines
+//! ([ADR 0041](../../../docs/adr/0041-streams-are-written-last.md)). Nobody starves, because a round ends only after
+//! its last stream. Each round starts at another connection of either kind, so that none is always last of its kind.
 
 use std::io;
 
@@ -58,14 +64,13 @@ impl<S: Socket> Driver<S> {
     /// Writes to every connection that has frames queued.
     pub(super) fn flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
-        self.parts.shard.fanout().take_dirty(&mut dirty);
+        let websockets = self.parts.shard.fanout().take_dirty(&mut dirty);
         if !dirty.is_empty() {
             self.turn = self.turn.wrapping_add(1);
-            let start = self.turn.wrapping_mul(7919) % dirty.len();
-            let (late, early) = dirty.split_at(start);
+            let (websockets, streams) = dirty.split_at(websockets);
             // One look at the clock per round: a round is shorter than the resolution of the latency histogram.
             let now_us = self.now_us();
-            for &conn in early.iter().chain(late) {
+            for conn in rotated(websockets, self.turn).chain(rotated(streams, self.turn)) {
                 self.write(conn, now_us);
             }
             self.parts.shard.fanout().end_round(now_us);
@@ -109,4 +114,11 @@ impl<S: Socket> Driver<S> {
             Err(_) => self.lose(conn),
         }
     }
+}
+
+/// Returns all connections, starting at another one in each turn.
+fn rotated(conns: &[ConnId], turn: usize) -> impl Iterator<Item = ConnId> {
+    let start = turn.wrapping_mul(7919).checked_rem(conns.len()).unwrap_or(0);
+    let (late, early) = conns.split_at(start);
+    early.iter().chain(late).copied()
 }

@@ -17,18 +17,29 @@ pub const GATHER_FRAMES: usize = 256;
 pub type Gathered<'a> = SmallVec<[IoSlice<'a>; GATHER_FRAMES]>;
 
 impl Fanout {
-    /// Writes into `into` the connections that have something to write, each once, in ascending order. They are no
-    /// longer dirty afterwards.
+    /// Writes into `into` the connections that have something to write, each once: first the websockets, then the
+    /// streams, each in ascending order. Returns the number of websockets. They are no longer dirty afterwards.
     ///
     /// Ascending order is the order in memory, in this process and in the kernel. With subscribers of several classes,
     /// the order of delivery would be another and writing would wait for memory more often.
-    pub fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
+    pub fn take_dirty(&mut self, into: &mut Vec<ConnId>) -> usize {
         into.clear();
         std::mem::swap(into, &mut self.dirty);
         into.sort_unstable();
         // A removed connection is still on the list, and its number may have been reused.
         into.dedup();
-        into.retain(|conn| self.outboxes[conn.at()].as_mut().is_some_and(Outbox::clear_dirty));
+        let Self { outboxes, streams, .. } = self;
+        into.retain(|&conn| {
+            let Some(outbox) = &mut outboxes[conn.at()] else { return false };
+            let (is_dirty, is_websocket) = (outbox.clear_dirty(), outbox.encoding().is_websocket());
+            if is_dirty && !is_websocket {
+                streams.push(conn);
+            }
+            is_dirty && is_websocket
+        });
+        let websockets = into.len();
+        into.append(streams);
+        websockets
     }
 
     /// Adds a connection to the dirty list if frames are queued for it.

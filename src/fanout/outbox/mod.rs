@@ -78,6 +78,8 @@ pub struct Fanout {
     free: Vec<u32>,
     spare: Spare,
     dirty: Vec<ConnId>,
+    /// Empty between two calls of [`Fanout::take_dirty`].
+    streams: Vec<ConnId>,
     /// The number of the event being delivered.
     number: u64,
     barriers: Barriers,
@@ -109,6 +111,7 @@ impl Fanout {
             free: Vec::new(),
             spare: Vec::new(),
             dirty: Vec::new(),
+            streams: Vec::new(),
             number: 0,
             barriers: Barriers::default(),
             current: [None; Encoding::COUNT],

@@ -136,9 +136,29 @@ fn dirty_connections_come_in_the_order_of_their_numbers() {
         assert!(fanout.send(conns[at], Frame::Constant(b"x")));
     }
     let mut dirty = Vec::new();
-    fanout.take_dirty(&mut dirty);
+    assert_eq!(fanout.take_dirty(&mut dirty), 4);
     conns.remove(1);
     assert_eq!(dirty, conns);
+}
+
+#[test]
+fn dirty_streams_come_after_the_websockets() {
+    let mut fanout = Fanout::new(LIMITS);
+    let conns: Vec<ConnId> = (0..6).map(|_| fanout.open(Overflow::Disconnect)).collect();
+    for (conn, encoding) in [(0, Encoding::EventStream), (2, Encoding::Lines), (3, Encoding::Deflate)] {
+        fanout.set_encoding(conns[conn], encoding);
+    }
+    let mut dirty = Vec::new();
+    for _ in 0..2 {
+        for at in [4, 3, 2, 1, 0] {
+            assert!(fanout.send(conns[at], Frame::Constant(b"x")));
+        }
+        assert_eq!(fanout.take_dirty(&mut dirty), 3);
+        assert_eq!(dirty, [1, 3, 4, 0, 2].map(|at| conns[at]), "each kind in the order of numbers");
+        assert!(!fanout.has_dirty());
+    }
+    fanout.mark_dirty(conns[0]);
+    assert_eq!((fanout.take_dirty(&mut dirty), &dirty[..]), (0, &conns[..1]));
 }
 
 /// Delivers events to these connections.
