@@ -170,8 +170,8 @@ pub fn as_string(value: &str) -> Option<Cow<'_, str>> {
 /// Names and keys need no escapes, and are copied as a whole.
 pub fn quote(text: &str, out: &mut Vec<u8>) {
     // Without a branch for each byte, so that the compiler uses vectors.
-    let escape = |found: bool, byte: &u8| found | (*byte < b' ') | (*byte == b'"') | (*byte == b'\\');
-    if text.as_bytes().iter().fold(false, escape) {
+    let escape = |&byte: &u8| u8::from(byte < b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    if text.as_bytes().iter().map(escape).fold(0, |found, one| found | one) != 0 {
         return serde_json::to_writer(out, text).expect("a string is always written to memory");
     }
     out.reserve(text.len() + 2);
