@@ -13,6 +13,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# As in the Makefile: with other features, cargo would build all dependencies again.
+ALL = ["--workspace", "--features", "hydrant/otel"]
+
 SWITCH = """
 /// The number of the mistake that is switched on; 0: none.
 #[allow(missing_docs)]
@@ -55,8 +58,9 @@ def replace(to, number, name, file, old, new):
     path.write_text(text.replace(old, new.replace("BUG", f"(crate::clock::bug() == {number})")))
 
 
-def cargo(to, *arguments):
-    command = [os.environ.get("CARGO", "cargo"), *arguments, "--locked", "--target-dir", str(ROOT / "target")]
+def cargo(to, verb, *arguments):
+    begin = [os.environ.get("CARGO", "cargo"), verb, "--locked", "--target-dir", str(ROOT / "target")]
+    command = [*begin, *ALL, *arguments]
     return subprocess.run([*command, "--message-format=json"], cwd=to, capture_output=True, text=True)
 
 

@@ -69,6 +69,11 @@ impl<T> Order<T> {
         None
     }
 
+    /// Returns whether messages of a node wait.
+    pub(super) fn holds(&self, node: NodeId) -> bool {
+        self.held.contains_key(&node)
+    }
+
     /// Removes a message that can be accepted by now. To be called until it returns `None`.
     pub(super) fn ready(&mut self, next: impl Fn(NodeId) -> Option<u64>, now: Timestamp) -> Option<T> {
         if self.count == 0 {

@@ -224,9 +224,11 @@ impl Peers {
         loss
     }
 
-    /// Removes the nodes that fell silent and returns their losses.
-    pub fn drain_silent(&mut self, now: Timestamp) -> Vec<Loss> {
-        let gone = self.peers.extract_if(|_, peer| now.duration_since(peer.heard) > SILENCE);
+    /// Removes the nodes that fell silent and returns their losses. A node that `has_more` to be recorded, because its
+    /// messages wait for those of others, is not silent.
+    pub fn drain_silent(&mut self, now: Timestamp, has_more: impl Fn(NodeId) -> bool) -> Vec<Loss> {
+        let is_silent = |node, peer: &Peer| now.duration_since(peer.heard) > SILENCE && !has_more(node);
+        let gone = self.peers.extract_if(|node, peer| is_silent(*node, peer));
         let mut losses: Vec<Loss> =
             gone.map(|(node, peer)| Loss { node, missing: Missing::Silent, since: peer.heard }).collect();
         losses.sort_unstable_by_key(|loss| loss.node);
@@ -302,11 +304,12 @@ mod tests {
         let mut peers = Peers::default();
         peers.heartbeat(7, 0, at(1));
         peers.heartbeat(8, 0, at(9));
-        assert_eq!(peers.drain_silent(at(11)), []);
-        assert_eq!(peers.drain_silent(at(12)), [loss(Missing::Silent, 1)]);
+        assert_eq!(peers.drain_silent(at(11), |_| false), []);
+        assert_eq!(peers.drain_silent(at(12), |node| node == 7), [], "its messages wait");
+        assert_eq!(peers.drain_silent(at(12), |_| false), [loss(Missing::Silent, 1)]);
         peers.excuse(at(100));
-        assert_eq!(peers.drain_silent(at(105)), []);
-        assert_eq!(peers.drain_silent(at(111)).len(), 1);
+        assert_eq!(peers.drain_silent(at(105), |_| false), []);
+        assert_eq!(peers.drain_silent(at(111), |_| false).len(), 1);
         assert_eq!(peers.len(), 0);
     }
 

@@ -344,7 +344,8 @@ impl Receiver {
         let now = clock::now();
         self.link(now);
         if self.away.is_none() {
-            for loss in self.peers.drain_silent(now) {
+            let has_more = |node| self.order.holds(node);
+            for loss in self.peers.drain_silent(now, has_more) {
                 self.gate.gone(loss.node);
                 self.report_loss(Some(loss), now);
             }
@@ -386,3 +387,7 @@ impl Receiver {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "receive_tests.rs"]
+mod tests;

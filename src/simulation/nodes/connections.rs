@@ -1,7 +1,8 @@
 //! Connections between nodes and the server: they are made, stall and break, and the server dies and recovers.
 //!
 //! Contract: a message in transit to a node whose connection breaks is recorded as lost, with its number, because only
-//! the server knows of it. A node connects only while the server is up.
+//! the server knows of it. The server closes the connection of a node for which too many messages wait. A node connects
+//! only while the server is up.
 
 use super::world::World;
 use crate::clock;
@@ -32,6 +33,15 @@ impl World {
         node.member.disconnect();
     }
 
+    /// Breaks the connections that the server has closed because too many messages waited.
+    pub(super) fn cut_slow(&mut self) {
+        for id in self.bus.take_slow() {
+            self.trace.note(format!("the server closes the slow connection of {id}"));
+            let at = self.nodes.iter().position(|node| node.id == id).expect("a node is connected");
+            self.cut(at);
+        }
+    }
+
     pub(super) fn connect(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         if node.is_connected || !self.is_up {
@@ -58,9 +68,9 @@ impl World {
         (0..self.nodes.len()).for_each(|at| self.cut(at));
     }
 
-    /// Ends all stalls, and starts the server if it is down.
+    /// Ends all stalls and delays, and starts the server if it is down.
     pub(super) fn recover(&mut self) {
         self.is_up = true;
-        self.bus.unstall();
+        self.bus.recover();
     }
 }

@@ -1,13 +1,14 @@
 //! Several nodes in one run: the real brokers and the real tasks of the cluster, and a simulated NATS server.
 //!
 //! A run is 200 steps that follow from a seed. Events are posted at all nodes; two or more follow one endpoint, which
-//! sometimes repeats an event. Connections break, stall and come back. The server dies. Nodes die, shut down
-//! gracefully, and come back without state. Queues are too small and events too long. Then all failures end, the run
-//! comes to rest, and each node is judged. The simulation of one node judges what clients receive of a node's order.
+//! sometimes repeats an event. What one node sends to another may be late. Connections break, stall and come back. The
+//! server dies, and closes slow connections. Nodes die, shut down gracefully, and come back without state. Queues are
+//! too small and events too long. Then all failures end, the run comes to rest, and each node is judged. The simulation
+//! of one node judges what clients receive of a node's order.
 //!
 //! | part | what it is |
 //! |---|---|
-//! | `bus` | the server: each subscribed node gets a message, in the order of its sender |
+//! | `bus` | the server: each subscribed node gets a message, in the order of its sender but in no order of all |
 //! | `node` | a node, its link to the endpoint, and a plain count of what it has heard |
 //! | `settings` | the size of a run and its limits |
 //! | `world` | a run: its parts, and the choice of its steps |

@@ -10,10 +10,14 @@ use crate::simulation::random::Random;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
     pub(super) nodes: usize,
+    /// The number of nodes that follow the endpoint from the beginning.
+    pub(super) followers: usize,
     pub(super) inbox: InboxLimits,
     /// The number of batches that may wait to be sent, and of messages that may wait to be sequenced.
     pub(super) exports: usize,
     pub(super) pending: usize,
+    /// The number of messages that may wait in the server for a node.
+    pub(super) outbound: usize,
     /// Whether clients want only some types, so that the other events may wait.
     pub(super) is_picky: bool,
     /// Whether nothing fails.
@@ -26,11 +30,14 @@ impl Settings {
         let often = |random: &mut Random, small: [usize; 2], large: usize| {
             if is_fair || random.percent(60) { large } else { random.between(small[0], small[1]) }
         };
+        let nodes = random.between(2, 4);
         Self {
-            nodes: random.between(2, 4),
+            nodes,
+            followers: random.between(2, nodes.min(3)),
             inbox: InboxLimits { events: often(random, [20, 100], 10_000), bytes: 64 << 20 },
             exports: often(random, [3, 20], 10_000),
             pending: often(random, [20, 200], 10_000),
+            outbound: often(random, [100, 400], 10_000),
             is_picky: random.percent(30),
             is_fair,
         }

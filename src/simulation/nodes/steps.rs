@@ -4,7 +4,7 @@
 //! draws none. Other steps and the passing of time call these too. Every event that is left out on its way is recorded
 //! here, at the moment when it happens, so that the judge knows the cause.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::connections::MAX_PAYLOAD;
 use super::node::{Name, Node};
@@ -16,6 +16,9 @@ use crate::metrics::Source;
 /// The length of an object whose event exceeds the server's maximum, in bytes.
 const TOO_LONG: usize = 5000;
 const _: () = assert!(TOO_LONG > MAX_PAYLOAD);
+
+/// Longest delay of a message in a run without failures, in ms. Shorter than nodes wait for what others had first.
+const DELAY: usize = 1_000;
 
 /// Maximum number of seconds that a node holds its queue for other nodes after it has connected.
 const HOLD: i64 = 10;
@@ -92,7 +95,9 @@ impl World {
     /// Makes the server process up to `most` operations of a node. Records the nodes that an event does not reach.
     pub(super) fn serve_at(&mut self, at: usize, most: usize) {
         let (id, now) = (self.nodes[at].id, clock::now());
-        for forwarded in self.bus.serve(id, most).into_iter().filter(|forwarded| forwarded.is_event) {
+        let served = self.bus.serve(id, most);
+        self.cut_slow();
+        for forwarded in served.into_iter().filter(|forwarded| forwarded.is_event) {
             for node in self.nodes.iter().filter(|node| node.id != id && !forwarded.to.contains(&node.id)) {
                 self.record.lost.insert((node.id, forwarded.from, forwarded.number));
                 check_hold(&self.nodes[at], node, forwarded.number, now);
@@ -107,11 +112,22 @@ impl World {
     }
 
     pub(super) fn deliver_at(&mut self, at: usize, most: usize) {
-        let node = &mut self.nodes[at];
+        let (node, now) = (&mut self.nodes[at], clock::now());
         for _ in 0..most {
-            let Some(op) = self.bus.deliver(node.id) else { break };
+            let Some(op) = self.bus.deliver(node.id, now) else { break };
             node.hear(op, self.settings.pending);
         }
+    }
+
+    /// Makes what one node sends to another arrive late.
+    pub(super) fn delay(&mut self) {
+        let (Some(from), Some(to)) = (self.any(), self.any()) else { return };
+        let longest = if self.settings.is_fair { DELAY } else { self.random.pick(&[DELAY, 5 * DELAY]) };
+        let millis = self.random.between(1, longest);
+        let until = clock::now() + SignedDuration::from_millis(i64::try_from(millis).unwrap());
+        let [from, to] = [from, to].map(|at| self.nodes[at].id);
+        self.bus.delay(from, to, until);
+        self.trace.note(format!("what {from} sends to {to} is late by {millis} ms"));
     }
 
     pub(super) fn drain_one(&mut self) {

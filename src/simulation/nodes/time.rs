@@ -57,6 +57,7 @@ impl World {
     /// may be full, and no node is reported as lost within 10 s after that.
     pub(super) fn rest(&mut self) {
         self.recover();
+        self.bus.lift_limit();
         (0..self.nodes.len()).for_each(|at| self.connect(at));
         for millis in [4_000, 4_000, 4_000, 12_000] {
             (0..self.nodes.len()).for_each(|at| self.follow_at(at, usize::MAX));

@@ -49,7 +49,7 @@ impl Simulation for World {
         let settings = Settings::random(&mut random);
         let mut world = Self::empty(random, settings);
         world.trace.note(format!("{settings:?}"));
-        (0..settings.nodes).for_each(|at| world.join(at < 2));
+        (0..settings.nodes).for_each(|at| world.join(at < settings.followers));
         // They get to know each other.
         world.pass(3_000);
         world
@@ -72,12 +72,13 @@ impl Simulation for World {
 
 impl World {
     /// Returns a world without nodes.
-    fn empty(random: Random, settings: Settings) -> Self {
+    fn empty(mut random: Random, settings: Settings) -> Self {
+        let bus = Bus::new(Random::new(random.next()), settings.outbound);
         Self {
             random,
             settings,
             nodes: Vec::new(),
-            bus: Bus::default(),
+            bus,
             texts: Texts::default(),
             record: Record::default(),
             joined: 0,
@@ -95,8 +96,9 @@ impl World {
             32..48 => self.write(),
             48..60 => self.serve(),
             60..72 => self.deliver(),
-            72..80 => self.tend_one(),
-            80..84 => self.drain_one(),
+            72..78 => self.tend_one(),
+            78..80 => self.drain_one(),
+            80..84 => self.delay(),
             84..FAIR_STEPS => self.pass_some(),
             FAIR_STEPS..92 => self.cut_one(),
             92..94 => self.stall(),

@@ -1,0 +1,69 @@
+//! The receiver with its queue, its order and a simulated clock.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use super::*;
+use crate::broker::export::ExportLimits;
+use crate::broker::history::{History, HistoryLimits};
+use crate::clock::simulated;
+use crate::cluster::gathering::SIGNS;
+use crate::cluster::nats::op::Op;
+use crate::cluster::peers::NodeId;
+use crate::cluster::simulated::Member;
+use crate::cluster::subject;
+use crate::cluster::wire::{State, event_headers, heartbeat_headers};
+use crate::metrics::Metrics;
+
+const PREFIX: &str = "h";
+
+fn message(sid: u64, subject: String, headers: String, payload: &str) -> Op {
+    let payload = Bytes::copy_from_slice(payload.as_bytes());
+    Op::Message(Message { sid, subject: subject.into(), headers: headers.into(), payload })
+}
+
+fn heartbeat(node: NodeId, number: u64) -> Op {
+    let beat = Beat { state: State::Up, greets: false, idle: Duration::ZERO, ahead: None };
+    message(SIGNS, subject::sign(PREFIX), heartbeat_headers(NodePosition { node, number }, beat), "")
+}
+
+/// Returns an event of an endpoint. Its node had the events of `after` before it.
+fn event(node: NodeId, number: u64, after: &[(NodeId, u64)]) -> Op {
+    let event = Draft::new("machines", "update", "k").seal(Timestamp::UNIX_EPOCH);
+    let headers = event_headers(NodePosition { node, number }, Some(1), after);
+    message(SIGNS + 1, subject::event(PREFIX, "machines", "update", "k"), headers, event.json())
+}
+
+/// Returns node 1, which is connected, and the keys of the events that it has accepted.
+fn member() -> (Member, Arc<Mutex<Vec<String>>>) {
+    simulated::begin();
+    let history = History::new(HistoryLimits { events: 10, bytes: 1 << 16 }, 1, clock::now());
+    let broker = Arc::new(Broker::new(Arc::new(Metrics::new()), clock::instant(), history));
+    let exports = broker.share(ExportLimits { batches: 10, bytes: 1 << 20 }, 10);
+    let keys = Arc::<Mutex<Vec<String>>>::default();
+    let noted = Arc::clone(&keys);
+    broker.observe(move |event, _| noted.lock().push(event.key().to_owned()));
+    let mut member = Member::new(&broker, exports, 1, 100);
+    member.connect(1 << 20);
+    (member, keys)
+}
+
+/// A message that waits for another node's was heard: its node is not reported as lost meanwhile.
+#[tokio::test]
+async fn a_node_whose_message_waits_for_another_is_not_lost() {
+    let (mut member, keys) = member();
+    [heartbeat(2, 0), heartbeat(3, 0)].into_iter().for_each(|op| member.hear(op));
+    member.receive().await;
+    simulated::pass(Duration::from_secs(9));
+    [heartbeat(3, 0), event(2, 0, &[(3, 1)])].into_iter().for_each(|op| member.hear(op));
+    member.receive().await;
+    simulated::pass(Duration::from_millis(1_500));
+    member.look().await;
+    assert_eq!(keys.lock()[..], [""; 0], "10.5 s after the last message of 2 that waited for nothing");
+    simulated::pass(Duration::from_secs(1));
+    member.look().await;
+    assert_eq!(keys.lock()[..], ["k"], "it does not wait for ever");
+}
