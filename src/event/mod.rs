@@ -335,18 +335,14 @@ impl Event {
 
     /// Returns the event's time in RFC 3339, at most 35 bytes.
     pub fn time(&self) -> &str {
-        self.text(self.time_range())
+        // Without a look at the rest, which is long.
+        let start = HEADER_ROOM + TIME.len();
+        memchr::memchr(b'"', &self.frame[start..]).map_or("", |length| self.text(start..start + length))
     }
 
     /// Returns the event's time, parsed.
     pub fn moment(&self) -> Option<Timestamp> {
-        time::parse(&self.frame[self.time_range()])
-    }
-
-    fn time_range(&self) -> Range<usize> {
-        // Without a look at the rest, which is long.
-        let start = HEADER_ROOM + TIME.len();
-        start..start + memchr::memchr(b'"', &self.frame[start..]).unwrap_or(0)
+        time::parse(self.time())
     }
 
     /// Returns the object after the change as compact JSON; `null` if there is none.
