@@ -6,6 +6,7 @@ the project, so that only this crate is compiled.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,9 +39,23 @@ def copy(name):
             old.unlink()
     for name in names:
         put(to / name, (ROOT / name).read_bytes())
+    for manifest in ["Cargo.toml", *(name for name in names if name.endswith("/Cargo.toml"))]:
+        rename(to, manifest, name=to.name)
     clock = to / "src/clock.rs"
     put(clock, (clock.read_text() + SWITCH).encode())
     return to
+
+
+def rename(to, manifest, name):
+    """Gives a package of the copy a version of its own: cargo would take builds of the project for those of the copy,
+    and the other way round."""
+    text = (ROOT / manifest).read_text()
+    package, lock = re.search(r'^name = "(.*)"$', text, re.M)[1], to / "Cargo.lock"
+    old = f'name = "{package}"\nversion = "'
+    if old not in lock.read_text():
+        return
+    put(to / manifest, re.sub(r'^(version = "[^"]*)"', rf'\1-{name}"', text, count=1, flags=re.M).encode())
+    put(lock, re.sub(re.escape(old) + r'([^"]*)', lambda found: f"{found[0]}-{name}", lock.read_text()).encode())
 
 
 def put(path, content):
