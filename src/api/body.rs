@@ -6,7 +6,7 @@
 //! with `Retry-After`. So no number of slow clients can fill the memory, and none keeps its share of it for long.
 //!
 //! What counts is the buffer that holds the body, not the pieces it arrived in: these are copied into the buffer. The
-//! buffer doubles, up to the length that the request declares.
+//! buffer has room for at most twice what has come, and for no more than the request declares.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,7 +148,9 @@ impl Buffer<'_> {
     fn append(&mut self, piece: &[u8]) -> Result<(), ApiError> {
         let needed = self.bytes.len() + piece.len();
         if needed > self.bytes.capacity() {
-            let capacity = needed.max((2 * self.bytes.capacity()).max(UNIT).min(self.longest));
+            // Twice what has come, and not only twice what was there: a long first piece is then not copied again.
+            let doubled = (2 * self.bytes.len().max(piece.len())).max(UNIT);
+            let capacity = needed.max(doubled.min(self.longest));
             self.bodies.hold(capacity, &mut self.held)?;
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
@@ -199,6 +201,17 @@ mod tests {
         assert!(buffer.bytes.capacity() <= held * UNIT);
         drop(buffer);
         assert_eq!(bodies.units.available_permits(), all);
+    }
+
+    #[test]
+    fn a_long_first_piece_makes_room_for_a_short_rest() {
+        let bodies = Bodies::new(1 << 20);
+        let mut buffer = bodies.buffer(70 << 10);
+        buffer.append(&vec![0; 60 << 10]).unwrap();
+        assert_eq!(buffer.bytes.capacity(), 70 << 10, "all that the request declares");
+        let mut buffer = bodies.buffer(1 << 20);
+        buffer.append(&vec![0; 60 << 10]).unwrap();
+        assert_eq!(buffer.bytes.capacity(), 120 << 10, "a client that stops here holds twice what it has sent");
     }
 
     #[test]

@@ -228,7 +228,7 @@ fn time(value: &str) -> Result<Option<Cow<'_, str>>, EventError> {
     if text.is_empty() {
         return Ok(None);
     }
-    if time::parse(&text).is_some() {
+    if time::parse(text.as_bytes()).is_some() {
         return Ok(Some(text));
     }
     Err(EventError::BadTime { text: text.chars().take(64).collect() })

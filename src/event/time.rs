@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 ///
 /// Nearly all times are in UTC. Their digits are parsed here, and jiff only checks the calendar: its own parser accepts
 /// many other forms and is slower, and the time of every event is parsed twice.
-pub(super) fn parse(text: &str) -> Option<Timestamp> {
-    let (date_time, rest) = text.as_bytes().split_first_chunk()?;
+pub(super) fn parse(text: impl AsRef<[u8]>) -> Option<Timestamp> {
+    let (date_time, rest) = text.as_ref().split_first_chunk()?;
     let date_time = pairs(date_time).filter(|pairs| pairs[6] < 60)?;
     let (nanosecond, zone) = fraction(rest)?;
     let local = calendar(date_time, nanosecond)?;
@@ -35,10 +35,12 @@ fn shifted(local: DateTime, seconds: i64) -> Timestamp {
 
 /// Returns century, year, month, day, hour, minute and second of `dddd-dd-ddTdd:dd:dd`.
 fn pairs(text: &[u8; 19]) -> Option<[u8; 7]> {
-    let [.., b'-', _, _, b'-', _, _, b'T', _, _, b':', _, _, b':', _, _] = text else { return None };
+    let &[c0, c1, y0, y1, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', i0, i1, b':', s0, s1] = text else {
+        return None;
+    };
     let mut greatest = 0;
-    let pairs = [0, 2, 5, 8, 11, 14, 17].map(|at| {
-        let [tens, ones] = [text[at], text[at + 1]].map(|byte| byte.wrapping_sub(b'0'));
+    let pairs = [[c0, c1], [y0, y1], [m0, m1], [d0, d1], [h0, h1], [i0, i1], [s0, s1]].map(|[tens, ones]| {
+        let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
         greatest = greatest.max(tens).max(ones);
         tens.wrapping_mul(10).wrapping_add(ones)
     });

@@ -21,7 +21,7 @@ mod value;
 
 use std::borrow::Cow;
 
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 
 pub use compact::compact;
 pub use diagnose::Fault as JsonFault;
@@ -153,7 +153,7 @@ pub fn unquote(quoted: &str) -> Cow<'_, str> {
     let Some(inner) = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
         return Cow::Borrowed(quoted);
     };
-    if inner.contains('\\') {
+    if memchr(b'\\', inner.as_bytes()).is_some() {
         serde_json::from_str::<String>(quoted).map_or(Cow::Borrowed(quoted), Cow::Owned)
     } else {
         Cow::Borrowed(inner)
@@ -166,6 +166,16 @@ pub fn as_string(value: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Appends `text` as a JSON string.
+///
+/// Names and keys need no escapes, and are copied as a whole.
 pub fn quote(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text).expect("a string is always written to memory");
+    // Without a branch for each byte, so that the compiler uses vectors.
+    let escape = |&byte: &u8| u8::from(byte < b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    if text.as_bytes().iter().map(escape).fold(0, |found, one| found | one) != 0 {
+        return serde_json::to_writer(out, text).expect("a string is always written to memory");
+    }
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
 }

@@ -99,6 +99,13 @@ proptest! {
     }
 
     #[test]
+    fn quoting_is_that_of_serde(text in r"\PC{0,80}|[\x00-\x22\x5b-\x7fé]{0,3}[a-z]{0,70}|[\x00-\x7f]{0,40}") {
+        let mut out = b"before".to_vec();
+        quote(&text, &mut out);
+        prop_assert_eq!(String::from_utf8(out).unwrap(), format!("before{}", serde_json::to_string(&text).unwrap()));
+    }
+
+    #[test]
     fn texts_that_are_no_json_do_no_harm(text in "[\\[\\]{}\",:\\\\ a1é\n]{0,200}") {
         compact(&text, &mut Vec::new());
         members(&text).for_each(drop);

@@ -2,9 +2,9 @@
 //!
 //! Contract: a round writes once to every connection that was dirty when it began, first to the websockets, then to the
 //! streams. Websockets are the agents of machines, which act on what they receive; streams mostly feed people's screens
-//! and logs, and writing to them costs more (TLS, no compression). So an open console does not delay the machines
-//! ([ADR 0041](../../../docs/adr/0041-streams-are-written-last.md)). Nobody starves, because a round ends only after
-//! its last stream. Each round starts at another connection of either kind, so that none is always last of its kind.
+//! and logs. So an open console does not delay the machines (see the decision in `docs/adr`). Nobody starves, because a
+//! round ends only after its last stream. Each round starts at another connection of either kind, so that none is
+//! always last of its kind.
 
 use std::io;
 
