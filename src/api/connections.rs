@@ -71,7 +71,7 @@ impl Api {
         let spec = query::value(query, "Spec");
         let present = if let Some(spec) = &spec {
             // One at a time: each visits every connection of every shard, for one caller.
-            let _turn = self.finding.acquire().await;
+            let _turn = self.finding.take().await?;
             Arc::new(Listed::all(self.pool.connections(Some(spec.trim())).await?))
         } else {
             let look = async { self.connections().await.map(Listed::all) };
@@ -193,10 +193,16 @@ impl Api {
             self.fetch(upstream, inquiry, caller).await
         };
         let access = self.authority.access(identity).ok()?;
-        let body = asked
+        let body = match asked
             .await
             .inspect_err(|error| tracing::warn!(%error, "cannot read the endpoint's list of connections"))
-            .ok()??;
+            .ok()?
+        {
+            Ok(body) => body,
+            // DRP before 4 has no such list.
+            Err(StatusCode::NOT_FOUND) => return Some(Vec::new()),
+            Err(_) => return None,
+        };
         let mut theirs = merge::connections(&body, &upstream.endpoint().to_string())?;
         theirs.retain(|connection| access.shows_connection(&principal_of(connection)));
         Some(theirs)

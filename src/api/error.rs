@@ -123,9 +123,12 @@ pub enum ApiError {
     /// The server has reached its limit of connections.
     #[error("too many connections")]
     TooManyConnections,
-    /// Other requests are having events explained.
-    #[error("other explanations are in progress; try again")]
-    Explaining,
+    /// Other requests of this kind, of which one is processed at a time, took too long.
+    #[error("other {what} are in progress; try again")]
+    Turn {
+        /// What these requests ask for, in the plural.
+        what: &'static str,
+    },
     /// A shard has not answered.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -184,7 +187,7 @@ impl ApiError {
             Self::Publish(PublishError::Stopped)
             | Self::TooManyConnections
             | Self::Bodies
-            | Self::Explaining
+            | Self::Turn { .. }
             | Self::Pool(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoCredential => StatusCode::BAD_GATEWAY,
             Self::Upstream(error) => match error {
@@ -204,9 +207,11 @@ impl ApiError {
             Self::Auth(AuthError::Throttled { retry_after }) => Some(retry_after.as_secs().max(1)),
             // Rounded up: a retry one second too early would be refused again.
             Self::Quota { retry_after, .. } => Some(retry_after.as_secs() + 1),
-            Self::Auth(AuthError::Unavailable) | Self::Publish(_) | Self::Bodies | Self::Explaining | Self::Pool(_) => {
-                Some(1)
-            }
+            Self::Auth(AuthError::Unavailable)
+            | Self::Publish(_)
+            | Self::Bodies
+            | Self::Turn { .. }
+            | Self::Pool(_) => Some(1),
             Self::Auth(AuthError::EndpointAway | AuthError::EndpointHides(_))
             | Self::TooManyConnections
             | Self::Sockets { .. } => Some(5),

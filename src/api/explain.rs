@@ -19,8 +19,7 @@ use hyper::{Request, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 
 use super::{Api, ApiError, answer, body};
 use crate::auth::{Access, Identity};
@@ -41,9 +40,6 @@ const ASKED: usize = 64;
 
 /// Maximum product of the event's length in bytes and the number of registrations: some 100 ms.
 const WORK: usize = 64 << 20;
-
-/// How long a question waits for earlier ones.
-const TURN: Duration = Duration::from_secs(2);
 
 /// The body of a request.
 #[derive(Debug, Deserialize)]
@@ -118,7 +114,7 @@ impl Api {
 
     /// Waits for the turn of an expensive question.
     pub(super) async fn turn_to_explain(&self) -> Result<SemaphorePermit<'_>, ApiError> {
-        turn(&self.explaining).await
+        self.explaining.take().await
     }
 
     /// Returns whether the caller may learn what this principal may see.
@@ -234,12 +230,6 @@ fn bound_work(registrations: usize, bytes: usize) -> Result<(), ApiError> {
     Err(bad(format!("too much work for one request: {registrations} registrations and an event of {bytes} bytes")))
 }
 
-/// Waits, at most [`TURN`], for earlier explanations.
-async fn turn(explaining: &Semaphore) -> Result<SemaphorePermit<'_>, ApiError> {
-    let turn = tokio::time::timeout(TURN, explaining.acquire()).await;
-    Ok(turn.map_err(|_| ApiError::Explaining)?.expect("it is never closed"))
-}
-
 fn read_spec(text: &str, limits: &filter::Limits) -> Result<Spec, ApiError> {
     Spec::parse(text, limits).map_err(|error| ApiError::spec(text, &IndexError::Spec(error)))
 }
@@ -276,17 +266,6 @@ fn bad(reason: String) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn one_question_at_a_time_and_who_waits_too_long_is_told_so() {
-        let explaining = Semaphore::new(1);
-        let first = turn(&explaining).await.unwrap();
-        let begun = tokio::time::Instant::now();
-        assert!(matches!(turn(&explaining).await, Err(ApiError::Explaining)));
-        assert_eq!(begun.elapsed(), TURN);
-        drop(first);
-        drop(turn(&explaining).await.unwrap());
-    }
 
     #[test]
     fn registrations_and_bytes_are_bounded_together() {

@@ -50,6 +50,7 @@ mod snapshot;
 pub mod status;
 mod stream;
 mod token;
+mod turn;
 mod websocket;
 
 use std::borrow::Cow;
@@ -87,6 +88,7 @@ use refusals::Refusals;
 use routes::{Access, Found, Route};
 use snapshot::Snapshot;
 use status::Status;
+use turn::Turns;
 
 /// The path prefix of the API.
 const API: &str = "/api/v3/";
@@ -131,9 +133,9 @@ pub struct Api {
     /// All connections, for callers that share them.
     present: Snapshot<Vec<Listed>>,
     /// Held by the request that explains an event, one at a time.
-    explaining: tokio::sync::Semaphore,
+    explaining: Turns,
     /// The turn to look for the connections that have a registration.
-    finding: tokio::sync::Semaphore,
+    finding: Turns,
 }
 
 impl std::ops::Deref for Api {
@@ -222,8 +224,8 @@ impl Api {
             failures: Summary::default(),
             status: Status::new(Instant::now()),
             present: Snapshot::default(),
-            explaining: tokio::sync::Semaphore::new(1),
-            finding: tokio::sync::Semaphore::new(1),
+            explaining: Turns::new("explanations"),
+            finding: Turns::new("searches"),
         }
     }
 

@@ -1,7 +1,7 @@
 // Events as they come: Server-Sent Events over fetch, so that the credential stays in a header.
 //
-// What EventSource does by itself is done here: the connection is tried again with growing pauses, and `Last-Event-ID`
-// resumes without a gap. It ends for good when it is closed, or when the server refuses what was asked.
+// What EventSource does by itself is done here: it connects again after growing pauses, and `Last-Event-ID`
+// resumes without a gap. It ends for good when closed, or when the server refuses what was asked.
 
 import { open } from "./api.js";
 
@@ -32,7 +32,7 @@ export function follow(specs, on, since) {
     heard = begun;
     silence = SILENCE;
     attempt = new AbortController();
-    const answer = await open(`events?${query}`, headers, AbortSignal.any([controller.signal, attempt.signal]));
+    const answer = await open(`events?${query}`, headers, attempt.signal);
     on.state("live");
     // Three pings may be missed.
     silence = answer.headers.get("X-Hydrant-Ping") * 4000 || SILENCE;
@@ -73,7 +73,10 @@ export function follow(specs, on, since) {
         reason = await once();
       } catch (error) {
         if (controller.signal.aborted) return;
-        if (error.status >= 400 && error.status < 500 && error.status !== 429) return on.refused(error);
+        if (error.status >= 400 && error.status < 500 && error.status !== 429) {
+          clearInterval(timer);
+          return on.refused(error);
+        }
         reason = attempt.signal.aborted ? LOST : error.message;
       }
       if (controller.signal.aborted) return;
@@ -88,5 +91,6 @@ export function follow(specs, on, since) {
   return () => {
     clearInterval(timer);
     controller.abort();
+    attempt?.abort();
   };
 }

@@ -25,8 +25,12 @@ const OF_USERS: [&str; 2] = ["PasswordHash", "Secret"];
 /// The field that is removed from objects with an agent, as DRP spells it.
 const OF_AGENTS: &str = "Secret";
 
-/// Finds that field. An event about a machine is long and frequent: its members are looked at only if it has the field.
+/// Finds that field. An event about a machine is long and frequent: its members are looked at only if it may have the
+/// field.
 static AGENT_SECRET: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"Secret\""));
+
+/// Finds what a letter in the field's name could be written as. DRP writes none this way, but others may.
+static ESCAPED_LETTER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\\u00"));
 
 /// Preferences whose values are removed: with one of them, tokens for any user can be forged.
 const PREFERENCES: [&str; 2] = ["baseTokenSecret", "systemGrantorSecret"];
@@ -85,7 +89,7 @@ impl Scrub {
     fn keeps_all_of(self, text: &str) -> bool {
         match self {
             Self::Nothing => true,
-            Self::Agent => AGENT_SECRET.find(text.as_bytes()).is_none(),
+            Self::Agent => [&AGENT_SECRET, &ESCAPED_LETTER].iter().all(|finder| finder.find(text.as_bytes()).is_none()),
             Self::User | Self::Preference { .. } => false,
         }
     }
@@ -191,6 +195,7 @@ mod tests {
             let action = |machine| format!(r#"{{"Model":{machine},"Plugin":"p"}}"#);
             assert_eq!(written(kind, "u", &action(machine)), action(left), "{kind}");
             assert_eq!(written(kind, "u", r#"{"Secret":"s"}"#), "{}", "{kind}");
+            assert_eq!(written(kind, "u", r#"{"\u0053ecret":"s"}"#), "{}", "{kind}: escapes do not hide it");
             for plain in ["null", r#"{"Name":"Secret"}"#, r#""Secret""#, r#"{"secret":[1]}"#] {
                 assert_eq!(written(kind, "u", plain), plain, "{kind}");
             }

@@ -161,14 +161,19 @@ impl Listener {
             shortage: Summary::default(),
         });
         let mut connections = JoinSet::new();
-        loop {
-            let accepted = tokio::select! {
-                accepted = queue::accept(&tcp) => accepted,
-                Some(_) = connections.join_next() => continue,
-                () = stopped(&mut stop) => break,
-            };
-            if let Some(connection) = server.admit(accepted, &stop) {
-                connections.spawn(connection);
+        {
+            // One future, because it may be in a pause after an error.
+            let mut next = pin!(queue::accept(&tcp));
+            loop {
+                let accepted = tokio::select! {
+                    accepted = next.as_mut() => accepted,
+                    Some(_) = connections.join_next() => continue,
+                    () = stopped(&mut stop) => break,
+                };
+                next.set(queue::accept(&tcp));
+                if let Some(connection) = server.admit(accepted, &stop) {
+                    connections.spawn(connection);
+                }
             }
         }
         // The kernel has accepted the connections of its queue already. Closing it would reset them, and balancers
@@ -193,6 +198,12 @@ async fn stopped_unless_new(stop: &mut watch::Receiver<bool>, signs: &Signs) {
     if signs.requests() == 0 {
         tokio::time::sleep(FIRST_REQUEST).await;
     }
+}
+
+/// Waits until told to stop, and as long as a new connection may take for its first request.
+async fn stopped_for_newcomers(stop: &mut watch::Receiver<bool>) {
+    stopped(stop).await;
+    tokio::time::sleep(FIRST_REQUEST).await;
 }
 
 struct Server<H> {
@@ -237,7 +248,13 @@ impl<H: Handler> Server<H> {
         };
         let (server, stop) = (Arc::clone(self), stop.clone());
         Some(async move {
-            match admission.slot().await {
+            let mut stopping = stop.clone();
+            let slot = tokio::select! {
+                slot = admission.slot() => slot,
+                // Later the request would find nobody to process it.
+                () = stopped_for_newcomers(&mut stopping) => None,
+            };
+            match slot {
                 // In a box, so that a newcomer that waits needs little memory.
                 Some(slot) => Box::pin(server.connection(stream, peer, slot, stop)).await,
                 None => server.refuse(stream),

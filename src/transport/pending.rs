@@ -4,12 +4,14 @@
 //! sent nothing for [`SILENT`], or whose request has been incomplete for [`SLOW`]. The connection to close is chosen
 //! among those from the network with the most slots, oldest first; so a crowd of silent sockets costs its own members
 //! their slots and locks no other client out. Neither does a crowd that keeps its connections busy with requests: if
-//! nobody is idle and a network has more than a quarter of the slots, a newcomer from elsewhere replaces one connection
-//! of the largest such network that is between two requests. A connection whose request is being processed, or whose
-//! response is being sent, is never closed for that. If there is none to close,
-//! the newcomer gets no slot ([`super::waiting`]).
+//! nobody is idle and a network has more than a quarter of the slots, a newcomer from a network with fewer replaces one
+//! connection of the largest such network that is between two requests. A connection whose request is being processed,
+//! or whose response is being sent, is never closed for that. If there is none to close, the newcomer gets no slot
+//! ([`super::waiting`]).
 //!
-//! The search visits every slot, so it frees several at a time, and it is not repeated immediately after it found none.
+//! The search visits every slot, so it frees several idle ones at a time. After it found none it is not repeated
+//! immediately for newcomers of the same kind: those of one crowd, or all others. So a crowd's own search in vain does
+//! not keep others from replacing its connections.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -231,42 +233,77 @@ struct Entry {
 struct Table {
     next: u64,
     all: HashMap<u64, Entry>,
-    /// No search before this time.
-    pause: Option<Instant>,
+    /// The number of slots of each network that has any.
+    counts: HashMap<[u8; 8], usize>,
+    /// No search before this time: for newcomers of a crowd, or (`None`) for all others. There are at most three
+    /// crowds.
+    pauses: HashMap<Option<[u8; 8]>, Instant>,
 }
 
 impl Table {
+    fn insert(&mut self, entry: Entry) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        self.insert_as(id, entry);
+        id
+    }
+
+    fn insert_as(&mut self, id: u64, entry: Entry) {
+        *self.counts.entry(entry.network).or_default() += 1;
+        self.all.insert(id, entry);
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        let entry = self.all.remove(&id)?;
+        let count = self.counts.get_mut(&entry.network).expect("a network with a slot is counted");
+        *count -= 1;
+        if *count == 0 {
+            self.counts.remove(&entry.network);
+        }
+        Some(entry)
+    }
+
+    fn count(&self, network: [u8; 8]) -> usize {
+        self.counts.get(&network).copied().unwrap_or(0)
+    }
+
+    /// Returns whether a network with this many slots is a crowd: it has more than a quarter.
+    fn is_crowd(&self, count: usize) -> bool {
+        4 * count > self.all.len()
+    }
+
     /// Takes slots away from up to `slots` connections for a newcomer: from idle ones, or else from a crowd.
     fn make_room(&mut self, newcomer: [u8; 8], now: Instant, slots: usize) {
-        if self.pause.is_some_and(|until| now < until) {
+        let kind = self.is_crowd(self.count(newcomer)).then_some(newcomer);
+        if self.pauses.get(&kind).is_some_and(|until| now < *until) {
             return;
         }
-        let mut crowd: HashMap<[u8; 8], usize> = HashMap::new();
-        self.all.values().for_each(|entry| *crowd.entry(entry.network).or_default() += 1);
         let idle = self.all.iter().filter_map(|(id, entry)| {
-            Some((std::cmp::Reverse(crowd[&entry.network]), entry.signs.idle_since(now)?, *id))
+            Some((std::cmp::Reverse(self.count(entry.network)), entry.signs.idle_since(now)?, *id))
         });
         let mut idle: Vec<_> = idle.collect();
         idle.sort_unstable();
         let mut leaving: Vec<u64> = idle.into_iter().map(|(.., id)| id).collect();
         if leaving.is_empty() {
-            leaving = self.free_one_of_a_crowd(&crowd, newcomer).into_iter().collect();
+            leaving = self.free_one_of_a_crowd(newcomer).into_iter().collect();
         }
         if leaving.is_empty() {
-            self.pause = Some(now + PAUSE);
+            self.pauses.retain(|_, until| now < *until);
+            self.pauses.insert(kind, now + PAUSE);
         }
         for id in leaving.into_iter().take(slots) {
-            if let Some(entry) = self.all.remove(&id) {
+            if let Some(entry) = self.remove(id) {
                 entry.cut.notify_one();
             }
         }
     }
 
-    /// Returns the connection that has been between two requests for longest, of the network with the most slots.
-    /// Returns `None` if no network has more than a quarter of them, or only the newcomer's.
-    fn free_one_of_a_crowd(&self, crowd: &HashMap<[u8; 8], usize>, newcomer: [u8; 8]) -> Option<u64> {
-        let is_crowd = |(network, count): &(&[u8; 8], &usize)| **network != newcomer && 4 * **count > self.all.len();
-        let (largest, _) = crowd.iter().filter(is_crowd).max_by_key(|(_, count)| **count)?;
+    /// Returns the connection that has been between two requests for longest, of the crowd with the most slots. Returns
+    /// `None` if no crowd has more slots than the newcomer's network would have.
+    fn free_one_of_a_crowd(&self, newcomer: [u8; 8]) -> Option<u64> {
+        let own = self.count(newcomer) + 1;
+        let is_larger = |(_, count): &(&[u8; 8], &usize)| **count > own && self.is_crowd(**count);
+        let (largest, _) = self.counts.iter().filter(is_larger).max_by_key(|(_, count)| **count)?;
         let of_it = self.all.iter().filter(|(_, entry)| entry.network == *largest);
         let free = of_it.filter_map(|(id, entry)| Some((entry.signs.free_since()?, *id)));
         free.min().map(|(_, id)| id)
@@ -301,10 +338,8 @@ impl Pending {
         if table.all.len() >= self.limit {
             return None;
         }
-        let id = table.next;
-        table.next += 1;
         let (signs, cut) = (Arc::new(Signs::new()), Arc::new(Notify::new()));
-        table.all.insert(id, Entry { network: network(peer), signs: Arc::clone(&signs), cut: Arc::clone(&cut) });
+        let id = table.insert(Entry { network: network(peer), signs: Arc::clone(&signs), cut: Arc::clone(&cut) });
         Some(PendingSlot { pending: Arc::clone(self), id, signs, cut })
     }
 }
@@ -326,8 +361,9 @@ impl PendingSlot {
 
     /// Attributes the connection to `client`, whose network it counts for from now on.
     pub fn belongs_to(&self, client: IpAddr) {
-        if let Some(entry) = self.pending.table.lock().all.get_mut(&self.id) {
-            entry.network = network(client);
+        let mut table = self.pending.table.lock();
+        if let Some(entry) = table.remove(self.id) {
+            table.insert_as(self.id, Entry { network: network(client), ..entry });
         }
     }
 
@@ -339,7 +375,7 @@ impl PendingSlot {
 
 impl Drop for PendingSlot {
     fn drop(&mut self) {
-        self.pending.table.lock().all.remove(&self.id);
+        drop(self.pending.table.lock().remove(self.id));
         self.pending.freed.notify_one();
     }
 }
@@ -409,20 +445,44 @@ mod tests {
         newcomer.signs.busy();
     }
 
-    #[test]
-    fn two_crowds_that_share_the_slots_shut_nobody_out() {
-        let pending = Arc::new(Pending::new(4));
-        let now = Instant::now();
-        let slots: Vec<PendingSlot> = ["192.0.2.1", "192.0.2.2", "198.51.100.1", "198.51.100.2"]
-            .iter()
-            .map(|peer| pending.admit(ip(peer), now).unwrap())
-            .collect();
-        for slot in &slots {
+    /// Slots whose connections have had an answer and are between two requests.
+    fn answered(pending: &Arc<Pending>, peers: &[&str], now: Instant) -> Vec<PendingSlot> {
+        let answered = |peer: &&str| {
+            let slot = pending.admit(ip(peer), now).unwrap();
             slot.signs.busy();
             slot.signs.answered(false);
             slot.signs.written();
             slot.signs.flushed();
-        }
+            slot
+        };
+        peers.iter().map(answered).collect()
+    }
+
+    #[test]
+    fn a_crowd_that_searches_in_vain_keeps_nobody_else_from_it() {
+        let pending = Arc::new(Pending::new(3));
+        let now = Instant::now();
+        let crowd = answered(&pending, &["198.51.100.1", "198.51.100.2", "198.51.100.3"], now);
+        assert!(pending.admit(ip("198.51.100.9"), now).is_none(), "one more of the crowd");
+        assert!(pending.admit(ip("203.0.113.1"), now).is_some());
+        assert_eq!(crowd.iter().filter(|slot| is_cut(slot)).count(), 1);
+    }
+
+    #[test]
+    fn a_large_crowd_does_not_displace_a_smaller_one() {
+        let pending = Arc::new(Pending::new(5));
+        let now = Instant::now();
+        let small = answered(&pending, &["192.0.2.1", "192.0.2.2"], now);
+        let _large = answered(&pending, &["198.51.100.1", "198.51.100.2", "198.51.100.3"], now);
+        assert!(pending.admit(ip("198.51.100.4"), now).is_none());
+        assert!(!small.iter().any(is_cut));
+    }
+
+    #[test]
+    fn two_crowds_that_share_the_slots_shut_nobody_out() {
+        let pending = Arc::new(Pending::new(4));
+        let now = Instant::now();
+        let slots = answered(&pending, &["192.0.2.1", "192.0.2.2", "198.51.100.1", "198.51.100.2"], now);
         assert!(pending.admit(ip("203.0.113.1"), now).is_some());
         assert_eq!(slots.iter().filter(|slot| is_cut(slot)).count(), 1);
     }

@@ -2,7 +2,8 @@
 //!
 //! Contract: it is long enough for a fleet that reconnects at once. An error while accepting (no file descriptor is
 //! left) is logged and retried after a pause, never in a loop without one. When the server stops, connections that are
-//! in the queue are still served: closing the listener would reset them, and balancers report a failed request.
+//! in the queue are still served, or told that there is no room: closing the listener would reset them, and balancers
+//! report a failed request.
 
 use std::io;
 use std::net::SocketAddr;

@@ -2,18 +2,19 @@
 //!
 //! Contract: a newcomer for which there is no slot waits for one for up to [`WAIT`], beside a bounded number of others.
 //! It is neither read nor answered meanwhile, and costs a file descriptor and a small task. The listener does not wait
-//! for it, so newcomers that may replace another connection still do that at once. Who waits longest is woken first,
-//! but a newcomer that comes at that moment may be faster.
+//! for it, so newcomers that may replace another connection still do that at once. Who waits longest is woken first
+//! when a slot becomes free, but a newcomer that comes at that moment may be faster.
 //!
 //! Why: a fleet that reconnects at once takes all slots within milliseconds, although each is needed for a moment only.
 //! If the others were refused, their own backoff would decide when they are back, and not what the server can do.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::pending::{Pending, PendingSlot};
 
@@ -76,9 +77,12 @@ impl Admission {
 
 impl Waiting {
     async fn slot(self) -> PendingSlot {
+        let mut freed = pin!(self.pending.freed());
         loop {
-            // Either way it looks for a slot.
-            let _ = timeout(INTERVAL, self.pending.freed()).await;
+            tokio::select! {
+                () = freed.as_mut() => freed.set(self.pending.freed()),
+                () = sleep(INTERVAL) => {}
+            }
             if let Some(slot) = self.pending.admit(self.peer, Instant::now()) {
                 return slot;
             }

@@ -136,19 +136,19 @@ impl Api {
         Ok(Response::from_parts(parts, Either::Left(Full::new(body))))
     }
 
-    /// Returns the body of the endpoint's answer if its status is 200.
+    /// Returns the body of the endpoint's answer if its status is 200, otherwise the status.
     pub(super) async fn fetch(
         &self,
         upstream: &Upstream,
         mut request: Inquiry,
         caller: &Caller,
-    ) -> Result<Option<Bytes>, ApiError> {
+    ) -> Result<Result<Bytes, StatusCode>, ApiError> {
         PARTIAL.iter().for_each(|name| drop(request.headers_mut().remove(name)));
         let Sent { answer, held, .. } = self.send(upstream, request, caller).await?;
         if answer.status() != StatusCode::OK {
-            return Ok(None);
+            return Ok(Err(answer.status()));
         }
-        Ok(Some(held.whole(upstream, answer.into_body()).await?))
+        Ok(Ok(held.whole(upstream, answer.into_body()).await?))
     }
 
     async fn send(&self, upstream: &Upstream, mut request: Inquiry, caller: &Caller) -> Result<Sent, ApiError> {
