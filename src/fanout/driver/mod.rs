@@ -7,7 +7,8 @@
 //! Contract: nothing here blocks except the poll, and everything that a client or a caller can cause has a budget per
 //! turn: client input ([`read`]), requests of the control plane, events and replays ([`intake`]); [`turn`] defines the
 //! limits. Work beyond the budget waits for the next turn, which begins immediately. After the events every connection
-//! is written to, at most once per round: the websockets, then the streams, each starting at another one ([`write`]).
+//! is written to, at most once per round: the websockets, then the streams, each starting at another one
+//! ([`mod@write`]).
 
 mod connections;
 mod drain;
