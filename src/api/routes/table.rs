@@ -110,8 +110,10 @@ const TOKEN: &[Success] = ok!("The token, and the server it is for.", "Issued");
 
 const HANDSHAKE: [(&str, &str); 1] = [POSITION];
 
-const STREAM: [(&str, &str); 2] =
-    [POSITION, ("X-Hydrant-Ping", "Seconds between two signs of life of the server, at most.")];
+const STREAM: [(&str, &str); 2] = [
+    POSITION,
+    ("X-Hydrant-Ping", "Seconds after which the server gives a sign of life if it has nothing else to send."),
+];
 
 const POSITION: (&str, &str) = ("X-Hydrant-Sequence", "The position of the next event, for `since` at a later time.");
 
