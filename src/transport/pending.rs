@@ -235,8 +235,8 @@ struct Table {
     all: HashMap<u64, Entry>,
     /// The number of slots of each network that has any.
     counts: HashMap<[u8; 8], usize>,
-    /// The least number of slots that a newcomer's network had when a search found none, and the end of the pause: until
-    /// then there is no search for a newcomer whose network has as many.
+    /// The least number of slots that a newcomer's network had when a search found none, and the end of the pause:
+    /// until then there is no search for a newcomer whose network has as many.
     pause: Option<(usize, Instant)>,
 }
 

@@ -19,7 +19,7 @@ SILENCE = 90
 
 
 def messages(lines):
-    """Yields the fields of each message, which ends with an empty line. A line that begins with a colon is a comment."""
+    """Yields the fields of each message; an empty line ends one. A line that begins with a colon is a comment."""
     fields = {}
     for line in lines:
         name, _, value = line.decode().rstrip("\n").partition(": ")
