@@ -4,9 +4,9 @@
 //! work that were. `match` and `jobs` ask an index of 100,000 registrations about 10,000 events. `fail` and `pass` ask
 //! an index about 640 events, each of which reaches 1,000 filters that are all false or all true. `outbox` puts 64
 //! events of 1 KB into the outboxes of 1,000 connections, gathers them as for one write each, and takes them out again.
-//! `intake` reads a posted array of 64 events of 1 KB. `shared`, `classes` and `filters` are the turns of `matched_turn` in
-//! `fanout_turn`; `make counting-cost` shows what counting adds to them. Without valgrind it shows only that the work
-//! is done.
+//! `intake` reads a posted array of 64 events of 1 KB. `shared`, `classes` and `filters` are the turns of
+//! `matched_turn` in `fanout_turn`; `make counting-cost` shows what counting adds to them. Without valgrind it shows
+//! only that the work is done.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 

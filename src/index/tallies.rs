@@ -4,8 +4,8 @@
 //! reaches a group updates one entry, whatever the number of members.
 //!
 //! An event that waits for that entry takes up to 50 % longer. So:
-//! - A match only notes its hits, and the entries of about a hundred hits are updated together. The processor then waits
-//!   for many of them at the same time. Groups with a filter are counted at once.
+//! - A match only notes its hits, and the entries of about a hundred hits are updated together. The processor then
+//!   waits for many of them at the same time. Groups with a filter are counted at once.
 //! - What a match updates is small: a count and a second, so that a cache holds eight times as many entries as lines.
 //!   Deliveries are not counted but computed when they are asked for, as hits by members; so the entry is folded into
 //!   the totals before the members change.
