@@ -183,7 +183,7 @@ bench-peers: setup ## Filters beside the crates quamina and a-tree; results in t
 	mkdir -p $(BENCH)
 	set -o pipefail; cd benches/peers && $(CARGO) run $(LOCKED) --release --target-dir $(CURDIR)/target | tee $(BENCH)/peers.txt
 
-instructions: setup need-valgrind ## Instructions of one match, one delivery and one posted event, counted by valgrind; results in target/bench
+instructions: setup need-valgrind ## Instructions of a match, filter, delivery and posted event, by valgrind; results in target/bench
 	scripts/instructions
 
 soak: setup need-nats need-procps need-haproxy ## A million cases for filters, their time bounds, many clients and what a front costs, nodes, resuming, 10,000 connections, rights that end

@@ -208,12 +208,16 @@ impl Pool {
         Ok(all)
     }
 
-    /// Returns the names seen in events by the first shard; every shard receives all events.
-    ///
-    /// # Errors
-    /// The shard did not answer.
-    pub async fn seen(&self) -> Result<Seen, PoolError> {
-        self.ports.first().ok_or(PoolError::Unanswered)?.ask(Control::Seen).await
+    /// Returns the names seen in events, from the first shard that answers: every shard receives all events. `None` if
+    /// none does.
+    pub async fn seen(&self) -> Option<Seen> {
+        for port in &self.ports {
+            match port.ask(Control::Seen).await {
+                Ok(seen) => return Some(seen),
+                Err(error) => tracing::debug!(%error, "cannot read the names seen in events"),
+            }
+        }
+        None
     }
 
     /// Sends every shard the object types of the endpoint, so that registrations for them cause no warning.
@@ -354,6 +358,7 @@ mod tests {
                     Control::Delete(_, reply) => drop(reply.send(None)),
                     Control::Inspect(_, reply) => drop(reply.send(None)),
                     Control::Survey(_, reply) => drop(reply.send(Vec::new())),
+                    Control::Seen(reply) => drop(reply.send(Seen::default())),
                     _ => {}
                 }
             }
@@ -386,9 +391,20 @@ mod tests {
         let (pool, requests, _poll) = pool(1);
         pool.set_types(&[]);
         assert_eq!(outcomes(&pool).await, [Err(PoolError::Unanswered); 4], "full");
-        assert!(pool.seen().await.is_err());
+        assert!(pool.seen().await.is_none());
         drop(requests);
         assert_eq!(outcomes(&pool).await, [Err(PoolError::Unanswered); 4], "ended");
-        assert!(pool.seen().await.is_err());
+        assert!(pool.seen().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn any_shard_knows_the_names_seen_in_events() {
+        for answers in [[true, false], [false, true]] {
+            let (pool, requests, _poll) = pool(2);
+            let shards: Vec<_> = requests.into_iter().zip(answers).map(|(one, answers)| serve(one, answers)).collect();
+            assert!(pool.seen().await.is_some(), "{answers:?}");
+            drop(pool);
+            shards.into_iter().for_each(|shard| shard.join().unwrap());
+        }
     }
 }

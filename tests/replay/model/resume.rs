@@ -141,7 +141,7 @@ fn is_usable(time: &str, plan: &Plan) -> bool {
 impl World {
     fn resume(&mut self, client: &Client, plan: &Plan, query: bool, order: &[usize]) -> ConnId {
         let since = client.since.parse().unwrap();
-        let start = self.broker.resolve(since, &client.since, now()).unwrap();
+        let start = self.broker.resolve(since, &client.since, both()).unwrap();
         let conn = self.connect_with(start, plan.overflow, if query { plan.specs.len() } else { 0 });
         if query {
             order.iter().for_each(|at| self.shard.text(conn, &format!("register {}", plan.specs[*at]), now()));
