@@ -1,9 +1,9 @@
 //! A client that is cut off anywhere, again and again, and resumes from the Time of the last event that it got.
 //!
 //! The rule that is tested is the documented one: once all registrations are answered, that Time is a place from which
-//! nothing is skipped, whatever was sent when the connection was cut; until then the former place is. It also is when an
-//! answer follows an event whose Time is not kept. Events may come twice. The producers' clocks are wrong by minutes or
-//! altogether.
+//! nothing is skipped, whatever was sent when the connection was cut; until then the former place is. It also is when
+//! an answer follows an event whose Time is not kept. Events may come twice. The producers' clocks are wrong by minutes
+//! or altogether.
 
 use super::*;
 
