@@ -107,7 +107,7 @@ gorilla: setup need-go ## Compression, and a session as drpcli has it, with the 
 	cd tests/clients/go && go build -o $(CLIENTS)/go-client . && go build -o $(CLIENTS)/go-session ./session
 	$(TESTS) --test wire --test front -- --ignored go_gorilla go_session
 
-outside: setup need-procps need-curl need-wget need-browser ## Programs from outside: curl, wget, and a page of a foreign origin in a browser
+outside: setup need-procps need-curl need-wget need-python3 need-browser ## Programs from outside: curl, wget, Python, and a page of a foreign origin in a browser
 	$(TESTS) --test wire --test front -- --ignored tools:: browser::
 
 console: setup need-curl need-browser need-node need-python3 ## The console in a real browser, view by view; EventSource and the lines of the view Me
@@ -126,7 +126,7 @@ standing: setup need-nats ## Where hydrant stands beside the floor and nats-serv
 	$(CARGO) build $(LOCKED) --release --workspace
 	scripts/standing
 
-counting-cost: setup need-valgrind ## What counting the hits of registrations costs a turn: in instructions, and in time on a quiet machine
+counting-cost: setup need-valgrind ## What counting hits costs a turn, in instructions and on a quiet machine in time
 	scripts/counting-cost
 
 console-pictures: setup need-browser need-node ## The pictures of docs/images anew
@@ -183,7 +183,7 @@ bench-peers: setup ## Filters beside the crates quamina and a-tree; results in t
 	mkdir -p $(BENCH)
 	set -o pipefail; cd benches/peers && $(CARGO) run $(LOCKED) --release --target-dir $(CURDIR)/target | tee $(BENCH)/peers.txt
 
-instructions: setup need-valgrind ## Instructions of one match, one delivery and one posted event, counted by valgrind; results in target/bench
+instructions: setup need-valgrind ## Instructions of a match, filter, delivery and posted event, by valgrind; results in target/bench
 	scripts/instructions
 
 soak: setup need-nats need-procps need-haproxy ## A million cases for filters, their time bounds, many clients and what a front costs, nodes, resuming, 10,000 connections, rights that end

@@ -3,11 +3,12 @@
 
 #![no_main]
 
+use std::time::Instant;
+
 use bytes::BytesMut;
 use hydrant::cluster::nats::{headers, op};
 use hydrant::cluster::peers::{Peers, SequenceCheck};
 use hydrant::cluster::subject;
-use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 
 /// Where numbers end that are read.
@@ -43,7 +44,7 @@ fn subjects(bytes: &[u8]) {
 
 /// A node counts on; eight bytes that are not all zero are a number ahead of it that somebody else made up.
 fn numbers(bytes: &[u8]) {
-    let (mut peers, now, mut next) = (Peers::default(), Timestamp::UNIX_EPOCH, 1);
+    let (mut peers, now, mut next) = (Peers::default(), Instant::now(), 1);
     peers.event(7, 0, || 0, now);
     for word in bytes.chunks_exact(8) {
         match u64::from_le_bytes(word.try_into().expect("eight bytes")) {
