@@ -233,3 +233,15 @@ fn number(index: usize) -> u32 {
 /// Bytes of a group with few members, without its entry in the table of keys.
 #[cfg(test)]
 pub(super) const SIZE: usize = size_of::<Members>() + size_of::<Registered>();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_is_too_much_for_a_group_is_handed_on() {
+        let members = Members::new(Class(0));
+        assert_eq!((members.spend(u32::MAX), members.work()), (None, u32::MAX));
+        assert_eq!((members.spend(5), members.work()), (Some(u32::MAX), 5));
+    }
+}

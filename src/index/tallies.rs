@@ -6,13 +6,14 @@
 //! An event that waits for that entry takes up to 50 % longer. So:
 //! - A match only notes its hits, and the entries of about a hundred hits are updated together. The processor then
 //!   waits for many of them at the same time. Groups with a filter are counted at once.
-//! - What a match updates is small: a count and a second, so that a cache holds eight times as many entries as lines.
-//!   Deliveries are not counted but computed when they are asked for, as hits by members; so the entry is folded into
-//!   the totals before the members change.
+//! - What a match updates is small: a count and a second, so that a cache line holds eight entries. Deliveries are not
+//!   counted but computed when they are asked for, as hits times members; so the entry is folded into the totals when
+//!   the members change.
 //! - The work of a filter is collected in the memory of its group, which the match has loaded
-//!   ([`Members`](super::groups::Members)), and comes here when it is folded too.
+//!   ([`Members`](super::groups::Members)), and comes here only when its sum there is full; [`Tallies::get`] adds the
+//!   rest.
 //!
-//! Contract: pure; the caller sets the current second, and folds a group before its members change. A group's counts
+//! Contract: pure; the caller sets the current second, and folds a group whenever its members change. A group's counts
 //! begin when the group is created. Notes are counted within their second, and before a count is read or folded, so all
 //! counts are exact.
 
@@ -143,7 +144,7 @@ impl Tallies {
         folded.deliveries += hits * members as u64;
     }
 
-    /// Brings a group's totals up to date, before its members change; it has this many now.
+    /// Brings a group's totals up to date when its members change; `members` is their number before.
     pub(super) fn fold(&mut self, group: u32, members: usize) {
         self.settle();
         if self.recent[group as usize].hits > 0 {

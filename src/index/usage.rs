@@ -258,6 +258,19 @@ mod tests {
     }
 
     #[test]
+    fn a_group_whose_number_is_reused_begins_without_work() {
+        let (mut index, before, after) =
+            (Index::<u32>::new(Limits::default()), "machines.*.a.Stage=Eq(local)", "machines.*.b.Stage=Eq(none)");
+        let slot = index.subscribe(1, Class(0));
+        index.register(slot, before).unwrap();
+        index.matches(&event("a", r#"{"Stage":"local"}"#), |_| true, |_| {});
+        assert!(index.usage(slot, 10)[0].tally.work > 0);
+        index.deregister(slot, before).unwrap();
+        index.register(slot, after).unwrap();
+        assert_eq!(index.usage(slot, 10)[0].tally.work, 0);
+    }
+
+    #[test]
     fn the_busiest_of_many_are_found_in_whatever_order_they_come() {
         let mut index: Index<u32> = Index::new(Limits::default());
         let slot = index.subscribe(1, Class(0));
