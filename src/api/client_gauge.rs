@@ -51,6 +51,12 @@ impl ClientGauge {
         self.present.lock().remove(&connection).unwrap_or_default()
     }
 
+    /// Returns the clients from an address.
+    pub(super) fn at(&self, address: SocketAddr) -> SmallVec<[Connection; 1]> {
+        let present = self.present.lock();
+        present.values().flatten().filter(|client| client.remote_addr == address).cloned().collect()
+    }
+
     /// Returns all clients.
     pub(super) fn list(&self) -> Vec<Connection> {
         self.present.lock().values().flatten().cloned().collect()

@@ -31,6 +31,7 @@ use super::snapshot::permitted_age;
 use super::{Api, ApiError, query};
 use crate::auth::{Authority, Identity};
 use crate::broker::connection::Connection;
+use crate::fanout::control::Wanted;
 use crate::fanout::pool::PoolError;
 use crate::fanout::report::Inspection;
 use crate::transport::caller::Caller;
@@ -113,8 +114,8 @@ impl Api {
                 serde_json::to_value(&found.registrations).expect("strings and numbers are always written");
             return Ok(answer::json(StatusCode::OK, object.to_string()));
         }
-        let mut all = self.client_gauge.list().into_iter();
-        match all.find(|connection| connection.remote_addr == wanted) {
+        let access = self.authority.access(identity)?;
+        match self.client_gauge.at(wanted).iter().find(|client| access.shows_connection(&client.principal)) {
             Some(found) => Ok(answer::json(StatusCode::OK, found.to_json())),
             None => self.at_the_endpoint(address, request, caller, identity).await,
         }
@@ -132,18 +133,9 @@ impl Api {
         if self.permits(identity, "connections", "get", address)? { Ok(wanted) } else { Err(unknown(address)) }
     }
 
-    /// Returns the connection of a shard from an address with its registrations. A connection that the caller's tenant
-    /// hides is refused as if it were unknown.
+    /// Returns the connection of a shard from an address with its registrations, if the caller's tenant shows it.
     async fn find(&self, address: SocketAddr, identity: &Identity) -> Result<Option<Inspection>, ApiError> {
-        let access = self.authority.access(identity)?;
-        let found = self.pool.inspect(address).await?;
-        let is_hidden = |c: &Connection| c.remote_addr == address && !access.shows_connection(&c.principal);
-        if found.as_ref().is_some_and(|found| is_hidden(&found.connection))
-            || self.client_gauge.list().iter().any(is_hidden)
-        {
-            return Err(unknown(&address.to_string()));
-        }
-        Ok(found)
+        Ok(self.pool.inspect(&Wanted::at(address).shown_to(self.authority.access(identity)?)).await?)
     }
 
     pub(super) async fn delete_connection(
@@ -155,11 +147,8 @@ impl Api {
     ) -> Result<Answer, ApiError> {
         let wanted = parse(address)?;
         self.require(identity, "connections", "delete", address)?;
-        // A caller who sees all connections need not look first whose it is.
-        if !self.authority.access(identity)?.is_everything() {
-            self.find(wanted, identity).await?;
-        }
-        match self.pool.delete(wanted).await? {
+        let wanted = Wanted::at(wanted).shown_to(self.authority.access(identity)?);
+        match self.pool.delete(&wanted).await? {
             Some(deleted) => Ok(answer::json(StatusCode::OK, deleted.to_json())),
             None => self.at_the_endpoint(address, request, caller, identity).await,
         }

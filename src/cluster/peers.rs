@@ -34,7 +34,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(10);
 pub const WINDOW: u64 = 1 << 20;
 
 /// Time after which a jump counts as real if nothing from the skipped range has arrived.
-const SETTLED: Duration = Duration::from_secs(60);
+const SETTLED: Duration = Duration::from_mins(1);
 
 /// Maximum number of remembered events after a jump, per node.
 const RECALL: usize = 4096;
@@ -195,6 +195,8 @@ impl Peers {
             Ordering::Less if peer.falls_back(number) => SequenceCheck::Next,
             Ordering::Less if expected - number > WINDOW => {
                 *peer = Peer::new(number, now);
+                // This number may be made up too, and the node's own ones below it.
+                peer.skipped.push(Stretch { numbers: 0..number, since: now });
                 SequenceCheck::After(Loss { node, missing: Missing::Unknown, since })
             }
             Ordering::Less => return SequenceCheck::Repeated,
@@ -328,6 +330,18 @@ mod tests {
             assert_eq!(event(&mut peers, 7, 59, at(3)), SequenceCheck::Repeated);
             assert_eq!(peers.next(7), Some(60));
         }
+    }
+
+    /// Found by fuzzing.
+    #[test]
+    fn a_made_up_start_over_silences_nobody() {
+        let mut peers = Peers::default();
+        event(&mut peers, 7, 0, at(1));
+        for made_up in [1 << 60, 1 << 59, 1 << 60, 1 << 59, 7_455] {
+            peers.event(7, made_up, || u64::MAX, at(2));
+        }
+        assert_ne!(event(&mut peers, 7, 1, at(3)), SequenceCheck::Repeated);
+        assert_eq!(event(&mut peers, 7, 2, at(3)), SequenceCheck::Next);
     }
 
     #[test]

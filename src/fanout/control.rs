@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::report::{Inspection, Registration};
 use super::socket::Accepted;
-use crate::auth::Identity;
+use crate::auth::{Access, Identity};
 use crate::broker::connection::Connection;
 use crate::broker::history::Start;
 use crate::index::{Measure, Seen};
@@ -96,6 +96,32 @@ pub struct Newcomer<A = Accepted> {
     pub permit: Permit,
 }
 
+/// The connection that a request is about.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    peer: SocketAddr,
+    /// Absent: the caller may see all connections.
+    access: Option<Arc<Access>>,
+}
+
+impl Wanted {
+    /// Any connection from this address. Behind proxies several connections can have one.
+    pub fn at(peer: SocketAddr) -> Self {
+        Self { peer, access: None }
+    }
+
+    /// The same, but only if its tenant shows it to the caller.
+    #[must_use]
+    pub fn shown_to(self, access: Arc<Access>) -> Self {
+        Self { access: Some(access), ..self }
+    }
+
+    /// Returns whether a connection is the wanted one.
+    pub(crate) fn is(&self, peer: SocketAddr, principal: &str) -> bool {
+        self.peer == peer && self.access.as_ref().is_none_or(|access| access.shows_connection(principal))
+    }
+}
+
 /// A request of the control plane to a shard.
 #[derive(Debug)]
 pub(crate) enum Control<A = Accepted> {
@@ -103,8 +129,8 @@ pub(crate) enum Control<A = Accepted> {
     Drain(Instant),
     /// Lists all connections, or those that have the registration with this text.
     List(Option<Box<str>>, oneshot::Sender<Vec<Vec<Connection>>>),
-    Delete(SocketAddr, oneshot::Sender<Option<Connection>>),
-    Inspect(SocketAddr, oneshot::Sender<Option<Inspection>>),
+    Delete(Wanted, oneshot::Sender<Option<Connection>>),
+    Inspect(Wanted, oneshot::Sender<Option<Inspection>>),
     Survey(Measure, oneshot::Sender<Vec<Registration>>),
     Seen(oneshot::Sender<Seen>),
     Types(Arc<[Box<str>]>),

@@ -5,7 +5,6 @@
 //! [`Pool::drain`] ends all threads.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -16,7 +15,7 @@ use mio::{Poll, Waker};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::control::{Control, Newcomer};
+use super::control::{Control, Newcomer, Wanted};
 use super::driver::{Driver, Parts, Timing, WAKE};
 use super::outbox::Budget;
 use super::outbox::DeflatePolicy;
@@ -167,20 +166,20 @@ impl Pool {
         Ok(all)
     }
 
-    /// Closes the websocket from this address and returns its last state, or `None` if there is none.
+    /// Closes this websocket or stream and returns its last state, or `None` if there is none.
     ///
     /// # Errors
     /// A shard that may have it did not answer.
-    pub async fn delete(&self, peer: SocketAddr) -> Result<Option<Connection>, PoolError> {
-        self.find(|reply| Control::Delete(peer, reply)).await
+    pub async fn delete(&self, wanted: &Wanted) -> Result<Option<Connection>, PoolError> {
+        self.find(|reply| Control::Delete(wanted.clone(), reply)).await
     }
 
-    /// Returns the connection from this address with its registrations, or `None` if there is none.
+    /// Returns this connection with its registrations, or `None` if there is none.
     ///
     /// # Errors
     /// A shard that may have it did not answer.
-    pub async fn inspect(&self, peer: SocketAddr) -> Result<Option<Inspection>, PoolError> {
-        self.find(|reply| Control::Inspect(peer, reply)).await
+    pub async fn inspect(&self, wanted: &Wanted) -> Result<Option<Inspection>, PoolError> {
+        self.find(|reply| Control::Inspect(wanted.clone(), reply)).await
     }
 
     /// Asks one shard after the other until one has found something.
@@ -329,6 +328,8 @@ pub(super) fn shard(
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use crossbeam_channel::Receiver;
 
     use super::*;
@@ -369,8 +370,8 @@ mod tests {
         [
             pool.connections(None).await.map(drop),
             pool.registrations(Measure::Hits).await.map(drop),
-            pool.inspect(peer()).await.map(drop),
-            pool.delete(peer()).await.map(drop),
+            pool.inspect(&Wanted::at(peer())).await.map(drop),
+            pool.delete(&Wanted::at(peer())).await.map(drop),
         ]
     }
 

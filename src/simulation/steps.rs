@@ -16,7 +16,7 @@ use super::wire::Wire;
 use super::world::{CLIENTS, World};
 use crate::broker::history::{self, Position, Start};
 use crate::clock::{self, simulated};
-use crate::fanout::control::{Control, Newcomer};
+use crate::fanout::control::{Control, Newcomer, Wanted};
 use crate::index::Measure;
 use crate::overflow::Overflow;
 use crate::websocket::frame::Encoding;
@@ -229,8 +229,8 @@ impl World {
                 let registration = (self.random.below(2) == 0).then(|| Box::from("machines.*.*"));
                 Control::List(registration, self.reply())
             }
-            1 => Control::Delete(peer, self.reply()),
-            2 => Control::Inspect(peer, self.reply()),
+            1 => Control::Delete(Wanted::at(peer), self.reply()),
+            2 => Control::Inspect(Wanted::at(peer), self.reply()),
             3 => Control::Survey(Measure::Deliveries, self.reply()),
             4 => Control::Seen(self.reply()),
             _ => Control::Types(vec![Box::from("machines")].into()),

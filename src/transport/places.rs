@@ -1,5 +1,8 @@
 //! The places of newcomers that wait for a slot, shared fairly between networks.
 //!
+//! Behind a balancer that speaks the PROXY protocol all newcomers wait as the balancer's network, because nothing has
+//! been read from them.
+//!
 //! Contract: pure. At most a fixed number of places. When all are taken, a newcomer whose network has at least two
 //! places fewer than another one takes the place of the last newcomer of the network with the most. So a network cannot
 //! keep others from waiting, however many newcomers it has. The next one to get a slot is the one that has waited

@@ -2,7 +2,8 @@
 //!
 //! Contract: a newcomer for which there is no slot waits for one for up to [`WAIT`], beside a bounded number of others
 //! ([`super::places`]). Meanwhile nothing is read from it or sent to it, and it costs a file descriptor and a small
-//! task. The listener does not wait for it, so a newcomer that may replace another connection still does that at once.
+//! task. The listener does not wait for it, so a newcomer that may replace another connection still does that at once,
+//! and keeps that slot whoever else waits.
 //! Slots and places are shared fairly between networks: a slot that becomes free goes to the network with the fewest,
 //! and there to the newcomer that has waited longest. When all places are taken, a newcomer of a network with fewer
 //! takes one of the network with the most, whose last newcomer is refused.

@@ -1,11 +1,13 @@
 //! Connections: listed, told of, closed by address; and rights that change under a stream.
 
-use crate::common;
-use crate::common::Hydrant;
+use hydrant::auth::{Store, StoreError, TenantRow, TokenRequest};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
 use crate::common::http::Http;
 use crate::common::people::HASH;
 use crate::common::ws::{Client, Show};
-use hydrant::auth::{TenantRow, TokenRequest};
+use crate::common::{self, Hydrant, socket};
 
 const LOUD: &str = "connection_events = true\nshards = 2";
 
@@ -281,16 +283,50 @@ async fn a_search_by_registration_finds_what_the_caller_may_get() {
 }
 
 /// Whatever the route: a machine's agent is the machine's.
+const OWN: &str = "3f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e";
+const OTHER: &str = "4f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e";
+
+/// A user whose tenant has the machine [`OWN`].
+fn add_lab(store: &mut Store) -> Result<(), StoreError> {
+    store.add_user("lab", HASH.clone(), &["superuser".to_owned()])?;
+    let members = [("machines".to_owned(), [OWN.to_owned()].into())].into();
+    store.set_tenant("t", TenantRow { users: ["lab".to_owned()].into(), members })
+}
+
+/// Behind two proxies, or at two listeners of one, two clients can have one address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_clients_with_one_address_a_tenant_is_shown_its_own() {
+    let settings = "shards = 1\nlisten_proxy_protocol = [\"127.0.0.1:0\"]\ntrusted_proxies = [\"127.0.0.1\"]";
+    let server = Hydrant::with_people(settings, add_lab).await;
+    let mut agents = Vec::new();
+    for machine in [OTHER, OWN] {
+        let token = server.issue(&format!("runner:{machine}"), &TokenRequest::default());
+        let mut stream = TcpStream::connect(server.server.addresses()[1]).await.unwrap();
+        stream.write_all(b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 443\r\n").await.unwrap();
+        let socket = socket::try_over(stream, false).await.unwrap();
+        let mut agent = server.handshake(socket, &Show::Query(&format!("token={token}")), &[]).await.unwrap();
+        agent.register("a.b.c").await;
+        agents.push(agent);
+    }
+    let bearer = format!("Bearer {}", server.issue("user:lab", &TokenRequest::default()));
+    let headers = [("authorization", bearer.as_str())];
+    let path = "/api/v3/connections/192.0.2.7:4711";
+    for method in ["GET", "DELETE"] {
+        let reply = common::http::request(server.address(), false, method, path, &headers, "").await;
+        assert_eq!((reply.status.as_u16(), &reply.json()["Principal"]), (200, &format!("runner:{OWN}").into()));
+    }
+    assert_eq!(agents[1].closed().await.0, 1001);
+    server.until("hydrant_connections", 1).await;
+    for method in ["GET", "DELETE"] {
+        let reply = common::http::request(server.address(), false, method, path, &headers, "").await;
+        assert_eq!(reply.status.as_u16(), 404, "{method}");
+    }
+    agents[0].register("a.b.d").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_of_machines_hides_the_connections_of_others() {
-    const OWN: &str = "3f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e";
-    const OTHER: &str = "4f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e";
-    let server = Hydrant::with_people("shards = 1", |store| {
-        store.add_user("lab", HASH.clone(), &["superuser".to_owned()])?;
-        let members = [("machines".to_owned(), [OWN.to_owned()].into())].into();
-        store.set_tenant("t", TenantRow { users: ["lab".to_owned()].into(), members })
-    })
-    .await;
+    let server = Hydrant::with_people("shards = 1", add_lab).await;
     let mut agents = Vec::new();
     for machine in [OWN, OTHER] {
         let token = server.issue(&format!("runner:{machine}"), &TokenRequest::default());

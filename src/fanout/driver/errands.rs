@@ -5,13 +5,12 @@
 //! caller is gone is abandoned; beyond [`ERRANDS`] queued requests, new ones are not answered, which their callers
 //! notice.
 
-use std::net::SocketAddr;
-
 use tokio::sync::oneshot;
 
 use super::Driver;
 use super::turn::{ERRANDS, LISTED};
 use crate::broker::connection::Connection;
+use crate::fanout::control::Wanted;
 use crate::fanout::outbox::ConnId;
 use crate::fanout::report::Inspection;
 use crate::fanout::socket::Socket;
@@ -28,8 +27,8 @@ pub(super) struct Errand {
 enum What {
     /// The connections found, one chunk per turn: a single list would be moved again and again as it grows.
     List(Option<Box<str>>, Vec<Vec<Connection>>, oneshot::Sender<Vec<Vec<Connection>>>),
-    Delete(SocketAddr, oneshot::Sender<Option<Connection>>),
-    Inspect(SocketAddr, oneshot::Sender<Option<Inspection>>),
+    Delete(Wanted, oneshot::Sender<Option<Connection>>),
+    Inspect(Wanted, oneshot::Sender<Option<Inspection>>),
 }
 
 impl What {
@@ -64,14 +63,14 @@ impl<S: Socket> Driver<S> {
         self.begin_errand(What::List(registration, Vec::new(), reply));
     }
 
-    /// Inspects the connection from this address with its registrations, if it belongs to this shard.
-    pub(super) fn look_into(&mut self, peer: SocketAddr, reply: oneshot::Sender<Option<Inspection>>) {
-        self.begin_errand(What::Inspect(peer, reply));
+    /// Inspects this connection with its registrations, if it belongs to this shard.
+    pub(super) fn look_into(&mut self, wanted: Wanted, reply: oneshot::Sender<Option<Inspection>>) {
+        self.begin_errand(What::Inspect(wanted, reply));
     }
 
-    /// Closes the connection from this address, if it belongs to this shard.
-    pub(super) fn look_for(&mut self, peer: SocketAddr, reply: oneshot::Sender<Option<Connection>>) {
-        self.begin_errand(What::Delete(peer, reply));
+    /// Closes this connection, if it belongs to this shard.
+    pub(super) fn look_for(&mut self, wanted: Wanted, reply: oneshot::Sender<Option<Connection>>) {
+        self.begin_errand(What::Delete(wanted, reply));
     }
 
     fn begin_errand(&mut self, what: What) {
@@ -102,6 +101,10 @@ impl<S: Socket> Driver<S> {
         }
     }
 
+    fn is_wanted(&mut self, conn: ConnId, wanted: &Wanted) -> bool {
+        self.conn(conn).is_some_and(|entry| wanted.is(entry.peer, entry.identity.principal().as_str()))
+    }
+
     /// Visits one connection. Returns whether the request is answered.
     fn look_at(&mut self, at: usize, what: &mut What) -> bool {
         let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
@@ -112,16 +115,16 @@ impl<S: Socket> Driver<S> {
                 }
                 false
             }
-            What::Inspect(peer, reply) => {
-                if self.conn(conn).is_none_or(|entry| entry.peer != *peer) {
+            What::Inspect(wanted, reply) => {
+                if !self.is_wanted(conn, wanted) {
                     return false;
                 }
                 let inspection = self.inspect(conn);
                 answer(reply, inspection);
                 true
             }
-            What::Delete(peer, reply) => {
-                if self.conn(conn).is_none_or(|entry| entry.peer != *peer) {
+            What::Delete(wanted, reply) => {
+                if !self.is_wanted(conn, wanted) {
                     return false;
                 }
                 let connection = self.describe(conn);

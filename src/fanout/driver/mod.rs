@@ -354,8 +354,8 @@ impl<S: Socket> Driver<S> {
             match control {
                 Control::Adopt(newcomer) => self.adopt(*newcomer),
                 Control::List(registration, reply) => self.list(registration, reply),
-                Control::Delete(peer, reply) => self.look_for(peer, reply),
-                Control::Inspect(peer, reply) => self.look_into(peer, reply),
+                Control::Delete(wanted, reply) => self.look_for(wanted, reply),
+                Control::Inspect(wanted, reply) => self.look_into(wanted, reply),
                 Control::Survey(measure, reply) => self.begin_survey(measure, reply),
                 Control::Seen(reply) => drop(reply.send(self.parts.shard.seen.clone())),
                 Control::Types(types) => self.parts.shard.seen.set_types(types),
