@@ -17,7 +17,7 @@ SECONDS_EACH ?= 60
 PATTERNS     ?= 20000
 # Seeds of the simulation that have to find every known bug.
 SEEDS        ?= 1000
-# Files that `make mutants` changes; those of scripts/mutants if there are none.
+# Files that `make mutants` changes; a sample of those of all areas if there are none.
 FILES        ?=
 export CARGO SECONDS_EACH PORT PREFIX DESTDIR EXAMPLES PYTHON2
 
@@ -203,7 +203,7 @@ soak-nodes: setup need-nats need-procps ## Three nodes with churn and changes: m
 fuzz: setup need-fuzz ## Every fuzz target for SECONDS_EACH seconds, with a table of inputs (installs the nightly toolchain)
 	scripts/fuzz
 
-mutants: setup need-python3 ## Changes to index, filter, auth, broker, fanout, cluster, proxy that tests have to notice (FILES=, MOST=30 a file)
+mutants: setup need-python3 ## Changes to index, filter, auth, broker, fanout, cluster, proxy that tests have to notice (SAMPLE=210, SEED=1; FILES=, MOST=30 a file)
 	scripts/mutants --known
 	scripts/mutants $(FILES)
 

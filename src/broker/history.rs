@@ -405,6 +405,17 @@ mod tests {
     }
 
     #[test]
+    fn a_place_of_another_run_leads_to_when_that_run_began() {
+        let history = history(9);
+        let of_run = |seconds| Position { epoch: milestones::epoch(at(seconds), 1), sequence: 3 };
+        for began in [900, 1500] {
+            assert_eq!(history.moment(of_run(began), at(1500)), Some(at(began)));
+        }
+        assert_eq!(history.moment(of_run(1501), at(1500)), None, "it has not begun yet");
+        assert_eq!(history.moment(Position { epoch: 7, sequence: 3 }, at(1500)), None, "of this run nothing is noted");
+    }
+
+    #[test]
     fn places_are_read() {
         let position = Position { epoch: 0xab, sequence: 12 };
         assert_eq!(position.to_string().parse(), Ok(Since::Position(position)));

@@ -28,6 +28,7 @@ use crate::broker::Broker;
 use crate::broker::archive::Wake;
 use crate::broker::connection::Connection;
 use crate::broker::inbox::{InboxLimits, inbox};
+use crate::clock;
 use crate::index::{self, IndexError, Measure, Seen};
 use crate::logging::crash::Vital;
 use crate::stats::OutboxLimits;
@@ -242,6 +243,17 @@ impl Pool {
             if thread.join().is_err() {
                 tracing::error!("a shard's thread panicked");
             }
+        }
+    }
+}
+
+impl Drop for Pool {
+    /// Ends the threads of a server that was not drained, such as one whose start failed. Does not wait for them.
+    fn drop(&mut self) {
+        if !self.threads.get_mut().is_empty() {
+            let now = clock::instant();
+            // A shard whose queue is full runs until the process ends.
+            self.ports.iter().for_each(|port| drop(port.send(Control::Drain(now))));
         }
     }
 }

@@ -109,9 +109,7 @@ impl Delegation {
             // Applied even if the rest fails: a secret is changed because somebody else may know it.
             self.put_in_force(&update);
         }
-        // A service whose own user has changed may see more or less than before, lists and events about them alike.
-        let is_own = changed.users.named().any(|name| self.is_own(name));
-        let whole = changed.roles || changed.tenants || first || is_own;
+        let whole = changed.roles || changed.tenants || first;
         if whole {
             update.tenants = Some(self.read_tenants(&own).await?);
         }
