@@ -14,6 +14,8 @@ use hyper::header::CACHE_CONTROL;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
+use crate::tasks;
+
 /// The greatest age of a shared answer.
 const LONGEST: Duration = Duration::from_secs(5);
 
@@ -49,7 +51,7 @@ impl<T: Send + Sync + 'static> Snapshot<T> {
         let begun = Instant::now();
         let value = Arc::new(make.await?);
         *kept = Some((begun, Arc::clone(&value)));
-        tokio::spawn(forget(Arc::downgrade(&self.0), begun));
+        tasks::spawn(forget(Arc::downgrade(&self.0), begun));
         Ok(value)
     }
 }
