@@ -22,7 +22,6 @@ pub fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) 
     spawn_boxed(Box::pin(work))
 }
 
-#[allow(clippy::disallowed_methods, reason = "this is the module that may")]
 fn spawn_boxed<T: Send + 'static>(work: Work<T>) -> JoinHandle<T> {
     tokio::spawn(work)
 }
@@ -31,7 +30,6 @@ fn spawn_boxed<T: Send + 'static>(work: Work<T>) -> JoinHandle<T> {
 ///
 /// # Panics
 /// Outside of a runtime.
-#[allow(clippy::disallowed_methods, reason = "this is the module that may")]
 pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     let work: Box<dyn FnOnce() -> T + Send> = Box::new(work);
     tokio::task::spawn_blocking(work)

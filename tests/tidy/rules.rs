@@ -229,6 +229,18 @@ fn pure_modules_touch_nothing() {
 }
 
 #[test]
+fn tasks_are_started_in_one_place() {
+    let mut faults = Vec::new();
+    for file in sources().iter().filter(|file| file.name != "src/tasks.rs") {
+        let code = code(&file.text);
+        for name in ["tokio::spawn(", "task::spawn_blocking("].into_iter().filter(|name| code.contains(name)) {
+            faults.push(format!("{}: `{name}`: the functions of `tasks` cost the compiler far less", file.name));
+        }
+    }
+    none(&faults);
+}
+
+#[test]
 fn every_module_says_what_it_is() {
     let silent = sources().into_iter().filter(|file| !file.text.starts_with("//! "));
     none(&silent.map(|file| format!("{}: does not begin with `//! `", file.name)).collect::<Vec<_>>());
