@@ -107,7 +107,7 @@ gorilla: setup need-go ## Compression, and a session as drpcli has it, with the 
 	cd tests/clients/go && go build -o $(CLIENTS)/go-client . && go build -o $(CLIENTS)/go-session ./session
 	$(TESTS) --test wire --test front -- --ignored go_gorilla go_session
 
-outside: setup need-procps need-curl need-wget need-browser ## Programs from outside: curl, wget, and a page of a foreign origin in a browser
+outside: setup need-procps need-curl need-wget need-python3 need-browser ## Programs from outside: curl, wget, Python, and a page of a foreign origin in a browser
 	$(TESTS) --test wire --test front -- --ignored tools:: browser::
 
 console: setup need-curl need-browser need-node need-python3 ## The console in a real browser, view by view; EventSource and the lines of the view Me
@@ -126,7 +126,7 @@ standing: setup need-nats ## Where hydrant stands beside the floor and nats-serv
 	$(CARGO) build $(LOCKED) --release --workspace
 	scripts/standing
 
-counting-cost: setup need-valgrind ## What counting the hits of registrations costs a turn: in instructions, and in time on a quiet machine
+counting-cost: setup need-valgrind ## What counting hits costs a turn, in instructions and on a quiet machine in time
 	scripts/counting-cost
 
 console-pictures: setup need-browser need-node ## The pictures of docs/images anew

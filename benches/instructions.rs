@@ -4,7 +4,7 @@
 //! work that were. `match` asks an index of 100,000 registrations about 10,000 events. `outbox` puts 64 events of 1 KB
 //! into the outboxes of 1,000 connections, gathers them as for one write each, and takes them out again. `intake` reads
 //! a posted array of 64 events of 1 KB. `shared`, `classes` and `filters` are the turns of `matched_turn` in
-//! `fanout_turn`, of which `make counting-cost` shows what counting costs. Without valgrind it shows only that the work
+//! `fanout_turn`; `make counting-cost` shows what counting adds to them. Without valgrind it shows only that the work
 //! is done.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]

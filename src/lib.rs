@@ -18,7 +18,7 @@
 //! | [`cli`], [`server`] | the commands; starting, reloading and stopping a server |
 //! | [`api`] | REST, the websocket handshake, the reverse proxy |
 //! | [`fanout`] | the shard: everything that one thread owns |
-//! | [`endpoint`], [`cluster`], [`demo`] | sources of events: a DRP endpoint, other nodes over NATS, a simulated fleet |
+//! | [`endpoint`], [`cluster`], [`demo`] | sources of events: a DRP endpoint, nodes over NATS, a simulated fleet |
 //! | [`broker`] | the log: sequencer, inboxes, history |
 //! | [`transport`] | accepting connections: listener, TLS settings, upgrade |
 //! | [`tls`] | the server's side of a TLS session, without buffers at rest |

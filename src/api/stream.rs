@@ -30,7 +30,7 @@ use crate::websocket::frame::Encoding;
 /// The id of the last event that a client received before it lost the connection.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Seconds between two signs of life of the server, so that a client knows when to give a connection up.
+/// The interval between pings in seconds, by which a client detects a lost connection.
 const PING: HeaderName = HeaderName::from_static("x-hydrant-ping");
 
 /// Keeps nginx from buffering the stream.

@@ -1,7 +1,7 @@
-//! Turns: what one caller may cause one at a time.
+//! Turns: expensive requests of one kind are processed one at a time, whoever their callers are.
 //!
-//! Contract: a turn comes in the order of asking. Who waits for longer than [`TURN`] is refused and told why, so a
-//! caller with many requests delays others by that time at most, and no request waits for ever.
+//! Contract: requests get their turns in the order in which they asked. A request that has waited for [`TURN`] is
+//! refused with the reason. So a caller with many requests delays others by at most that time.
 
 use std::time::Duration;
 

@@ -11,7 +11,8 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::{console, service_manager};
+use super::console;
+use super::service_manager::ServiceManager;
 use crate::AUDIT;
 use crate::config::{LogFormat, Settings, TlsMode};
 use crate::logging::{self, crash};
@@ -66,18 +67,19 @@ async fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError
         () = signals.end() => return Ok(()),
     };
     announce(&server);
-    service_manager::ready(&server);
-    tasks::spawn(service_manager::signs_of_life(server.health()));
+    let manager = ServiceManager::from_env();
+    manager.ready(&server);
+    tasks::spawn(manager.clone().signs_of_life(server.health()));
     if server.settings().demo.is_some() {
         // The user of the demonstration may have closed its output; the server continues.
         let _ = write_hints(&server, out);
     }
     while signals.next().await == Asked::Reload {
-        service_manager::reloading();
+        manager.reloading();
         server.reload();
-        service_manager::ready(&server);
+        manager.ready(&server);
     }
-    service_manager::stopping();
+    manager.stopping();
     tracing::info!("draining");
     tokio::select! {
         () = server.stop() => {

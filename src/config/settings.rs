@@ -141,8 +141,8 @@ table! {
         /// an endpoint; 0 leaves both to the kernel. A connection carries at most so much in one round trip: 256 KiB
         /// are 5 MB/s where that takes 50 ms. `net.core.wmem_max` and `net.core.rmem_max` bound it too.
         socket_buffer: usize as SizeOrNone = "256KiB";
-        /// Connections that have not finished their TLS handshake or shown credentials. Beyond it, newcomers replace
-        /// silent and slow ones, and those of a network that has more than a quarter, or wait up to a second.
+        /// Connections that have not finished their TLS handshake or shown credentials. Beyond it, a newcomer replaces
+        /// a silent or slow one, or one of a network that has more than a quarter; otherwise it waits up to a second.
         pending_handshakes: usize as Count = "512";
         /// Events per second that one principal may post; 0 means no limit.
         posted_events_per_second: u64 as Whole = "0";

@@ -386,8 +386,7 @@ impl Event {
         Some(self.names.get(4)).filter(|machine| !machine.is_empty())
     }
 
-    /// Returns the machine that owns the event's object, by which a tenant that lists machines evaluates it: for jobs,
-    /// work orders and the connections of a runner.
+    /// Returns the machine that owns the object (a job, a work order, a runner's connection), which tenants look at.
     pub fn owner(&self) -> Option<&str> {
         Some(self.names.get(6)).filter(|owner| !owner.is_empty())
     }

@@ -2,7 +2,7 @@
 //! `Plugin`, `Command` and `Params`.
 //!
 //! Contract: pure. Both the removal of secrets and the search for an object's machine look through this wrapper, so the
-//! member is recognized here only: in any letter case, like every name of an event, and the last of several counts.
+//! member is recognized here only: in any letter case, and the last of several counts.
 
 use crate::json;
 

@@ -3,7 +3,7 @@
 //! | Type | what is removed |
 //! |---|---|
 //! | `users` | `PasswordHash` and `Secret` |
-//! | `machines`, `clusters`, `resource_brokers` | `Secret`, which revokes the tokens of the object's agent |
+//! | `machines`, `clusters`, `resource_brokers` | `Secret`, which is part of the tokens of the object's agent |
 //! | `preferences` | all values of the preferences `baseTokenSecret` and `systemGrantorSecret` |
 //!
 //! Contract: pure. The text must be valid JSON, and so is what is written. Secrets are found in the object itself, in

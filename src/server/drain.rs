@@ -32,9 +32,9 @@ impl Server {
         }
         // Sending fails only if nobody is left to stop.
         let _ = self.stop.send(true);
-        // Requests on connections that were accepted last. Each waits this long after its handshake, which may take as
-        // long.
-        tokio::time::sleep(2 * FIRST_REQUEST).await;
+        // Requests on connections that were accepted last. Each waits this long for a slot, for its handshake and for
+        // its first request.
+        tokio::time::sleep(3 * FIRST_REQUEST).await;
         self.api.broker.stop();
         let pool = Arc::clone(&self.api.pool);
         let deadline = Instant::now() + self.settings.timeouts.drain;

@@ -23,8 +23,8 @@ use rustls::{Error, ServerConfig};
 
 use buffers::{Backlog, Buffers, PLAIN_BYTES};
 
-/// If so many bytes of an incomplete record or handshake message wait for the rest, the next read fails. (A handshake
-/// message may be this long; a record is shorter.)
+/// Number of undecrypted bytes at which the next read fails: the longest handshake message. A record is shorter. The
+/// bytes belong to an incomplete record or handshake message and wait for the rest.
 const UNDIGESTED_BYTES: usize = 64 << 10;
 
 /// Maximum number of bytes in one read from the socket: enough for the longest record and its header.

@@ -3,8 +3,8 @@
 //! Contract: runs on the control plane, never on a shard. Every wait for a client has a limit: the TLS handshake, the
 //! head of a request (hyper's timer is set; without one its timeout does nothing), a write that the client does not
 //! accept, and the number of sockets between accept and their first valid credentials ([`super::pending`]). A client
-//! for which there is no slot waits for one ([`super::waiting`]); if it does so in vain, it is told so if that is
-//! possible without a handshake. Without free file descriptors the listener waits and retries instead of spinning
+//! for which there is no slot waits for one ([`super::waiting`]). If it gets none, it is closed; without TLS, up to
+//! 64 at a time get 503 first. Without free file descriptors the listener waits and retries instead of spinning
 //! ([`super::queue`]). A response that ends the connection says so (`Connection: close`). While the server is about to
 //! shut down ([`Doors::leaving`]) every response does, so that balancers give up their connections by themselves. A
 //! client that half-closes its connection after its request still gets its response ([`super::socket`]).
@@ -80,6 +80,8 @@ pub struct ListenLimits {
     pub stalled: Duration,
     /// Maximum number of sockets between accept and their first valid credentials.
     pub pending: usize,
+    /// Maximum number of sockets that wait to become one of these.
+    pub waiting: usize,
     /// File descriptors from this number on are not used for clients.
     pub descriptors: u64,
     /// Bytes that the kernel buffers for a client until it accepts them; 0 is the kernel's own limit.
@@ -161,7 +163,7 @@ impl Listener {
             handler,
             doors,
             refused: Arc::new(Semaphore::new(REFUSED_AT_A_TIME)),
-            room: WaitingRoom::new(limits.pending, limits.descriptors),
+            room: WaitingRoom::new(limits.pending, limits.waiting),
             shortage: Summary::default(),
         });
         let mut connections = JoinSet::new();

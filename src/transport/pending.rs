@@ -10,8 +10,8 @@
 //! ([`super::waiting`]).
 //!
 //! The search visits every slot, so it frees several idle ones at a time. After it found none it is not repeated
-//! immediately for newcomers of the same kind: those of one crowd, or all others. So a crowd's own search in vain does
-//! not keep others from replacing its connections.
+//! immediately, except for a newcomer from a network with fewer slots, which may replace what the other could not. So a
+//! crowd's own search in vain does not keep others from replacing its connections.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -235,9 +235,9 @@ struct Table {
     all: HashMap<u64, Entry>,
     /// The number of slots of each network that has any.
     counts: HashMap<[u8; 8], usize>,
-    /// No search before this time: for newcomers of a crowd, or (`None`) for all others. There are at most three
-    /// crowds.
-    pauses: HashMap<Option<[u8; 8]>, Instant>,
+    /// The least number of slots that a newcomer's network had when a search found none, and the end of the pause:
+    /// until then there is no search for a newcomer whose network has as many.
+    pause: Option<(usize, Instant)>,
 }
 
 impl Table {
@@ -267,15 +267,10 @@ impl Table {
         self.counts.get(&network).copied().unwrap_or(0)
     }
 
-    /// Returns whether a network with this many slots is a crowd: it has more than a quarter.
-    fn is_crowd(&self, count: usize) -> bool {
-        4 * count > self.all.len()
-    }
-
     /// Takes slots away from up to `slots` connections for a newcomer: from idle ones, or else from a crowd.
     fn make_room(&mut self, newcomer: [u8; 8], now: Instant, slots: usize) {
-        let kind = self.is_crowd(self.count(newcomer)).then_some(newcomer);
-        if self.pauses.get(&kind).is_some_and(|until| now < *until) {
+        let own = self.count(newcomer);
+        if self.pause.is_some_and(|(least, until)| own >= least && now < until) {
             return;
         }
         let idle = self.all.iter().filter_map(|(id, entry)| {
@@ -285,11 +280,10 @@ impl Table {
         idle.sort_unstable();
         let mut leaving: Vec<u64> = idle.into_iter().map(|(.., id)| id).collect();
         if leaving.is_empty() {
-            leaving = self.free_one_of_a_crowd(newcomer).into_iter().collect();
+            leaving = self.free_one_of_a_crowd(own).into_iter().collect();
         }
         if leaving.is_empty() {
-            self.pauses.retain(|_, until| now < *until);
-            self.pauses.insert(kind, now + PAUSE);
+            self.pause = Some((own, now + PAUSE));
         }
         for id in leaving.into_iter().take(slots) {
             if let Some(entry) = self.remove(id) {
@@ -298,12 +292,14 @@ impl Table {
         }
     }
 
-    /// Returns the connection that has been between two requests for longest, of the crowd with the most slots. Returns
-    /// `None` if no crowd has more slots than the newcomer's network would have.
-    fn free_one_of_a_crowd(&self, newcomer: [u8; 8]) -> Option<u64> {
-        let own = self.count(newcomer) + 1;
-        let is_larger = |(_, count): &(&[u8; 8], &usize)| **count > own && self.is_crowd(**count);
-        let (largest, _) = self.counts.iter().filter(is_larger).max_by_key(|(_, count)| **count)?;
+    /// Returns the connection that has been between two requests for longest, of the network with the most slots.
+    /// Returns `None` if that network has no more than a quarter of the slots, or no more than the newcomer's network,
+    /// which has `own`, would have.
+    fn free_one_of_a_crowd(&self, own: usize) -> Option<u64> {
+        let (largest, count) = self.counts.iter().max_by_key(|(_, count)| **count)?;
+        if 4 * count <= self.all.len() || *count <= own + 1 {
+            return None;
+        }
         let of_it = self.all.iter().filter(|(_, entry)| entry.network == *largest);
         let free = of_it.filter_map(|(id, entry)| Some((entry.signs.free_since()?, *id)));
         free.min().map(|(_, id)| id)
@@ -334,6 +330,8 @@ impl Pending {
         let mut table = self.table.lock();
         if table.all.len() >= self.limit {
             table.make_room(network(peer), now, self.limit.div_ceil(16));
+            // The newcomer takes one of the slots that it has made free.
+            (table.all.len() + 1..self.limit).for_each(|_| self.freed.notify_one());
         }
         if table.all.len() >= self.limit {
             return None;
@@ -375,8 +373,10 @@ impl PendingSlot {
 
 impl Drop for PendingSlot {
     fn drop(&mut self) {
-        drop(self.pending.table.lock().remove(self.id));
-        self.pending.freed.notify_one();
+        // Whoever took the slot away has told of it.
+        if self.pending.table.lock().remove(self.id).is_some() {
+            self.pending.freed.notify_one();
+        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! Newcomers that wait for a slot ([`super::pending`]).
 //!
 //! Contract: a newcomer for which there is no slot waits for one for up to [`WAIT`], beside a bounded number of others.
-//! It is neither read nor answered meanwhile, and costs a file descriptor and a small task. The listener does not wait
-//! for it, so newcomers that may replace another connection still do that at once. Who waits longest is woken first
-//! when a slot becomes free, but a newcomer that comes at that moment may be faster.
+//! Meanwhile nothing is read from it or sent to it, and it costs a file descriptor and a small task. The listener does
+//! not wait for it, so a newcomer that may replace another connection still does that at once. When a slot becomes
+//! free, the newcomer that has waited longest is woken first, but one that arrives at that moment may be faster.
 //!
-//! Why: a fleet that reconnects at once takes all slots within milliseconds, although each is needed for a moment only.
-//! If the others were refused, their own backoff would decide when they are back, and not what the server can do.
+//! Why: a fleet that reconnects at once takes all slots within milliseconds, although each is needed only briefly. If
+//! all others were refused, their backoff and not the capacity of the server would determine when they are back.
 
 use std::net::IpAddr;
 use std::pin::pin;
@@ -47,10 +47,8 @@ pub(super) struct Waiting {
 }
 
 impl WaitingRoom {
-    /// Creates the room for `slots` slots, with eight places per slot if a process that may use `descriptors` file
-    /// descriptors for clients can afford them.
-    pub(super) fn new(slots: usize, descriptors: u64) -> Self {
-        let places = usize::try_from(descriptors / 4).unwrap_or(usize::MAX).min(slots.saturating_mul(8));
+    /// Creates a room for `slots` connections that have a slot, and `places` that wait for one.
+    pub(super) fn new(slots: usize, places: usize) -> Self {
         let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
         Self { pending: Arc::new(Pending::new(slots)), places }
     }
@@ -92,6 +90,8 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinHandle;
+
     use super::*;
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -100,37 +100,39 @@ mod tests {
         room.enter(PEER).expect("a place").slot().await.expect("a slot")
     }
 
+    /// A newcomer that has begun to wait.
+    async fn waits(room: &WaitingRoom) -> JoinHandle<Option<PendingSlot>> {
+        let waiting = tokio::spawn(room.enter(PEER).expect("a place").slot());
+        tokio::task::yield_now().await;
+        waiting
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_newcomer_gets_the_slot_that_becomes_free() {
-        let room = WaitingRoom::new(1, u64::MAX);
+    async fn who_waits_longest_gets_the_slot_that_becomes_free_at_once() {
+        let room = WaitingRoom::new(1, 8);
         let first = enter(&room).await;
         first.signs().busy();
-        let second = tokio::spawn(room.enter(PEER).unwrap().slot());
-        let third = tokio::spawn(room.enter(PEER).unwrap().slot());
-        tokio::task::yield_now().await;
+        let (second, third) = (waits(&room).await, waits(&room).await);
+        let begun = tokio::time::Instant::now();
         drop(first);
         let second = second.await.unwrap().expect("the slot of the first");
         second.signs().busy();
+        assert!(!third.is_finished());
         drop(second);
         assert!(third.await.unwrap().is_some(), "the slot of the second");
+        assert_eq!(begun.elapsed(), Duration::ZERO, "nobody has looked by itself");
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_in_vain_is_refused_and_leaves_its_place() {
-        let room = WaitingRoom::new(1, u64::MAX);
+        let room = WaitingRoom::new(1, 8);
         let first = enter(&room).await;
         first.signs().busy();
         let waiting: Vec<_> = (0..8).map(|_| room.enter(PEER).unwrap()).collect();
-        assert!(room.enter(PEER).is_none(), "eight places per slot");
+        assert!(room.enter(PEER).is_none(), "all eight places are taken");
         for place in waiting {
             assert!(place.slot().await.is_none());
         }
         assert!(room.enter(PEER).is_some());
-    }
-
-    #[test]
-    fn those_who_wait_leave_descriptors_to_others() {
-        let room = WaitingRoom::new(512, 400);
-        assert_eq!(room.places.available_permits(), 100);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -17,7 +17,7 @@ struct Service {
 }
 
 impl Service {
-    fn start() -> Self {
+    fn start(watchdog_usec: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("notify");
         let manager = UnixDatagram::bind(&socket).unwrap();
@@ -27,7 +27,7 @@ impl Service {
             .arg(dir.path().join("data"))
             .env_clear()
             .env("NOTIFY_SOCKET", &socket)
-            .env("WATCHDOG_USEC", "20000")
+            .env("WATCHDOG_USEC", watchdog_usec)
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -51,6 +51,19 @@ impl Service {
         String::from_utf8(bytes[..length].to_vec()).unwrap()
     }
 
+    /// Waits until the server has ended by itself.
+    fn ends_well(mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "the server does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        assert!(status.success(), "{status}");
+    }
+
     fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
@@ -67,7 +80,7 @@ impl Drop for Service {
 
 #[test]
 fn a_service_manager_is_told_of_start_reload_end_and_life() {
-    let mut service = Service::start();
+    let service = Service::start("20000");
     let ready = service.told();
     assert!(ready.starts_with("READY=1\nSTATUS=Serving on 127.0.0.1:"), "{ready}");
     while service.message() != "WATCHDOG=1\n" {}
@@ -77,5 +90,17 @@ fn a_service_manager_is_told_of_start_reload_end_and_life() {
     assert!(service.told().starts_with("READY=1\n"));
     service.signal("TERM");
     assert_eq!(service.told(), "STOPPING=1\nSTATUS=Draining\n");
-    assert!(service.child.wait().unwrap().success());
+    service.ends_well();
+}
+
+/// A socket has room for ten datagrams or so, and sending one more blocks.
+#[test]
+fn a_service_manager_that_reads_nothing_does_not_keep_the_server_from_its_work() {
+    let service = Service::start("2000");
+    assert!(service.told().starts_with("READY=1\n"));
+    // The server sends a sign of life every millisecond meanwhile.
+    std::thread::sleep(Duration::from_millis(200));
+    service.signal("HUP");
+    service.signal("TERM");
+    service.ends_well();
 }

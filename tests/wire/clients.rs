@@ -22,7 +22,8 @@ fn events() -> Vec<String> {
     (0..EVENTS).map(|at| event(at).to_string()).collect()
 }
 
-struct Client {
+/// A program that prints lines. It ends with the test.
+pub(crate) struct Client {
     child: Child,
     lines: Receiver<String>,
 }
@@ -37,15 +38,19 @@ impl Drop for Client {
 
 impl Client {
     fn start(command: &mut Command, url: &str) -> Self {
-        let command = command.arg(url).arg(EVENTS.to_string()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{error}: run `make interop`"));
+        Self::spawn(command.arg(url).arg(EVENTS.to_string()))
+    }
+
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let spawned = command.stdout(Stdio::piped()).spawn();
+        let mut child = spawned.unwrap_or_else(|error| panic!("{error}: run `make interop` or `make outside`"));
         let out = BufReader::new(child.stdout.take().unwrap());
         let (said, lines) = mpsc::channel(1);
         std::thread::spawn(move || out.lines().try_for_each(|line| said.blocking_send(line.unwrap())));
         Self { child, lines }
     }
 
-    async fn line(&mut self) -> String {
+    pub(crate) async fn line(&mut self) -> String {
         patiently("a line", self.lines.recv()).await.expect("the client goes on")
     }
 }

@@ -50,6 +50,7 @@ pub(crate) fn open() -> SocketAddr {
         header: 5 * second,
         stalled: 30 * second,
         pending: 1000,
+        waiting: 0,
         descriptors: 4096,
         send_buffer: 0,
     };

@@ -1,4 +1,5 @@
-//! Programs that people have at hand: curl posts compressed files, wget asks the probes. `make outside` runs this.
+//! Programs that people have at hand: curl posts compressed files, wget asks the probes, Python reads a stream.
+//! `make outside` runs this.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,7 +8,8 @@ use std::process::Command;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::common::{Hydrant, JSON, NDJSON, event};
+use crate::clients::Client;
+use crate::common::{Hydrant, JSON, NDJSON, Seen, event};
 
 /// What curl prints: the body, and the status at its end.
 fn curl(server: &Hydrant, token: &str, arguments: &[&str], body: &Path) -> String {
@@ -84,4 +86,40 @@ async fn wget_looks_at_the_probes() {
     crate::common::patiently("the server to be unready", unready).await;
     assert!(spider(&format!("http://{probe}/healthz")), "it lives");
     ending.abort();
+}
+
+/// Deletes the only stream.
+async fn cut(server: &Hydrant) {
+    let rows = server.request("GET", "/api/v3/connections?Type=Ne(http)", &[], "").await.json();
+    let path = format!("/api/v3/connections/{}", rows[0]["RemoteAddr"].as_str().unwrap());
+    assert_eq!(server.request("DELETE", &path, &[], "").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Python: make outside"]
+async fn python_misses_and_doubles_nothing_of_a_stream_that_is_cut() {
+    const ROUNDS: usize = 4;
+    for server in [Hydrant::start("").await, Hydrant::start_tls("").await] {
+        let scheme = if server.tls { "https" } else { "http" };
+        let endpoint = format!("{scheme}://{}", server.address());
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/clients/python/stream.py");
+        let mut python = Command::new("python3");
+        python.arg(example).arg("a.b.*").env("RS_ENDPOINT", endpoint).env("RS_TOKEN", server.token().await);
+        let mut client = Client::spawn(&mut python);
+        server.until("hydrant_registrations", 1).await;
+        let mut expected = 0;
+        for round in 0..ROUNDS {
+            // The first of a round come over the connection, the others while there is none.
+            for at in 0..60 {
+                if at == 30 && round < ROUNDS - 1 {
+                    cut(&server).await;
+                }
+                server.announce("a", "b", &(60 * round + at).to_string()).await;
+            }
+            while expected < 60 * (round + 1) {
+                assert_eq!(Seen::read(&client.line().await).name(), format!("a.b.{expected}"));
+                expected += 1;
+            }
+        }
+    }
 }

@@ -1,50 +1,20 @@
 """Prints events from hydrant (or a DRP endpoint) as they happen: python3 watch.py SPEC..."""
 
 import asyncio
-import base64
 import json
-import os
 import random
-import ssl
 import sys
 
+from drp import ENDPOINT, FINAL, authorization, show, tls
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-
-# Close codes after which trying again would not help: docs/protocol.md, section 8.
-FINAL = {1002, 1003, 1007, 1008, 1009}
-
-
-def authorization() -> str:
-    if token := os.environ.get("RS_TOKEN"):
-        return f"Bearer {token}"
-    key = os.environ.get("RS_KEY", "rocketskates:r0cketsk8ts")
-    return "Basic " + base64.b64encode(key.encode()).decode()
-
-
-def tls(url: str) -> ssl.SSLContext | None:
-    if not url.startswith("wss:"):
-        return None
-    context = ssl.create_default_context(cafile=os.environ.get("RS_CACERT"))
-    if "RS_CACERT" not in os.environ:  # as drpcli does: DRP endpoints sign their own certificates
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def show(frame: str) -> None:
-    try:
-        print(frame, flush=True)
-    except BrokenPipeError:  # nobody reads on, as in `watch.py ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
-        sys.exit(0)
 
 
 async def watch(url: str, specs: list[str]) -> None:
     """One connection: registers, then prints until it is lost."""
     headers = {"Authorization": authorization()}
     # Events can be large (16 MiB by default), and the server pings.
-    async with connect(url, ssl=tls(url), additional_headers=headers, max_size=64 << 20, ping_interval=None) as socket:
+    async with connect(url, ssl=tls(), additional_headers=headers, max_size=64 << 20, ping_interval=None) as socket:
         for spec in specs:
             await socket.send(f"register {spec}")
         answers = 0
@@ -61,8 +31,7 @@ async def watch(url: str, specs: list[str]) -> None:
 
 
 async def main(specs: list[str]) -> None:
-    endpoint = os.environ.get("RS_ENDPOINT", "https://127.0.0.1:8092").rstrip("/")
-    url = "ws" + endpoint.removeprefix("http") + "/api/v3/ws"
+    url = "ws" + ENDPOINT.removeprefix("http") + "/api/v3/ws"
     failures = 0
     while True:
         started = asyncio.get_running_loop().time()

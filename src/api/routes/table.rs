@@ -111,7 +111,7 @@ const TOKEN: &[Success] = ok!("The token, and the server it is for.", "Issued");
 const HANDSHAKE: [(&str, &str); 1] = [POSITION];
 
 const STREAM: [(&str, &str); 2] =
-    [POSITION, ("X-Hydrant-Ping", "Seconds between two signs of life of the server, at most.")];
+    [POSITION, ("X-Hydrant-Ping", "Seconds of silence after which the server gives a sign of life.")];
 
 const POSITION: (&str, &str) = ("X-Hydrant-Sequence", "The position of the next event, for `since` at a later time.");
 

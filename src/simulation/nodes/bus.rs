@@ -140,7 +140,7 @@ impl Bus {
         }
     }
 
-    /// Makes what a node sends to another arrive late, unless something is in transit: so nothing is late twice.
+    /// Delays the messages from one node to another, unless some are in transit. So none is delayed twice.
     pub(super) fn delay(&mut self, from: NodeId, to: NodeId, until: Timestamp) {
         let Some(wire) = self.wires.get_mut(&to) else { return };
         let lane = wire.lanes.entry(from).or_default();

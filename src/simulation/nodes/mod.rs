@@ -8,7 +8,7 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | `bus` | the server: each subscribed node gets a message, in the order of its sender but in no order of all |
+//! | `bus` | the server: forwards messages to subscribed nodes, in order per sender but in no global order |
 //! | `node` | a node, its link to the endpoint, and a plain count of what it has heard |
 //! | `settings` | the size of a run and its limits |
 //! | `world` | a run: its parts, and the choice of its steps |

@@ -1,0 +1,78 @@
+"""Prints events from hydrant as they happen, and none is missing after a reconnect: python3 stream.py SPEC...
+
+Reads Server-Sent Events with Python's own library. A DRP endpoint does not offer them.
+"""
+
+import http.client
+import json
+import random
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+from drp import ENDPOINT, FINAL, authorization, show, tls
+
+# After so many seconds without a line a connection counts as lost. The server sends one every 25 s.
+SILENCE = 90
+
+
+def messages(lines):
+    """Yields the fields of each message; an empty line ends one. A line that begins with a colon is a comment."""
+    fields = {}
+    for line in lines:
+        name, _, value = line.decode().rstrip("\n").partition(": ")
+        if name:
+            fields[name] = value
+        elif fields:
+            yield fields
+            fields = {}
+
+
+def follow(url: str, position: dict) -> str:
+    """One connection: prints until it is lost, and returns why. Keeps the position of the last event."""
+    headers = {"Authorization": authorization(), "Accept": "text/event-stream", **position}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=SILENCE, context=tls()) as lines:
+        for message in messages(lines):
+            data, kind = message.get("data"), message.get("event")
+            if kind == "close":
+                close = json.loads(data)
+                if close["Code"] in FINAL:
+                    sys.exit(f"closed: {close['Code']} {close['Reason']}")
+                return close["Reason"]
+            if data and kind is None:
+                show(data)
+                if "id" in message:
+                    position["Last-Event-ID"] = message["id"]
+    return "the connection was lost"
+
+
+def main(specs: list[str]) -> None:
+    url = f"{ENDPOINT}/api/v3/events?" + urllib.parse.urlencode([("register", spec) for spec in specs])
+    position, failures = {}, 0
+    while True:
+        started = time.monotonic()
+        try:
+            error = follow(url, position)
+        except urllib.error.HTTPError as refused:
+            if 400 <= refused.code < 500 and refused.code not in (408, 429):
+                sys.exit(f"refused: {refused.code} {refused.read().decode(errors='replace')}")
+            error = f"refused: {refused.code}"
+        except (OSError, http.client.HTTPException) as failed:
+            error = str(failed) or type(failed).__name__
+        if time.monotonic() - started > 10:
+            failures = 0
+        wait = random.uniform(0, min(30, 0.5 * 2**failures))
+        failures = min(failures + 1, 16)
+        print(f"{error}; retrying in {wait:.1f} s", file=sys.stderr)
+        time.sleep(wait)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: stream.py SPEC...   such as 'machines.update.*'")
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:
+        pass
