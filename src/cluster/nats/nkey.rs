@@ -148,7 +148,8 @@ mod tests {
             let theirs = nkeys::KeyPair::new_from_raw(owner, seed).unwrap();
             let ours = Nkey::from_seed(&theirs.seed().unwrap()).unwrap();
             prop_assert_eq!(ours.public_key(), theirs.public_key());
-            prop_assert_eq!(ours.sign(&message).unwrap().as_ref(), theirs.sign(&message).unwrap());
+            let signed = ours.sign(&message).unwrap();
+            prop_assert_eq!(signed.as_ref(), theirs.sign(&message).unwrap());
         }
 
         #[test]
