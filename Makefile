@@ -17,7 +17,7 @@ SECONDS_EACH ?= 60
 PATTERNS     ?= 20000
 # Seeds of the simulation that have to find every known bug.
 SEEDS        ?= 1000
-# Files that `make mutants` changes; those of scripts/mutants if there are none.
+# Files that `make mutants` changes; a sample of those of all areas if there are none.
 FILES        ?=
 export CARGO SECONDS_EACH PORT PREFIX DESTDIR EXAMPLES PYTHON2
 
@@ -183,7 +183,7 @@ bench-peers: setup ## Filters beside the crates quamina and a-tree; results in t
 	mkdir -p $(BENCH)
 	set -o pipefail; cd benches/peers && $(CARGO) run $(LOCKED) --release --target-dir $(CURDIR)/target | tee $(BENCH)/peers.txt
 
-instructions: setup need-valgrind ## Instructions of one match, one delivery and one posted event, counted by valgrind; results in target/bench
+instructions: setup need-valgrind ## Instructions of a match, filter, delivery and posted event, by valgrind; results in target/bench
 	scripts/instructions
 
 soak: setup need-nats need-procps need-haproxy ## A million cases for filters, their time bounds, many clients and what a front costs, nodes, resuming, 10,000 connections, rights that end
@@ -203,7 +203,7 @@ soak-nodes: setup need-nats need-procps ## Three nodes with churn and changes: m
 fuzz: setup need-fuzz ## Every fuzz target for SECONDS_EACH seconds, with a table of inputs (installs the nightly toolchain)
 	scripts/fuzz
 
-mutants: setup need-python3 ## Changes to index, filter, auth, broker, fanout, cluster, proxy that tests have to notice (FILES=, MOST=30 a file)
+mutants: setup need-python3 ## Changes to index, filter, auth, broker, fanout, cluster, proxy that tests have to notice (SAMPLE=210, SEED=1; FILES=, MOST=30 a file)
 	scripts/mutants --known
 	scripts/mutants $(FILES)
 

@@ -9,6 +9,8 @@
 mod cpu;
 #[path = "common/machines.rs"]
 mod machines;
+#[path = "common/passing.rs"]
+mod passing;
 
 use std::hint::black_box;
 use std::io::Write;
@@ -142,13 +144,7 @@ fn pass_rates(c: &mut Criterion<CpuTime>) {
     let events = events();
     let mut group = c.benchmark_group("pass_rate");
     for percent in [0_usize, 1, 50, 100] {
-        let mut index = Index::new(IndexLimits::default());
-        for n in 0..1_000 {
-            let stage = if n % 100 < percent { "discover" } else { "local" };
-            let slot = index.subscribe(n, Class(0));
-            let spec = format!("machines.update.*.And(Stage=Ne({stage}),Field{}=Exists(),Params.p{n}=Ne(1))", n % 40);
-            index.register(slot, &spec).unwrap();
-        }
+        let mut index = passing::index(percent);
         let mut found = 0;
         index.matches(&events[1], |_| true, |_| found += 1);
         assert_eq!(found, percent * 10);

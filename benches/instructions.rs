@@ -1,11 +1,12 @@
 //! Work to be counted in instructions, which a busy machine does not change: `make instructions`.
 //!
 //! Started under valgrind, which counts only inside the functions called `counted_*`; each prints how many units of
-//! work that were. `match` asks an index of 100,000 registrations about 10,000 events. `outbox` puts 64 events of 1 KB
-//! into the outboxes of 1,000 connections, gathers them as for one write each, and takes them out again. `intake` reads
-//! a posted array of 64 events of 1 KB. `shared`, `classes` and `filters` are the turns of `matched_turn` in
-//! `fanout_turn`; `make counting-cost` shows what counting adds to them. Without valgrind it shows only that the work
-//! is done.
+//! work that were. `match` and `jobs` ask an index of 100,000 registrations about 10,000 events. `fail` and `pass` ask
+//! an index about 640 events, each of which reaches 1,000 filters that are all false or all true. `outbox` puts 64
+//! events of 1 KB into the outboxes of 1,000 connections, gathers them as for one write each, and takes them out again.
+//! `intake` reads a posted array of 64 events of 1 KB. `shared`, `classes` and `filters` are the turns of
+//! `matched_turn` in `fanout_turn`; `make counting-cost` shows what counting adds to them. Without valgrind it shows
+//! only that the work is done.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -13,8 +14,12 @@
 mod bodies;
 #[path = "common/fleet.rs"]
 mod fleet;
+#[path = "common/machines.rs"]
+mod machines;
 #[path = "common/matched.rs"]
 mod matched;
+#[path = "common/passing.rs"]
+mod passing;
 
 use std::hint::black_box;
 use std::io::{self, Write};
@@ -34,7 +39,7 @@ const EVENTS: usize = 64;
 const TURNS: usize = 10;
 
 #[inline(never)]
-fn counted_match(index: &mut Index<u32>, events: &[Event]) -> u64 {
+fn counted_match<S: Copy>(index: &mut Index<S>, events: &[Event]) -> u64 {
     let mut hits = 0;
     for event in events {
         index.matches(event, |_| true, |_| hits += 1);
@@ -84,17 +89,27 @@ fn turns(kind: &str, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{kind}: {deliveries} deliveries, {TURNS} turns")
 }
 
-fn matching(out: &mut impl Write) -> io::Result<()> {
+fn matching(work: &str, kind: &str, out: &mut impl Write) -> io::Result<()> {
     let mut index = fleet::index(100_000);
-    let events: Vec<Event> = fleet::events("machines").take(MATCHED).collect();
+    let events: Vec<Event> = fleet::events(kind).take(MATCHED).collect();
     // Once before, so that nothing is made for the first time.
     warm(&mut index, &events[..100]);
     let hits = counted_match(&mut index, black_box(&events));
-    writeln!(out, "match: {MATCHED} events, {hits} hits")
+    writeln!(out, "{work}: {MATCHED} events, {hits} hits")
 }
 
-fn warm(index: &mut Index<u32>, events: &[Event]) {
+fn warm<S: Copy>(index: &mut Index<S>, events: &[Event]) {
     events.iter().for_each(|event| index.matches(event, |_| true, |_| ()));
+}
+
+fn filters(work: &str, percent: usize, out: &mut impl Write) -> io::Result<()> {
+    let mut index = passing::index(percent);
+    let events = machines::events();
+    warm(&mut index, &events);
+    let hits: u64 = (0..TURNS).map(|_| counted_match(&mut index, black_box(&events))).sum();
+    let filters = TURNS * events.len() * passing::SUBSCRIBERS;
+    assert_eq!(hits, (filters * percent / 100) as u64);
+    writeln!(out, "{work}: {filters} filters, {hits} hits")
 }
 
 fn outbox(out: &mut impl Write) -> io::Result<()> {
@@ -129,16 +144,15 @@ fn intake(out: &mut impl Write) -> io::Result<()> {
 fn main() -> io::Result<()> {
     let mut out = io::stdout();
     // Cargo's own argument `--bench` is none of ours.
-    match std::env::args().skip(1).find(|arg| !arg.starts_with("--")).as_deref() {
-        Some("match") => matching(&mut out),
-        Some("outbox") => outbox(&mut out),
-        Some("intake") => intake(&mut out),
-        Some(kind) if matched::KINDS.contains(&kind) => turns(kind, &mut out),
-        _ => {
-            matching(&mut out)?;
-            outbox(&mut out)?;
-            intake(&mut out)?;
-            matched::KINDS.iter().try_for_each(|kind| turns(kind, &mut out))
-        }
-    }
+    let all = ["match", "jobs", "fail", "pass", "outbox", "intake"].into_iter().chain(matched::KINDS);
+    let asked = std::env::args().skip(1).find(|arg| !arg.starts_with("--"));
+    all.filter(|work| asked.as_ref().is_none_or(|asked| asked == work)).try_for_each(|work| match work {
+        "match" => matching(work, "machines", &mut out),
+        "jobs" => matching(work, "jobs", &mut out),
+        "fail" => filters(work, 0, &mut out),
+        "pass" => filters(work, 100, &mut out),
+        "outbox" => outbox(&mut out),
+        "intake" => intake(&mut out),
+        kind => turns(kind, &mut out),
+    })
 }

@@ -1,15 +1,17 @@
-"""A copy of the sources with mistakes in it, all built at once: the variable HYDRANT_BUG switches one of them on.
+"""A copy of the sources with mistakes in it, all built at once: the variable SWITCHED_ON switches one of them on.
 
 Used by scripts/simulation-bugs and scripts/mutants. The copy is in target/tmp and is built into the target directory of
 the project, so that only this crate is compiled.
 """
 
+import contextlib
 import json
 import os
 import re
-import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,12 +19,24 @@ ROOT = Path(__file__).resolve().parent.parent
 # As in the Makefile: with other features, cargo would build all dependencies again.
 ALL = ["--workspace", "--features", "hydrant/otel"]
 
+# Not HYDRANT_...: hydrant refuses to start with a setting that it does not know.
+VARIABLE = "SWITCHED_ON"
+
+# What a mistake makes fail must not be tried again without it.
+NOTHING_KEPT = {"PROPTEST_DISABLE_FAILURE_PERSISTENCE": "1"}
+
+TOO_LONG = "took too long"
+
+# Tests give the programs that they start an empty environment.
+CLEAR = ".env_clear()"
+CLEAR_BUT = f'{CLEAR}.env("{VARIABLE}", std::env::var("{VARIABLE}").unwrap_or_default())'
+
 SWITCH = """
 /// The number of the mistake that is switched on; 0: none.
 #[allow(missing_docs)]
 pub fn bug() -> u32 {
     static BUG: std::sync::LazyLock<u32> =
-        std::sync::LazyLock::new(|| std::env::var("HYDRANT_BUG").map_or(0, |bug| bug.parse().unwrap_or(0)));
+        std::sync::LazyLock::new(|| std::env::var("SWITCHED_ON").map_or(0, |bug| bug.parse().unwrap_or(0)));
     *BUG
 }
 """
@@ -38,7 +52,10 @@ def copy(name):
         if str(old.relative_to(to)) not in names:
             old.unlink()
     for name in names:
-        put(to / name, (ROOT / name).read_bytes())
+        content = (ROOT / name).read_bytes()
+        if name.startswith("tests/") and name.endswith(".rs"):
+            content = content.decode().replace(CLEAR, CLEAR_BUT).encode()
+        put(to / name, content)
     for manifest in ["Cargo.toml", *(name for name in names if name.endswith("/Cargo.toml"))]:
         rename(to, manifest, name=to.name)
     clock = to / "src/clock.rs"
@@ -100,10 +117,44 @@ def build(to, *targets):
 
 def run(binary, number, arguments, seconds, **more):
     """Runs tests with a mistake. Returns whether they passed, and what they wrote; failed too if it took too long."""
-    environment = {**os.environ, "HYDRANT_BUG": str(number), **more}
-    try:
-        told = subprocess.run(
-            [binary, *arguments], cwd=ROOT, capture_output=True, text=True, env=environment, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return False, "took too long"
-    return told.returncode == 0, told.stdout + told.stderr
+    environment = {**os.environ, **NOTHING_KEPT, VARIABLE: str(number), **more}
+    # A session of its own, so that programs that the tests have started end with them.
+    with subprocess.Popen([binary, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          env=environment, start_new_session=True) as begun:
+        try:
+            told, _ = begun.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return False, TOO_LONG
+        finally:
+            end(begun)
+    return begun.returncode == 0, told
+
+
+def first_failure(binary, number, arguments, seconds):
+    """Runs tests with a mistake until one fails. Returns its name, or `TOO_LONG`, or what the program wrote at its end
+    if it ended without the name of one; `None` if all passed."""
+    environment = {**os.environ, **NOTHING_KEPT, VARIABLE: str(number)}
+    with subprocess.Popen([binary, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                          env=environment, start_new_session=True) as begun:
+        late = threading.Event()
+        watch = threading.Timer(seconds, lambda: (late.set(), end(begun)))
+        watch.start()
+        last = ""
+        try:
+            for line in begun.stdout:
+                last = line.strip() or last
+                if failed := re.match(r"test (\S+).* \.\.\. FAILED", line):
+                    return failed[1]
+            begun.wait()
+        finally:
+            watch.cancel()
+            end(begun)
+    if late.is_set():
+        return TOO_LONG
+    return None if begun.returncode == 0 else f"the end of the program: {last}"
+
+
+def end(begun):
+    """Ends a program, and what it has started and left."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(begun.pid, signal.SIGKILL)

@@ -66,7 +66,7 @@ impl Api {
 
     /// Returns the caller if it has shown the same on this connection before.
     fn recognize(&self, header: &[u8], caller: &Caller) -> Option<Recognized> {
-        self.authority.recognize(&caller.remembered, header, clock::now())
+        self.authority.recognize(&caller.remembered, header, clock::both())
     }
 
     /// Returns whether the caller has a claim.

@@ -33,6 +33,10 @@ const WORK: u64 = 100_000;
 const SHORT: usize = 512;
 const SMALL: usize = 64 << 10;
 
+/// The warning that warnings may be missing.
+const UNCOMPARED: &str =
+    "the type and the action were not compared with those of events: the server is too busy; try again";
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct Question {
@@ -56,12 +60,13 @@ impl Api {
         let question: Question = body::object(&whole.bytes)?;
         let text = question.spec.trim();
         let access = self.authority.access(identity)?;
-        let seen = self.pool.seen().await?;
+        let seen = self.pool.seen().await;
         let _turn = self.turn_to_explain().await?;
         self.at_length(|| {
             let spec = Spec::parse(text, &self.pool.filter_limits())
                 .map_err(|error| ApiError::spec(text, &IndexError::Spec(error)))?;
-            let warnings = index::warnings(text, &spec, &seen);
+            let mut warnings = index::warnings(text, &spec, seen.as_ref());
+            warnings.extend(seen.is_none().then(|| UNCOMPARED.to_owned()));
             let events = self.last_events(&access, identity);
             let matched = count(text, &spec, &events)?;
             let checked = Checked { spec: text.to_owned(), warnings, looked: events.len(), matched };
@@ -107,8 +112,8 @@ fn count(text: &str, spec: &Spec, events: &[Retained]) -> Result<usize, ApiError
     Ok(matched)
 }
 
-/// Adds warnings to registrations of other clients.
-pub(super) fn warn(registrations: &mut [Registration], seen: &Seen) {
+/// Adds warnings to registrations of other clients; without `seen`, none about names.
+pub(super) fn warn(registrations: &mut [Registration], seen: Option<&Seen>) {
     let limits = filter::Limits { compiled: SMALL, ..filter::Limits::default() };
     for one in registrations.iter_mut().filter(|one| one.spec.len() <= SHORT) {
         if let Ok(spec) = Spec::parse(&one.spec, &limits) {

@@ -11,8 +11,8 @@
 //! The list has the filters `Type`, `Principal` and `RemoteAddr`, each a value, `Eq(...)`, `Ne(...)` or `In(...)`, and
 //! `sort=queued` and `limit=N`. `Spec` lists the connections that hold a registration, which connections/get shows.
 //!
-//! Callers that permit a shared answer use the same list of connections ([`super::snapshot`]), with the same JSON of
-//! each connection.
+//! Callers that ask at the same time, or permit a shared answer, use the same list of connections
+//! ([`super::snapshot`]), with the same JSON of each connection.
 //!
 //! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`. If the
 //! endpoint does not return them, only ours are listed, and the header `X-Hydrant-Incomplete` says so. If a shard of
@@ -22,22 +22,19 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use hyper::body::Incoming;
-use hyper::header::{HeaderName, HeaderValue};
-use hyper::{Request, StatusCode};
+use hyper::{HeaderMap, Request, StatusCode};
 
+use super::answer::{self, Incomplete};
 use super::list_filter::ListFilter;
-use super::proxy::{self, merge};
+use super::proxy::{self, FetchError, merge};
 use super::snapshot::permitted_age;
-use super::{Api, ApiError, answer, query};
+use super::{Api, ApiError, query};
 use crate::auth::{Authority, Identity};
 use crate::broker::connection::Connection;
 use crate::fanout::pool::PoolError;
 use crate::fanout::report::Inspection;
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
-
-/// The header of lists that lack the endpoint's connections.
-const INCOMPLETE: HeaderName = HeaderName::from_static("x-hydrant-incomplete");
 
 /// A connection and, once a caller has requested it, its JSON.
 #[derive(Debug)]
@@ -74,8 +71,7 @@ impl Api {
             let _turn = self.finding.take().await?;
             Arc::new(Listed::all(self.pool.connections(Some(spec.trim())).await?))
         } else {
-            let look = async { self.connections().await.map(Listed::all) };
-            self.present.get(permitted_age(request.headers()), look).await?
+            self.present(request.headers()).await?
         };
         let access = self.authority.access(identity)?;
         // Going through all of them takes long, also if another caller has had them listed.
@@ -110,8 +106,8 @@ impl Api {
         caller: &Caller,
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
-        let wanted = self.visible(address, identity).await?;
-        if let Some(found) = self.pool.inspect(wanted).await? {
+        let wanted = self.visible(address, identity)?;
+        if let Some(found) = self.find(wanted, identity).await? {
             let mut object = serde_json::to_value(&found.connection).expect("strings and numbers are always written");
             object["Specs"] =
                 serde_json::to_value(&found.registrations).expect("strings and numbers are always written");
@@ -126,18 +122,28 @@ impl Api {
 
     /// Returns a connection of a shard with its registrations, if the caller may see it.
     pub(super) async fn inspect(&self, address: &str, identity: &Identity) -> Result<Inspection, ApiError> {
-        let wanted = self.visible(address, identity).await?;
-        self.pool.inspect(wanted).await?.ok_or_else(|| unknown(address))
+        let wanted = self.visible(address, identity)?;
+        self.find(wanted, identity).await?.ok_or_else(|| unknown(address))
     }
 
-    /// Returns the address of a connection if the caller may see it.
-    async fn visible(&self, address: &str, identity: &Identity) -> Result<SocketAddr, ApiError> {
+    /// Returns the address of a connection if the caller may read connections from there.
+    fn visible(&self, address: &str, identity: &Identity) -> Result<SocketAddr, ApiError> {
         let wanted = parse(address)?;
-        if !self.permits(identity, "connections", "get", address)? {
-            return Err(unknown(address));
+        if self.permits(identity, "connections", "get", address)? { Ok(wanted) } else { Err(unknown(address)) }
+    }
+
+    /// Returns the connection of a shard from an address with its registrations. A connection that the caller's tenant
+    /// hides is refused as if it were unknown.
+    async fn find(&self, address: SocketAddr, identity: &Identity) -> Result<Option<Inspection>, ApiError> {
+        let access = self.authority.access(identity)?;
+        let found = self.pool.inspect(address).await?;
+        let is_hidden = |c: &Connection| c.remote_addr == address && !access.shows_connection(&c.principal);
+        if found.as_ref().is_some_and(|found| is_hidden(&found.connection))
+            || self.client_gauge.list().iter().any(is_hidden)
+        {
+            return Err(unknown(&address.to_string()));
         }
-        self.check_tenant(identity, wanted).await?;
-        Ok(wanted)
+        Ok(found)
     }
 
     pub(super) async fn delete_connection(
@@ -149,21 +155,14 @@ impl Api {
     ) -> Result<Answer, ApiError> {
         let wanted = parse(address)?;
         self.require(identity, "connections", "delete", address)?;
-        self.check_tenant(identity, wanted).await?;
+        // A caller who sees all connections need not look first whose it is.
+        if !self.authority.access(identity)?.is_everything() {
+            self.find(wanted, identity).await?;
+        }
         match self.pool.delete(wanted).await? {
             Some(deleted) => Ok(answer::json(StatusCode::OK, deleted.to_json())),
             None => self.at_the_endpoint(address, request, caller, identity).await,
         }
-    }
-
-    /// Refuses a connection that the caller's tenant hides, as if it were unknown.
-    async fn check_tenant(&self, identity: &Identity, address: SocketAddr) -> Result<(), ApiError> {
-        let access = self.authority.access(identity)?;
-        let hidden = |c: &Connection| c.remote_addr == address && !access.shows_connection(&c.principal);
-        if !access.is_everything() && self.connections().await?.iter().any(hidden) {
-            return Err(unknown(&address.to_string()));
-        }
-        Ok(())
     }
 
     /// Forwards a request about a connection that is not ours to the endpoint.
@@ -193,15 +192,14 @@ impl Api {
             self.fetch(upstream, inquiry, caller).await
         };
         let access = self.authority.access(identity).ok()?;
-        let body = match asked
-            .await
-            .inspect_err(|error| tracing::warn!(%error, "cannot read the endpoint's list of connections"))
-            .ok()?
-        {
+        let body = match asked.await {
             Ok(body) => body,
             // DRP before 4 has no such list.
-            Err(StatusCode::NOT_FOUND) => return Some(Vec::new()),
-            Err(_) => return None,
+            Err(FetchError::Status(StatusCode::NOT_FOUND)) => return Some(Vec::new()),
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the endpoint's list of connections");
+                return None;
+            }
         };
         let mut theirs = merge::connections(&body, &upstream.endpoint().to_string())?;
         theirs.retain(|connection| access.shows_connection(&principal_of(connection)));
@@ -219,21 +217,27 @@ impl Api {
         if !query::is_plain(uuid) || !self.permits(identity, scope, "get", uuid)? {
             return Err(ApiError::Unknown { model: scope, key: uuid.to_owned() });
         }
-        let mut all = self.connections().await?;
+        let present = self.present(request.headers()).await?;
         let access = self.authority.access(identity)?;
-        let is_shown = |principal: &str| access.shows_connection(principal);
-        all.retain(|c| c.principal.strip_prefix("runner:") == Some(uuid) && is_shown(&c.principal));
-        let all = Listed::all(all);
-        let ours = all.iter().map(Listed::json).collect();
+        // Going through all of them takes long, also if another caller has had them listed.
+        self.broker.wake_shards();
+        let is_wanted = |Listed { connection, .. }: &&Listed| {
+            connection.principal.strip_prefix("runner:") == Some(uuid) && access.shows_connection(&connection.principal)
+        };
+        let ours = present.iter().filter(is_wanted).map(Listed::json).collect();
         Ok(list(ours, self.theirs(request, caller, identity).await.as_deref()))
     }
 
-    /// Returns websockets and kept-alive HTTP connections. Listing all of them takes long, so it wakes the shards.
-    async fn connections(&self) -> Result<Vec<Connection>, PoolError> {
-        let mut all = self.pool.connections(None).await?;
-        self.broker.wake_shards();
-        all.extend(self.client_gauge.list());
-        Ok(all)
+    /// Returns websockets and kept-alive HTTP connections. Listing all of them takes long, so it wakes the shards, and
+    /// callers that ask at the same time share a list.
+    async fn present(&self, headers: &HeaderMap) -> Result<Arc<Vec<Listed>>, PoolError> {
+        let look = async {
+            let mut all = self.pool.connections(None).await?;
+            self.broker.wake_shards();
+            all.extend(self.client_gauge.list());
+            Ok(Listed::all(all))
+        };
+        self.present.get(permitted_age(headers), look).await
     }
 }
 
@@ -253,11 +257,7 @@ fn limit(query: Option<&str>) -> Result<usize, ApiError> {
 /// Builds the answer with our connections and, if the endpoint has returned them, its own.
 fn list<'j>(mut ours: Vec<&'j str>, theirs: Option<&'j [String]>) -> Answer {
     ours.extend(theirs.unwrap_or_default().iter().map(String::as_str));
-    let mut answer = answer::json(StatusCode::OK, format!("[{}]", ours.join(",")));
-    if theirs.is_none() {
-        answer.headers_mut().insert(INCOMPLETE, HeaderValue::from_static("endpoint"));
-    }
-    answer
+    answer::list(&ours, theirs.is_none().then_some(Incomplete::Endpoint))
 }
 
 fn parse(address: &str) -> Result<SocketAddr, ApiError> {

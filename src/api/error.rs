@@ -135,6 +135,15 @@ pub enum ApiError {
     /// The endpoint has not answered.
     #[error(transparent)]
     Upstream(UpstreamError),
+    /// The endpoint refuses the server's own credential, or what its user may do does not suffice.
+    #[error(
+        "the endpoint refuses hydrant's own user (upstream.username or upstream.token) with status {status}; an \
+         administrator must check its credential and its claims"
+    )]
+    ServiceRefused {
+        /// The status of the endpoint's answer.
+        status: u16,
+    },
     /// The server's own credential for the endpoint is unusable; the log says why.
     #[error("the server has no usable credential for the endpoint")]
     NoCredential,
@@ -189,7 +198,7 @@ impl ApiError {
             | Self::Bodies
             | Self::Turn { .. }
             | Self::Pool(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NoCredential => StatusCode::BAD_GATEWAY,
+            Self::NoCredential | Self::ServiceRefused { .. } => StatusCode::BAD_GATEWAY,
             Self::Upstream(error) => match error {
                 UpstreamError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
                 UpstreamError::Stalled(_) => StatusCode::REQUEST_TIMEOUT,

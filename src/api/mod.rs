@@ -70,7 +70,7 @@ use crate::broker::connection::Connection;
 use crate::broker::{Broker, PublishError};
 use crate::endpoint::http::Upstream;
 use crate::endpoint::identity::Delegation;
-use crate::fanout::control::Admission;
+use crate::fanout::control::ConnectionLimit;
 use crate::fanout::pool::Pool;
 use crate::metrics::Source;
 use crate::overflow::Overflow;
@@ -156,7 +156,7 @@ pub struct ApiParts {
     /// Serves websockets.
     pub pool: Arc<Pool>,
     /// Limits the number of websockets.
-    pub admission: Admission,
+    pub connection_limit: ConnectionLimit,
     /// Limits the websockets of each principal.
     pub sockets: SocketQuota,
     /// Limits the events that each principal posts.

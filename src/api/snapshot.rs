@@ -1,10 +1,11 @@
 //! Answers that callers share for a moment, so that twenty pages that poll cost as much as one.
 //!
 //! Contract: a request permits a shared answer with `Cache-Control: max-age=SECONDS`, at most [`LONGEST`]. Without that
-//! header, its answer is computed for it, so a client whose registration was answered is in the list. Callers that
-//! permit it wait for the one that computes the answer. Shared values must not depend on the caller; rights are checked
-//! when a value is used. A value is kept for [`LONGEST`] and then dropped, because a list of all connections takes far
-//! more memory than the connections themselves. Errors are not kept.
+//! header its answer is begun after the request has arrived, so a client whose registration was answered is in the
+//! list. One answer is computed at a time. Callers that arrive meanwhile share the next one, and also its error, so a
+//! crowd costs two computations, whatever header it sends. Shared values must not depend on the caller; rights are
+//! checked when a value is used. A value is kept for [`LONGEST`] and then dropped, because a list of all connections
+//! takes far more memory than the connections themselves. An error is never given to callers that arrive later.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -14,53 +15,74 @@ use hyper::header::CACHE_CONTROL;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
+use crate::fanout::pool::PoolError;
 use crate::tasks;
 
 /// The greatest age of a shared answer.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// A value and when its computation began.
-type Kept<T> = Option<(Instant, Arc<T>)>;
-
-/// The last value of something that callers may share.
+/// The last value, and the error if making a newer one has failed since, each with the time at which it was begun.
 #[derive(Debug)]
-pub(super) struct Snapshot<T>(Arc<Mutex<Kept<T>>>);
+struct Kept<T, E> {
+    value: Option<(Instant, Arc<T>)>,
+    failure: Option<(Instant, E)>,
+}
 
-impl<T> Default for Snapshot<T> {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(None)))
+impl<T, E: Clone> Kept<T, E> {
+    /// Returns what a caller may share that asked at this time and permits this age. What was begun while it waited is
+    /// as good as its own, however long it took.
+    fn outcome(&self, asked: Instant, age: Duration) -> Option<Result<Arc<T>, E>> {
+        let is_good = |begun: &Instant| *begun > asked || (!age.is_zero() && begun.elapsed() <= age);
+        if let Some((_, value)) = self.value.as_ref().filter(|(begun, _)| is_good(begun)) {
+            return Some(Ok(Arc::clone(value)));
+        }
+        let (_, error) = self.failure.as_ref().filter(|(begun, _)| *begun > asked)?;
+        Some(Err(error.clone()))
     }
 }
 
-impl<T: Send + Sync + 'static> Snapshot<T> {
-    /// Returns a value that is at most `age` old: the last one, or a new one from `make`.
+/// The last value of something that callers may share.
+#[derive(Debug)]
+pub(super) struct Snapshot<T, E = PoolError>(Arc<Mutex<Kept<T, E>>>);
+
+impl<T, E> Default for Snapshot<T, E> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Kept { value: None, failure: None })))
+    }
+}
+
+impl<T: Send + Sync + 'static, E: Clone + Send + 'static> Snapshot<T, E> {
+    /// Returns a value that is at most `age` old or was begun after this call: the last one, or a new one from `make`.
     ///
     /// # Errors
-    /// Those of `make`.
-    pub(super) async fn get<E>(&self, age: Duration, make: impl Future<Output = Result<T, E>>) -> Result<Arc<T>, E> {
-        if age.is_zero() {
-            return make.await.map(Arc::new);
-        }
+    /// Those of `make`, of this or of another call that began meanwhile.
+    pub(super) async fn get(&self, age: Duration, make: impl Future<Output = Result<T, E>>) -> Result<Arc<T>, E> {
         let asked = Instant::now();
         let mut kept = self.0.lock().await;
-        // A value that was begun while this caller waited is as good as its own, however long it took.
-        let is_good = |begun: &Instant| *begun >= asked || begun.elapsed() <= age;
-        if let Some((_, value)) = kept.as_ref().filter(|(begun, _)| is_good(begun)) {
-            return Ok(Arc::clone(value));
+        if let Some(outcome) = kept.outcome(asked, age) {
+            return outcome;
         }
         let begun = Instant::now();
-        let value = Arc::new(make.await?);
-        *kept = Some((begun, Arc::clone(&value)));
-        tasks::spawn(forget(Arc::downgrade(&self.0), begun));
-        Ok(value)
+        match make.await {
+            Ok(value) => {
+                let value = Arc::new(value);
+                (kept.value, kept.failure) = (Some((begun, Arc::clone(&value))), None);
+                tasks::spawn(forget(Arc::downgrade(&self.0), begun));
+                Ok(value)
+            }
+            Err(error) => {
+                kept.failure = Some((begun, error.clone()));
+                Err(error)
+            }
+        }
     }
 }
 
 /// Drops the value that was begun at this time once no caller may use it, unless a newer one has replaced it.
-async fn forget<T>(kept: Weak<Mutex<Kept<T>>>, begun: Instant) {
+async fn forget<T, E>(kept: Weak<Mutex<Kept<T, E>>>, begun: Instant) {
     sleep_until(begun + LONGEST).await;
     let Some(kept) = kept.upgrade() else { return };
-    let old = kept.lock().await.take_if(|(of, _)| *of == begun);
+    let old = kept.lock().await.value.take_if(|(of, _)| *of == begun);
     // Not under the lock: a long list takes a while.
     drop(old);
 }
@@ -94,33 +116,62 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn who_permits_it_shares_and_nobody_else() {
-        let (snapshot, made) = (Snapshot::default(), AtomicU32::new(0));
-        let answer = async |age| {
-            let made = async { Ok::<_, Infallible>(made.fetch_add(1, Ordering::Relaxed)) };
-            *snapshot.get(age, made).await.unwrap()
-        };
-        assert_eq!(answer(Duration::ZERO).await, 0);
-        assert_eq!(answer(LONGEST).await, 1, "an answer for one caller is not kept");
-        assert_eq!(answer(LONGEST).await, 1);
-        assert_eq!(answer(Duration::ZERO).await, 2);
-        assert_eq!(answer(LONGEST).await, 1);
-        assert_eq!(answer(Duration::from_nanos(1)).await, 3, "too old for this caller");
+    /// Lets a moment pass, on a paused clock.
+    async fn moment() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
-    #[tokio::test]
-    async fn an_error_is_for_its_caller_only() {
+    #[tokio::test(start_paused = true)]
+    async fn who_permits_it_shares_and_nobody_else() {
+        let (snapshot, made) = (Snapshot::<_, Infallible>::default(), AtomicU32::new(0));
+        let answer = async |age| {
+            moment().await;
+            *snapshot.get(age, async { Ok(made.fetch_add(1, Ordering::Relaxed)) }).await.unwrap()
+        };
+        assert_eq!(answer(Duration::ZERO).await, 0);
+        assert_eq!(answer(LONGEST).await, 0);
+        assert_eq!(answer(Duration::ZERO).await, 1);
+        assert_eq!(answer(LONGEST).await, 1);
+        assert_eq!(answer(Duration::from_nanos(1)).await, 2, "too old for this caller");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_is_for_those_who_waited_for_it() {
         let snapshot = Snapshot::default();
+        let fail = async || {
+            moment().await;
+            snapshot.get(Duration::ZERO, async { Err("busy") }).await
+        };
         assert_eq!(snapshot.get(LONGEST, async { Err("busy") }).await, Err("busy"));
-        assert_eq!(snapshot.get(LONGEST, async { Ok::<_, &str>(1) }).await.as_deref(), Ok(&1));
-        assert_eq!(snapshot.get(Duration::ZERO, async { Err("busy") }).await, Err("busy"));
+        moment().await;
+        assert_eq!(snapshot.get(LONGEST, async { Ok(1) }).await.as_deref(), Ok(&1));
+        assert_eq!(fail().await, Err("busy"));
         assert_eq!(snapshot.get(LONGEST, async { Err("busy") }).await.as_deref(), Ok(&1), "still good");
+        assert_eq!(snapshot.get(Duration::ZERO, async { Ok(2) }).await.as_deref(), Ok(&2), "it came later");
+    }
+
+    /// However many ask, and whether it succeeds or fails: the first has its own answer, the others share one.
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_costs_two_answers() {
+        for (age, outcome) in [(Duration::ZERO, Ok(())), (LONGEST, Err("busy")), (Duration::ZERO, Err("busy"))] {
+            let (snapshot, made) = (Snapshot::default(), AtomicU32::new(0));
+            let ask = async |after| {
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                let make = async {
+                    made.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    outcome
+                };
+                snapshot.get(age, make).await.map(|_| ())
+            };
+            let answers = futures_util::future::join_all((0..50).map(ask)).await;
+            assert_eq!((answers, made.into_inner()), (vec![outcome; 50], 2), "{age:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_too_old_for_everybody_is_dropped() {
-        let snapshot = Snapshot::default();
+        let snapshot = Snapshot::<_, Infallible>::default();
         let weak = |kept: Result<Arc<i32>, Infallible>| Arc::downgrade(&kept.unwrap());
         let first = weak(snapshot.get(LONGEST, async { Ok(1) }).await);
         tokio::time::sleep(LONGEST.saturating_sub(Duration::from_secs(1))).await;
@@ -130,16 +181,5 @@ mod tests {
         assert_eq!((first.upgrade(), second.upgrade().as_deref()), (None, Some(&2)), "the newer one has its own time");
         tokio::time::sleep(LONGEST).await;
         assert_eq!(second.upgrade(), None, "though nobody has asked again");
-    }
-
-    #[tokio::test]
-    async fn those_who_ask_at_the_same_time_wait_for_one_answer() {
-        let (snapshot, made) = (Snapshot::default(), AtomicU32::new(0));
-        let answer = || async {
-            tokio::task::yield_now().await;
-            Ok::<_, Infallible>(made.fetch_add(1, Ordering::Relaxed))
-        };
-        let (first, second) = tokio::join!(snapshot.get(LONGEST, answer()), snapshot.get(LONGEST, answer()));
-        assert_eq!((*first.unwrap(), *second.unwrap()), (0, 0));
     }
 }

@@ -21,8 +21,9 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::answer::{self, Incomplete};
 use super::snapshot::{Snapshot, permitted_age};
-use super::{Api, ApiError, answer, check, query};
+use super::{Api, ApiError, check, query};
 use crate::auth::Identity;
 use crate::clock;
 use crate::cluster;
@@ -59,7 +60,16 @@ pub(super) struct Status {
     /// The latest status, as JSON.
     report: Snapshot<Bytes>,
     /// The latest list for each measure, as JSON of each registration; one request at a time computes it.
-    busiest: [Snapshot<Vec<String>>; 3],
+    busiest: [Snapshot<BusiestList>; 3],
+}
+
+/// The most active registrations by one measure.
+#[derive(Debug)]
+struct BusiestList {
+    /// Each registration as JSON.
+    registrations: Vec<String>,
+    /// Whether their names were compared with those of events.
+    is_compared: bool,
 }
 
 /// The counters from which rates are computed.
@@ -178,7 +188,7 @@ impl Api {
         if self.authority.access(identity)?.has_tenant() {
             return Err(ApiError::OfAll("the status covers all connections, so users of a tenant cannot read it"));
         }
-        let report = async { Ok::<_, ApiError>(Bytes::from(written(&self.report()))) };
+        let report = async { Ok(Bytes::from(written(&self.report()))) };
         let report = self.status.report.get(permitted_age(headers), report).await?;
         Ok(answer::json(StatusCode::OK, Bytes::clone(&*report)))
     }
@@ -220,22 +230,23 @@ impl Api {
         }
         let (measure, limit) = (measure(query)?, limit(query)?);
         let all = self.busiest(measure, permitted_age(headers).max(FRESH)).await?;
-        let list = all[..all.len().min(limit)].join(",");
-        Ok(answer::json(StatusCode::OK, format!("[{list}]")))
+        let list = &all.registrations[..all.registrations.len().min(limit)];
+        Ok(answer::list(list, (!all.is_compared).then_some(Incomplete::Warnings)))
     }
 
     /// Returns the most active registrations of all shards, each as JSON, from a list that is at most `age` old.
-    async fn busiest(&self, measure: Measure, age: Duration) -> Result<Arc<Vec<String>>, ApiError> {
+    async fn busiest(&self, measure: Measure, age: Duration) -> Result<Arc<BusiestList>, ApiError> {
         let find = async {
             let found = self.pool.registrations(measure).await?;
             self.broker.wake_shards();
             let mut all = merge(found, measure);
-            let seen = self.pool.seen().await?;
-            self.at_length(|| check::warn(&mut all, &seen));
+            let seen = self.pool.seen().await;
+            self.at_length(|| check::warn(&mut all, seen.as_ref()));
             let text = |one: &Registration| serde_json::to_string(one).expect("texts and numbers are always written");
-            Ok(all.iter().map(text).collect())
+            let registrations = all.iter().map(text).collect();
+            Ok(BusiestList { registrations, is_compared: seen.is_some() })
         };
-        self.status.busiest[measure as usize].get(age, find).await
+        Ok(self.status.busiest[measure as usize].get(age, find).await?)
     }
 }
 

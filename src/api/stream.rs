@@ -111,7 +111,7 @@ impl Api {
             }
             since @ Since::Time(_) => since,
         };
-        self.broker.resolve(since, last, clock::now()).map(Some).map_err(bad)
+        self.broker.resolve(since, last, clock::both()).map(Some).map_err(bad)
     }
 }
 

@@ -110,7 +110,7 @@ impl Api {
         let position = self.broker.history().position();
         let registrations = query::values(query, "register");
         let overflow = self.overflow(query, identity).map_err(|error| rejected(Rejection::BadRequest, error))?;
-        let Some(permit) = self.admission.admit() else {
+        let Some(permit) = self.connection_limit.admit() else {
             return Err(rejected(Rejection::Limited, ApiError::TooManyConnections));
         };
         let own = self.authority.access(identity)?.limits().connections();
@@ -129,7 +129,7 @@ impl Api {
         let text = text.replace(' ', "+");
         let bad = |error: SinceError| ApiError::Bad(error.to_string());
         let since = text.parse().map_err(bad)?;
-        self.broker.resolve(since, &text, clock::now()).map(Some).map_err(bad)
+        self.broker.resolve(since, &text, clock::both()).map(Some).map_err(bad)
     }
 
     /// Returns the policy for this websocket if it is a slow consumer: the query's if it may be chosen, otherwise that

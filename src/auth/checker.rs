@@ -12,8 +12,8 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
@@ -75,12 +75,12 @@ impl PasswordChecker {
     }
 
     /// Returns whether a password is known to be right.
-    pub(super) fn knows(&self, key: &[u8; 32], now: Timestamp) -> bool {
+    pub(super) fn knows(&self, key: &[u8; 32], now: Instant) -> bool {
         self.shared.recent.lock().knows(key, now)
     }
 
     /// Queues a password and waits for the decision.
-    pub(super) async fn check(&self, mut attempt: Attempt, now: Timestamp) -> Decision {
+    pub(super) async fn check(&self, mut attempt: Attempt, now: Instant) -> Decision {
         let (reply, decision) = oneshot::channel();
         {
             let mut state = self.shared.state.lock();
@@ -98,7 +98,7 @@ impl PasswordChecker {
     }
 
     /// Hashes a password on the calling thread.
-    pub(super) fn check_here(&self, attempt: &Attempt, now: Timestamp) -> Decision {
+    pub(super) fn check_here(&self, attempt: &Attempt, now: Instant) -> Decision {
         let seen = self.shared.recent.lock().has_seen(attempt.name, attempt.peer);
         let reserved = self.shared.state.lock().throttle.reserve(attempt.name, attempt.peer, seen, now);
         match reserved {
@@ -109,14 +109,14 @@ impl PasswordChecker {
     }
 
     /// Reserves an attempt that is not hashed here. [`PasswordChecker::settle`] ends it.
-    pub(super) fn reserve(&self, name: u64, peer: IpAddr, now: Timestamp) -> Result<(), Held> {
+    pub(super) fn reserve(&self, name: u64, peer: IpAddr, now: Instant) -> Result<(), Held> {
         let mut state = self.shared.state.lock();
         let seen = self.shared.recent.lock().has_seen(name, peer);
         state.throttle.reserve(name, peer, seen, now)
     }
 
     /// Ends an attempt that was reserved.
-    pub(super) fn settle(&self, name: u64, peer: IpAddr, outcome: Outcome, now: Timestamp) {
+    pub(super) fn settle(&self, name: u64, peer: IpAddr, outcome: Outcome, now: Instant) {
         if outcome == Outcome::Right {
             self.shared.recent.lock().note_seen(name, peer, now);
         }
@@ -151,7 +151,7 @@ impl Shared {
     /// Hashes queued passwords until the checker is dropped. The main function of each thread.
     fn work(&self) {
         while let Some(attempt) = self.next() {
-            let decision = self.hash(&attempt, clock::now);
+            let decision = self.hash(&attempt, clock::instant);
             self.state.lock().queue.settle(&attempt.key, decision);
         }
     }
@@ -163,7 +163,7 @@ impl Shared {
             if state.closed {
                 return None;
             }
-            let now = clock::now();
+            let now = clock::instant();
             let State { queue, throttle, .. } = &mut *state;
             if let Some(attempt) = queue.take(throttle, now) {
                 throttle.reserve(attempt.name, attempt.peer, attempt.seen, now).expect("a taken attempt may be made");
@@ -173,7 +173,7 @@ impl Shared {
         }
     }
 
-    fn hash(&self, attempt: &Attempt, now: impl Fn() -> Timestamp) -> Decision {
+    fn hash(&self, attempt: &Attempt, now: impl Fn() -> Instant) -> Decision {
         // The decoy may be a real user's hash and match that user's password, so an unknown user is never right.
         let right = attempt.hash.verify(attempt.password.expose()) && attempt.exists;
         self.hashed.fetch_add(1, Ordering::Relaxed);

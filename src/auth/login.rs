@@ -12,7 +12,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use thiserror::Error;
@@ -27,7 +27,7 @@ use super::principal::{Principal, PrincipalKind};
 use super::queue::{Attempt, Decision};
 use super::throttle::{Held, Outcome};
 use super::token::MAX_TOKEN_BYTES;
-use crate::clock;
+use crate::clock::{self, ClockReading};
 
 /// The reason why credentials are not accepted. No variant reveals whether the user exists.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl PasswordAttempt<'_> {
 
 impl Drop for PasswordAttempt<'_> {
     fn drop(&mut self) {
-        self.checker.settle(self.name, self.peer, self.outcome, clock::now());
+        self.checker.settle(self.name, self.peer, self.outcome, clock::instant());
     }
 }
 
@@ -117,10 +117,15 @@ impl Authority {
     ///
     /// # Errors
     /// [`AuthError`].
-    pub fn authenticate(&self, credential: &Credential, peer: IpAddr, now: Timestamp) -> Result<Identity, AuthError> {
+    pub fn authenticate(
+        &self,
+        credential: &Credential,
+        peer: IpAddr,
+        now: ClockReading,
+    ) -> Result<Identity, AuthError> {
         match self.begin(credential, peer, now)? {
             Begun::Done(identity) => Ok(*identity),
-            Begun::Hash(pending) => outcome(self.checker.check_here(&pending.attempt, now), pending.known),
+            Begun::Hash(pending) => outcome(self.checker.check_here(&pending.attempt, now.instant), pending.known),
         }
     }
 
@@ -129,12 +134,12 @@ impl Authority {
     /// # Errors
     /// [`AuthError`]; [`AuthError::Unavailable`] if too many logins are queued.
     pub async fn login(&self, credential: Credential, peer: IpAddr) -> Result<Identity, AuthError> {
-        let now = clock::now();
+        let now = clock::both();
         match self.begin(&credential, peer, now)? {
             Begun::Done(identity) => Ok(*identity),
             Begun::Hash(pending) => {
                 let Pending { attempt, known } = *pending;
-                outcome(self.checker.check(attempt, now).await, known)
+                outcome(self.checker.check(attempt, now.instant).await, known)
             }
         }
     }
@@ -150,7 +155,7 @@ impl Authority {
             let mut settled = std::pin::pin!(self.checker.settled());
             // From here on the end of any attempt wakes this task.
             settled.as_mut().enable();
-            match self.checker.reserve(name, peer, clock::now()) {
+            match self.checker.reserve(name, peer, clock::instant()) {
                 Ok(()) => {
                     return Ok(PasswordAttempt { checker: &self.checker, name, peer, outcome: Outcome::Undecided });
                 }
@@ -177,13 +182,13 @@ impl Authority {
     }
 
     /// Performs all checks that do not take long.
-    fn begin(&self, credential: &Credential, peer: IpAddr, now: Timestamp) -> Result<Begun, AuthError> {
+    fn begin(&self, credential: &Credential, peer: IpAddr, now: ClockReading) -> Result<Begun, AuthError> {
         self.verified.fetch_add(1, Ordering::Relaxed);
         match credential {
             Credential::Bearer(token) if token.expose().len() > MAX_TOKEN_BYTES => Err(CredentialError::TooLong.into()),
-            Credential::Bearer(token) => self.verify_token(token, now).map(done).map_err(|_| AuthError::Denied),
-            Credential::Basic { user, password } => self.begin_password(user, password, peer, now),
-            Credential::Certificate(certificate) => self.certified(certificate, now).map(done),
+            Credential::Bearer(token) => self.verify_token(token, now.wall).map(done).map_err(|_| AuthError::Denied),
+            Credential::Basic { user, password } => self.begin_password(user, password, peer, now.instant),
+            Credential::Certificate(certificate) => self.certified(certificate, now.wall).map(done),
         }
     }
 
@@ -204,7 +209,7 @@ impl Authority {
         Ok(Identity { principal, expires_at: Some(until), subject, conditions, restrictions: Arc::default() })
     }
 
-    fn begin_password(&self, user: &str, password: &Secret, peer: IpAddr, now: Timestamp) -> Result<Begun, AuthError> {
+    fn begin_password(&self, user: &str, password: &Secret, peer: IpAddr, now: Instant) -> Result<Begun, AuthError> {
         if password.expose().len() > MAX_PASSWORD_BYTES {
             return Err(AuthError::Denied);
         }

@@ -9,16 +9,15 @@
 //! Equal attempts from different networks wait separately, each with the standing of its own network: no network
 //! inherits the rank or the waiting time of another. Once one of them has been hashed, all of them get its outcome.
 //!
-//! Contract: pure; the caller passes the time. The queue is bounded: when it is full, the attempt that would be served
-//! last is refused. An attempt whose callers have all gone is dropped before it is hashed and does not count as a
-//! guess.
+//! Contract: pure; the caller passes the time of the monotonic clock. The queue is bounded: when it is full, the
+//! attempt that would be served last is refused. An attempt whose callers have all gone is dropped before it is hashed
+//! and does not count as a guess.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::credential::Secret;
@@ -87,7 +86,7 @@ impl Queue {
 
     /// Queues an attempt. If an equal one is being hashed, or is queued from the same network, only adds the reply to
     /// it.
-    pub(super) fn push(&mut self, attempt: Attempt, reply: Reply, throttle: &Throttle, now: Timestamp) {
+    pub(super) fn push(&mut self, attempt: Attempt, reply: Reply, throttle: &Throttle, now: Instant) {
         if let Some(replies) = self.running.get_mut(&attempt.key) {
             return replies.push(reply);
         }
@@ -109,7 +108,7 @@ impl Queue {
     }
 
     /// Takes the next attempt to hash and rejects those that have become throttled. [`Queue::settle`] ends it.
-    pub(super) fn take(&mut self, throttle: &Throttle, now: Timestamp) -> Option<Attempt> {
+    pub(super) fn take(&mut self, throttle: &Throttle, now: Instant) -> Option<Attempt> {
         self.forget_abandoned();
         self.waiting.retain_mut(|Waiting { attempt, replies, .. }| {
             let Err(Held::For(wait)) = throttle.check(attempt.name, attempt.peer, attempt.seen, now) else {
@@ -141,7 +140,7 @@ impl Queue {
         self.waiting.retain(|waiting| !waiting.replies.iter().all(Reply::is_closed));
     }
 
-    fn ranks(&self, throttle: &Throttle, now: Timestamp) -> Vec<Rank> {
+    fn ranks(&self, throttle: &Throttle, now: Instant) -> Vec<Rank> {
         let network = |waiting: &Waiting| Network::widest(waiting.attempt.peer);
         let newest: HashMap<Network, usize> =
             self.waiting.iter().enumerate().map(|(at, waiting)| (network(waiting), at)).collect();

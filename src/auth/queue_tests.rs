@@ -4,11 +4,12 @@ use std::sync::LazyLock;
 
 use super::*;
 use crate::auth::throttle::{Limits, Outcome};
+use crate::clock::simulated;
 
 static HASH: LazyLock<PasswordHash> = LazyLock::new(|| PasswordHash::make("x").unwrap());
 
-fn now() -> Timestamp {
-    Timestamp::from_second(1_700_000_000).unwrap()
+fn now() -> Instant {
+    simulated::at(0).instant
 }
 
 struct PasswordChecker {

@@ -1,14 +1,13 @@
 //! Remembers recently verified passwords, and from which networks users have logged in.
 //!
-//! Contract: the caller passes the time; all tables are bounded in size and age. A password is stored only as a keyed
-//! hash over everything it was checked against, so a changed hash or secret of the user makes another entry. An entry
-//! may therefore live as long as it is used; it ends `lifetime` after its last use.
+//! Contract: the caller passes the time of the monotonic clock; all tables are bounded in size and age. A password is
+//! stored only as a keyed hash over everything it was checked against, so a changed hash or secret of the user makes
+//! another entry. An entry may therefore live as long as it is used; it ends `lifetime` after its last use.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use jiff::Timestamp;
 
 use super::throttle::{Network, make_room};
 
@@ -18,7 +17,7 @@ const ENTRIES: usize = 16_384;
 /// A recently verified password.
 #[derive(Debug)]
 struct Cached {
-    until: Timestamp,
+    until: Instant,
 }
 
 /// Bounded tables of recently verified passwords (as keyed hashes) and of the networks users logged in from.
@@ -27,7 +26,7 @@ pub(super) struct Recent {
     lifetime: Duration,
     right: HashMap<[u8; 32], Cached>,
     /// The time of the last login with the right password, by keyed hash of the user's name and network.
-    seen: HashMap<(u64, Network), Timestamp>,
+    seen: HashMap<(u64, Network), Instant>,
 }
 
 impl Recent {
@@ -37,25 +36,25 @@ impl Recent {
     }
 
     /// Returns whether a password is known to be right; if so, extends its entry by another lifetime.
-    pub(super) fn knows(&mut self, key: &[u8; 32], now: Timestamp) -> bool {
+    pub(super) fn knows(&mut self, key: &[u8; 32], now: Instant) -> bool {
         let lifetime = self.lifetime;
         let Some(cached) = self.right.get_mut(key).filter(|cached| now < cached.until) else { return false };
-        cached.until = now.checked_add(lifetime).map_or(cached.until, |until| until.max(cached.until));
+        cached.until = now.checked_add(lifetime).unwrap_or(cached.until);
         true
     }
 
     /// Stores a right password.
-    pub(super) fn remember(&mut self, key: [u8; 32], name: u64, peer: IpAddr, now: Timestamp) {
+    pub(super) fn remember(&mut self, key: [u8; 32], name: u64, peer: IpAddr, now: Instant) {
         self.note_seen(name, peer, now);
-        let Ok(until) = now.checked_add(self.lifetime) else { return };
-        make_room(&mut self.right, &key, ENTRIES, |cached| cached.until);
+        let Some(until) = now.checked_add(self.lifetime) else { return };
+        make_room(&mut self.right, &key, ENTRIES, |cached| Some(cached.until));
         self.right.insert(key, Cached { until });
     }
 
     /// Stores that a user has logged in from this network with the right password.
-    pub(super) fn note_seen(&mut self, name: u64, peer: IpAddr, now: Timestamp) {
+    pub(super) fn note_seen(&mut self, name: u64, peer: IpAddr, now: Instant) {
         let key = (name, Network::narrowest(peer));
-        make_room(&mut self.seen, &key, ENTRIES, |at| *at);
+        make_room(&mut self.seen, &key, ENTRIES, |at| Some(*at));
         self.seen.insert(key, now);
     }
 
@@ -68,10 +67,11 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::simulated;
 
     #[test]
     fn what_is_used_stays_known_and_tables_are_bounded() {
-        let at = |second| Timestamp::from_second(second).unwrap();
+        let at = |second| simulated::at(second).instant;
         let key = |n: u32| std::array::from_fn(|i| n.to_be_bytes().get(i).copied().unwrap_or_default());
         let peer: IpAddr = "192.0.2.1".parse().unwrap();
         let mut recent = Recent::new(Duration::from_mins(1));
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn who_comes_again_makes_nobody_forgotten() {
-        let now = Timestamp::UNIX_EPOCH;
+        let now = simulated::at(0).instant;
         let key = |n: usize| std::array::from_fn(|i| n.to_be_bytes().get(i).copied().unwrap_or_default());
         let peer: IpAddr = "192.0.2.1".parse().unwrap();
         let mut recent = Recent::new(Duration::from_mins(1));

@@ -11,13 +11,13 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::authority::Authority;
 use super::credential::Credential;
 use super::identity::Identity;
+use crate::clock::ClockReading;
 
 /// What the last credentials of a connection have proved. Belongs to one connection.
 #[derive(Debug, Default)]
@@ -46,12 +46,12 @@ pub struct Recognized {
 
 impl Authority {
     /// Returns the caller if its connection has shown this `Authorization` header before and nothing has changed since.
-    pub fn recognize(&self, remembered: &Remembered, header: &[u8], now: Timestamp) -> Option<Recognized> {
+    pub fn recognize(&self, remembered: &Remembered, header: &[u8], now: ClockReading) -> Option<Recognized> {
         let remembered = remembered.0.lock();
-        let is_current = |proof: &&Proof| proof.generation == self.generation() && !proof.identity.is_expired(now);
+        let is_current = |proof: &&Proof| proof.generation == self.generation() && !proof.identity.is_expired(now.wall);
         let is_same = |proof: &&Proof| proof.length == header.len() && proof.hash == self.hash_of(header);
         let proof = remembered.as_ref().filter(is_current).filter(is_same)?;
-        if proof.password.is_some_and(|key| !self.checker.knows(&key, now)) {
+        if proof.password.is_some_and(|key| !self.checker.knows(&key, now.instant)) {
             return None;
         }
         Some(Recognized { identity: Arc::clone(&proof.identity), is_ambient: proof.password.is_some() })

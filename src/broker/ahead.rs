@@ -6,48 +6,57 @@
 //!
 //! Contract: pure; the caller passes the time. The value covers the last one to two [`SPAN`]s.
 
+use std::time::{Duration, Instant};
+
 use jiff::{SignedDuration, Timestamp};
 
+use crate::clock::ClockReading;
+
 /// The minimum time for which a measurement counts.
-pub(super) const SPAN: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const SPAN: Duration = Duration::from_mins(10);
+
+/// When measuring began.
+#[derive(Debug, Clone, Copy)]
+struct Spans {
+    first: Instant,
+    current: Instant,
+}
 
 /// Measures how far producers' clocks run ahead of this one.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    /// The time of the first measurement.
-    began: Option<Timestamp>,
-    /// The start of the current span.
-    since: Timestamp,
+    /// The start of the first and of the current span; `None` before the first measurement.
+    spans: Option<Spans>,
     /// The maxima of the current and of the previous span.
     most: [SignedDuration; 2],
 }
 
 impl Ahead {
     /// Measures an accepted event with its own `time`.
-    pub(super) fn note(&mut self, time: Timestamp, now: Timestamp) {
-        self.measure(time.duration_since(now), now);
+    pub(super) fn note(&mut self, time: Timestamp, now: ClockReading) {
+        self.measure(time.duration_since(now.wall), now.instant);
     }
 
     /// Records a measurement.
-    pub(super) fn measure(&mut self, ahead: SignedDuration, now: Timestamp) {
-        if self.began.is_none() || now.duration_since(self.since) > SPAN {
+    pub(super) fn measure(&mut self, ahead: SignedDuration, now: Instant) {
+        let spans = self.spans.get_or_insert(Spans { first: now, current: now });
+        if now.saturating_duration_since(spans.current) > SPAN {
             self.most = [SignedDuration::ZERO, self.most[0]];
-            self.since = now;
+            spans.current = now;
         }
-        self.began.get_or_insert(now);
         self.most[0] = self.most[0].max(ahead);
     }
 
     /// Returns the maximum if measuring began at least one span ago.
-    pub(super) fn of_a_span(&self, now: Timestamp) -> Option<SignedDuration> {
-        let began = self.began?;
-        (now.duration_since(began) >= SPAN).then(|| self.most())
+    pub(super) fn of_a_span(&self, now: Instant) -> Option<SignedDuration> {
+        let first = self.spans?.first;
+        (now.saturating_duration_since(first) >= SPAN).then(|| self.most())
     }
 
     /// Returns the maximum if anything was measured recently.
-    pub(super) fn lately(&self, now: Timestamp) -> Option<SignedDuration> {
-        self.began?;
-        (now.duration_since(self.since) <= SPAN).then(|| self.most())
+    pub(super) fn lately(&self, now: Instant) -> Option<SignedDuration> {
+        let current = self.spans?.current;
+        (now.saturating_duration_since(current) <= SPAN).then(|| self.most())
     }
 
     fn most(&self) -> SignedDuration {
@@ -58,24 +67,21 @@ impl Ahead {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(seconds).unwrap()
-    }
+    use crate::clock::simulated::at;
 
     #[test]
     fn the_most_of_the_last_minutes_counts_once_they_were_measured() {
         let seconds = SignedDuration::from_secs;
         let mut ahead = Ahead::default();
-        assert_eq!((ahead.of_a_span(at(0)), ahead.lately(at(0))), (None, None));
-        ahead.note(at(1003), at(1000));
-        ahead.note(at(900), at(1001));
-        assert_eq!((ahead.of_a_span(at(1500)), ahead.lately(at(1500))), (None, Some(seconds(3))));
-        assert_eq!(ahead.of_a_span(at(1600)), Some(seconds(3)));
-        ahead.note(at(1700), at(1700));
-        assert_eq!(ahead.of_a_span(at(1700)), Some(seconds(3)), "of the span before");
-        ahead.note(at(2400), at(2400));
-        assert_eq!(ahead.of_a_span(at(2400)), Some(seconds(0)));
-        assert_eq!(ahead.lately(at(9999)), None);
+        assert_eq!((ahead.of_a_span(at(0).instant), ahead.lately(at(0).instant)), (None, None));
+        ahead.note(at(1003).wall, at(1000));
+        ahead.note(at(900).wall, at(1001));
+        assert_eq!((ahead.of_a_span(at(1500).instant), ahead.lately(at(1500).instant)), (None, Some(seconds(3))));
+        assert_eq!(ahead.of_a_span(at(1600).instant), Some(seconds(3)));
+        ahead.note(at(1700).wall, at(1700));
+        assert_eq!(ahead.of_a_span(at(1700).instant), Some(seconds(3)), "of the span before");
+        ahead.note(at(2400).wall, at(2400));
+        assert_eq!(ahead.of_a_span(at(2400).instant), Some(seconds(0)));
+        assert_eq!(ahead.lately(at(9999).instant), None);
     }
 }

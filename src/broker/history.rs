@@ -19,6 +19,7 @@
 use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -30,6 +31,7 @@ use super::gap::Gap;
 use super::milestones::{self, Milestones};
 use super::origin::Trace;
 use super::ring::{Entry, Ring};
+use crate::clock::ClockReading;
 use crate::event::Event;
 
 pub use super::ring::{HistoryLimits, Portion, Retained};
@@ -40,6 +42,9 @@ const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// The maximum difference between the clocks of nodes and NATS servers.
 const CLOCKS: SignedDuration = SignedDuration::from_secs(30);
+
+/// The age up to which other nodes' measurements cover a time: events of it may have been accepted that much earlier.
+const MEASURED: SignedDuration = SignedDuration::from_secs(ahead::SPAN.as_secs().cast_signed() - SKEW.as_secs());
 
 /// The point from which a client requests events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,20 +167,20 @@ impl History {
         events: &[Arc<Event>],
         times: &Times,
         traces: &[Option<Trace>],
-        now: Timestamp,
+        now: ClockReading,
     ) -> Forgotten {
         let mut kept = self.shelf.lock();
         let Shelf { ring, milestones, ahead, .. } = &mut *kept;
-        milestones.note(ring.next(), now, ring.horizon());
+        milestones.note(ring.next(), now.wall, ring.horizon());
         if self.limits.events == 0 {
             ring.skip(events.len() as u64);
             return Forgotten::default();
         }
-        let latest = now.checked_add(SKEW).unwrap_or(now);
+        let latest = now.wall.checked_add(SKEW).unwrap_or(now.wall);
         let traces = traces.iter().copied().chain(std::iter::repeat(None));
         for ((event, time), trace) in events.iter().zip(&times.0).zip(traces) {
-            ring.push(event, *time, trace, now, latest);
-            ahead.note(time.filter(|time| *time <= latest).unwrap_or(now), now);
+            ring.push(event, *time, trace, now.wall, latest);
+            ahead.note(time.filter(|time| *time <= latest).unwrap_or(now.wall), now);
         }
         Forgotten(ring.evict(self.limits))
     }
@@ -195,26 +200,26 @@ impl History {
     }
 
     /// Returns a time at or after which all events of `time` or later were accepted; `None` if unknown.
-    pub(super) fn moment_of(&self, time: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn moment_of(&self, time: Timestamp, now: ClockReading) -> Option<Timestamp> {
         let measured = self.shelf.lock().milestones.before_time(time).filter(|_| self.limits.events > 0);
         measured.or_else(|| self.told_moment_of(time, now))
     }
 
     /// Returns how far producers' clocks were recently ahead, if measured long enough to be reported to other nodes.
-    pub fn ahead(&self, now: Timestamp) -> Option<SignedDuration> {
+    pub fn ahead(&self, now: Instant) -> Option<SignedDuration> {
         self.shelf.lock().ahead.of_a_span(now)
     }
 
     /// Records the measurement of another node.
-    pub fn note_ahead(&self, ahead: SignedDuration, now: Timestamp) {
+    pub fn note_ahead(&self, ahead: SignedDuration, now: Instant) {
         self.shelf.lock().told.measure(ahead.min(SKEW), now);
     }
 
     /// Returns a time before which no node accepted an event of `time` or later, according to other nodes; `None` if
     /// none of them reports, or `time` is before their measurements.
-    fn told_moment_of(&self, time: Timestamp, now: Timestamp) -> Option<Timestamp> {
-        let ahead = self.shelf.lock().told.lately(now)?;
-        let is_measured = now.duration_since(time) <= ahead::SPAN - SKEW;
+    fn told_moment_of(&self, time: Timestamp, now: ClockReading) -> Option<Timestamp> {
+        let ahead = self.shelf.lock().told.lately(now.instant)?;
+        let is_measured = now.wall.duration_since(time) <= MEASURED;
         time.checked_sub(ahead + CLOCKS).ok().filter(|_| is_measured)
     }
 
@@ -286,6 +291,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::simulated;
     use crate::event::Draft;
 
     fn at(seconds: i64) -> Timestamp {
@@ -304,7 +310,8 @@ mod tests {
         let events = [draft.seal(at(taken))];
         let times = history.times(&events);
         let events = events.map(Arc::new);
-        history.append(&events, &times, &[], at(taken));
+        let now = ClockReading { wall: at(taken), instant: simulated::at(taken).instant };
+        history.append(&events, &times, &[], now);
     }
 
     fn since(history: &History, text: &str) -> Result<(u64, Option<Gap>), SinceError> {
@@ -395,6 +402,17 @@ mod tests {
         assert_eq!(since_time(&history, 1500), (1, true));
         assert_eq!(since(&history, "0000000000000007:1").unwrap(), (1, None));
         assert!(since(&history, "0000000000000007:0").unwrap().1.is_some());
+    }
+
+    #[test]
+    fn a_place_of_another_run_leads_to_when_that_run_began() {
+        let history = history(9);
+        let of_run = |seconds| Position { epoch: milestones::epoch(at(seconds), 1), sequence: 3 };
+        for began in [900, 1500] {
+            assert_eq!(history.moment(of_run(began), at(1500)), Some(at(began)));
+        }
+        assert_eq!(history.moment(of_run(1501), at(1500)), None, "it has not begun yet");
+        assert_eq!(history.moment(Position { epoch: 7, sequence: 3 }, at(1500)), None, "of this run nothing is noted");
     }
 
     #[test]

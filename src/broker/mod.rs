@@ -43,7 +43,7 @@ pub use error::PublishError;
 pub use sequencer::{Arrivals, Frontier};
 
 use crate::broker::inbox::{Batch, InboxSender};
-use crate::clock;
+use crate::clock::{self, ClockReading};
 use crate::event::{self, Event};
 use crate::metrics::{Metrics, Source};
 use crate::spans::Spans;
@@ -141,15 +141,15 @@ impl Broker {
     ///
     /// # Errors
     /// Like [`History::resolve`].
-    pub fn resolve(&self, since: Since, requested: &str, now: Timestamp) -> Result<Start, SinceError> {
-        let mut start = self.history.resolve(since, requested, now)?;
+    pub fn resolve(&self, since: Since, requested: &str, now: ClockReading) -> Result<Start, SinceError> {
+        let mut start = self.history.resolve(since, requested, now.wall)?;
         let Some(archive) = self.archive.get() else { return Ok(start) };
         let position = |sequence| Position { epoch: self.history.epoch(), sequence };
         let (time, begin) = match (since, start.time) {
             (Since::Time(_), Some(time)) => (Some(time), self.history.moment_of(time, now)),
             // The Time of an event whose clock was far ahead.
-            (Since::Time(_), None) => (self.history.moment(position(start.sequence), now), None),
-            (Since::Position(position), _) => (self.history.moment(position, now), None),
+            (Since::Time(_), None) => (self.history.moment(position(start.sequence), now.wall), None),
+            (Since::Position(position), _) => (self.history.moment(position, now.wall), None),
         };
         if let Some(time) = time
             && (start.gap.is_some() || self.has_loss_since(start.sequence, time))
@@ -177,7 +177,7 @@ impl Broker {
         let sequencer = self.sequencer.lock();
         let mut watermarks = sequencer.watermarks.clone();
         if let Some(egress) = &sequencer.egress {
-            watermarks.note(self.history.epoch(), egress.next_number(), clock::now());
+            watermarks.note(self.history.epoch(), egress.next_number(), clock::both());
         }
         Frontier { sequence: sequencer.next, watermarks }
     }
@@ -185,7 +185,7 @@ impl Broker {
     /// Records that another node is alive and that its events before number `next` have arrived or never will. It
     /// published its last event at `moved`.
     pub fn heard(&self, node: NodeId, next: u64, moved: Timestamp) {
-        self.sequencer.lock().watermarks.set(node, next, clock::now(), moved);
+        self.sequencer.lock().watermarks.set(node, next, clock::instant(), moved);
     }
 
     /// Calls `observer` with every event accepted from now on and its source, after the event was sequenced. Use it
@@ -338,7 +338,7 @@ impl Broker {
         if let Some(full) = full.filter(|_| count > 0) {
             return Err((PublishError::Full { events: full.waiting() }, events));
         }
-        let now = clock::now();
+        let now = clock::both();
         sequencer.note_origins(&intake, now);
         let repeat_indexes = sequencer.drop_duplicates(&mut events, &mut intake);
         event::discard(count - events.len());
@@ -370,7 +370,7 @@ impl Broker {
     /// Returns whether an event from an endpoint's link is still expected from another node, because any node that is
     /// alive may follow the endpoint too. A link that has just started delivers what follows a gap; other nodes deliver
     /// what precedes it.
-    pub fn waits_for_others(&self, event: &Event, now: Timestamp) -> bool {
+    pub fn waits_for_others(&self, event: &Event, now: Instant) -> bool {
         let digest = self.keys.digest(event);
         let sequencer = self.sequencer.lock();
         let has_come = sequencer.duplicates.as_ref().is_none_or(|duplicates| duplicates.has_next(digest));

@@ -5,12 +5,16 @@
 //! position in the events of every node; a replay uses that to continue from the archive into the history
 //! ([`super::splice`]).
 //!
-//! Contract: pure. At most [`MOST`] nodes; a new one replaces the one that was silent longest.
+//! Contract: pure; the caller passes the time. At most [`MOST`] nodes; a new one replaces the one that was silent
+//! longest.
+
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::dedup::RepeatIndex;
+use crate::clock::ClockReading;
 
 /// The maximum number of remembered nodes.
 const MOST: usize = 1024;
@@ -19,7 +23,7 @@ const MOST: usize = 1024;
 const WINDOW: u64 = 1 << 20;
 
 /// The time after which a silent node is not waited for. Nodes report every two seconds.
-const SILENCE: SignedDuration = SignedDuration::from_secs(10);
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Identifies one run of one node.
 pub type NodeId = u64;
@@ -47,9 +51,9 @@ pub struct Trace {
 pub struct Mark {
     /// The number of the next event.
     pub next: u64,
-    /// The time at which the node last reported.
-    pub heard: Timestamp,
-    /// The time at which it last published an event, as far as known.
+    /// When the node last reported.
+    pub heard: Instant,
+    /// The wall clock time at which it last published an event, as far as known.
     pub moved: Timestamp,
 }
 
@@ -60,19 +64,19 @@ pub struct Watermarks(HashMap<NodeId, Mark>);
 impl Watermarks {
     /// Records that all events of `node` before `next` were accepted, were duplicates, or will not arrive. A number far
     /// below the mark is trusted: the mark must have been forged.
-    pub fn note(&mut self, node: NodeId, next: u64, heard: Timestamp) {
-        let Some(mark) = self.0.get(&node) else { return self.set(node, next, heard, heard) };
+    pub fn note(&mut self, node: NodeId, next: u64, now: ClockReading) {
+        let Some(mark) = self.0.get(&node) else { return self.set(node, next, now.instant, now.wall) };
         let (known, moved) = (mark.next, mark.moved);
         if next > known || known - next > WINDOW {
-            self.set(node, next, heard, heard);
+            self.set(node, next, now.instant, now.wall);
         } else {
-            self.set(node, known, heard, moved);
+            self.set(node, known, now.instant, moved);
         }
     }
 
     /// Like [`Watermarks::note`], for a caller that counts the events of `node`: the number may be lower than the mark.
     /// The node published its last event at `moved`.
-    pub fn set(&mut self, node: NodeId, next: u64, heard: Timestamp, moved: Timestamp) {
+    pub fn set(&mut self, node: NodeId, next: u64, heard: Instant, moved: Timestamp) {
         if !self.0.contains_key(&node)
             && self.0.len() >= MOST
             && let Some(oldest) = self.0.iter().min_by_key(|(_, mark)| mark.heard).map(|(node, _)| *node)
@@ -95,18 +99,15 @@ impl Watermarks {
 
 impl Mark {
     /// Returns whether the node is likely to report again.
-    pub fn is_alive(&self, now: Timestamp) -> bool {
-        now.duration_since(self.heard) <= SILENCE
+    pub fn is_alive(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard) <= SILENCE
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(seconds).unwrap()
-    }
+    use crate::clock::simulated::at;
 
     #[test]
     fn marks_never_fall_and_are_bounded() {
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn who_is_silent_is_not_waited_for() {
-        let mark = Mark { next: 0, heard: at(100), moved: at(100) };
-        assert!(mark.is_alive(at(110)) && !mark.is_alive(at(111)));
+        let mark = Mark { next: 0, heard: at(100).instant, moved: at(100).wall };
+        assert!(mark.is_alive(at(110).instant) && !mark.is_alive(at(111).instant));
     }
 }

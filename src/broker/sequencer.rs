@@ -13,6 +13,7 @@ use super::followers::Followers;
 use super::history;
 use super::inbox::{Batch, InboxSender};
 use super::origin::{NodeId, Origin, Trace, Watermarks};
+use crate::clock::ClockReading;
 use crate::event::Event;
 use crate::metrics::Source;
 
@@ -43,7 +44,7 @@ pub(super) struct LossMark {
 
 impl Sequencer {
     /// Records the progress of the nodes that published these events, including duplicates.
-    pub(super) fn note_origins(&mut self, intake: &Intake<'_>, now: Timestamp) {
+    pub(super) fn note_origins(&mut self, intake: &Intake<'_>, now: ClockReading) {
         for Origin { node, number } in intake.origins.iter().flatten() {
             self.watermarks.note(*node, number + 1, now);
         }

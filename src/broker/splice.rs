@@ -23,6 +23,7 @@
 //! does the two waits; it gives up after a few seconds and reports a gap.
 
 use std::ops::Range;
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
@@ -164,7 +165,7 @@ impl Delivered {
     /// Returns what is below the watermarks and was not delivered: numbers of nodes seen in the archive, and whether
     /// there may be more from nodes that have published since `since` but were not seen. A node that was neither seen
     /// nor recently alive published only before the replay begins.
-    pub fn missing(&self, watermarks: &Watermarks, since: Timestamp, now: Timestamp) -> Missing {
+    pub fn missing(&self, watermarks: &Watermarks, since: Timestamp, now: Instant) -> Missing {
         let mut missing = Missing::default();
         for (node, mark) in watermarks.iter().filter(|(_, mark)| mark.next > 0) {
             match self.nodes.get(&node) {

@@ -5,7 +5,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::broker::dedup::RepeatIndex;
+use crate::clock::{ClockReading, simulated};
 use crate::event::Draft;
+
+/// The same moment by both clocks.
+fn both(seconds: i64) -> ClockReading {
+    ClockReading { wall: at(seconds), instant: simulated::at(seconds).instant }
+}
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
@@ -56,8 +62,8 @@ fn a_number_that_somebody_made_up_hides_nothing() {
         assert!(comparison.new && comparison.skipped.is_empty(), "{number}: {comparison:?}");
     }
     let mut watermarks = Watermarks::default();
-    watermarks.note(1, 70, at(100));
-    assert!(delivered.missing(&watermarks, at(0), at(100)).is_nothing());
+    watermarks.note(1, 70, both(100));
+    assert!(delivered.missing(&watermarks, at(0), both(100).instant).is_nothing());
     assert_eq!(delivered.ahead_of(&watermarks), 0);
 }
 
@@ -76,10 +82,10 @@ fn an_event_comes_by_one_of_its_ways() {
 fn the_archive_may_be_left_when_it_has_given_what_the_node_had() {
     let mut delivered = Delivered::new(10);
     let mut watermarks = Watermarks::default();
-    watermarks.note(1, 3, at(100));
-    watermarks.note(2, 9, at(10));
-    watermarks.note(3, 0, at(100));
-    let missing = |delivered: &Delivered, since| delivered.missing(&watermarks, at(since), at(100));
+    watermarks.note(1, 3, both(100));
+    watermarks.note(2, 9, both(10));
+    watermarks.note(3, 0, both(100));
+    let missing = |delivered: &Delivered, since| delivered.missing(&watermarks, at(since), both(100).instant);
     assert!(missing(&delivered, 50).unknown, "the first may have more");
     assert!(missing(&delivered, 101).is_nothing(), "it has published nothing since");
     delivered.event(trace(1, 0, None), &event(0), at(1));
@@ -180,7 +186,7 @@ impl World {
         let sender = &mut self.senders[node];
         let Some(passed) = sender.passed.get(sender.taken).cloned() else { return };
         sender.taken += 1;
-        self.watermarks.note(node as u64, passed.trace.origin.number + 1, at(100));
+        self.watermarks.note(node as u64, passed.trace.origin.number + 1, both(100));
         let digest = self.keys.digest(&event(passed.key));
         if passed.trace.repeat_index.is_none_or(|repeat_index| self.here.foreign(digest, repeat_index)) {
             self.history.push(passed);
@@ -232,7 +238,7 @@ fn joined(steps: &[(u8, u8)], forgotten: usize, more: &[u8]) {
         }
         world.store(node);
     }
-    assert!(world.delivered.missing(&moment, at(0), at(1000)).numbers.is_empty());
+    assert!(world.delivered.missing(&moment, at(0), both(1000).instant).numbers.is_empty());
     // The node catches up with what the archive delivered, and accepts more events.
     for node in turns() {
         if world.delivered.ahead_of(&world.watermarks) == 0 {

@@ -34,6 +34,18 @@ const ERROR_BODY_LIMIT: usize = 64 * 1024;
 /// Maximum number of bytes that are read of an answer's body.
 const ANSWER_BODY_LIMIT: usize = 64 << 20;
 
+/// The header of a list that lacks something.
+const INCOMPLETE: &str = "x-hydrant-incomplete";
+
+/// A list, as the server sends it.
+#[derive(Debug)]
+pub struct ListAnswer {
+    /// Its body.
+    pub body: Bytes,
+    /// What the list lacks, as the server names it.
+    pub missing: Option<String>,
+}
+
 /// A connection, with or without TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -108,7 +120,7 @@ impl Http {
     pub async fn ask(&mut self, path: &str, content_type: &'static str, body: Bytes) -> Result<Bytes, ClientError> {
         let mut request = self.request(Method::POST, path, body);
         request.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
-        self.whole(request).await
+        Ok(self.whole(request).await?.into_body())
     }
 
     /// Gets what is at a path.
@@ -116,21 +128,32 @@ impl Http {
     /// # Errors
     /// As [`Http::ask`].
     pub async fn get(&mut self, path: &str) -> Result<Bytes, ClientError> {
+        Ok(self.get_list(path).await?.body)
+    }
+
+    /// Gets a list.
+    ///
+    /// # Errors
+    /// As [`Http::ask`].
+    pub async fn get_list(&mut self, path: &str) -> Result<ListAnswer, ClientError> {
         let request = self.request(Method::GET, path, Bytes::new());
-        self.whole(request).await
+        let answer = self.whole(request).await?;
+        let missing = answer.headers().get(INCOMPLETE).map(|value| String::from_utf8_lossy(value.as_bytes()).into());
+        Ok(ListAnswer { body: answer.into_body(), missing })
     }
 
     /// Sends a request and reads a good answer to its end.
-    async fn whole(&mut self, request: Request<Full<Bytes>>) -> Result<Bytes, ClientError> {
+    async fn whole(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, ClientError> {
         let answer = self.send(request).await?;
         if answer.status().as_u16() >= 400 {
             return Err(ClientError::Refused(refusal(answer).await));
         }
+        let (head, body) = answer.into_parts();
         let body = limited(&self.target, ANSWER_LIMIT, async {
-            let body = Limited::new(answer.into_body(), ANSWER_BODY_LIMIT).collect().await;
+            let body = Limited::new(body, ANSWER_BODY_LIMIT).collect().await;
             body.map_err(|e| broken(&self.target, &*e))
         });
-        Ok(body.await?.to_bytes())
+        Ok(Response::from_parts(head, body.await?.to_bytes()))
     }
 
     /// Returns a request with the headers that all requests have.

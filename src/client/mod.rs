@@ -43,7 +43,7 @@ mod websocket;
 pub use backoff::{Backoff, jitter};
 pub use endpoint::{Credentials, DEFAULT_ENDPOINT, Endpoint, Target};
 pub use error::{ClientError, RefusedError};
-pub use http::{Http, Stream, dial};
+pub use http::{Http, ListAnswer, Stream, dial};
 pub use received::{Received, Registered};
 pub use secret::{Secret, SecretSource};
 pub use service::{Login, Service};

@@ -10,19 +10,19 @@
 //! hears. [`Gate::is_open`] is one atomic load. While the gate is shut, events wait in the bounded export queue.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
-use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::peers::NodeId;
 
 /// Maximum wait for other nodes: equal to the silence after which a peer counts as lost.
-pub(super) const LONGEST: SignedDuration = SignedDuration::from_secs(10);
+pub(super) const LONGEST: Duration = Duration::from_secs(10);
 
 /// Longest disconnection during which no unknown node is assumed to have started.
-const MOMENT: SignedDuration = SignedDuration::from_secs(1);
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// The nodes this node waits for before it sends.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,11 +31,11 @@ struct Hold {
     waiting: HashSet<NodeId>,
     /// Whether unknown nodes may still appear, so that the full time is waited.
     blind: bool,
-    until: Timestamp,
+    until: Instant,
 }
 
 impl Hold {
-    fn is_over(&self, now: Timestamp) -> bool {
+    fn is_over(&self, now: Instant) -> bool {
         now >= self.until || (self.waiting.is_empty() && !self.blind)
     }
 }
@@ -63,17 +63,17 @@ impl Gate {
     }
 
     /// Starts to wait for `peers` over a new connection; `away_since` is the time at which the former one was lost.
-    pub(super) fn hold(&self, session: u64, peers: Vec<NodeId>, away_since: Timestamp, now: Timestamp) {
+    pub(super) fn hold(&self, session: u64, peers: Vec<NodeId>, away_since: Instant, now: Instant) {
         // A concurrent `look` may have opened the gate for the former connection just after it was shut.
         self.open.store(false, Ordering::Release);
-        let blind = peers.is_empty() && now.duration_since(away_since) > MOMENT;
-        let until = now.checked_add(LONGEST).unwrap_or(now);
+        let blind = peers.is_empty() && now.saturating_duration_since(away_since) > MOMENT;
+        let until = now + LONGEST;
         self.state.lock().hold = Some(Hold { session, waiting: peers.into_iter().collect(), blind, until });
         self.look(now);
     }
 
     /// Records that a node was heard over the connection `session`.
-    pub(super) fn heard(&self, session: u64, node: NodeId, now: Timestamp) {
+    pub(super) fn heard(&self, session: u64, node: NodeId, now: Instant) {
         if self.is_open() {
             return;
         }
@@ -91,7 +91,7 @@ impl Gate {
     }
 
     /// Opens the gate if there is no node left to wait for.
-    pub(super) fn look(&self, now: Timestamp) {
+    pub(super) fn look(&self, now: Instant) {
         let mut state = self.state.lock();
         if state.hold.as_ref().is_some_and(|hold| hold.is_over(now)) {
             state.hold = None;
@@ -134,9 +134,10 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::simulated;
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(seconds).unwrap()
+    fn at(seconds: i64) -> Instant {
+        simulated::at(seconds).instant
     }
 
     #[test]

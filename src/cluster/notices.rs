@@ -5,17 +5,19 @@
 //! emitted when the next is allowed: its interval spans those of all, and its event count is their sum. So no loss goes
 //! unreported, and clients that subscribe to gaps are not flooded.
 //!
-//! Contract: pure; the caller passes the time.
+//! Contract: pure; the caller passes the time of the monotonic clock.
 
-use jiff::{SignedDuration, Timestamp};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
 
 use super::peers::NodeId;
 
 /// Maximum number of notices at once.
-const BURST: i32 = 32;
+const BURST: u32 = 32;
 
 /// Minimum interval between notices after a burst.
-const EVERY: SignedDuration = SignedDuration::from_secs(1);
+const EVERY: Duration = Duration::from_secs(1);
 
 /// The reason reported for merged notices with different reasons.
 pub(super) const SEVERAL: &str = "several";
@@ -49,13 +51,13 @@ impl Notice {
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     /// The time at which the notices so far are used up at a rate of one every [`EVERY`].
-    spent: Option<Timestamp>,
+    spent: Option<Instant>,
     joined: Option<Notice>,
 }
 
 impl Notices {
     /// Adds a notice. Returns the one to emit now, if any.
-    pub(super) fn add(&mut self, notice: Notice, now: Timestamp) -> Option<Notice> {
+    pub(super) fn add(&mut self, notice: Notice, now: Instant) -> Option<Notice> {
         self.joined = Some(match self.joined.take() {
             Some(joined) => joined.join(&notice),
             None => notice,
@@ -64,10 +66,10 @@ impl Notices {
     }
 
     /// Returns the postponed notice if it may be emitted by now.
-    pub(super) fn due(&mut self, now: Timestamp) -> Option<Notice> {
+    pub(super) fn due(&mut self, now: Instant) -> Option<Notice> {
         self.joined.as_ref()?;
-        let spent = self.spent.unwrap_or(now).max(now).checked_add(EVERY).ok()?;
-        if spent.duration_since(now) > EVERY.checked_mul(BURST)? {
+        let spent = self.spent.unwrap_or(now).max(now) + EVERY;
+        if spent.saturating_duration_since(now) > EVERY * BURST {
             return None;
         }
         self.spent = Some(spent);
@@ -78,9 +80,14 @@ impl Notices {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::simulated;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn instant(seconds: i64) -> Instant {
+        simulated::at(seconds).instant
     }
 
     fn notice(node: NodeId, second: i64) -> Notice {
@@ -90,14 +97,14 @@ mod tests {
     #[test]
     fn a_few_are_told_at_once_and_a_flood_as_one() {
         let mut notices = Notices::default();
-        let told: Vec<_> = (0..1000).filter_map(|node| notices.add(notice(node, 0), at(10))).collect();
+        let told: Vec<_> = (0..1000).filter_map(|node| notices.add(notice(node, 0), instant(10))).collect();
         assert_eq!(told.len(), usize::try_from(BURST).unwrap());
         assert_eq!(told[3], notice(3, 0));
-        assert_eq!(notices.due(at(10)), None);
-        let rest = notices.due(at(11)).unwrap();
+        assert_eq!(notices.due(instant(10)), None);
+        let rest = notices.due(instant(11)).unwrap();
         assert_eq!((rest.node, rest.events), (None, Some(2 * (1000 - 32))), "nothing is silent");
         assert_eq!((rest.from, rest.to, rest.reason), (at(0), at(1), "events missing"));
-        assert_eq!(notices.due(at(100)), None);
+        assert_eq!(notices.due(instant(100)), None);
     }
 
     #[test]

@@ -6,20 +6,20 @@
 //! others by then ([`After`]), and a receiver accepts that many of the others' events first. Then every event its
 //! sender had before it precedes it here too, and so on back to the first event (ADR 0032).
 //!
-//! Contract: pure; the caller passes the time. The messages of a node keep their order: while one of them waits, those
-//! after it wait too. Messages wait for [`PATIENCE`] at most, and at most [`MOST`] of all nodes together; beyond that
-//! the oldest is accepted, since a late order is better than a lost event. No message waits for a node that is not
-//! heard.
+//! Contract: pure; the caller passes the time of the monotonic clock. The messages of a node keep their order: while
+//! one of them waits, those after it wait too. Messages wait for [`PATIENCE`] at most, and at most [`MOST`] of all
+//! nodes together; beyond that the oldest is accepted, since a late order is better than a lost event. No message waits
+//! for a node that is not heard.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use jiff::{SignedDuration, Timestamp};
 
 use super::peers::NodeId;
 
 /// How long a message waits for those of other nodes.
-pub(super) const PATIENCE: SignedDuration = SignedDuration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Maximum number of waiting messages, over all nodes.
 pub(super) const MOST: usize = 16_384;
@@ -34,7 +34,7 @@ pub(super) type After = Vec<(NodeId, u64)>;
 struct Held<T> {
     item: T,
     after: After,
-    since: Timestamp,
+    since: Instant,
 }
 
 /// Reorders the messages of several followers into the endpoint's order. Bounded in time and number.
@@ -59,7 +59,7 @@ impl<T> Order<T> {
         after: After,
         item: T,
         next: impl Fn(NodeId) -> Option<u64>,
-        now: Timestamp,
+        now: Instant,
     ) -> Option<T> {
         if !self.held.contains_key(&node) && (self.held.len() >= NODES || has_come(&after, next)) {
             return Some(item);
@@ -75,14 +75,14 @@ impl<T> Order<T> {
     }
 
     /// Removes a message that can be accepted by now. To be called until it returns `None`.
-    pub(super) fn ready(&mut self, next: impl Fn(NodeId) -> Option<u64>, now: Timestamp) -> Option<T> {
+    pub(super) fn ready(&mut self, next: impl Fn(NodeId) -> Option<u64>, now: Instant) -> Option<T> {
         if self.count == 0 {
             return None;
         }
         let full = self.count > MOST;
         let oldest = self.held.values().filter_map(|queue| queue.front()).map(|held| held.since).min()?;
         let may_go = |held: &Held<T>| {
-            let late = now.duration_since(held.since) > PATIENCE || (full && held.since == oldest);
+            let late = now.saturating_duration_since(held.since) > PATIENCE || (full && held.since == oldest);
             late || has_come(&held.after, &next)
         };
         // The longest waiting one; of several the lowest node's, so that the order does not depend on the map.
@@ -105,9 +105,10 @@ fn has_come(after: &After, next: impl Fn(NodeId) -> Option<u64>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::simulated;
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(seconds).unwrap()
+    fn at(seconds: i64) -> Instant {
+        simulated::at(seconds).instant
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! included.
 
 use std::sync::Arc;
-use std::time::Instant;
 
+use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
@@ -48,6 +48,7 @@ struct Node {
     /// For each other node, the number of its messages received so far.
     heard: Vec<usize>,
     delivered: Vec<u64>,
+    begun: Instant,
 }
 
 fn event(key: u64) -> Event {
@@ -75,6 +76,7 @@ impl Node {
             passed: Vec::new(),
             heard: vec![0; nodes],
             delivered: Vec::new(),
+            begun: Instant::now(),
         }
     }
 
@@ -83,7 +85,7 @@ impl Node {
         let Some(link) = &mut self.link else { return false };
         let end = sent.len().min(link.next + count);
         let Some(first) = sent.get(link.next).filter(|_| count > 0) else { return false };
-        if link.begins && self.broker.waits_for_others(&event(*first), clock::now()) {
+        if link.begins && self.broker.waits_for_others(&event(*first), clock::instant()) {
             return false;
         }
         link.begins = false;
@@ -114,20 +116,19 @@ impl Node {
     fn hear(&mut self, from: usize, passed: Passed) {
         let peers = &self.peers;
         let (next, after) = (|node| peers.next(node), passed.after.clone());
-        if let Some((from, passed)) = self.order.offer(from as u64, after, (from, passed), next, Timestamp::UNIX_EPOCH)
-        {
+        if let Some((from, passed)) = self.order.offer(from as u64, after, (from, passed), next, self.begun) {
             self.take(from, &passed);
         }
         loop {
             let peers = &self.peers;
-            let Some((from, passed)) = self.order.ready(|node| peers.next(node), Timestamp::UNIX_EPOCH) else { break };
+            let Some((from, passed)) = self.order.ready(|node| peers.next(node), self.begun) else { break };
             self.take(from, &passed);
         }
         self.collect();
     }
 
     fn take(&mut self, from: usize, passed: &Passed) {
-        self.peers.event(from as u64, passed.number, || passed.number, Timestamp::UNIX_EPOCH);
+        self.peers.event(from as u64, passed.number, || passed.number, self.begun);
         let origins = [Some(Origin { node: from as u64, number: passed.number })];
         let arrivals = Arrivals { origins: &origins, repeat_indexes: &[passed.repeat_index] };
         assert!(self.broker.publish_foreign(vec![event(passed.key)], Source::Nats, arrivals).is_ok());
@@ -147,7 +148,7 @@ impl World {
         let mut nodes: Vec<Node> = (0..nodes).map(|id| Node::new(id as u64, nodes, id < followers)).collect();
         for (at, node) in nodes.iter_mut().enumerate() {
             (0..followers as u64).filter(|id| *id != at as u64).for_each(|id| {
-                node.peers.heartbeat(id, 0, Timestamp::UNIX_EPOCH);
+                node.peers.heartbeat(id, 0, node.begun);
                 node.broker.heard(id, 0, clock::now());
             });
         }

@@ -12,28 +12,29 @@
 //! again after a connection broke), and any other is new (the former one was made up). A jump of more than [`WINDOW`]
 //! is not counted as a number of lost events, and a node that falls back by more than that is tracked from scratch.
 //!
-//! Contract: pure. Bounded: at most [`MOST`] nodes, of which the longest silent one is evicted, and [`RECALL`] digests
-//! per node. Beyond that an event is delivered twice rather than never.
+//! Contract: pure; the caller passes the time of the monotonic clock. Bounded: at most [`MOST`] nodes, of which the
+//! longest silent one is evicted, and [`RECALL`] digests per node. Beyond that an event is delivered twice rather than
+//! never.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use jiff::{SignedDuration, Timestamp};
 use smallvec::SmallVec;
 
 /// Maximum number of tracked nodes.
 const MOST: usize = 1024;
 
 /// Silence after which a node is gone; heartbeats come every two seconds.
-pub(super) const SILENCE: SignedDuration = SignedDuration::from_secs(10);
+pub(super) const SILENCE: Duration = Duration::from_secs(10);
 
 /// The largest loss that is counted, in events.
 pub const WINDOW: u64 = 1 << 20;
 
 /// Time after which a jump counts as real if nothing from the skipped range has arrived.
-const SETTLED: SignedDuration = SignedDuration::from_secs(60);
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// Maximum number of remembered events after a jump, per node.
 const RECALL: usize = 4096;
@@ -48,13 +49,13 @@ pub type NodeId = u64;
 #[derive(Debug)]
 struct Stretch {
     numbers: Range<u64>,
-    since: Timestamp,
+    since: Instant,
 }
 
 #[derive(Debug)]
 struct Peer {
     next: u64,
-    heard: Timestamp,
+    heard: Instant,
     /// Ranges skipped recently.
     skipped: SmallVec<[Stretch; 1]>,
     /// Digests of the events that arrived after a jump, by number.
@@ -62,11 +63,11 @@ struct Peer {
 }
 
 impl Peer {
-    fn new(next: u64, heard: Timestamp) -> Self {
+    fn new(next: u64, heard: Instant) -> Self {
         Self { next, heard, skipped: SmallVec::new(), recalled: BTreeMap::new() }
     }
 
-    fn jump(&mut self, to: u64, now: Timestamp) {
+    fn jump(&mut self, to: u64, now: Instant) {
         let from = match self.skipped.len() {
             STRETCHES.. => self.skipped.pop().map_or(self.next, |last| last.numbers.start),
             _ => self.next,
@@ -85,8 +86,8 @@ impl Peer {
     }
 
     /// Forgets jumps that nothing has disproved within [`SETTLED`].
-    fn settle(&mut self, now: Timestamp) {
-        self.skipped.retain(|stretch| now.duration_since(stretch.since) <= SETTLED);
+    fn settle(&mut self, now: Instant) {
+        self.skipped.retain(|stretch| now.saturating_duration_since(stretch.since) <= SETTLED);
         if self.skipped.is_empty() && self.recalled.last_key_value().is_some_and(|(last, _)| *last < self.next) {
             self.recalled.clear();
         }
@@ -138,7 +139,7 @@ pub struct Loss {
     /// How they are missing.
     pub missing: Missing,
     /// When the node was last heard before the loss.
-    pub since: Timestamp,
+    pub since: Instant,
 }
 
 /// The sequence state of every other node, from which losses are detected. At most [`MOST`] nodes.
@@ -150,7 +151,7 @@ pub struct Peers {
 impl Peers {
     /// Records an event with this number. `digest` is called only after a jump; it must differ between different
     /// events.
-    pub fn event(&mut self, node: NodeId, number: u64, digest: impl FnOnce() -> u64, now: Timestamp) -> SequenceCheck {
+    pub fn event(&mut self, node: NodeId, number: u64, digest: impl FnOnce() -> u64, now: Instant) -> SequenceCheck {
         let check = self.heard(node, number, now);
         if check == SequenceCheck::Repeated {
             return check;
@@ -160,7 +161,7 @@ impl Peers {
     }
 
     /// Records a heartbeat: the next event will have the number `next`.
-    pub fn heartbeat(&mut self, node: NodeId, next: u64, now: Timestamp) -> Option<Loss> {
+    pub fn heartbeat(&mut self, node: NodeId, next: u64, now: Instant) -> Option<Loss> {
         match self.heard(node, next, now) {
             SequenceCheck::After(loss) => Some(loss),
             SequenceCheck::Next | SequenceCheck::Repeated => None,
@@ -168,14 +169,14 @@ impl Peers {
     }
 
     /// Records a greeting from a node, whose number does not count yet.
-    pub fn greeting(&mut self, node: NodeId, now: Timestamp) {
+    pub fn greeting(&mut self, node: NodeId, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.heard = now;
         }
     }
 
     /// Compares a number with the expected one and makes it the expected one unless it has arrived before.
-    fn heard(&mut self, node: NodeId, number: u64, now: Timestamp) -> SequenceCheck {
+    fn heard(&mut self, node: NodeId, number: u64, now: Instant) -> SequenceCheck {
         if !self.peers.contains_key(&node) {
             self.greet(node, number, now);
         }
@@ -208,7 +209,7 @@ impl Peers {
     }
 
     /// Starts to track a node; what it forwarded before is no loss.
-    fn greet(&mut self, node: NodeId, number: u64, now: Timestamp) {
+    fn greet(&mut self, node: NodeId, number: u64, now: Instant) {
         if self.peers.len() >= MOST
             && let Some(oldest) = self.peers.iter().min_by_key(|(_, peer)| peer.heard).map(|(node, _)| *node)
         {
@@ -218,7 +219,7 @@ impl Peers {
     }
 
     /// Records that a node ended properly after the events below `next`. Those that did not arrive are lost.
-    pub fn goodbye(&mut self, node: NodeId, next: u64, now: Timestamp) -> Option<Loss> {
+    pub fn goodbye(&mut self, node: NodeId, next: u64, now: Instant) -> Option<Loss> {
         let loss = self.heartbeat(node, next, now);
         self.peers.remove(&node);
         loss
@@ -226,8 +227,8 @@ impl Peers {
 
     /// Removes the nodes that fell silent and returns their losses. A node that `has_more` to be recorded, because its
     /// messages wait for those of others, is not silent.
-    pub fn drain_silent(&mut self, now: Timestamp, has_more: impl Fn(NodeId) -> bool) -> Vec<Loss> {
-        let is_silent = |node, peer: &Peer| now.duration_since(peer.heard) > SILENCE && !has_more(node);
+    pub fn drain_silent(&mut self, now: Instant, has_more: impl Fn(NodeId) -> bool) -> Vec<Loss> {
+        let is_silent = |node, peer: &Peer| now.saturating_duration_since(peer.heard) > SILENCE && !has_more(node);
         let gone = self.peers.extract_if(|node, peer| is_silent(*node, peer));
         let mut losses: Vec<Loss> =
             gone.map(|(node, peer)| Loss { node, missing: Missing::Silent, since: peer.heard }).collect();
@@ -236,7 +237,7 @@ impl Peers {
     }
 
     /// Forgives silence up to now, because this node could not receive anything.
-    pub fn excuse(&mut self, now: Timestamp) {
+    pub fn excuse(&mut self, now: Instant) {
         self.peers.values_mut().for_each(|peer| peer.heard = now);
     }
 
@@ -261,13 +262,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clock::simulated;
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(seconds).unwrap()
+    fn at(seconds: i64) -> Instant {
+        simulated::at(seconds).instant
     }
 
     /// Records an event whose digest is its number.
-    fn event(peers: &mut Peers, node: NodeId, number: u64, now: Timestamp) -> SequenceCheck {
+    fn event(peers: &mut Peers, node: NodeId, number: u64, now: Instant) -> SequenceCheck {
         peers.event(node, number, || number, now)
     }
 
@@ -362,7 +364,7 @@ mod tests {
         let mut peers = Peers::default();
         event(&mut peers, 7, 0, at(1));
         event(&mut peers, 7, 9, at(1));
-        event(&mut peers, 7, 10, at(2 + SETTLED.as_secs()));
+        event(&mut peers, 7, 10, at(2 + SETTLED.as_secs().cast_signed()));
         assert!(peers.peers[&7].recalled.is_empty() && peers.peers[&7].skipped.is_empty());
     }
 

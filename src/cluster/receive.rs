@@ -7,7 +7,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
@@ -26,7 +26,7 @@ use super::wire::{self, Beat, Kind, NodePosition};
 use crate::broker::dedup::RepeatIndex;
 use crate::broker::origin::Origin;
 use crate::broker::{Arrivals, Broker, PublishError};
-use crate::clock;
+use crate::clock::{self, ClockReading};
 use crate::event::{Draft, Event};
 use crate::metrics::{NatsMetrics, Source};
 use crate::protocol::gap::{GAP, HYDRANT, NATS};
@@ -73,7 +73,7 @@ pub(super) struct Receiver {
     /// Whether events of other nodes are missing among those received.
     has_loss: bool,
     /// When the connection was lost; `None` while there is one.
-    away: Option<Timestamp>,
+    away: Option<Instant>,
     /// The number of lost connections at the last check.
     losses: u64,
     /// The connection that delivered the last message.
@@ -81,7 +81,7 @@ pub(super) struct Receiver {
     /// Whether the node was ever connected.
     has_been: bool,
     /// When the connection was last checked.
-    looked: Timestamp,
+    looked: Instant,
 }
 
 impl Receiver {
@@ -91,7 +91,7 @@ impl Receiver {
         connection: watch::Receiver<Status>,
         options: &NatsOptions,
     ) -> Self {
-        let now = clock::now();
+        let now = clock::instant();
         Self {
             broker,
             gate,
@@ -125,7 +125,7 @@ impl Receiver {
                     Some(message) => self.accept_all(message, &mut messages),
                     None => break,
                 },
-                Ok(()) = news.changed() => self.link(clock::now()),
+                Ok(()) = news.changed() => self.link(clock::both()),
                 _ = looks.tick() => self.look(),
                 _ = stop.changed() => break,
             }
@@ -143,7 +143,7 @@ impl Receiver {
 
     /// Accepts a message and those that are already queued, up to [`BATCH`].
     pub(super) fn accept_all(&mut self, first: Received, messages: &mut Waiting) {
-        let now = clock::now();
+        let now = clock::both();
         if first.session != self.session {
             // A message of a new connection may arrive before the change of its status.
             self.session = first.session;
@@ -156,23 +156,24 @@ impl Receiver {
         }
     }
 
-    fn accept(&mut self, Received { message, session }: Received, now: Timestamp) {
+    fn accept(&mut self, Received { message, session }: Received, now: ClockReading) {
         let (position, mut kind) = match wire::read(&message) {
             Ok((position, _)) if position.node == self.node => return self.metrics().echoes.inc(),
             Ok(read) => read,
             Err(error) => return self.complain(&error),
         };
-        self.gate.heard(session, position.node, now);
+        self.gate.heard(session, position.node, now.instant);
         let after = match &mut kind {
             Kind::Heartbeat(beat) if beat.greets => {
-                self.peers.greeting(position.node, now);
+                self.peers.greeting(position.node, now.instant);
                 return self.gate.greet();
             }
             Kind::Heartbeat(_) => After::new(),
             Kind::Event { after, .. } => std::mem::take(after),
         };
         let peers = &self.peers;
-        let arrived = self.order.offer(position.node, after, (message, position, kind), |node| peers.next(node), now);
+        let (next, arrived) = (|node| peers.next(node), (message, position, kind));
+        let arrived = self.order.offer(position.node, after, arrived, next, now.instant);
         if let Some(arrived) = arrived {
             self.accept_next(arrived, now);
             self.accept_ordered(now);
@@ -180,35 +181,36 @@ impl Receiver {
     }
 
     /// Accepts the messages whose wait for those of other nodes is over.
-    fn accept_ordered(&mut self, now: Timestamp) {
+    fn accept_ordered(&mut self, now: ClockReading) {
         loop {
             let peers = &self.peers;
-            let Some(arrived) = self.order.ready(|node| peers.next(node), now) else { break };
+            let Some(arrived) = self.order.ready(|node| peers.next(node), now.instant) else { break };
             self.accept_next(arrived, now);
         }
     }
 
-    fn accept_next(&mut self, (message, position, kind): Arrived, now: Timestamp) {
+    fn accept_next(&mut self, (message, position, kind): Arrived, now: ClockReading) {
         match kind {
             Kind::Event { repeat_index, .. } => self.accept_event(&message, position, repeat_index, now),
             Kind::Heartbeat(beat) => self.take_heartbeat(position, beat, now),
         }
     }
 
-    fn take_heartbeat(&mut self, position: NodePosition, beat: Beat, now: Timestamp) {
+    fn take_heartbeat(&mut self, position: NodePosition, beat: Beat, now: ClockReading) {
         let loss = match beat.state {
-            wire::State::Up => self.peers.heartbeat(position.node, position.number, now),
-            wire::State::Down => self.peers.goodbye(position.node, position.number, now),
+            wire::State::Up => self.peers.heartbeat(position.node, position.number, now.instant),
+            wire::State::Down => self.peers.goodbye(position.node, position.number, now.instant),
         };
         if beat.state == wire::State::Down {
             self.gate.gone(position.node);
         }
         self.report_loss(loss, now);
         if let Some(ahead) = beat.ahead {
-            self.broker.history().note_ahead(SignedDuration::try_from(ahead).unwrap_or(SignedDuration::MAX), now);
+            let ahead = SignedDuration::try_from(ahead).unwrap_or(SignedDuration::MAX);
+            self.broker.history().note_ahead(ahead, now.instant);
         }
         let idle = SignedDuration::try_from(beat.idle).unwrap_or_default();
-        self.sign(position, now.checked_sub(idle).unwrap_or(now));
+        self.sign(position, now.wall.checked_sub(idle).unwrap_or(now.wall));
     }
 
     /// Records a node's position: as far as it was counted here, whatever its message says.
@@ -222,14 +224,14 @@ impl Receiver {
         message: &Message,
         position: NodePosition,
         repeat_index: Option<RepeatIndex>,
-        now: Timestamp,
+        now: ClockReading,
     ) {
         let digest = || self.digests.hash_one(&message.payload[..]);
-        match self.peers.event(position.node, position.number, digest, now) {
+        match self.peers.event(position.node, position.number, digest, now.instant) {
             SequenceCheck::Next => {}
             SequenceCheck::After(loss) => {
                 self.report_loss(Some(loss), now);
-                self.sign(position, now);
+                self.sign(position, now.wall);
             }
             SequenceCheck::Repeated => return self.metrics().duplicates.inc(),
         }
@@ -241,16 +243,17 @@ impl Receiver {
         message: &Message,
         position: NodePosition,
         repeat_index: Option<RepeatIndex>,
-        now: Timestamp,
+        now: ClockReading,
     ) {
-        match wire::read_event(message, self.longest, now) {
+        match wire::read_event(message, self.longest, now.wall) {
             Ok(event) => {
                 self.metrics().received.inc();
                 self.push(event, Some(Origin { node: position.node, number: position.number }), repeat_index);
             }
             Err(error) => {
                 self.complain(&error);
-                self.report_loss(Some(Loss { node: position.node, missing: Missing::Events(1), since: now }), now);
+                let (node, missing) = (position.node, Missing::Events(1));
+                self.report_loss(Some(Loss { node, missing, since: now.instant }), now);
             }
         }
     }
@@ -276,7 +279,7 @@ impl Receiver {
         }
     }
 
-    fn report_loss(&mut self, loss: Option<Loss>, now: Timestamp) {
+    fn report_loss(&mut self, loss: Option<Loss>, now: ClockReading) {
         let Some(Loss { node, missing, since }) = loss else { return };
         let (reason, events) = match missing {
             Missing::Events(events) => ("events missing", Some(events)),
@@ -284,17 +287,18 @@ impl Receiver {
             Missing::Silent => ("node lost", None),
         };
         self.metrics().lost_in(events.unwrap_or(0));
-        self.report_gap(Notice { reason, node: Some(node), events, from: since, to: now }, now);
+        let (from, to) = (now.wall_at(since), now.wall);
+        self.report_gap(Notice { reason, node: Some(node), events, from, to }, now);
     }
 
-    fn report_gap(&mut self, notice: Notice, now: Timestamp) {
+    fn report_gap(&mut self, notice: Notice, now: ClockReading) {
         self.has_loss = true;
-        if let Some(notice) = self.notices.add(notice, now) {
+        if let Some(notice) = self.notices.add(notice, now.instant) {
             self.tell(&notice, now);
         }
     }
 
-    fn tell(&mut self, notice: &Notice, now: Timestamp) {
+    fn tell(&mut self, notice: &Notice, now: ClockReading) {
         let Notice { reason, node, events, from, to } = notice;
         let node = node.map(|node| format!("{node:016x}"));
         tracing::warn!(node, ?events, reason, "events of other nodes are missing");
@@ -303,36 +307,37 @@ impl Receiver {
         let object = object.to_string();
         let mut draft = Draft::new(HYDRANT, GAP, NATS);
         draft.object = &object;
-        let event = draft.seal(now);
+        let event = draft.seal(now.wall);
         self.push(event, None, None);
     }
 
     /// Compares the connection's status with the last known one. A reconnect between two checks is detected by the
     /// number of losses.
-    pub(super) fn link(&mut self, now: Timestamp) {
+    pub(super) fn link(&mut self, now: ClockReading) {
         let status = *self.connection.borrow();
         if !status.connected && self.away.is_none() {
-            self.away = Some(now);
-            self.health.set(false, now);
+            self.away = Some(now.instant);
+            self.health.set(false, now.wall);
             self.metrics().connected.set(0);
             tracing::warn!("NATS is unreachable; events are delivered only to the clients of this node");
         } else if status.connected && (self.away.is_some() || status.losses != self.losses) {
             self.connected(status, now);
         }
-        self.looked = now;
+        self.looked = now.instant;
     }
 
-    fn connected(&mut self, status: Status, now: Timestamp) {
-        self.health.set(true, now);
+    fn connected(&mut self, status: Status, now: ClockReading) {
+        self.health.set(true, now.wall);
         self.metrics().connected.set(1);
-        self.peers.excuse(now);
+        self.peers.excuse(now.instant);
         self.losses = status.losses;
         let since = self.away.take().unwrap_or(self.looked);
-        self.gate.hold(status.session, self.peers.nodes(), since, now);
+        self.gate.hold(status.session, self.peers.nodes(), since, now.instant);
         if std::mem::replace(&mut self.has_been, true) {
             self.metrics().reconnects.inc();
             tracing::info!("reconnected to NATS");
-            self.report_gap(Notice { reason: "disconnected", node: None, events: None, from: since, to: now }, now);
+            let (from, to) = (now.wall_at(since), now.wall);
+            self.report_gap(Notice { reason: "disconnected", node: None, events: None, from, to }, now);
         } else {
             // Events that others accepted before are unknown to this node.
             self.has_loss = true;
@@ -341,20 +346,20 @@ impl Receiver {
     }
 
     pub(super) fn look(&mut self) {
-        let now = clock::now();
+        let now = clock::both();
         self.link(now);
         if self.away.is_none() {
             let has_more = |node| self.order.holds(node);
-            for loss in self.peers.drain_silent(now, has_more) {
+            for loss in self.peers.drain_silent(now.instant, has_more) {
                 self.gate.gone(loss.node);
                 self.report_loss(Some(loss), now);
             }
         }
         self.accept_ordered(now);
-        if let Some(notice) = self.notices.due(now) {
+        if let Some(notice) = self.notices.due(now.instant) {
             self.tell(&notice, now);
         }
-        self.gate.look(now);
+        self.gate.look(now.instant);
         self.gate.set_peers(self.peers.nodes());
         self.metrics().peers.set(i64::try_from(self.peers.len()).unwrap_or(i64::MAX));
     }
@@ -382,7 +387,7 @@ impl Receiver {
             self.broker.mark_loss();
         }
         if waited {
-            self.peers.excuse(clock::now());
+            self.peers.excuse(clock::instant());
         }
         Ok(())
     }

@@ -37,24 +37,34 @@ fn event(node: NodeId, number: u64, after: &[(NodeId, u64)]) -> Op {
     message(SIGNS + 1, subject::event(PREFIX, "machines", "update", "k"), headers, event.json())
 }
 
-/// Returns node 1, which is connected, and the keys of the events that it has accepted.
-fn member() -> (Member, Arc<Mutex<Vec<String>>>) {
+/// The events that a node has accepted.
+type Accepted = Arc<Mutex<Vec<(String, serde_json::Value)>>>;
+
+/// Returns the keys of accepted events.
+fn keys(accepted: &Accepted) -> Vec<String> {
+    accepted.lock().iter().map(|(key, _)| key.clone()).collect()
+}
+
+/// Returns node 1, which is connected, and the keys and objects of the events that it has accepted.
+fn member() -> (Member, Accepted) {
     simulated::begin();
     let history = History::new(HistoryLimits { events: 10, bytes: 1 << 16 }, 1, clock::now());
     let broker = Arc::new(Broker::new(Arc::new(Metrics::new()), clock::instant(), history));
     let exports = broker.share(ExportLimits { batches: 10, bytes: 1 << 20 }, 10);
-    let keys = Arc::<Mutex<Vec<String>>>::default();
-    let noted = Arc::clone(&keys);
-    broker.observe(move |event, _| noted.lock().push(event.key().to_owned()));
+    let accepted = Accepted::default();
+    let noted = Arc::clone(&accepted);
+    broker.observe(move |event, _| {
+        noted.lock().push((event.key().to_owned(), serde_json::from_str(event.object()).unwrap()));
+    });
     let mut member = Member::new(&broker, exports, 1, 100);
     member.connect(1 << 20);
-    (member, keys)
+    (member, accepted)
 }
 
 /// A message that waits for another node's was heard: its node is not reported as lost meanwhile.
 #[tokio::test]
 async fn a_node_whose_message_waits_for_another_is_not_lost() {
-    let (mut member, keys) = member();
+    let (mut member, accepted) = member();
     [heartbeat(2, 0), heartbeat(3, 0)].into_iter().for_each(|op| member.hear(op));
     member.receive().await;
     simulated::pass(Duration::from_secs(9));
@@ -62,8 +72,44 @@ async fn a_node_whose_message_waits_for_another_is_not_lost() {
     member.receive().await;
     simulated::pass(Duration::from_millis(1_500));
     member.look().await;
-    assert_eq!(keys.lock()[..], [""; 0], "10.5 s after the last message of 2 that waited for nothing");
+    assert_eq!(keys(&accepted)[..], [""; 0], "10.5 s after the last message of 2 that waited for nothing");
     simulated::pass(Duration::from_secs(1));
     member.look().await;
-    assert_eq!(keys.lock()[..], ["k"], "it does not wait for ever");
+    assert_eq!(keys(&accepted)[..], ["k"], "it does not wait for ever");
+}
+
+/// The wall clock may be set at any time, forward or back: silence and waiting are measured by another clock, and a
+/// notice names an interval of the past.
+#[tokio::test]
+async fn a_clock_that_is_set_hides_no_loss_and_delays_no_message() {
+    for hours in [-1, 1] {
+        let (mut member, accepted) = member();
+        [heartbeat(2, 0), heartbeat(3, 0)].into_iter().for_each(|op| member.hear(op));
+        member.receive().await;
+        member.hear(event(2, 0, &[(3, 1)]));
+        member.receive().await;
+        simulated::set_wall(SignedDuration::from_hours(hours));
+        member.look().await;
+        assert_eq!(keys(&accepted)[..], [""; 0], "set by {hours} h: nothing is late or lost yet");
+        simulated::pass(Duration::from_millis(2_100));
+        member.look().await;
+        assert_eq!(keys(&accepted)[..], ["k"], "set by {hours} h: a message waits for two seconds");
+        simulated::pass(Duration::from_secs(9));
+        member.hear(heartbeat(2, 1));
+        member.receive().await;
+        member.look().await;
+        let accepted = accepted.lock();
+        assert_eq!(accepted.len(), 2, "set by {hours} h: {accepted:?}");
+        let (key, notice) = &accepted[1];
+        assert_eq!(
+            (&**key, &notice["Reason"], &notice["Node"]),
+            (NATS, &"node lost".into(), &"0000000000000003".into())
+        );
+        let time = |name: &str| notice[name].as_str().unwrap().parse::<Timestamp>().unwrap();
+        let (now, silence) = (clock::now(), SignedDuration::from_secs(12));
+        assert!(
+            time("From") < time("To") && time("To") <= now && now.duration_since(time("From")) < silence,
+            "{notice}"
+        );
+    }
 }

@@ -326,7 +326,7 @@ impl Sender {
     }
 
     fn as_beat(&self, state: State, greets: bool) -> Beat {
-        let ahead = self.broker.history().ahead(clock::now());
+        let ahead = self.broker.history().ahead(clock::instant());
         let ahead = ahead.and_then(|ahead| Duration::try_from(ahead).ok());
         Beat { state, greets, idle: clock::instant().saturating_duration_since(self.active), ahead }
     }

@@ -95,9 +95,14 @@ export async function signInWith(text) {
   setToken(text);
 }
 
-/** An answer that may be `age` seconds old: all who permit that share the server's work for it. */
+/**
+ * An answer that may be `age` seconds old: all who permit that share the server's work for it. A list has the property
+ * `lacks` if something is missing.
+ */
 export async function get(path, age = 0) {
-  return (await raw(`/api/v3/${path}`, age ? { headers: { "Cache-Control": `max-age=${age}` } } : {})).json();
+  const answer = await raw(`/api/v3/${path}`, age ? { headers: { "Cache-Control": `max-age=${age}` } } : {});
+  const lacks = answer.headers.get("X-Hydrant-Incomplete");
+  return Object.assign(await answer.json(), lacks && { lacks });
 }
 
 export async function post(path, body) {

@@ -1,7 +1,7 @@
 // The frame: the bar with figures, the rail of views, signing in, and the keys.
 
 import { currentToken, isSignedIn, onSession, signIn, signInWith, signOut, userName } from "./api.js";
-import { announce, button, bytes, failure, fill, h, micros, rate } from "./dom.js";
+import { announce, button, bytes, failure, field, fill, h, micros, quiet, rate } from "./dom.js";
 import { place } from "./route.js";
 import { latest, state, watch } from "./status.js";
 import * as now from "./now.js";
@@ -51,7 +51,7 @@ function drawBar() {
   const dot = h("span", { class: `state ${state.word}` },
     state.detail ? `${words[state.word]}: ${state.detail}` : words[state.word]);
   const status = latest();
-  const figure = (view, value, unit) => h("a", { href: `#${view}` }, h("b", {}, value), ` ${unit}`);
+  const figure = (view, value, unit) => h("a", { href: `#${view}` }, h("b", value), ` ${unit}`);
   fill(figures, dot, status && [
     figure("tail", rate(status.Rates.ReceivedPerSecond), "events/s"),
     figure("registrations", rate(status.Rates.DeliveredPerSecond), "deliveries/s"),
@@ -73,19 +73,16 @@ function draw() {
 }
 
 function signInForm(note) {
-  const problem = h("div", {}, note);
+  const problem = h("div", note);
   const name = h("input", { id: "user", type: "text", autocomplete: "username", value: user, required: true });
   const password = h("input", { id: "password", type: "password", autocomplete: "current-password" });
   const token = h("input", { id: "token", type: "password", autocomplete: "off" });
   const submit = h("button", { type: "submit", class: "primary" }, "Sign in");
-  const form = h("form", { class: "form narrow" }, h("h1", {}, "hydrant"),
-    h("p", { class: "quiet" },
-      "Your password is exchanged for a token that this page keeps only in memory, so a reload signs you out."),
+  const form = h("form", { class: "form narrow" }, h("h1", "hydrant"),
+    quiet("Your password is exchanged for a token that this page keeps only in memory, so a reload signs you out."),
     problem,
-    h("div", { class: "field" }, h("label", { for: "user" }, "User"), name),
-    h("div", { class: "field" }, h("label", { for: "password" }, "Password"), password),
-    h("details", {}, h("summary", {}, "Or a token"),
-      h("div", { class: "field" }, h("label", { for: "token" }, "Token"), token)), submit);
+    field("User", name), field("Password", password),
+    h("details", h("summary", "Or a token"), field("Token", token)), submit);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     submit.disabled = true;
@@ -144,8 +141,8 @@ function showHelp() {
   const rows = [["/", "go to the SPEC"], ["space", "pause or resume"], ["j k", "next, previous event"],
     ["Enter", "open"], ["e", "explain the event"],
     ...Object.entries(KEYS).map(([key, view]) => [`g ${key}`, VIEWS[view].title]), ["?", "this list"]];
-  fill(help, h("h2", {}, "Keys"),
-    h("dl", {}, rows.map(([key, does]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, does)))),
+  fill(help, h("h2", "Keys"),
+    h("dl", rows.map(([key, does]) => h("div", h("dt", h("kbd", key)), h("dd", does)))),
     button("Close", () => help.close()));
   help.showModal();
 }

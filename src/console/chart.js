@@ -16,9 +16,9 @@ export function chart(title, series, format) {
   const top = h("span", { class: "top" });
   const tip = h("div", { class: "tip", hidden: true });
   const box = h("div", { class: "plot-box" }, plot, top, tip);
-  const from = h("span", {});
-  const axis = h("div", { class: "axis" }, from, h("span", {}, "now"));
-  const element = h("section", { class: "chart" }, h("header", {}, h("h2", {}, title), legend), box, axis);
+  const from = h("span");
+  const axis = h("div", { class: "axis" }, from, h("span", "now"));
+  const element = h("section", { class: "chart" }, h("header", h("h2", title), legend), box, axis);
   let shown = null;
 
   function draw(times, rows) {
@@ -50,7 +50,7 @@ export function chart(title, series, format) {
       plot.append(svg("path", { d: path || "M0 0", class: `line line-${which}` }));
     });
     fill(legend, series.map((name, which) => (!some || isThere(rows[which])) &&
-      h("span", { class: `key key-${which}` }, `${name} `, h("b", {}, format(rows[which]?.at(-1))))));
+      h("span", { class: `key key-${which}` }, `${name} `, h("b", format(rows[which]?.at(-1))))));
     top.textContent = most > 1e-8 ? format(most / 1.08) : "";
     const said = series.map((name, which) => `${name} ${format(rows[which]?.at(-1))}`).join(", ");
     plot.setAttribute("aria-label", `${title}, last ${minutes} min: now ${said}`);

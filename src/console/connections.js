@@ -2,7 +2,7 @@
 
 import { get, may, remove, userName } from "./api.js";
 import {
-  ago, announce, bytes, button, count, curl, empty, fact, failure, fill, h, millis, sortable, table,
+  ago, announce, bytes, button, count, curl, empty, fact, failure, fill, h, millis, quiet, sortable, table,
 } from "./dom.js";
 import { AGE, MOST, cut, listing } from "./pane.js";
 import { parameters, setParameters } from "./route.js";
@@ -10,25 +10,17 @@ import { state } from "./status.js";
 
 export const title = "Connections";
 
+/** Heads, and the fields by which to sort; the numbers from `Age` to `Dropped`. */
 const COLUMNS = [
-  { head: "Principal", key: "Principal" },
-  { head: "From", key: "RemoteAddr" },
-  { head: "Age", key: "CreateTime", number: true },
-  { head: "Registrations", key: "Registrations", number: true },
-  { head: "Queued", key: "QueuedBytes", number: true },
-  { head: "Oldest", key: "QueuedAgeMilliseconds", number: true },
-  { head: "Delivered", key: "DeliveredEvents", number: true },
-  { head: "Dropped", key: "DroppedEvents", number: true },
-  { head: "Policy", key: "Overflow" },
-  { head: "Encoding", key: "Encoding" },
-];
+  ["Principal", "Principal"], ["From", "RemoteAddr"], ["Age", "CreateTime"], ["Registrations", "Registrations"],
+  ["Queued", "QueuedBytes"], ["Oldest", "QueuedAgeMilliseconds"], ["Delivered", "DeliveredEvents"],
+  ["Dropped", "DroppedEvents"], ["Policy", "Overflow"], ["Encoding", "Encoding"],
+].map(([head, key], at) => ({ head, key, number: at > 1 && at < 8 }));
 
 export function show(element) {
-  const note = h("p", { class: "quiet" });
+  const note = quiet();
 
-  async function look(age = AGE) {
-    return draw(await get(`connections?Type=In(websocket,stream)&sort=queued&limit=${MOST}`, age));
-  }
+  const look = (age = AGE) => get(`connections?Type=In(websocket,stream)&sort=queued&limit=${MOST}`, age);
 
   function sorted(all, key) {
     const by = (key) => (a, b) => {
@@ -63,7 +55,7 @@ export function show(element) {
 
   async function inspect(address) {
     const one = await get(`connections/${encodeURIComponent(address)}`);
-    return [h("h2", {}, one.Principal), facts(one), specs(one), closing(one)];
+    return [h("h2", one.Principal), facts(one), specs(one), closing(one)];
   }
 
   function closing(one) {
@@ -71,9 +63,9 @@ export function show(element) {
     const path = encodeURIComponent(one.RemoteAddr);
     const explain = h("a", { class: "button", href: `#explain?connection=${path}` }, "Explain an event for it");
     const first = (allowed) => fill(place, allowed && button("Close connection…", ask), explain,
-      !allowed && h("p", { class: "quiet" }, "Closing it requires the claim connections/delete."));
+      !allowed && quiet("Closing it requires the claim connections/delete."));
     const ask = () => fill(place,
-      h("p", {}, "The client receives the close code 1001 \"connection deleted\" and may reconnect at once."),
+      h("p", "The client receives the close code 1001 \"connection deleted\" and may reconnect at once."),
       button("Close now", close, { class: "danger" }), button("Cancel", () => first(true)));
     async function close() {
       try {
@@ -89,12 +81,12 @@ export function show(element) {
     return place;
   }
 
-  const view = listing(element, "Connection", note, look, inspect);
+  const view = listing(element, "Connection", note, look, draw, inspect);
   return view.end;
 }
 
 function facts(one) {
-  return h("dl", {}, fact("From", one.RemoteAddr), fact("Since", new Date(one.CreateTime).toLocaleString()),
+  return h("dl", fact("From", one.RemoteAddr), fact("Since", new Date(one.CreateTime).toLocaleString()),
     fact("Encoding", one.Encoding), fact("Policy", one.Overflow), fact("Delivered", count(one.DeliveredEvents)),
     fact("Queued", `${count(one.QueuedEvents)} events, ${bytes(one.QueuedBytes)}`),
     fact("Lost", one.DroppedEvents ? `${count(one.DroppedEvents)} events, because the client was too slow`
@@ -104,7 +96,7 @@ function facts(one) {
 function specs(one) {
   const columns = [{ head: "Registration" }, { head: "Hits", number: true }, { head: "Last", number: true },
     { head: "Cost", number: true, title: "Total work of the filter in milliseconds" }];
-  const rows = (one.Specs ?? []).map((spec) => [h("code", {}, spec.Spec), count(spec.Hits),
+  const rows = (one.Specs ?? []).map((spec) => [h("code", spec.Spec), count(spec.Hits),
     ago(spec.LastHit), spec.FilterBytes ? millis(spec.FilterWork / 1e6) : "–"]);
   return rows.length ? table("Registrations", columns, rows)
     : h("p", { class: "attention" }, "This connection has no registrations, so it receives no events.");

@@ -1,7 +1,7 @@
 // One event beside the list: what changed, the object as a tree, the raw text; and what can be done with it.
 
 import { userName } from "./api.js";
-import { button, copier, curl, fill, h, quote } from "./dom.js";
+import { button, copier, curl, fill, h, quiet, quote } from "./dom.js";
 import { differences } from "./diff.js";
 import { setParameters } from "./route.js";
 
@@ -22,34 +22,34 @@ export function detail(pane, entry, { specs, close, start }) {
   const stream = `${location.origin}/api/v3/events?register=${encodeURIComponent(spec)}`;
   fill(pane,
     button("Close detail", close, { class: "corner" }),
-    h("h2", {}, `${event.Type}.${event.Action}.${event.Key}`),
-    h("p", { class: "quiet" }, event.Time, event.Principal && ` by ${event.Principal}`),
+    h("h2", `${event.Type}.${event.Action}.${event.Key}`),
+    quiet(event.Time, event.Principal && ` by ${event.Principal}`),
     h("div", { class: "toolbar" },
       h("a", { class: "button", href: explainLink(entry, spec), "data-key": "explain" }, "Explain for…"),
       entry.id && button("Replay from here", () => { setParameters({ since: entry.id }); start(entry.id); }),
       copier("Copy curl", curl(userName(), `-N ${quote(stream)}`)),
       copier("Copy watch", `hydrant watch -E ${location.origin} ${quoted}`),
       copier("Copy drpcli", `drpcli -E ${location.origin} events watch ${quoted}`)),
-    found.length > 0 && [h("h3", {}, "What changed"), changes(found)],
-    h("h3", {}, "Object"), event.Object == null ? h("p", { class: "quiet" }, "null") : tree(event.Object, [], event),
-    h("details", {}, h("summary", {}, "Raw"), h("pre", { class: "raw" }, entry.text), copier("Copy", entry.text)));
+    found.length > 0 && [h("h3", "What changed"), changes(found)],
+    h("h3", "Object"), event.Object == null ? quiet("null") : tree(event.Object, [], event),
+    h("details", h("summary", "Raw"), h("pre", { class: "raw" }, entry.text), copier("Copy", entry.text)));
 }
 
 const text = (value) => (value === undefined ? "(nothing)" : JSON.stringify(value));
 
 function changes(found) {
   return h("table", { class: "changes" }, h("caption", { class: "unseen" }, "What changed"),
-    h("thead", {}, h("tr", {}, ["Field", "Before", "After"].map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", {}, found.slice(0, 200).map(({ path, before, after }) => h("tr", {},
-      h("th", { scope: "row" }, path.join(".")), h("td", {}, h("del", {}, text(before))),
-        h("td", {}, h("ins", {}, text(after)))))));
+    h("thead", h("tr", ["Field", "Before", "After"].map((name) => h("th", { scope: "col" }, name)))),
+    h("tbody", found.slice(0, 200).map(({ path, before, after }) => h("tr", {},
+      h("th", { scope: "row" }, path.join(".")), h("td", h("del", text(before))),
+        h("td", h("ins", text(after)))))));
 }
 
 /** A tree of a value; large ones are closed. Each value can be copied by its path, or made a filter of the tail. */
 function tree(value, path, event) {
   if (value === null || typeof value !== "object") return leaf(value, path, event);
   const entries = Object.entries(value);
-  if (!entries.length) return h("code", {}, Array.isArray(value) ? "[]" : "{}");
+  if (!entries.length) return h("code", Array.isArray(value) ? "[]" : "{}");
   return h("ul", { class: "tree" },
     entries.slice(0, 300).map(([name, child]) => branch(name, child, [...path, name], event)),
     entries.length > 300 && h("li", { class: "quiet" }, `and ${entries.length - 300} more, in the raw text`));
@@ -57,13 +57,13 @@ function tree(value, path, event) {
 
 function branch(name, child, path, event) {
   const inner = child !== null && typeof child === "object" && Object.keys(child).length;
-  if (!inner) return h("li", {}, h("span", { class: "name" }, name), " ", tree(child, path, event));
+  if (!inner) return h("li", h("span", { class: "name" }, name), " ", tree(child, path, event));
   const box = h("details", { open: path.length < 2 && inner <= 20 },
-    h("summary", {}, h("span", { class: "name" }, name), h("span", { class: "quiet" }, ` ${inner}`)));
+    h("summary", h("span", { class: "name" }, name), h("span", { class: "quiet" }, ` ${inner}`)));
   const open = () => box.open && box.children.length === 1 && box.append(tree(child, path, event));
   box.addEventListener("toggle", open);
   open();
-  return h("li", {}, box);
+  return h("li", box);
 }
 
 function leaf(value, path, event) {
@@ -71,6 +71,6 @@ function leaf(value, path, event) {
   const pointer = path.some((name) => /[.,()=]/.test(name))
     ? `/${path.map((name) => name.replaceAll("~", "~0").replaceAll("/", "~1")).join("/")}` : path.join(".");
   const filter = `${event.Type}.${event.Action}.*.${pointer}=Eq(${JSON.stringify(value)})`;
-  return h("span", {}, h("code", { class: typeof value }, shown), h("span", { class: "actions" },
+  return h("span", h("code", { class: typeof value }, shown), h("span", { class: "actions" },
     copier("path", pointer), h("a", { href: `#tail?spec=${encodeURIComponent(filter)}`, title: filter }, "filter")));
 }

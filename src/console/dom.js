@@ -3,20 +3,24 @@
 // Whatever comes from the server ends up in `textContent` or an attribute, never in markup, so an event cannot bring
 // any. Numbers and times are written here too, so that they look the same everywhere.
 
-/** An element. Attributes that are functions are listeners; `class`, `data-*` and ARIA are plain attributes. */
-export const h = (tag, attributes, ...children) => made(document.createElement(tag), attributes, children);
+/**
+ * An element; attributes may be left out. Those that are functions are listeners; `class`, `data-*` and ARIA are plain
+ * attributes.
+ */
+export const h = (tag, ...parts) => made(document.createElement(tag), parts);
 
 /** An SVG element. */
 export const svg = (tag, attributes) =>
-  made(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, []);
+  made(document.createElementNS("http://www.w3.org/2000/svg", tag), [attributes]);
 
-function made(element, attributes = {}, children) {
+function made(element, parts) {
+  const attributes = parts[0]?.constructor === Object ? parts.shift() : {};
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value != null) element.setAttribute(name, value);
   }
-  return fill(element, children);
+  return fill(element, parts);
 }
 
 export function fill(element, ...children) {
@@ -77,13 +81,20 @@ export function clock(text) {
 export const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 /** A line of a list of facts, if there is one. */
-export const fact = (name, value) => value && h("div", {}, h("dt", {}, name), h("dd", {}, value));
+export const fact = (name, value) => value && h("div", h("dt", name), h("dd", value));
 
 /** The command that curl is told who asks with; it asks for the password. */
 export const curl = (user, options) => `curl -k -u ${quote(user)} ${options}`;
 
 /** A sentence in which names stand between backticks. */
-export const spoken = (text) => text.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
+export const spoken = (text) => text.split("`").map((part, at) => (at % 2 ? h("code", part) : part));
+
+/** A paragraph of lesser weight. */
+export const quiet = (...children) => h("p", { class: "quiet" }, children);
+
+/** A field of a form with its label. */
+export const field = (label, input, hint) =>
+  h("div", { class: "field" }, h("label", { for: input.id }, label), input, hint && quiet(hint));
 
 /** Attributes of a field for names and code, which nobody corrects. */
 export const VERBATIM = { type: "text", spellcheck: "false", autocapitalize: "off", autocomplete: "off" };
@@ -116,8 +127,8 @@ export function table(caption, columns, rows, attributes = {}) {
   const heads = columns.map((column) =>
     h("th", { scope: "col", class: column.number ? "number" : "", title: column.title, "aria-sort": column.sorted },
       column.node ?? column.head));
-  return h("table", attributes, h("caption", { class: "unseen" }, caption), h("thead", {}, h("tr", {}, heads)),
-    h("tbody", {}, rows.map((row) => h("tr", row.attributes ?? {}, cells(row.cells ?? row)))));
+  return h("table", attributes, h("caption", { class: "unseen" }, caption), h("thead", h("tr", heads)),
+    h("tbody", rows.map((row) => h("tr", row.attributes ?? {}, cells(row.cells ?? row)))));
 }
 
 /** The head of a column by which the table is sorted, or can be. */
@@ -128,7 +139,7 @@ export function sortable(column, isSorted, onclick) {
 
 /** What stands where there is nothing: what to do, perhaps with a command to copy. */
 export function empty(text, command) {
-  return h("div", { class: "empty" }, h("p", {}, text), command && h("pre", {}, command),
+  return h("div", { class: "empty" }, h("p", text), command && h("pre", command),
     command && copier("Copy", command));
 }
 
@@ -136,6 +147,6 @@ export function empty(text, command) {
 export function failure(error, seconds) {
   const inWords = (text) => text.replace(/^Requires: (\S+) (\S+) (\S+)$/, "You need the claim $1/$2/$3.");
   const lines = (error.messages ?? [error.message]).map(inWords);
-  return h("div", { class: "failure", role: "alert" }, h("pre", {}, lines.join("\n")),
-    seconds && error.status === 0 && h("p", {}, `Retrying every ${seconds} s.`));
+  return h("div", { class: "failure", role: "alert" }, h("pre", lines.join("\n")),
+    seconds && error.status === 0 && h("p", `Retrying every ${seconds} s.`));
 }

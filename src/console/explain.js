@@ -1,7 +1,7 @@
 // Explain: why an event did or did not arrive, in one sentence and as a tree.
 
 import { post } from "./api.js";
-import { VERBATIM, button, failure, fill, h, spoken } from "./dom.js";
+import { VERBATIM, button, failure, field, fill, h, quiet, spoken } from "./dom.js";
 import { parameters, setParameters } from "./route.js";
 
 export const title = "Explain";
@@ -20,8 +20,6 @@ export function show(element) {
   const user = input("x-user", given.user, "you");
   const connection = input("x-connection", given.connection, "ADDR:PORT");
   const answer = h("div", { class: "answer", role: "region", "aria-live": "polite" });
-  const label = (text, field, hint) => h("div", { class: "field" }, h("label", { for: field.id }, text),
-    field, hint && h("p", { class: "quiet" }, hint));
 
   async function ask(submitted) {
     submitted?.preventDefault();
@@ -45,11 +43,11 @@ export function show(element) {
 
   fill(element, h("form", { class: "form", onsubmit: ask },
     h("div", { class: "columns" },
-      h("fieldset", {}, h("legend", {}, "Event"), label("Pasted, as JSON", event),
-        label("or its position in the history", position, "From a row of the tail, or the id of a stream.")),
-      h("fieldset", {}, h("legend", {}, "Reaches"), label("Registration (SPEC)", spec),
-        label("of the user", user),
-        label("or an open connection", connection, "With its own registrations and rights."))),
+      h("fieldset", h("legend", "Event"), field("Pasted, as JSON", event),
+        field("or its position in the history", position, "From a row of the tail, or the id of a stream.")),
+      h("fieldset", h("legend", "Reaches"), field("Registration (SPEC)", spec),
+        field("of the user", user),
+        field("or an open connection", connection, "With its own registrations and rights."))),
     h("div", { class: "toolbar" }, h("button", { type: "submit", class: "primary" }, "Explain"),
       button("Example", () => { event.value = EXAMPLE; position.value = "";
         spec.value = "machines.update.*.Stage=Eq(none)"; ask(); }))), answer);
@@ -58,17 +56,17 @@ export function show(element) {
 }
 
 function told(answer) {
-  const cause = (one) => h("li", {}, spoken(sentence(one)));
+  const cause = (one) => h("li", spoken(sentence(one)));
   return [
     h("p", { class: `verdict ${answer.Delivered ? "good" : "bad"}` }, verdict(answer)),
-    answer.Roles?.length && h("p", {}, "Roles that may see it: ", answer.Roles.join(", ")),
+    answer.Roles?.length && h("p", "Roles that may see it: ", answer.Roles.join(", ")),
     answer.Loss && h("p", { class: "attention" }, answer.Loss),
-    answer.Causes.length > 1 && h("ul", {}, answer.Causes.map(cause)),
+    answer.Causes.length > 1 && h("ul", answer.Causes.map(cause)),
     answer.Rights && h("ul", { class: "steps" }, step(answer.Rights)),
     answer.Registrations.slice(0, 50)
-      .map((one) => [h("h3", {}, h("code", {}, one.Spec)), h("ul", { class: "steps" }, one.Steps.map(step))]),
+      .map((one) => [h("h3", h("code", one.Spec)), h("ul", { class: "steps" }, one.Steps.map(step))]),
     answer.Registrations.length > 50
-      && h("p", { class: "quiet" }, `and ${answer.Registrations.length - 50} more that are further away`),
+      && quiet(`and ${answer.Registrations.length - 50} more that are further away`),
   ];
 }
 
@@ -94,7 +92,7 @@ function sentence(cause) {
 
 /** What stands there instead, or how a claim falls short. */
 const found = (text) => (text.endsWith(" not match") ? `: ${text}`
-  : [": it is ", h("code", {}, text.replace(/^`(.*)`$/, "$1"))]);
+  : [": it is ", h("code", text.replace(/^`(.*)`$/, "$1"))]);
 
 const WORDS = { held: "yes", failed: "no", skipped: "not asked" };
 

@@ -1,21 +1,20 @@
 // Me: who am I? A token with fewer rights, and commands to copy.
 
 import { currentToken, get, me, userName } from "./api.js";
-import { VERBATIM, button, copier, fact, failure, fill, h, quote } from "./dom.js";
+import { VERBATIM, button, copier, fact, failure, field, fill, h, quiet, quote } from "./dom.js";
 
 export const title = "Me";
 
 export function show(element) {
-  const made = h("div", {});
+  const made = h("div");
   const name = userName();
-  const facts = h("dl", {}, fact("User", name || "unknown"));
+  const facts = h("dl", fact("User", name || "unknown"));
   me().then((caller) => fill(facts, known(caller)), () => {});
-  const field = (id, label, value, hint) => h("div", { class: "field" }, h("label", { for: id }, label),
-    h("input", { id, value, ...VERBATIM }), hint && h("p", { class: "quiet" }, hint));
+  const input = (id, label, value, hint) => field(label, h("input", { id, value, ...VERBATIM }), hint);
   const form = h("form", { class: "form" }, h("div", { class: "four" },
-    field("t-ttl", "Valid for", "12h", "30m, 12h, 7d"), field("t-scope", "Types", "machines,jobs", "* for all"),
-    field("t-action", "Actions", "get", "get allows all events of an object"),
-      field("t-specific", "Keys", "*", "* for all")),
+    input("t-ttl", "Valid for", "12h", "30m, 12h, 7d"), input("t-scope", "Types", "machines,jobs", "* for all"),
+    input("t-action", "Actions", "get", "get allows all events of an object"),
+      input("t-specific", "Keys", "*", "* for all")),
     h("button", { type: "submit", class: "primary" }, "Create a restricted token"));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -23,21 +22,20 @@ export function show(element) {
       "specific"].map((one) => [one, form.querySelector(`#t-${one}`).value.trim()]));
     try {
       const { Token: token } = await get(`users/${encodeURIComponent(name)}/token?${query}`);
-      fill(made, h("h3", {}, "Your token"), h("pre", { class: "raw" }, token), copier("Copy token", token),
+      fill(made, h("h3", "Your token"), h("pre", { class: "raw" }, token), copier("Copy token", token),
         snippets(token));
     } catch (error) {
       fill(made, failure(error));
     }
   });
   fill(element,
-    h("h2", {}, "Who you are"), facts,
-    h("h2", {}, "A token with fewer rights"),
-    h("p", { class: "quiet" },
-      "It allows only those of your events that match what you enter here, and never more than you may see."),
+    h("h2", "Who you are"), facts,
+    h("h2", "A token with fewer rights"),
+    quiet("It allows only those of your events that match what you enter here, and never more than you may see."),
     form, made,
-    h("p", { class: "quiet" }, "For programs: ", h("a", { href: "/api/v3/hydrant/openapi.json" }, "OpenAPI"), " and ",
+    quiet("For programs: ", h("a", { href: "/api/v3/hydrant/openapi.json" }, "OpenAPI"), " and ",
       h("a", { href: "/api/v3/hydrant/asyncapi.json" }, "AsyncAPI"), "."),
-    h("h2", {}, "Commands to copy"), h("p", { class: "quiet" }, "They contain your token: treat them like a password."),
+    h("h2", "Commands to copy"), quiet("They contain your token: treat them like a password."),
     button("Show commands", (event) => event.target.replaceWith(snippets(currentToken()))));
 }
 
@@ -47,7 +45,7 @@ const MOST = 30;
 function known(me) {
   const [all, narrowing] = [me.Claims, me.Narrowing];
   const list = (claims) => h("ul", { class: "plain" }, claims.slice(0, MOST)
-    .map((claim) => h("li", {}, h("code", {}, claim), h("span", { class: "quiet" }, ` ${inWords(claim)}`))),
+    .map((claim) => h("li", h("code", claim), h("span", { class: "quiet" }, ` ${inWords(claim)}`))),
     claims.length > MOST && h("li", { class: "quiet" }, `and ${claims.length - MOST} more`));
   return [fact("Principal", me.Principal), fact("Token until", me.Expires && new Date(me.Expires).toLocaleString()),
     fact("Claims", all.length ? list(all) : "none: you see only events about your own connections"),
@@ -92,9 +90,9 @@ function snippets(token) {
       "// each line of answer.Body is an event"),
     hydrant: `RS_TOKEN=${quote(token)} hydrant watch -E ${location.origin} ${quote(spec)}`,
   };
-  const note = h("p", { class: "quiet" },
+  const note = quiet(
     "-k, and the context in Python, accept any certificate, which a self-signed one requires. ",
     "Omit them if yours is signed by an authority.");
-  return h("div", {}, note, Object.entries(all).map(([name, text]) => h("section", { class: "snippet" },
-    h("h3", {}, name), h("pre", { class: "raw" }, text), copier("Copy", text))));
+  return h("div", note, Object.entries(all).map(([name, text]) => h("section", { class: "snippet" },
+    h("h3", name), h("pre", { class: "raw" }, text), copier("Copy", text))));
 }

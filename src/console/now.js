@@ -2,7 +2,7 @@
 
 import { get, repeat } from "./api.js";
 import { chart } from "./chart.js";
-import { ago, bytes, count, fact, fill, h, micros, millis, rate, table } from "./dom.js";
+import { ago, bytes, count, fact, fill, h, micros, millis, quiet, rate, table } from "./dom.js";
 import { health, line, losses } from "./health.js";
 import { clients } from "./pane.js";
 import { history, latest, quantiles, rates, received, state, values, watch } from "./status.js";
@@ -20,8 +20,8 @@ export function show(element) {
   ];
   const slow = h("section", { class: "panel" });
   const rows = h("div", { class: "panels" });
-  const problem = h("div", {});
-  const verdict = h("div", {});
+  const problem = h("div");
+  const verdict = h("div");
   const all = h("div", { class: "charts" }, charts.map((one) => one.element));
   fill(element, problem, verdict, all, rows);
 
@@ -45,7 +45,7 @@ export function show(element) {
     try {
       fill(slow, slowest(await get("connections?Type=In(websocket,stream)&sort=queued&limit=5", 2)));
     } catch (error) {
-      if (error.status !== 401) fill(slow, h("h2", {}, "Slowest clients"), h("p", {}, error.message));
+      if (error.status !== 401) fill(slow, h("h2", "Slowest clients"), h("p", error.message));
     }
   }
 
@@ -54,7 +54,7 @@ export function show(element) {
 }
 
 function panel(name, ...children) {
-  return h("section", { class: "panel" }, h("h2", {}, name), children);
+  return h("section", { class: "panel" }, h("h2", name), children);
 }
 
 /** The percentage of each shard's time between the last two looks; null where it is not known. */
@@ -90,24 +90,24 @@ function around(status) {
   ].filter(Boolean);
   const columns = [{ head: "What" }, { head: "Where" }, { head: "State" }, { head: "Since", number: true }];
   const from = status.Received.demo ? "from the simulated fleet and by POST" : "by POST";
-  const none = h("p", { class: "quiet" }, `No endpoint and no other nodes: events arrive ${from}.`);
+  const none = quiet(`No endpoint and no other nodes: events arrive ${from}.`);
   return panel("This server", lines.length ? table("Around the broker", columns, lines) : none,
-    h("dl", {}, fact("Clients", `${count(status.Connections)}, ${count(status.Registrations)} registrations`),
+    h("dl", fact("Clients", `${count(status.Connections)}, ${count(status.Registrations)} registrations`),
       fact("Up for", ago(status.Started)), fact("History", `${ago(status.HistoryFrom)} back`),
       fact("Position", status.Sequence), fact("Version", status.Version)));
 }
 
 function lost(status) {
   const lines = losses(status);
-  return panel("Refused and dropped since the start", lines.length ? h("ul", {}, lines)
-    : h("p", { class: "quiet" }, "Nothing was dropped or refused."),
-  h("p", { class: "quiet" },
+  return panel("Refused and dropped since the start", lines.length ? h("ul", lines)
+    : quiet("Nothing was dropped or refused."),
+  quiet(
     `${count(received(status))} events received, ${count(status.Delivered)} deliveries, `,
     `${bytes(status.DeliveredBytes)}.`));
 }
 
 function slowest(all) {
   const waiting = all.filter((one) => one.QueuedBytes > 0);
-  return [h("h2", {}, "Slowest clients"), waiting.length ? clients("Slowest clients", waiting)
-    : h("p", { class: "quiet" }, "No client is behind: nothing is queued.")];
+  return [h("h2", "Slowest clients"), waiting.length ? clients("Slowest clients", waiting)
+    : quiet("No client is behind: nothing is queued.")];
 }

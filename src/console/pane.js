@@ -1,7 +1,7 @@
 // A list that is polled, and beside it a pane with the row named by the parameter `open`.
 
 import { repeat } from "./api.js";
-import { button, bytes, count, failure, fill, h, millis, table } from "./dom.js";
+import { button, bytes, count, failure, fill, h, millis, quiet, table } from "./dom.js";
 import { parameters, setParameters } from "./route.js";
 
 /** Rows: a page of more than some thousand elements is slow. */
@@ -21,24 +21,33 @@ export function clients(caption, all) {
     h("a", { href: `#connections?open=${encodeURIComponent(one.RemoteAddr)}` }, one.Principal), one.RemoteAddr,
     bytes(one.QueuedBytes), millis(one.QueuedAgeMilliseconds), count(one.DroppedEvents)]);
   return rows.length ? table(caption, columns, rows)
-    : h("p", { class: "quiet" }, "No connection that you may see has it. This requires the claim connections/get.");
+    : quiet("No connection that you may see has it. This requires the claim connections/get.");
 }
 
+/** Why a list is incomplete. */
+const LACKS = {
+  endpoint: "The endpoint did not return its connections; the server's log says why.",
+  warnings: "Types and actions were not compared with those of events: the server was too busy.",
+};
+
 /**
- * Fills a view. `look` returns the list, `load(name)` what is in the pane. Returns `choose(name)`, `again(age)` for
- * another look, and what ends it.
+ * Fills a view. `look` returns the list, `draw` shows it, `load(name)` what is in the pane. Returns `choose(name)`,
+ * `again(age)` for another look, and what ends it.
  */
-export function listing(element, label, note, look, load) {
+export function listing(element, label, note, look, draw, load) {
   const [list, problem] = [h("div", { class: "list" }), h("div")];
   const pane = h("aside", { class: "detail", hidden: true, "aria-label": label });
   const corner = () => button("Close detail", close, { class: "corner" });
 
   async function again(age) {
     try {
-      const found = await look(age);
+      const all = await look(age);
+      const { lacks } = all;
+      const found = draw(all);
       // A button that has the focus keeps it.
       const focused = list.contains(document.activeElement) && document.activeElement.textContent;
-      fill(problem);
+      fill(problem, lacks &&
+        h("p", { class: "attention", role: "status" }, `This list is incomplete. ${LACKS[lacks] ?? lacks}`));
       fill(list, found);
       if (focused) [...list.querySelectorAll("button, a")].find((one) => one.textContent === focused)?.focus();
     } catch (error) {
@@ -49,7 +58,7 @@ export function listing(element, label, note, look, load) {
 
   async function inspect(name) {
     pane.hidden = false;
-    const found = await load(name).then((body) => [body], (error) => [h("h2", {}, name), failure(error)]);
+    const found = await load(name).then((body) => [body], (error) => [h("h2", name), failure(error)]);
     // Another row may have been opened meanwhile.
     if (parameters().open === name) fill(pane, corner(), ...found);
   }

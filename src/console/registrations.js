@@ -1,7 +1,7 @@
 // Registrations: what matches most, what costs most, and who has them.
 
 import { get } from "./api.js";
-import { ago, button, count, empty, h, millis, sortable, spoken, table } from "./dom.js";
+import { ago, button, count, empty, h, millis, quiet, sortable, spoken, table } from "./dom.js";
 import { AGE, MOST, clients, cut, listing } from "./pane.js";
 import { parameters, setParameters } from "./route.js";
 
@@ -10,25 +10,23 @@ export const title = "Registrations";
 const SORTS = { hits: "Hits", deliveries: "Deliveries", work: "Cost" };
 
 export function show(element) {
-  const note = h("p", { class: "quiet" },
+  const note = quiet(
     "The busiest 100 of each shard. Counts begin when the first connection with the registration was opened.");
 
-  async function look() {
-    const { sort = "hits" } = parameters();
-    return draw(await get(`hydrant/registrations?limit=${MOST}&sort=${encodeURIComponent(sort)}`, AGE), sort);
-  }
+  const sort = () => parameters().sort ?? "hits";
+  const look = () => get(`hydrant/registrations?limit=${MOST}&sort=${encodeURIComponent(sort())}`, AGE);
 
   async function holders(spec) {
     const query = new URLSearchParams({ Spec: spec, sort: "queued", limit: MOST });
     const all = await get(`connections?${query}`);
-    return [h("h2", {}, h("code", {}, spec)), h("p", { class: "quiet" }, cut(all)), clients("Who has it", all)];
+    return [h("h2", h("code", spec)), quiet(cut(all)), clients("Who has it", all)];
   }
 
-  function draw(all, sort) {
+  function draw(all) {
     const columns = [
       { head: "Registration" },
       ...Object.entries(SORTS).map(([key, head]) => sortable({ head, number: true,
-        title: key === "work" ? "Total work of the filter" : undefined }, key === sort, () => {
+        title: key === "work" ? "Total work of the filter" : undefined }, key === sort(), () => {
         setParameters({ sort: key });
         view.again();
       })),
@@ -36,7 +34,7 @@ export function show(element) {
     ];
     const rows = all.map((one) => ({
       attributes: { class: one.Spec === parameters().open ? "chosen" : one.Hits === 0 ? "dim" : "" },
-      cells: [[h("code", {}, one.Spec),
+      cells: [[h("code", one.Spec),
         one.Warnings?.map((text) => h("p", { class: "attention note" }, "▲ ", spoken(text)))],
         count(one.Hits), count(one.Deliveries), one.FilterBytes ? millis(one.FilterWork / 1e6) : "–",
         one.LastHit ? ago(one.LastHit) : "never",
@@ -47,6 +45,6 @@ export function show(element) {
       : empty("There are no registrations. Try one:", "hydrant watch 'machines.*.*'");
   }
 
-  const view = listing(element, "Who has it", note, look, holders);
+  const view = listing(element, "Who has it", note, look, draw, holders);
   return view.end;
 }

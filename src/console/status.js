@@ -71,11 +71,15 @@ onSession(() => {
   }
 });
 
+/** What `compare` says of each of the last points and the one before it; null where either is not known. */
+const steps = (compare) => history.map((point, at) => {
+  const before = history[at - 1];
+  return before?.status && point.status ? compare(before, point) : null;
+});
+
 /** What a count has grown by a second, for each of the last points; null where it is not known. */
 export function rates(pick) {
-  return history.map((point, at) => {
-    const before = history[at - 1];
-    if (!before?.status || !point.status) return null;
+  return steps((before, point) => {
     const grown = pick(point.status) - pick(before.status);
     return grown < 0 ? null : (grown * 1000) / (point.time - before.time);
   });
@@ -86,9 +90,7 @@ export const values = (pick) => history.map((point) => (point.status ? pick(poin
 
 /** The bound below which a share of the deliveries between two looks stays, microseconds. */
 export function quantiles(share) {
-  return history.map((point, at) => {
-    const before = history[at - 1];
-    if (!before?.status || !point.status) return null;
+  return steps((before, point) => {
     const { BoundsMicroseconds: bounds, Counts: now } = point.status.Latency;
     const counts = now.map((n, bucket) => Math.max(0, n - before.status.Latency.Counts[bucket]));
     const all = counts.reduce((sum, n) => sum + n, 0);

@@ -41,11 +41,11 @@ export function show(element) {
   const bar = h("div", { class: "toolbar" }, pause, button("Clear", clear),
     button("Add a SPEC", () => change([...specs(), "jobs.*.*"])), word, link);
   const head = h("div", { class: "row head", "aria-hidden": "true" },
-    ["Time", "Type", "Action", "Name, key", "Principal", "What changed"].map((name) => h("span", {}, name)));
+    ["Time", "Type", "Action", "Name, key", "Principal", "What changed"].map((name) => h("span", name)));
   const spacer = h("div", { class: "spacer" });
   const rows = h("div", { class: "rows", tabindex: "0", role: "listbox", "aria-label": "Events" }, spacer);
   const side = h("aside", { class: "detail", hidden: true, "aria-label": "Event" });
-  const nothing = h("div", {});
+  const nothing = h("div");
   fill(element, fields, bar, h("div", { class: "split" }, h("div", { class: "list-side" }, head, rows, nothing), side));
 
   function draw() {

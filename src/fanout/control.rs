@@ -22,13 +22,13 @@ use crate::websocket::frame::Encoding;
 
 /// Counts the open connections and limits their number.
 #[derive(Debug, Clone)]
-pub struct Admission {
+pub struct ConnectionLimit {
     open: Arc<AtomicUsize>,
     limit: usize,
 }
 
-impl Admission {
-    /// Creates an admission of up to `limit` connections at a time.
+impl ConnectionLimit {
+    /// Creates a limit of this many connections at a time.
     pub fn new(limit: usize) -> Self {
         Self { open: Arc::default(), limit }
     }

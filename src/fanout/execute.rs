@@ -120,7 +120,7 @@ impl Shard {
         self.index.enter(slot, text, &spec)?;
         self.start_replay(conn, text, &spec);
         let is_unwarned = self.unwarned.contains(&conn);
-        Ok(if is_unwarned { Vec::new() } else { index::warnings(text, &spec, &self.seen) })
+        Ok(if is_unwarned { Vec::new() } else { index::warnings(text, &spec, Some(&self.seen)) })
     }
 
     /// Calls `tell` with the types that clients want if they may have changed since the last call, or with `None` if

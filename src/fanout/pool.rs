@@ -28,6 +28,7 @@ use crate::broker::Broker;
 use crate::broker::archive::Wake;
 use crate::broker::connection::Connection;
 use crate::broker::inbox::{InboxLimits, inbox};
+use crate::clock;
 use crate::index::{self, IndexError, Measure, Seen};
 use crate::logging::crash::Vital;
 use crate::stats::OutboxLimits;
@@ -207,12 +208,16 @@ impl Pool {
         Ok(all)
     }
 
-    /// Returns the names seen in events by the first shard; every shard receives all events.
-    ///
-    /// # Errors
-    /// The shard did not answer.
-    pub async fn seen(&self) -> Result<Seen, PoolError> {
-        self.ports.first().ok_or(PoolError::Unanswered)?.ask(Control::Seen).await
+    /// Returns the names seen in events, from the first shard that answers: every shard receives all events. `None` if
+    /// none does.
+    pub async fn seen(&self) -> Option<Seen> {
+        for port in &self.ports {
+            match port.ask(Control::Seen).await {
+                Ok(seen) => return Some(seen),
+                Err(error) => tracing::debug!(%error, "cannot read the names seen in events"),
+            }
+        }
+        None
     }
 
     /// Sends every shard the object types of the endpoint, so that registrations for them cause no warning.
@@ -238,6 +243,17 @@ impl Pool {
             if thread.join().is_err() {
                 tracing::error!("a shard's thread panicked");
             }
+        }
+    }
+}
+
+impl Drop for Pool {
+    /// Ends the threads of a server that was not drained, such as one whose start failed. Does not wait for them.
+    fn drop(&mut self) {
+        if !self.threads.get_mut().is_empty() {
+            let now = clock::instant();
+            // A shard whose queue is full runs until the process ends.
+            self.ports.iter().for_each(|port| drop(port.send(Control::Drain(now))));
         }
     }
 }
@@ -342,6 +358,7 @@ mod tests {
                     Control::Delete(_, reply) => drop(reply.send(None)),
                     Control::Inspect(_, reply) => drop(reply.send(None)),
                     Control::Survey(_, reply) => drop(reply.send(Vec::new())),
+                    Control::Seen(reply) => drop(reply.send(Seen::default())),
                     _ => {}
                 }
             }
@@ -374,9 +391,20 @@ mod tests {
         let (pool, requests, _poll) = pool(1);
         pool.set_types(&[]);
         assert_eq!(outcomes(&pool).await, [Err(PoolError::Unanswered); 4], "full");
-        assert!(pool.seen().await.is_err());
+        assert!(pool.seen().await.is_none());
         drop(requests);
         assert_eq!(outcomes(&pool).await, [Err(PoolError::Unanswered); 4], "ended");
-        assert!(pool.seen().await.is_err());
+        assert!(pool.seen().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn any_shard_knows_the_names_seen_in_events() {
+        for answers in [[true, false], [false, true]] {
+            let (pool, requests, _poll) = pool(2);
+            let shards: Vec<_> = requests.into_iter().zip(answers).map(|(one, answers)| serve(one, answers)).collect();
+            assert!(pool.seen().await.is_some(), "{answers:?}");
+            drop(pool);
+            shards.into_iter().for_each(|shard| shard.join().unwrap());
+        }
     }
 }

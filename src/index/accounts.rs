@@ -140,7 +140,13 @@ impl Accounts {
 
     #[inline]
     fn of(&mut self, subscriber: u32) -> &mut Account {
-        &mut self.by_subscriber[if self.is_common { 0 } else { subscriber as usize }]
+        let at = self.at(subscriber);
+        &mut self.by_subscriber[at]
+    }
+
+    #[inline]
+    fn at(&self, subscriber: u32) -> usize {
+        if self.is_common { 0 } else { subscriber as usize }
     }
 
     /// Opens an owner's account and clears what an earlier owner with the same number has spent.
@@ -191,17 +197,17 @@ impl Accounts {
             let units = if account.is_paused() { 0 } else { event_units };
             (account.event, account.left) = (event, units);
         }
+        let left = account.left;
         let renew = account.second != second || account.portion <= 0;
-        if account.left == 0 || (renew && !self.renew(subscriber)) {
-            return None;
-        }
-        Some(u64::from(self.of(subscriber).left))
+        // A portion that was renewed leaves the units of the event as they are.
+        (left > 0 && (!renew || self.renew(subscriber))).then_some(u64::from(left))
     }
 
     /// Takes the next portion; returns false if there is none.
     #[cold]
     fn renew(&mut self, subscriber: u32) -> bool {
-        let account = &mut self.by_subscriber[if self.is_common { 0 } else { subscriber as usize }];
+        let at = self.at(subscriber);
+        let account = &mut self.by_subscriber[at];
         let owner = &mut self.by_owner[account.owner() as usize];
         if account.second != self.second {
             (account.second, account.taken, account.portion) = (self.second, 0, 0);
@@ -229,17 +235,19 @@ impl Accounts {
         overdrawn.is_none()
     }
 
-    /// Charges a predicate. `left` is what remains of the units from [`Accounts::open`]; `enough` whether they
-    /// sufficed.
+    /// Charges a predicate and returns the units charged. `left` is what remains of the units from [`Accounts::open`];
+    /// `enough` whether they sufficed.
     #[inline]
-    pub(super) fn close(&mut self, subscriber: u32, left: u64, enough: bool) {
+    pub(super) fn close(&mut self, subscriber: u32, left: u64, enough: bool) -> u32 {
         let account = self.of(subscriber);
         let left = u32::try_from(left).unwrap_or(u32::MAX).min(account.left);
-        account.portion = account.portion.saturating_sub_unsigned(account.left - left);
+        let spent = account.left - left;
+        account.portion = account.portion.saturating_sub_unsigned(spent);
         account.left = left;
         if !enough {
             self.stop(subscriber, Overdrawn::Event);
         }
+        spent
     }
 
     /// Charges a subscriber for work other than predicates; returns false if it may spend no more.

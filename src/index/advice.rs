@@ -175,14 +175,14 @@ impl Seen {
     }
 }
 
-/// Returns warnings about a registration; usually none.
-pub fn warnings(text: &str, spec: &Spec, seen: &Seen) -> Vec<String> {
+/// Returns warnings about a registration; usually none. Without `seen`, there are none about names.
+pub fn warnings(text: &str, spec: &Spec, seen: Option<&Seen>) -> Vec<String> {
     let mut all = Vec::new();
-    for name in names(&spec.kind).filter(|name| !seen.kinds.contains(name)) {
-        all.extend(odd_type(name, &seen.types));
-    }
-    for name in names(&spec.action).filter(|name| !seen.actions.contains(name)) {
-        all.extend(odd_action(name));
+    if let Some(seen) = seen {
+        let kinds = names(&spec.kind).filter(|name| !seen.kinds.contains(name));
+        all.extend(kinds.filter_map(|name| odd_type(name, &seen.types)));
+        let actions = names(&spec.action).filter(|name| !seen.actions.contains(name));
+        all.extend(actions.filter_map(odd_action));
     }
     match &spec.filter {
         None => all.extend(odd_key(text)),
@@ -330,7 +330,7 @@ mod tests {
     fn of(text: &str) -> Vec<String> {
         let mut seen = Seen::default();
         seen.note("gadget", "frobbed");
-        warnings(text, &Spec::parse(text, &Limits::default()).unwrap(), &seen)
+        warnings(text, &Spec::parse(text, &Limits::default()).unwrap(), Some(&seen))
     }
 
     #[test]
@@ -364,7 +364,8 @@ mod tests {
     #[test]
     fn names_in_use_are_known_whatever_else_is_posted() {
         let mut seen = Seen::default();
-        let odd = |seen: &Seen, text: &str| warnings(text, &Spec::parse(text, &Limits::default()).unwrap(), seen).len();
+        let odd =
+            |seen: &Seen, text: &str| warnings(text, &Spec::parse(text, &Limits::default()).unwrap(), Some(seen)).len();
         for n in 0..10 * REMEMBERED {
             if n % 100 == 0 {
                 seen.note("machine", "updated");
@@ -382,7 +383,7 @@ mod tests {
     fn the_types_of_an_endpoint_are_known() {
         let mut seen = Seen::default();
         seen.set_types(["dns_zones".into(), "machine".into()].into());
-        let of = |text: &str| warnings(text, &Spec::parse(text, &Limits::default()).unwrap(), &seen);
+        let of = |text: &str| warnings(text, &Spec::parse(text, &Limits::default()).unwrap(), Some(&seen));
         assert_eq!(of("dns_zones,machine.update.*"), Vec::<String>::new());
         assert!(of("dns_zone.update.*")[0].ends_with("did you mean `dns_zones`?"));
     }

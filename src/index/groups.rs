@@ -4,6 +4,7 @@
 //! Contract: insert and remove are O(1) for any size of the group. A fleet that reconnects removes and adds every
 //! machine; with a scan per removal that would be quadratic.
 
+use std::cell::Cell;
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -39,10 +40,45 @@ impl Membership {
 
 /// The part of a group that matching accesses: half a cache line, and nothing else while there are few members.
 #[derive(Debug)]
-struct Members {
+pub(super) struct Members {
     class: Class,
+    /// Work of its filter that is not in its tally yet, in units; in here because matching has loaded this memory.
+    work: Cell<u32>,
     /// Subscriber slots, dense, in no particular order. Empty if the group's number is free.
     slots: SmallVec<[u32; 4]>,
+}
+
+impl Members {
+    fn new(class: Class) -> Self {
+        Self { class, work: Cell::new(0), slots: SmallVec::new() }
+    }
+
+    pub(super) fn class(&self) -> Class {
+        self.class
+    }
+
+    /// Returns the subscribers.
+    #[inline]
+    pub(super) fn slots(&self) -> &[u32] {
+        &self.slots
+    }
+
+    /// Adds work of the filter. If the sum is too large, returns what there was, to be added to the tally.
+    #[inline]
+    #[must_use]
+    pub(super) fn spend(&self, units: u32) -> Option<u32> {
+        let sum = self.work.get().checked_add(units);
+        if let Some(sum) = sum {
+            self.work.set(sum);
+            return None;
+        }
+        Some(self.work.replace(units))
+    }
+
+    /// Returns the work of the filter that is not in its tally yet.
+    pub(super) fn work(&self) -> u32 {
+        self.work.get()
+    }
 }
 
 /// The part of a group that only registering accesses.
@@ -113,7 +149,7 @@ impl Groups {
         if let Some(&group) = self.by_key.find(hash, |&group| self.registered[group as usize].key == key) {
             return (group, false);
         }
-        let members = Members { class: key.class, slots: SmallVec::new() };
+        let members = Members::new(key.class);
         let registered = Registered { key, numbers: SmallVec::new(), placement: Placement::Nowhere };
         let id = if let Some(free) = self.free.pop() {
             self.members[free as usize] = members;
@@ -171,10 +207,10 @@ impl Groups {
         self.registered[group as usize].placement = placement;
     }
 
-    /// Returns the class and the members of a group.
-    pub(super) fn get(&self, group: u32) -> (Class, &[u32]) {
-        let group = &self.members[group as usize];
-        (group.class, &group.slots)
+    /// Returns the part of a group that matching accesses.
+    #[inline]
+    pub(super) fn get(&self, group: u32) -> &Members {
+        &self.members[group as usize]
     }
 
     /// Returns the number of groups.

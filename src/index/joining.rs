@@ -63,6 +63,7 @@ impl<S: Copy> Index<S> {
         if inserted.is_new {
             self.tallies.reset(inserted.group);
         } else {
+            self.tallies.fold(inserted.group, self.groups.get(inserted.group).slots().len() - 1);
             // The group already holds references to the symbols.
             self.release(key.topic);
         }
@@ -89,8 +90,8 @@ impl<S: Copy> Index<S> {
         }
         let leaf = self.trie.leaf(&self.symbols, topic);
         leaf.dismiss(placement);
-        let (class, members) = self.groups.get(group);
-        let placement = leaf.admit(group, class, members);
+        let members = self.groups.get(group);
+        let placement = leaf.admit(group, members.class(), members.slots());
         self.groups.set_placement(group, placement);
     }
 
@@ -107,10 +108,13 @@ impl<S: Copy> Index<S> {
     pub(super) fn leave_groups(&mut self, memberships: &[Membership]) {
         for &membership in memberships {
             let removed = self.groups.remove(membership);
-            match removed {
-                Removed { is_last: true, .. } => self.drop_group(&removed),
-                Removed { key: GroupKey { filter: None, topic, .. }, .. } => self.place_group(topic, removed.group),
-                Removed { .. } => {}
+            if removed.is_last {
+                self.drop_group(&removed);
+                continue;
+            }
+            self.tallies.fold(removed.group, self.groups.get(removed.group).slots().len() + 1);
+            if let GroupKey { filter: None, topic, .. } = removed.key {
+                self.place_group(topic, removed.group);
             }
         }
         self.groups.shrink();

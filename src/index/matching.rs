@@ -10,7 +10,7 @@ use super::accounts::Accounts;
 use super::by_class::ByClass;
 use super::filter::{Engine, Evaluation, FilterId, Members, View};
 use super::groups::Groups;
-use super::leaf::{InlineSlot, Leaf};
+use super::leaf::{Content, Leaf};
 use super::owners::Watch;
 use super::symbols::Symbol;
 use super::tallies::Tallies;
@@ -24,9 +24,6 @@ const LOOK: u64 = 32;
 
 /// Units of work for finding a subscriber again by another of its registrations.
 const AGAIN: u64 = 4;
-
-/// Stands for no group: work that belongs to no group is not recorded in a tally.
-const NO_GROUP: u32 = u32::MAX;
 
 impl<S: Copy> Index<S> {
     /// Calls `hit` once for every subscriber that has registered for the event and whose class is `allowed` to see it.
@@ -56,9 +53,9 @@ impl<S: Copy> Index<S> {
         let mut filters = Filters { engine: Some(engine), evaluation: None, event };
         trie.visit(&names, |leaf: &mut Leaf| {
             match leaf.inline_slot() {
-                InlineSlot::Empty => {}
-                InlineSlot::Whole { class, member, group } => hits.hit_members(*group, *class, &[*member]),
-                InlineSlot::Numbered(group) => hits.hit_group(*group),
+                Content::Empty => {}
+                Content::Whole { class, members, group } => hits.hit_members(group, class, members),
+                Content::Numbered(group) => hits.hit_group(group),
             }
             leaf.listed().iter().for_each(|&group| hits.hit_group(group));
             for (class, leaf) in leaf.filtered().into_iter().flat_map(ByClass::iter_mut) {
@@ -136,8 +133,8 @@ struct Hits<'i, S, A, H> {
 
 impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
     fn hit_group(&mut self, group: u32) {
-        let (class, members) = self.groups.get(group);
-        self.hit_members(group, class, members);
+        let members = self.groups.get(group);
+        self.hit_members(group, members.class(), members.slots());
     }
 
     fn hit_members(&mut self, group: u32, class: Class, members: &[u32]) {
@@ -227,25 +224,23 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
 
     fn is_true(&mut self, slot: u32, filter: FilterId, filters: &mut Filters<'_>) -> bool {
         let evaluation = filters.begun();
-        self.pay(slot, NO_GROUP, evaluation, &mut |evaluation| evaluation.is_true(filter)) == Some(true)
+        self.pay(slot, evaluation, &mut |evaluation| evaluation.is_true(filter)).0 == Some(true)
     }
 
-    /// Evaluates a group's predicate and charges a subscriber; returns `None` if its budget is exhausted.
+    /// Evaluates a predicate and charges a subscriber. Returns the result, `None` if its budget is exhausted, and the
+    /// units charged.
     #[inline]
     fn pay<T>(
         &mut self,
         subscriber: u32,
-        group: u32,
         evaluation: &mut Evaluation<'_>,
         question: &mut impl FnMut(&mut Evaluation<'_>) -> Option<T>,
-    ) -> Option<T> {
-        let units = self.accounts.open(subscriber)?;
+    ) -> (Option<T>, u32) {
+        let Some(units) = self.accounts.open(subscriber) else { return (None, 0) };
         evaluation.allow(units);
         let answer = question(evaluation);
-        let left = evaluation.left();
-        self.accounts.close(subscriber, left, answer.is_some());
-        self.tallies.spend(group, units.saturating_sub(left));
-        answer
+        let spent = self.accounts.close(subscriber, evaluation.left(), answer.is_some());
+        (answer, spent)
     }
 }
 
@@ -258,13 +253,19 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Members for &mut Hits<'_, S,
         evaluation: &mut Evaluation<'_>,
         mut question: impl FnMut(&mut Evaluation<'_>) -> Option<T>,
     ) -> Option<T> {
-        let (_, members) = self.groups.get(group);
-        members.iter().find_map(|member| self.pay(*member, group, evaluation, &mut question))
+        let members = self.groups.get(group);
+        members.slots().iter().find_map(|member| {
+            let (answer, spent) = self.pay(*member, evaluation, &mut question);
+            if let Some(collected) = members.spend(spent) {
+                self.tallies.spend(group, collected);
+            }
+            answer
+        })
     }
 
     #[inline]
     fn found(&mut self, group: u32) {
-        let (_, members) = self.groups.get(group);
+        let members = self.groups.get(group).slots();
         self.mark(members);
         self.tallies.hit_filtered(group, members.len());
     }

@@ -374,6 +374,8 @@ fn small(count: usize) -> u32 {
 #[cfg(test)]
 mod naive;
 #[cfg(test)]
+mod tally_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod wide_tests;

@@ -3,13 +3,18 @@
 //! Counts are kept per group and not per registration or subscriber, whose numbers differ by thousands: an event that
 //! reaches a group updates one entry, whatever the number of members.
 //!
-//! With a million groups that entry is rarely in a cache, and an event that waits for it takes 50 % longer. So a match
-//! only notes its hits, and the entries of about a hundred hits are updated together. The processor then waits for many
-//! of them at the same time. Groups with a filter are counted at once: their entry has just been loaded, because it
-//! also counts the filter's work.
+//! An event that waits for that entry takes up to 50 % longer. So:
+//! - A match only notes its hits, and the entries of about a hundred hits are updated together. The processor then
+//!   waits for many of them at the same time. Groups with a filter are counted at once.
+//! - What a match updates is small: a count and a second, so that a cache holds eight times as many entries as lines.
+//!   Deliveries are not counted but computed when they are asked for, as hits by members; so the entry is folded into
+//!   the totals before the members change.
+//! - The work of a filter is collected in the memory of its group, which the match has loaded
+//!   ([`Members`](super::groups::Members)), and comes here when it is folded too.
 //!
-//! Contract: pure; the caller sets the current second. A group's counts begin when the group is created. Notes are
-//! counted within their second, and reading a count counts them first, so all counts are exact.
+//! Contract: pure; the caller sets the current second, and folds a group before its members change. A group's counts
+//! begin when the group is created. Notes are counted within their second, and before a count is read or folded, so all
+//! counts are exact.
 
 use super::small;
 
@@ -35,14 +40,6 @@ impl Tally {
         self.last.checked_sub(1)
     }
 
-    /// Counts a match in this second, plus one.
-    #[inline]
-    fn add(&mut self, members: u32, second: u32) {
-        self.hits += 1;
-        self.deliveries += u64::from(members);
-        self.last = second;
-    }
-
     /// Returns the sum of both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -55,10 +52,28 @@ impl Tally {
     }
 }
 
+/// What matching updates of a group.
+#[derive(Debug, Clone, Copy, Default)]
+struct Recent {
+    /// Events matched since the group was folded.
+    hits: u32,
+    /// The second of the last match, plus one; 0 if there was none.
+    last: u32,
+}
+
+/// Totals of a group without what is recent.
+#[derive(Debug, Clone, Copy, Default)]
+struct Folded {
+    hits: u64,
+    deliveries: u64,
+    work: u64,
+}
+
 /// One entry per group, by its number.
 #[derive(Debug, Default)]
 pub(super) struct Tallies {
-    by_group: Vec<Tally>,
+    recent: Vec<Recent>,
+    folded: Vec<Folded>,
     /// Hits that are not counted yet: the group, and the number of its members.
     notes: Vec<(u32, u32)>,
     /// The current second, plus one.
@@ -69,9 +84,11 @@ impl Tallies {
     /// Clears the entry of a new group, whose number may have been reused.
     pub(super) fn reset(&mut self, group: u32) {
         self.settle();
-        let count = self.by_group.len().max(group as usize + 1);
-        self.by_group.resize(count, Tally::default());
-        self.by_group[group as usize] = Tally::default();
+        let count = self.len().max(group as usize + 1);
+        self.recent.resize(count, Recent::default());
+        self.folded.resize(count, Folded::default());
+        self.recent[group as usize] = Recent::default();
+        self.folded[group as usize] = Folded::default();
     }
 
     /// Begins this second, if it is another one.
@@ -92,48 +109,83 @@ impl Tallies {
         }
     }
 
-    /// Counts an event whose filter has just been evaluated for a group with this many members.
+    /// Counts an event that matched a group with a filter and this many members. Several such groups, often adjacent
+    /// ones, match an event, so that counting them at once costs less than a note.
     #[inline]
     pub(super) fn hit_filtered(&mut self, group: u32, members: usize) {
-        self.by_group[group as usize].add(small(members), self.second);
+        self.count(group, small(members));
     }
 
     /// Counts the noted hits.
     #[inline(never)]
     fn settle(&mut self) {
-        for (group, members) in self.notes.drain(..) {
-            self.by_group[group as usize].add(members, self.second);
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.drain(..).for_each(|(group, members)| self.count(group, members));
+        self.notes = notes;
+    }
+
+    #[inline]
+    fn count(&mut self, group: u32, members: u32) {
+        let recent = &mut self.recent[group as usize];
+        recent.hits += 1;
+        recent.last = self.second;
+        if recent.hits == u32::MAX {
+            self.add(group, members as usize);
         }
     }
 
-    /// Adds work to a group's filter. Work that belongs to no group is not recorded.
-    #[inline]
-    pub(super) fn spend(&mut self, group: u32, units: u64) {
-        if let Some(tally) = self.by_group.get_mut(group as usize) {
-            tally.work += units;
+    /// Adds the recent hits of a group with this many members to its totals.
+    #[cold]
+    fn add(&mut self, group: u32, members: usize) {
+        let hits = u64::from(std::mem::take(&mut self.recent[group as usize].hits));
+        let folded = &mut self.folded[group as usize];
+        folded.hits += hits;
+        folded.deliveries += hits * members as u64;
+    }
+
+    /// Brings a group's totals up to date, before its members change; it has this many now.
+    pub(super) fn fold(&mut self, group: u32, members: usize) {
+        self.settle();
+        if self.recent[group as usize].hits > 0 {
+            self.add(group, members);
         }
+    }
+
+    /// Adds collected work to the totals of a group.
+    #[cold]
+    pub(super) fn spend(&mut self, group: u32, units: u32) {
+        self.folded[group as usize].work += u64::from(units);
     }
 
     /// Counts work, and possibly a match, in a tally outside the groups.
     pub(super) fn note(&self, tally: &mut Tally, units: u64, hit: bool) {
         tally.work += units;
         if hit {
-            tally.add(1, self.second);
+            tally.hits += 1;
+            tally.deliveries += 1;
+            tally.last = self.second;
         }
     }
 
-    /// Returns the counts of a group, all hits included.
+    /// Returns the counts of a group, all hits included. It has this many members, and its filter's work that is not
+    /// in the totals yet is `work`.
     #[inline]
-    pub(super) fn get(&mut self, group: u32) -> Tally {
+    pub(super) fn get(&mut self, group: u32, members: usize, work: u32) -> Tally {
         if !self.notes.is_empty() {
             self.settle();
         }
-        self.by_group[group as usize]
+        let (recent, folded) = (self.recent[group as usize], self.folded[group as usize]);
+        Tally {
+            hits: folded.hits + u64::from(recent.hits),
+            deliveries: folded.deliveries + u64::from(recent.hits) * members as u64,
+            work: folded.work + u64::from(work),
+            last: recent.last,
+        }
     }
 
     /// Returns how many group numbers exist.
     pub(super) fn len(&self) -> usize {
-        self.by_group.len()
+        self.recent.len()
     }
 
     /// Frees the memory; no group may be left.
@@ -157,11 +209,45 @@ mod tests {
         }
         assert_eq!(tallies.notes.len(), 3);
         let three = Tally { hits: 3, deliveries: 6, work: 0, last: 8 };
-        assert_eq!((tallies.get(0), tallies.notes.len()), (three, 0));
+        assert_eq!((tallies.get(0, 2, 0), tallies.notes.len()), (three, 0));
         tallies.hit(0, 2);
         tallies.begin_second(8);
-        assert_eq!((tallies.notes.len(), tallies.get(0).last()), (0, Some(7)), "counted within its second");
-        (0..NOTES).for_each(|_| tallies.hit(0, 1));
-        assert_eq!((tallies.notes.len(), tallies.by_group[0].hits), (0, 4 + NOTES as u64), "no more are kept");
+        assert_eq!((tallies.notes.len(), tallies.get(0, 2, 0).last()), (0, Some(7)), "counted within its second");
+        (0..NOTES).for_each(|_| tallies.hit(0, 2));
+        assert_eq!((tallies.notes.len(), tallies.recent[0].hits), (0, 4 + NOTES as u32), "no more are kept");
+    }
+
+    #[test]
+    fn deliveries_are_those_of_the_members_at_the_time() {
+        let mut tallies = Tallies::default();
+        tallies.reset(0);
+        let mut expected = Tally { last: 1, ..Tally::default() };
+        tallies.begin_second(0);
+        for members in [1, 2, 3, 2, 7] {
+            (0..members + 200).for_each(|_| tallies.hit(0, members));
+            tallies.hit_filtered(0, members);
+            expected.hits += members as u64 + 201;
+            expected.deliveries += (members as u64 + 201) * members as u64;
+            assert_eq!(tallies.get(0, members, 0), expected);
+            tallies.fold(0, members);
+            assert_eq!(tallies.get(0, 1, 0), expected, "whatever comes after");
+        }
+    }
+
+    #[test]
+    fn counts_go_beyond_those_of_an_entry() {
+        let mut tallies = Tallies::default();
+        tallies.reset(0);
+        let most = u64::from(u32::MAX);
+        tallies.recent[0].hits = u32::MAX - 1;
+        (0..2).for_each(|_| tallies.hit(0, 3));
+        tallies.spend(0, u32::MAX);
+        let expected = Tally { hits: most + 1, deliveries: 3 * (most + 1), work: 2 * most, last: 0 };
+        assert_eq!(tallies.get(0, 3, u32::MAX), expected);
+    }
+
+    #[test]
+    fn what_a_match_updates_is_small() {
+        assert_eq!((size_of::<Recent>(), size_of::<Recent>() + size_of::<Folded>()), (8, 32));
     }
 }

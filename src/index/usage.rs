@@ -7,8 +7,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
+use super::groups::Members;
 use super::registrations::Registration;
-use super::tallies::Tally;
+use super::tallies::{Tallies, Tally};
 use super::wide::Wide;
 use super::{Index, Slot};
 
@@ -83,6 +84,10 @@ impl Busiest {
     }
 }
 
+fn tally_of(tallies: &mut Tallies, group: u32, members: &Members) -> Tally {
+    tallies.get(group, members.slots().len(), members.work())
+}
+
 impl<S: Copy> Index<S> {
     /// Returns the usage of each registration of a subscriber, sorted by text. Visits at most `memberships`
     /// combinations; those of a registration beyond that are not counted.
@@ -95,7 +100,8 @@ impl<S: Copy> Index<S> {
             memberships -= looked_at;
             let groups_of = all[..looked_at].iter().map(|&membership| groups.group_of(membership));
             let (tally, shared) = groups_of.fold((Tally::default(), 0), |(tally, shared): (Tally, usize), group| {
-                (tally.and(tallies.get(group)), shared.max(groups.get(group).1.len()))
+                let members = groups.get(group);
+                (tally.and(tally_of(tallies, group, members)), shared.max(members.slots().len()))
             });
             let wide = registration.number().map(|wide| wides.get(wide));
             Usage {
@@ -118,8 +124,11 @@ impl<S: Copy> Index<S> {
     pub fn survey(&mut self, numbers: Range<usize>, busiest: &mut Busiest) {
         for at in numbers.start..numbers.end.min(self.group_numbers()) {
             let number = u32::try_from(at).expect("fewer than 4 billion groups");
-            if at < self.tallies.len() && !self.groups.get(number).1.is_empty() {
-                busiest.offer(Found::Group(number), &self.tallies.get(number));
+            if at < self.tallies.len() {
+                let members = self.groups.get(number);
+                if !members.slots().is_empty() {
+                    busiest.offer(Found::Group(number), &tally_of(&mut self.tallies, number, members));
+                }
             }
             if let Some(wide) = self.wides.find(at) {
                 busiest.offer(Found::Wide(number), &wide.tally());
@@ -159,8 +168,8 @@ impl<S: Copy> Index<S> {
         if group as usize >= self.tallies.len() {
             return None;
         }
-        let (_, members) = self.groups.get(group);
-        let subscriber = self.subscribers[*members.first()? as usize].as_ref()?;
+        let members = self.groups.get(group);
+        let subscriber = self.subscribers[*members.slots().first()? as usize].as_ref()?;
         let (spec, registration) = subscriber.registrations.iter_with_text().find(|(_, registration)| {
             let looked_at = registration.memberships().len().min(*memberships);
             *memberships -= looked_at;
@@ -168,8 +177,8 @@ impl<S: Copy> Index<S> {
         })?;
         Some(Usage {
             spec: spec.into(),
-            tally: self.tallies.get(group),
-            shared: members.len(),
+            tally: tally_of(&mut self.tallies, group, members),
+            shared: members.slots().len(),
             combinations: registration.memberships().len(),
             filter_bytes: registration.bytes(),
         })

@@ -14,6 +14,7 @@ mod labels;
 mod latency;
 mod logins;
 mod nats;
+mod newcomers;
 mod process;
 mod proxy;
 mod resolved;
@@ -33,6 +34,7 @@ pub use identity::{IdentityDecision, IdentityFailure, IdentityMetrics};
 pub use labels::{Limit, Outcome, Rejection, Reload, Source};
 pub use logins::{LoginCounts, LoginMetrics, WatchedFile};
 pub use nats::NatsMetrics;
+pub use newcomers::{NewcomerMetrics, Wait};
 pub use proxy::{ProxyClass, ProxyMetrics, ProxyOutcome, ProxySide};
 pub use resolved::HttpResponses;
 pub use shard::{FilterCost, ShardMetrics, ShardSize};
@@ -53,6 +55,8 @@ use shard::{Loads, Peaks};
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Connections that wait for a slot.
+    pub newcomers: NewcomerMetrics,
     /// Open websockets.
     pub connections: IntGauge,
     /// Websockets opened so far.
@@ -115,6 +119,7 @@ impl Metrics {
             "encoding",
         );
         let metrics = Self {
+            newcomers: NewcomerMetrics::declare(&declare),
             connections: declare.gauge("hydrant_connections", "Open connections that receive events"),
             connections_opened: declare.counter("hydrant_connections_opened_total", "Connections opened so far"),
             rejected: declare.counters("hydrant_handshakes_rejected_total", "Refused attempts to connect", "reason"),
@@ -131,7 +136,7 @@ impl Metrics {
             events_refused: declare
                 .counter("hydrant_events_refused_total", "Posted events refused because the inboxes were full"),
             connection_events_omitted: declare
-                .counter("hydrant_connection_events_omitted_total", "Connection events omitted: too many, or no room"),
+                .counter("hydrant_connection_events_omitted_total", "Events about connections that were dropped"),
             deliveries: Deliveries::declare(&declare, &serialisations),
             loads: Loads::declare(&declare),
             longest_turn: declare.seconds(
@@ -158,11 +163,7 @@ impl Metrics {
             log_lines_dropped: declare
                 .counter("hydrant_log_lines_dropped_total", "Log lines dropped: queue full, or not writable"),
             panics: declare.counter("hydrant_panics_total", "Panics, each of them a bug"),
-            http_responses: HttpResponses::new(declare.counters(
-                "hydrant_http_responses_total",
-                "HTTP responses, by status",
-                "status",
-            )),
+            http_responses: HttpResponses::declare(&declare),
             nats: NatsMetrics::new(&declare),
             upstream: UpstreamMetrics::declare(&declare),
             proxy: ProxyMetrics::declare(&declare),

@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 
 use prometheus::{IntCounter, IntCounterVec};
 
+use super::declare::Declare;
+
 /// A family of counters whose label is a small number in one form or another.
 #[derive(Debug)]
 pub(super) struct Resolved {
@@ -38,7 +40,8 @@ impl Resolved {
 pub struct HttpResponses(Resolved);
 
 impl HttpResponses {
-    pub(super) fn new(family: IntCounterVec) -> Self {
+    pub(super) fn declare(declare: &Declare<'_>) -> Self {
+        let family = declare.counters("hydrant_http_responses_total", "HTTP responses, by status", "status");
         // A status has three digits.
         Self(Resolved::new(family, 1000))
     }

@@ -45,7 +45,7 @@ use crate::config::{AuthMode, DeflateMode, Settings, TlsMode};
 use crate::demo::Fleet;
 use crate::demo::feed;
 use crate::endpoint::events::{Health, Link};
-use crate::fanout::control::Admission;
+use crate::fanout::control::ConnectionLimit;
 use crate::fanout::driver::Timing;
 use crate::fanout::outbox::DeflatePolicy;
 use crate::fanout::pool::{Pool, ShardSettings};
@@ -264,7 +264,7 @@ fn api(
         broker,
         authority,
         pool: Arc::new(pool.map_err(StartError::Shards)?),
-        admission: Admission::new(limits.connections),
+        connection_limit: ConnectionLimit::new(limits.connections),
         sockets: SocketQuota::new(limits.connections_per_principal),
         posts: PostQuota::new(limits.posted_events_per_second),
         allowed_origins: settings.allowed_origins.clone(),

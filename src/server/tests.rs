@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -83,4 +84,20 @@ async fn whatever_takes_long_wakes_the_shards_first() {
         assert_eq!(rings.load(Ordering::SeqCst), before + 1, "{head}");
     }
     server.stop().await;
+}
+
+/// A server whose start fails is dropped too.
+#[test]
+fn nothing_runs_after_a_server_has_been_dropped() {
+    let data = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(Server::start(settings(data.path()))).unwrap();
+    let broker = Arc::downgrade(&server.api.broker);
+    drop(server);
+    drop(runtime);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while broker.strong_count() > 0 {
+        assert!(Instant::now() < deadline, "a thread still runs");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

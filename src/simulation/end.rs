@@ -132,7 +132,7 @@ impl World {
     }
 
     pub(super) fn check_permits(&self) {
-        let permits: Vec<Permit> = (0..CLIENTS).map_while(|_| self.admission.admit()).collect();
+        let permits: Vec<Permit> = (0..CLIENTS).map_while(|_| self.connection_limit.admit()).collect();
         assert_eq!(permits.len(), CLIENTS, "every permit was given back");
     }
 

@@ -166,6 +166,6 @@ impl Office {
         let now = clock::now();
         let issued = self.authority.issue_local(&principal, &TokenRequest::default(), now).ok()?;
         let credential = Credential::Bearer(issued.token);
-        Some(self.authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), now).unwrap())
+        Some(self.authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), clock::both()).unwrap())
     }
 }

@@ -96,7 +96,7 @@ impl World {
         };
         drop(log);
         let since: history::Since = text.parse().unwrap();
-        let start = self.node.broker.resolve(since, &text, clock::now()).unwrap();
+        let start = self.node.broker.resolve(since, &text, clock::both()).unwrap();
         let has_gap = start.gap.is_some();
         assert!(has_gap || start.sequence <= first, "the replay begins too late: {start:?}");
         // A time selects some events more.
@@ -110,7 +110,7 @@ impl World {
         }
         let user = self.random.below(USERS);
         let (Some(identity), Some(secret)) = (self.office.identity(user), self.rights.secret(user)) else { return };
-        let Some(permit) = self.admission.admit() else { panic!("a permit was not given back") };
+        let Some(permit) = self.connection_limit.admit() else { panic!("a permit was not given back") };
         let start = self.random.percent(25).then(|| self.start());
         let encoding = if self.random.percent(12) { Encoding::EventStream } else { Encoding::Plain };
         let overflow = self.random.pick(&Overflow::ALL);

@@ -14,7 +14,7 @@ use super::seeds::Simulation;
 use super::trace::Trace;
 use crate::broker::PublishError;
 use crate::clock::{self, simulated};
-use crate::fanout::control::Admission;
+use crate::fanout::control::ConnectionLimit;
 use crate::fanout::driver::Ready;
 use crate::fanout::outbox::ConnId;
 use crate::metrics::Source;
@@ -36,7 +36,7 @@ pub(super) struct World {
     pub(super) clients: Vec<Client>,
     pub(super) connected: usize,
     pub(super) events: u64,
-    pub(super) admission: Admission,
+    pub(super) connection_limit: ConnectionLimit,
     /// Operators who wait for an answer.
     pub(super) answers: Vec<Box<dyn Any>>,
     /// All steps and all that was received.
@@ -56,7 +56,7 @@ impl Simulation for World {
         simulated::set_step(Duration::from_nanos(random.between(1_000, 40_000) as u64));
         let rights = Arc::new(rights);
         let node = Node::start(1, &settings, &office, &rights);
-        let admission = Admission::new(CLIENTS);
+        let connection_limit = ConnectionLimit::new(CLIENTS);
         let mut world = Self {
             random,
             settings,
@@ -67,7 +67,7 @@ impl Simulation for World {
             clients: Vec::new(),
             connected: 0,
             events: 0,
-            admission,
+            connection_limit,
             answers: Vec::new(),
             trace: Trace::default(),
         };

@@ -32,11 +32,12 @@ use tokio::task::JoinSet;
 use super::caller::Caller;
 use super::forwarded::TrustedProxies;
 use super::opener::{Opener, OpeningBounds};
-use super::pending::{PendingSlot, Signs};
+use super::pending::PendingSlot;
 use super::queue;
 use super::reading::Reading;
 use super::refusal::{MAX_HEAD, MAX_HEADERS, Refusal};
 use super::relay::Relay;
+use super::signs::Signs;
 use super::socket::Socket;
 use super::summary::Summary;
 use super::tls::LiveTls;
@@ -158,12 +159,12 @@ impl Listener {
                 OpeningBounds { handshake: limits.handshake, stalled: limits.stalled, send_buffer: limits.send_buffer },
                 Arc::clone(&metrics),
             ),
+            room: WaitingRoom::new(limits.pending, limits.waiting, Arc::clone(&metrics)),
             limits,
             metrics,
             handler,
             doors,
             refused: Arc::new(Semaphore::new(REFUSED_AT_A_TIME)),
-            room: WaitingRoom::new(limits.pending, limits.waiting),
             shortage: Summary::default(),
         });
         let mut connections = JoinSet::new();

@@ -12,10 +12,11 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::forwarded::TrustedProxies;
-use super::pending::{PendingSlot, Signs};
+use super::pending::PendingSlot;
 use super::proxy_protocol;
 use super::refusal::Refusal;
 use super::secured::Secured;
+use super::signs::Signs;
 use super::socket::Socket;
 use super::summary::Summary;
 use super::tls::LiveTls;

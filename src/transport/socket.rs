@@ -25,9 +25,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::handover::{Handover, Parts};
-use super::pending::Signs;
 use super::refusal::Refusal;
 use super::secured::Secured;
+use super::signs::Signs;
 use crate::auth::ClientCertificate;
 
 /// How often to check whether a client that has closed its side has sent an incomplete body.

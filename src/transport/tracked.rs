@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::pending::Signs;
+use super::signs::Signs;
 
 /// The body of a response in progress.
 #[derive(Debug)]

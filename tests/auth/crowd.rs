@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use hydrant::auth::{AuthError, AuthOptions, Credential, Secret};
 
-use crate::support::{CHEAP, HASH, PASSWORD, PEER, Realm, now, usual};
+use crate::support::{CHEAP, HASH, PASSWORD, PEER, Realm, clocks, now, usual};
 
 fn basic(user: &str, password: &str) -> Credential {
     Credential::Basic { user: user.to_owned(), password: Secret::new(password) }
@@ -97,5 +97,8 @@ fn a_known_password_ends_with_its_hash() {
     let other = String::from(hydrant::auth::PasswordHash::make("another").unwrap());
     std::fs::write(&path, text.replace(&String::from(HASH.clone()), &other)).unwrap();
     assert!(realm.authority.reload().unwrap());
-    assert_eq!(realm.authority.authenticate(&basic("alice", PASSWORD), PEER, now()).unwrap_err(), AuthError::Denied);
+    assert_eq!(
+        realm.authority.authenticate(&basic("alice", PASSWORD), PEER, clocks(now())).unwrap_err(),
+        AuthError::Denied
+    );
 }

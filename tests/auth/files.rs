@@ -10,7 +10,7 @@ use hydrant::auth::{
     read_store,
 };
 
-use crate::support::{HASH, Realm, UUID, now, options, ttl};
+use crate::support::{HASH, Realm, UUID, clocks, now, options, ttl};
 
 fn tenant(users: &[&str], machines: &[&str]) -> TenantRow {
     let set = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
@@ -372,6 +372,6 @@ fn two_that_start_at_once_make_one_store() {
     let subject = "user:rocketskates".parse().unwrap();
     let token = one.0.issue_local(&subject, &ttl(60), now()).unwrap().token;
     let credential = hydrant::auth::Credential::Bearer(token);
-    let let_in: Result<_, AuthError> = other.0.authenticate(&credential, crate::support::PEER, now());
+    let let_in: Result<_, AuthError> = other.0.authenticate(&credential, crate::support::PEER, clocks(now()));
     assert!(let_in.is_ok(), "and both have the same key");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hydrant::auth::{AuthOptions, Credential, Identity, PasswordHash, Recognized, Remembered, Secret, TokenRequest};
 use jiff::Timestamp;
 
-use super::support::{HASH, PASSWORD, PEER, Realm, at, now, options, usual};
+use super::support::{HASH, PASSWORD, PEER, Realm, at, clocks, now, options, usual};
 
 /// One connection of a client.
 struct Kept<'r> {
@@ -21,13 +21,14 @@ impl<'r> Kept<'r> {
     /// What a request with these credentials does; whether it was recognized.
     fn request(&self, header: &str, credential: &Credential, now: Timestamp) -> Option<(Arc<Identity>, bool)> {
         let authority = &self.realm.authority;
-        if let Some(Recognized { identity, is_ambient }) = authority.recognize(&self.remembered, header.as_bytes(), now)
+        if let Some(Recognized { identity, is_ambient }) =
+            authority.recognize(&self.remembered, header.as_bytes(), clocks(now))
         {
             assert_eq!(is_ambient, credential.is_ambient());
             return Some((identity, true));
         }
         let generation = authority.generation();
-        let identity = Arc::new(authority.authenticate(credential, PEER, now).ok()?);
+        let identity = Arc::new(authority.authenticate(credential, PEER, clocks(now)).ok()?);
         authority.remember(&self.remembered, (header.as_bytes(), generation), credential, &identity);
         Some((identity, false))
     }
@@ -110,7 +111,7 @@ fn a_change_during_the_verification_ends_it_too() {
     let (token, kept) = (realm.token("alice", &TokenRequest::default()), Kept::new(&realm));
     let (header, credential) = (format!("Bearer {token}"), Credential::Bearer(Secret::new(token.as_str())));
     let generation = realm.authority.generation();
-    let identity = Arc::new(realm.authority.authenticate(&credential, PEER, now()).unwrap());
+    let identity = Arc::new(realm.authority.authenticate(&credential, PEER, clocks(now())).unwrap());
     realm.edit(|store| store.remove_user("alice"));
     realm.authority.remember(&kept.remembered, (header.as_bytes(), generation), &credential, &identity);
     assert_eq!(kept.bearer(&token, now()), None);

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use hydrant::auth::{AuthError, AuthOptions, Authority, Credential, CredentialError, Identity, PasswordHash, Secret};
+use hydrant::clock::ClockReading;
 
-use crate::support::{HASH, PASSWORD, PEER, Realm, at, now, options, ttl, usual};
+use crate::support::{HASH, PASSWORD, PEER, Realm, at, clocks, now, options, ttl, usual};
 
 /// RFC 7914, section 12, third vector: password "pleaseletmein", N = 16384, r = 8, p = 1, which is what DRP uses.
 const DRP: &str = concat!(
@@ -20,7 +21,7 @@ fn the_first_start_makes_the_well_known_user() {
     let (authority, opened) = Authority::open(dir.path(), options()).unwrap();
     assert!(opened.created && authority.has_default_password());
     let credential = Credential::from_query("rocketskates:r0cketsk8ts").unwrap();
-    let identity = authority.authenticate(&credential, PEER, now()).unwrap();
+    let identity = authority.authenticate(&credential, PEER, clocks(now())).unwrap();
     assert_eq!((identity.principal().as_str(), identity.user()), ("user:rocketskates", Some("rocketskates")));
     assert!(authority.access(&identity).unwrap().is_everything());
     let (authority, opened) = Authority::open(dir.path(), options()).unwrap();
@@ -130,7 +131,7 @@ fn a_right_password_is_known_for_a_minute() {
     let realm = Realm::usual();
     let credential = Credential::Basic { user: "alice".to_owned(), password: Secret::new(PASSWORD) };
     let hashed = |seconds| {
-        realm.authority.authenticate(&credential, PEER, at(seconds)).unwrap();
+        realm.authority.authenticate(&credential, PEER, clocks(at(seconds))).unwrap();
         realm.authority.passwords_hashed()
     };
     assert_eq!((hashed(0), hashed(59), hashed(110), hashed(169)), (1, 1, 1, 1), "for as long as it is used");
@@ -156,9 +157,9 @@ fn a_thousand_wrong_passwords_are_hardly_hashed_and_lock_nobody_else_out() {
     assert!(realm.password("alice", PASSWORD).is_ok(), "a password that is known is not held back");
     let elsewhere: IpAddr = "198.51.100.1".parse().unwrap();
     let bob = Credential::Basic { user: "bob".to_owned(), password: Secret::new(PASSWORD) };
-    assert!(realm.authority.authenticate(&bob, PEER, now()).is_ok());
+    assert!(realm.authority.authenticate(&bob, PEER, clocks(now())).is_ok());
     let wrong = Credential::Basic { user: "alice".to_owned(), password: Secret::new("wrong") };
-    assert_eq!(realm.authority.authenticate(&wrong, elsewhere, now()).unwrap_err(), AuthError::Denied);
+    assert_eq!(realm.authority.authenticate(&wrong, elsewhere, clocks(now())).unwrap_err(), AuthError::Denied);
 }
 
 /// Who fails with nothing left waits longer than it takes for one more attempt to be there: twelve seconds.
@@ -166,7 +167,7 @@ fn a_thousand_wrong_passwords_are_hardly_hashed_and_lock_nobody_else_out() {
 fn whoever_goes_on_guessing_waits_twice_as_long() {
     let realm = Realm::with(AuthOptions::default(), usual);
     let wrong = Credential::Basic { user: "alice".to_owned(), password: Secret::new("wrong") };
-    let guess = |seconds| realm.authority.authenticate(&wrong, PEER, at(seconds)).unwrap_err();
+    let guess = |seconds| realm.authority.authenticate(&wrong, PEER, clocks(at(seconds))).unwrap_err();
     for _ in 0..5 {
         assert_eq!(guess(0), AuthError::Denied);
     }
@@ -175,6 +176,29 @@ fn whoever_goes_on_guessing_waits_twice_as_long() {
         (guess(0), guess(13), guess(24), guess(24)),
         (throttled(24), throttled(11), AuthError::Denied, throttled(48))
     );
+}
+
+/// The wall clock may be set at any time: neither the wait after wrong passwords nor the minute for which a right one
+/// is known is measured by it.
+#[test]
+fn a_clock_that_is_set_neither_ends_nor_prolongs_a_wait() {
+    let realm = Realm::with(AuthOptions::default(), usual);
+    let basic = |user: &str, password| Credential::Basic { user: user.to_owned(), password: Secret::new(password) };
+    let (wrong, right) = (basic("alice", "wrong"), basic("bob", PASSWORD));
+    let set = |hours: i64, seconds| ClockReading { wall: at(3600 * hours), ..clocks(at(seconds)) };
+    let login = |credential, hours, seconds| realm.authority.authenticate(credential, PEER, set(hours, seconds));
+    (0..5).for_each(|_| assert_eq!(login(&wrong, 1, 0).unwrap_err(), AuthError::Denied));
+    let throttled = |seconds| AuthError::Throttled { retry_after: Duration::from_secs(seconds) };
+    assert_eq!(login(&wrong, 9, 1).unwrap_err(), throttled(23), "it was set forward by hours");
+    assert_eq!(login(&wrong, 0, 2).unwrap_err(), throttled(22), "and back");
+    assert_eq!(login(&wrong, 0, 24).unwrap_err(), AuthError::Denied);
+    let hashed = |hours, seconds| {
+        let before = realm.authority.passwords_hashed();
+        login(&right, hours, seconds).unwrap();
+        realm.authority.passwords_hashed() - before
+    };
+    assert_eq!((hashed(1, 100), hashed(9, 101), hashed(0, 102)), (1, 0, 0));
+    assert_eq!(hashed(0, 162), 1, "a minute later");
 }
 
 /// A right password pays for the wrong ones before it: who mistypes now and then is not held back.

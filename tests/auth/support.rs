@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
 use base64::Engine;
@@ -12,6 +12,7 @@ use hydrant::auth::{
     AuthError, AuthOptions, Authority, Credential, Identity, PasswordHash, Secret, Store, StoreError, ThrottleLimits,
     TokenRequest, edit_store,
 };
+use hydrant::clock::ClockReading;
 use jiff::Timestamp;
 use tempfile::TempDir;
 
@@ -37,6 +38,13 @@ pub(crate) fn now() -> Timestamp {
 /// told the time takes every token for expired.
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+}
+
+/// A moment of the tests' time by both clocks.
+pub(crate) fn clocks(wall: Timestamp) -> ClockReading {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let passed = Duration::try_from(wall.duration_since(now())).expect("not before the start");
+    ClockReading { wall, instant: *START + passed }
 }
 
 pub(crate) fn options() -> AuthOptions {
@@ -78,7 +86,7 @@ impl Realm {
 
     pub(crate) fn password(&self, user: &str, password: &str) -> Result<Identity, AuthError> {
         let credential = Credential::Basic { user: user.to_owned(), password: Secret::new(password) };
-        self.authority.authenticate(&credential, PEER, now())
+        self.authority.authenticate(&credential, PEER, clocks(now()))
     }
 
     pub(crate) fn user(&self, user: &str) -> Identity {
@@ -86,7 +94,7 @@ impl Realm {
     }
 
     pub(crate) fn bearer(&self, token: &str, now: Timestamp) -> Result<Identity, AuthError> {
-        self.authority.authenticate(&Credential::Bearer(Secret::new(token)), PEER, now)
+        self.authority.authenticate(&Credential::Bearer(Secret::new(token)), PEER, clocks(now))
     }
 
     /// A token that a user gets for itself.

@@ -113,14 +113,20 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn start() -> Self {
-        Self::start_at(tempfile::tempdir().unwrap(), "127.0.0.1:0")
+        Self::start_with(&[])
     }
 
-    fn start_at(dir: tempfile::TempDir, listen: &str) -> Self {
+    /// With more settings, as variables of its environment.
+    pub(crate) fn start_with(settings: &[(&str, &str)]) -> Self {
+        Self::start_at(tempfile::tempdir().unwrap(), "127.0.0.1:0", settings)
+    }
+
+    fn start_at(dir: tempfile::TempDir, listen: &str, settings: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_hydrant"))
             .args(["serve", "--tls", "off", "--metrics-listen", "off", "--listen", listen, "--data-dir"])
             .arg(dir.path().join("data"))
             .env_clear()
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -150,7 +156,7 @@ impl Broker {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         let (dir, address) = (self.dir.take().unwrap(), self.address.clone());
-        move || Self::start_at(dir, &address)
+        move || Self::start_at(dir, &address, &[])
     }
 
     /// Where commands find it.

@@ -34,6 +34,25 @@ fn one_picture_has_all_there_is() {
 }
 
 #[test]
+fn a_list_without_the_connections_of_the_endpoint_says_so() {
+    let nowhere = [
+        ("HYDRANT_UPSTREAM_URLS", "https://127.0.0.1:9"),
+        ("HYDRANT_UPSTREAM_TLS", "insecure"),
+        ("HYDRANT_UPSTREAM_USERNAME", "hydrant"),
+        ("HYDRANT_UPSTREAM_PASSWORD", "a long password"),
+        ("HYDRANT_AUTH_MODE", "local"),
+    ];
+    let broker = Broker::start_with(&nowhere);
+    let done = broker.run(&["top", "--once", "-i", "0.5"], "");
+    let expected = "Connections\nincomplete: the endpoint did not return its connections\nPrincipal";
+    assert!(done.code == Some(0) && done.out.contains(expected), "{}{}", done.out, done.err);
+    let done = broker.run(&["top", "--once", "--json", "-i", "0.5"], "");
+    let picture: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(picture["ConnectionsMissing"], "endpoint", "{picture}");
+    assert_eq!(picture.get("RegistrationsMissing"), None);
+}
+
+#[test]
 fn who_may_not_see_it_is_told_why() {
     let broker = Broker::start();
     broker.set_role("bob", "machines/get,list/*");

@@ -100,8 +100,11 @@ fn check_answer(method: &str, path: &str, reply: &Reply) {
     if let Some(target) = answer["$ref"].as_str() {
         answer = DOCUMENT.openapi.pointer(&target[1..]).unwrap();
     }
-    for header in answer["headers"].as_object().into_iter().flatten().map(|(name, _)| name) {
-        assert!(!reply.header(header).is_empty(), "{what} lacks {header}");
+    for (name, header) in answer["headers"].as_object().into_iter().flatten() {
+        let value = reply.header(name);
+        assert!(!value.is_empty() || header["required"] == false, "{what} lacks {name}");
+        let known = header["schema"]["enum"].as_array().filter(|_| !value.is_empty());
+        assert!(known.is_none_or(|known| known.iter().any(|one| one == value)), "{what}: {name}: {value}");
     }
     let Some(contents) = answer["content"].as_object() else {
         return assert_eq!(reply.body, "", "{what} has a body");

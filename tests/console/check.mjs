@@ -11,7 +11,9 @@ import { readFileSync } from "node:fs";
 import { Chromium, until } from "./chromium.mjs";
 import { resumes } from "./eventsource.mjs";
 import { Hydrant, update } from "./hydrant.mjs";
-import { expires, isRefusedOnce, noticesSilence, offersWhatIsPermitted, saysWhereAListEnds } from "./session.mjs";
+import {
+  expires, isRefusedOnce, noticesSilence, offersWhatIsPermitted, saysWhatTheEndpointLacks, saysWhereAListEnds,
+} from "./session.mjs";
 
 const [program, axe] = process.argv.slice(2);
 const VIEWS = ["now", "tail?spec=machines.*.*", "connections", "registrations", "explain", "me"];
@@ -278,7 +280,7 @@ try {
   }
   await timed(takesATokenFromALink.name, takesATokenFromALink(browser, server));
   for (const step of [expires, isRefusedOnce, saysWhereAListEnds]) await timed(step.name, step(browser, server));
-  await timed(noticesSilence.name, noticesSilence(browser, program));
+  for (const step of [noticesSilence, saysWhatTheEndpointLacks]) await timed(step.name, step(browser, program));
   await timed(resumes.name, resumes(browser, server));
 } finally {
   await browser.end();

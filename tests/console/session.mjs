@@ -1,5 +1,7 @@
 // What a session may do, how it ends, and what a page says of a server that falls silent.
 
+import { createServer } from "node:http";
+
 import { Hydrant } from "./hydrant.mjs";
 
 /** A token of the first user with these restrictions. */
@@ -95,6 +97,40 @@ export async function noticesSilence(browser, program) {
       await page.until("the tail again", live);
     }, [/Failed to load|ERR_/]);
   } finally {
+    await server.end();
+  }
+}
+
+/** An endpoint that tells of one connection, and refuses hydrant's own user when it is asked about that. */
+function endpoint() {
+  const row = { Principal: "user:theirs", RemoteAddr: "192.0.2.9:99", Type: "websocket" };
+  const server = createServer((request, answer) => {
+    const { pathname } = new URL(request.url, "http://endpoint");
+    const [status, body] = pathname === "/api/v3/connections" ? [200, [row]]
+      : [401, { Code: 401, Key: "", Messages: ["credentials are not valid"], Model: "", Type: "AUTH" }];
+    answer.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
+  });
+  return new Promise((listens) => server.listen(0, "127.0.0.1", () => listens(server)));
+}
+
+/** What the endpoint refuses hydrant ends no session, and a list without the endpoint's part says so. */
+export async function saysWhatTheEndpointLacks(browser, program) {
+  const drp = await endpoint();
+  const settings = { URLS: `http://127.0.0.1:${drp.address().port}`, USERNAME: "hydrant", PASSWORD: "a long password" };
+  const names = [...Object.keys(settings).map((name) => `HYDRANT_UPSTREAM_${name}`), "HYDRANT_AUTH_MODE"];
+  [...Object.values(settings), "local"].forEach((value, at) => (process.env[names[at]] = value));
+  const server = await Hydrant.start(program).finally(() => names.forEach((name) => delete process.env[name]));
+  try {
+    await opened(browser, server, "connections?sort=RemoteAddr", {}, async (page) => {
+      await page.click("user:theirs", ".list");
+      await page.shows("refuses hydrant's own user");
+      drp.close();
+      drp.closeAllConnections();
+      await page.shows("This list is incomplete. The endpoint did not return its connections");
+      if (await page.evaluate(() => !document.querySelector(".rail"))) throw new Error("the page signed its user out");
+    }, [/status of 502 .*connections/]);
+  } finally {
+    drp.close();
     await server.end();
   }
 }

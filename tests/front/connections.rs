@@ -4,7 +4,7 @@
 use hydrant::auth::{TenantRow, TokenRequest};
 use serde_json::{Value, json};
 
-use crate::common::{Hydrant, http};
+use crate::common::{Hydrant, LOGIN, basic, http};
 use crate::endpoint::{Drp, MACHINE};
 
 const OTHER: &str = "4f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e";
@@ -67,6 +67,61 @@ async fn a_list_without_those_of_the_endpoint_says_so() {
     let agents = format!("/api/v3/machines/{MACHINE}/connections");
     assert_eq!([incomplete(all).await, incomplete(&agents).await], ["endpoint", "endpoint"]);
     assert_eq!(incomplete(found).await, "", "the endpoint is not asked");
+    let described = ask(&hydrant, "all", "GET", "/api/v3/hydrant/openapi.json").await.json();
+    for path in ["/connections", "/machines/{uuid}/connections"] {
+        let header = &described["paths"][path]["get"]["responses"]["200"]["headers"]["X-Hydrant-Incomplete"];
+        assert_eq!((&header["required"], &header["schema"]["enum"]), (&json!(false), &json!(["endpoint"])), "{path}");
+    }
+}
+
+/// DRP before 4 has no such list, so there is nothing to miss. Every other refusal is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_has_no_list_makes_no_list_incomplete() {
+    let (drp, hydrant) = front().await;
+    for (status, missing) in [(404, ""), (401, "endpoint"), (403, "endpoint"), (500, "endpoint"), (404, "")] {
+        *drp.state.refuses.lock() = ("connections", status);
+        for path in ["/api/v3/connections".to_owned(), format!("/api/v3/machines/{MACHINE}/connections")] {
+            let reply = ask(&hydrant, "all", "GET", &path).await;
+            let told = (reply.status.as_u16(), reply.header("x-hydrant-incomplete"));
+            assert_eq!(told, (200, missing), "{status} {path}");
+            assert_eq!(theirs(&reply.json()), [""; 0], "{status} {path}");
+        }
+    }
+}
+
+/// A 401 or 403 ends the session of a page. It must be about the caller: if the endpoint refuses hydrant's own user,
+/// that is an error of this server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_of_hydrants_own_user_is_none_of_the_callers() {
+    let (drp, hydrant) = front().await;
+    for status in [401, 403] {
+        for (refused, asks) in [("connections", ["GET", "DELETE"].as_slice()), ("info", &["GET"])] {
+            *drp.state.refuses.lock() = (refused, status);
+            let path = if refused == "info" { "/api/v3/info" } else { "/api/v3/connections/192.0.2.9:99" };
+            for method in asks {
+                let reply = ask(&hydrant, "all", method, path).await;
+                let message = reply.error(502);
+                let expected = format!("hydrant's own user (upstream.username or upstream.token) with status {status}");
+                assert!(message.contains(&expected), "{method} {path}: {message}");
+                assert_eq!(reply.header("www-authenticate"), "", "{method} {path}");
+            }
+        }
+        assert_eq!(ask(&hydrant, "all", "GET", "/api/v3/hydrant/me").await.status, 200);
+    }
+}
+
+/// Whoever the endpoint knows asks it with a credential of its own, and is told what the endpoint says of that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_of_the_callers_own_credential_passes() {
+    let drp = Drp::start().await;
+    let hydrant = Hydrant::start_tls(&drp.settings()).await;
+    let login = basic(LOGIN);
+    for status in [401, 403] {
+        *drp.state.refuses.lock() = ("connections", status);
+        let path = "/api/v3/connections/192.0.2.9:99";
+        let headers = [("authorization", login.as_str())];
+        assert_eq!(http::request(hydrant.address(), true, "GET", path, &headers, "").await.status, status);
+    }
 }
 
 /// Whose it is only the endpoint knows, so whoever has a tenant is not told of one alone, and closes none.

@@ -119,6 +119,8 @@ pub struct State {
     pub loses_tenants: AtomicBool,
     /// What is answered with 500: `roles`, `prefs` and the like.
     pub breaks: Mutex<&'static str>,
+    /// What is refused with this status: `connections` and the like.
+    pub refuses: Mutex<(&'static str, u16)>,
     /// The user about whom it is answered 500.
     pub broken_user: Mutex<&'static str>,
     /// Whether bad credentials are never answered, as by an endpoint that asks a directory which does not answer.
@@ -168,6 +170,7 @@ impl Drp {
             maintenance: AtomicBool::new(false),
             loses_tenants: AtomicBool::new(false),
             breaks: Mutex::default(),
+            refuses: Mutex::new(("nothing", 0)),
             broken_user: Mutex::default(),
             muses: AtomicBool::new(false),
             pause: AtomicU64::default(),
@@ -319,6 +322,9 @@ impl State {
             }
             (&Method::GET, ["tenants"]) if self.loses_tenants.load(Ordering::Relaxed) => {
                 error(404, "GET", "tenants", "Not Found")
+            }
+            (_, segments) if segments.contains(&self.refuses.lock().0) => {
+                error(self.refuses.lock().1, "AUTH", "", "credentials are not valid")
             }
             (&Method::GET, [list, ..]) if *self.breaks.lock() == *list => error(500, "GET", list, "broken"),
             (&Method::GET, ["users", name]) if *self.broken_user.lock() == *name => error(500, "GET", name, "broken"),

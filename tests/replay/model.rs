@@ -19,7 +19,7 @@ use hydrant::broker::archive::{Archive, Chunk, Page, PageChannel, Reading};
 use hydrant::broker::history::{Beyond, History, HistoryLimits, Since, Start};
 use hydrant::broker::inbox::{Inbox, InboxLimits, inbox};
 use hydrant::broker::splice::Splice;
-use hydrant::clock::now;
+use hydrant::clock::{both, now};
 use hydrant::event::{Draft, Event};
 use hydrant::fanout::catch_up::Allowance;
 use hydrant::fanout::outbox::ConnId;
@@ -45,7 +45,7 @@ static ACCESS: LazyLock<(Arc<Access>, Principal)> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     let (authority, _) = Authority::open(dir.path(), AuthOptions::default()).unwrap();
     let credential = Credential::Basic { user: "rocketskates".to_owned(), password: Secret::new("r0cketsk8ts") };
-    let identity = authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), now()).unwrap();
+    let identity = authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), both()).unwrap();
     (authority.access(&identity).unwrap(), identity.principal().clone())
 });
 

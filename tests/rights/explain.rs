@@ -8,6 +8,7 @@ use std::sync::Arc;
 use hydrant::auth::{
     Access, AuthOptions, Authority, Claim, Credential, Principal, Secret, TenantRow, TokenRequest, edit_store,
 };
+use hydrant::clock;
 use hydrant::event::{Draft, Event};
 use hydrant::explain::{Cause, Explanation, Receiver, explain};
 use hydrant::fanout::session::Shard;
@@ -176,7 +177,7 @@ fn accesses(all: &[Rights]) -> Vec<Arc<Access>> {
         };
         let issued = authority.issue_local(&rights.principal(), &request, now()).unwrap();
         let credential = Credential::Bearer(Secret::new(issued.token.expose()));
-        let identity = authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), now()).unwrap();
+        let identity = authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), clock::both()).unwrap();
         authority.access(&identity).unwrap()
     };
     all.iter().map(access).collect()

@@ -7,6 +7,7 @@ use std::time::Instant;
 use hydrant::auth::{Access, AuthOptions, Authority, Credential, Principal, Secret, edit_store};
 use hydrant::broker::Broker;
 use hydrant::broker::history::{History, HistoryLimits, Position, Since};
+use hydrant::clock;
 use hydrant::event::{Draft, Event};
 use hydrant::fanout::catch_up::Allowance;
 use hydrant::fanout::outbox::ConnId;
@@ -31,7 +32,7 @@ fn people() -> [Person; 2] {
     let (authority, _) = Authority::open(dir.path(), AuthOptions::default()).unwrap();
     ["nobody", "root"].map(|user| {
         let credential = Credential::Basic { user: user.to_owned(), password: Secret::new(PASSWORD) };
-        let identity = authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), now()).unwrap();
+        let identity = authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), clock::both()).unwrap();
         (authority.access(&identity).unwrap(), identity.principal().clone())
     })
 }

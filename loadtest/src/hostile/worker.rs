@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
@@ -23,6 +23,9 @@ pub(super) const NICE: i32 = 19;
 
 /// Pause after a failure, before the next try.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How much longer an attack goes on if nothing was observed.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What attackers observed, by kind.
 pub(super) type Outcomes = BTreeMap<String, u64>;
@@ -122,8 +125,13 @@ impl Attackers {
         Ok(attackers)
     }
 
-    /// Ends the attack, and returns what was observed.
+    /// Ends the attack, and returns what was observed. On a busy machine it goes on for up to [`PATIENCE`] until there
+    /// is something.
     pub(super) fn stop(mut self) -> Outcomes {
+        let deadline = Instant::now() + PATIENCE;
+        while self.shared.outcomes.lock().is_empty() && Instant::now() < deadline {
+            thread::sleep(PAUSE);
+        }
         self.end();
         let mut outcomes = self.shared.outcomes.lock();
         std::mem::take(&mut *outcomes)

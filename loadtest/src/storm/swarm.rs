@@ -32,6 +32,33 @@ const BEGUN_PER_TURN: usize = 64;
 /// Interval at which tries are checked for exceeding their limit.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
+/// The clients, and how many of them are in the phases that are asked for in every turn: to count them each time would
+/// cost the square of their number.
+#[derive(Debug)]
+struct Crowd {
+    clients: Vec<Client>,
+    under_way: usize,
+    back: usize,
+}
+
+impl Crowd {
+    fn new(count: usize) -> Self {
+        Self { clients: (0..count).map(Client::new).collect(), under_way: 0, back: 0 }
+    }
+
+    /// Does something with a client that may change its phase.
+    fn change<T>(&mut self, index: usize, change: impl FnOnce(&mut Client) -> T) -> T {
+        let client = &mut self.clients[index];
+        let counted = |client: &Client| [client.is_under_way(), client.phase == Phase::Back].map(usize::from);
+        let before = counted(client);
+        let result = change(client);
+        let after = counted(client);
+        self.under_way = self.under_way + after[0] - before[0];
+        self.back = self.back + after[1] - before[1];
+        result
+    }
+}
+
 /// The result of a storm.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Reconnection {
@@ -45,7 +72,7 @@ pub(super) struct Reconnection {
 #[derive(Debug)]
 pub(super) struct ReconnectSwarm {
     endpoint: Endpoint,
-    clients: Vec<Client>,
+    crowd: Crowd,
     poll: Poll,
     events: Events,
     buffer: Vec<u8>,
@@ -62,7 +89,7 @@ impl ReconnectSwarm {
     pub(super) fn new(endpoint: &Endpoint, count: usize, at_once: usize) -> Result<Self> {
         Ok(Self {
             endpoint: endpoint.clone(),
-            clients: (0..count).map(Client::new).collect(),
+            crowd: Crowd::new(count),
             poll: Poll::new().context("cannot create a poll")?,
             events: Events::with_capacity(4_096),
             buffer: vec![0; 64 << 10],
@@ -75,12 +102,12 @@ impl ReconnectSwarm {
 
     /// Disconnects all clients without a close.
     pub(super) fn disconnect_all(&mut self) {
-        self.clients.iter_mut().for_each(Client::leave);
+        (0..self.crowd.clients.len()).for_each(|index| self.crowd.change(index, Client::leave));
     }
 
     /// Returns the number of clients that are back.
     pub(super) fn back(&self) -> usize {
-        self.clients.iter().filter(|client| client.phase == Phase::Back).count()
+        self.crowd.back
     }
 
     /// Reconnects all disconnected clients, and those that are disconnected meanwhile, until `is_lost` returns that no
@@ -95,15 +122,15 @@ impl ReconnectSwarm {
         let begin = Instant::now();
         (self.errors, self.due) = (BTreeMap::new(), BinaryHeap::new());
         let before = self.tries;
-        let mut back: Vec<Option<f64>> = vec![None; self.clients.len()];
-        for (index, client) in self.clients.iter_mut().enumerate() {
+        let mut back: Vec<Option<f64>> = vec![None; self.crowd.clients.len()];
+        for (index, client) in self.crowd.clients.iter_mut().enumerate() {
             client.tries = 0;
             if client.phase == Phase::Away {
                 self.due.push(Reverse((begin, index)));
             }
         }
         let mut looked = begin;
-        while begin.elapsed() < timeout && !(is_lost() && self.back() == self.clients.len()) {
+        while begin.elapsed() < timeout && !(is_lost() && self.back() == self.crowd.clients.len()) {
             let pause = if self.begin_due() { Duration::ZERO } else { Duration::from_millis(10) };
             self.turn(pause, &mut |index| back[index] = Some(begin.elapsed().as_secs_f64()))?;
             if looked.elapsed() > POLL_INTERVAL {
@@ -113,7 +140,7 @@ impl ReconnectSwarm {
             }
         }
         let is_back = |(index, client): (usize, &Client)| back[index].filter(|_| client.phase == Phase::Back);
-        let mut back: Vec<f64> = self.clients.iter().enumerate().filter_map(is_back).collect();
+        let mut back: Vec<f64> = self.crowd.clients.iter().enumerate().filter_map(is_back).collect();
         back.sort_by(f64::total_cmp);
         Ok(Reconnection { back, errors: std::mem::take(&mut self.errors), tries: (self.tries - before) as u64 })
     }
@@ -130,9 +157,8 @@ impl ReconnectSwarm {
     /// Begins up to [`BEGUN_PER_TURN`] tries that are due. Returns whether more are due.
     fn begin_due(&mut self) -> bool {
         let most = self.tries + BEGUN_PER_TURN;
-        let mut under_way = self.clients.iter().filter(|client| client.is_under_way()).count();
         while let Some(Reverse((when, index))) = self.due.peek().copied() {
-            if when > Instant::now() || under_way >= self.at_once {
+            if when > Instant::now() || self.crowd.under_way >= self.at_once {
                 return false;
             }
             if self.tries == most {
@@ -140,32 +166,33 @@ impl ReconnectSwarm {
             }
             self.due.pop();
             self.tries += 1;
-            let begun = self.clients[index].begin(&self.endpoint, self.tries).and_then(|()| self.watch(index));
-            match begun {
-                Ok(()) => under_way += 1,
-                Err(failure) => self.failed(index, failure),
+            let begun = self.crowd.change(index, |client| client.begin(&self.endpoint, self.tries));
+            if let Err(failure) = begun.and_then(|()| self.watch(index)) {
+                self.failed(index, failure);
             }
         }
         false
     }
 
     fn watch(&self, index: usize) -> Result<(), String> {
-        let Some(stream) = &self.clients[index].stream else { return Ok(()) };
+        let Some(stream) = &self.crowd.clients[index].stream else { return Ok(()) };
         let fd = stream.socket().as_raw_fd();
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut SourceFd(&fd), Token(index), interest).map_err(|e| e.to_string())
     }
 
     fn failed(&mut self, index: usize, failure: String) {
-        let client = &mut self.clients[index];
-        let was_back = client.phase == Phase::Back;
+        let was_back = self.crowd.clients[index].phase == Phase::Back;
         let kind = if was_back { format!("lost ({failure})") } else { failure };
         *self.errors.entry(kind).or_default() += 1;
-        client.leave();
-        if was_back {
-            client.tries = 0;
-        }
-        let pause = if was_back { Duration::ZERO } else { pause(index, client.tries) };
+        let tries = self.crowd.change(index, |client| {
+            client.leave();
+            if was_back {
+                client.tries = 0;
+            }
+            client.tries
+        });
+        let pause = if was_back { Duration::ZERO } else { pause(index, tries) };
         self.due.push(Reverse((Instant::now() + pause, index)));
     }
 
@@ -175,11 +202,10 @@ impl ReconnectSwarm {
         sockets::wait(&mut self.poll, &mut events, timeout)?;
         for event in &events {
             let index = event.token().0;
-            let client = &mut self.clients[index];
-            let was_back = client.phase == Phase::Back;
-            match client.advance(&mut self.buffer) {
+            let back = self.crowd.back;
+            match self.crowd.change(index, |client| client.advance(&mut self.buffer)) {
                 Err(failure) => self.failed(index, failure),
-                Ok(()) if client.phase == Phase::Back && !was_back => on_back(index),
+                Ok(()) if self.crowd.back > back => on_back(index),
                 Ok(()) => {}
             }
         }
@@ -189,7 +215,8 @@ impl ReconnectSwarm {
 
     fn give_up_slow(&mut self) {
         let is_slow = |client: &Client| client.is_under_way() && client.since.elapsed() > TRY;
-        let slow: Vec<usize> = (0..self.clients.len()).filter(|&index| is_slow(&self.clients[index])).collect();
+        let slow: Vec<usize> =
+            (0..self.crowd.clients.len()).filter(|&index| is_slow(&self.crowd.clients[index])).collect();
         for index in slow {
             self.failed(index, "the handshake did not end in time".to_owned());
         }
@@ -207,6 +234,44 @@ fn pause(index: usize, tries: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A turn looks at the clients that are due, and at no others: whoever is back or waits costs nothing.
+    #[test]
+    fn the_counts_follow_every_change_of_a_phase() {
+        let mut crowd = Crowd::new(5);
+        let steps = [
+            (0, Phase::Connecting),
+            (1, Phase::Connecting),
+            (0, Phase::Upgrading),
+            (0, Phase::Registering(1)),
+            (0, Phase::Back),
+            (2, Phase::Back),
+            (1, Phase::Away),
+            (0, Phase::Back),
+            (2, Phase::Connecting),
+            (0, Phase::Away),
+        ];
+        for (index, phase) in steps {
+            crowd.change(index, |client| client.phase = phase);
+            let count = |is: fn(&Client) -> bool| crowd.clients.iter().filter(|client| is(client)).count();
+            let counted = (count(Client::is_under_way), count(|client| client.phase == Phase::Back));
+            assert_eq!((crowd.under_way, crowd.back), counted, "{index} {phase:?}");
+        }
+    }
+
+    /// Only as many handshakes as are allowed at once, and no more than a turn's share of tries, although all are due.
+    #[test]
+    fn a_turn_begins_its_share_of_what_is_due() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let endpoint = Endpoint::new(&url, crate::tls::Trust::Nobody, None).unwrap();
+        for (at_once, begun, more) in [(0, BEGUN_PER_TURN, true), (10, 10, false)] {
+            let mut swarm = ReconnectSwarm::new(&endpoint, 100, at_once).unwrap();
+            let now = Instant::now();
+            swarm.due = (0..100).map(|index| Reverse((now, index))).collect();
+            assert_eq!((swarm.begin_due(), swarm.tries, swarm.crowd.under_way), (more, begun, begun));
+        }
+    }
 
     #[test]
     fn pauses_double_and_are_spread() {

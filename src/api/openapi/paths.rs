@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::read;
-use crate::api::routes::{Access, Content, Place, Row, TABLE, Verb};
+use crate::api::routes::{Access, Content, Header, Place, Row, TABLE, Verb};
 
 /// The description of what all routes share.
 const ABOUT: &str = "An event broker for Digital Rebar Provision fleets. Answers below 400, except streams, are JSON; \
@@ -124,8 +124,8 @@ fn answers(row: &Row) -> Value {
         if !one.content.is_empty() {
             answer["content"] = contents(one.content);
         }
-        for (name, text) in one.headers {
-            answer["headers"][name] = json!({"description": text, "required": true, "schema": {"type": "string"}});
+        for Header { name, text, schema, required } in one.headers {
+            answer["headers"][name] = json!({"description": text, "required": required, "schema": read(schema)});
         }
         answers.insert(one.status.to_string(), answer);
     }

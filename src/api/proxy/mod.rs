@@ -6,7 +6,8 @@
 //! the endpoint cannot be reached, 503 with `Retry-After` if too many requests wait for it, 504 if it is too slow.
 //! Nobody is authenticated here: the endpoint checks the credential, and the query, which may contain one, is
 //! forwarded unread. Requests with the service's own credential are hydrant's own: the path and a few headers, without
-//! the caller's query and body.
+//! the caller's query and body. If the endpoint refuses that credential, the answer is 502: a 401 or 403 would be about
+//! the caller, whose session is good.
 
 mod download;
 mod exchange;
@@ -28,6 +29,7 @@ use hyper::header::{
 };
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
+use thiserror::Error;
 
 use super::{Api, ApiError, ForwardedFor, query};
 use crate::auth::Identity;
@@ -48,8 +50,23 @@ const PARTIAL: [HeaderName; 4] = [ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MA
 const ALONG: [HeaderName; 5] =
     [ACCEPT, HOST, USER_AGENT, HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
 
+/// Marks a request with the service's own credential.
+#[derive(Debug, Clone, Copy)]
+struct AsService;
+
 /// A request to the endpoint: the caller's, or one of hydrant's own, which has no body.
 pub(super) type Inquiry = Request<Option<Incoming>>;
+
+/// Why there is nothing to read at the endpoint.
+#[derive(Debug, Error)]
+pub(super) enum FetchError {
+    /// There is no answer.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The answer has another status than 200.
+    #[error("the endpoint answered with status {0}")]
+    Status(StatusCode),
+}
 
 /// An answered request.
 struct Sent {
@@ -136,19 +153,22 @@ impl Api {
         Ok(Response::from_parts(parts, Either::Left(Full::new(body))))
     }
 
-    /// Returns the body of the endpoint's answer if its status is 200, otherwise the status.
+    /// Returns the body of the endpoint's answer.
+    ///
+    /// # Errors
+    /// There is no answer, or its status is not 200.
     pub(super) async fn fetch(
         &self,
         upstream: &Upstream,
         mut request: Inquiry,
         caller: &Caller,
-    ) -> Result<Result<Bytes, StatusCode>, ApiError> {
+    ) -> Result<Bytes, FetchError> {
         PARTIAL.iter().for_each(|name| drop(request.headers_mut().remove(name)));
         let Sent { answer, held, .. } = self.send(upstream, request, caller).await?;
         if answer.status() != StatusCode::OK {
-            return Ok(Err(answer.status()));
+            return Err(FetchError::Status(answer.status()));
         }
-        Ok(Ok(held.whole(upstream, answer.into_body()).await?))
+        Ok(held.whole(upstream, answer.into_body()).await.map_err(ApiError::from)?)
     }
 
     async fn send(&self, upstream: &Upstream, mut request: Inquiry, caller: &Caller) -> Result<Sent, ApiError> {
@@ -162,12 +182,14 @@ impl Api {
             client: caller.forwarded.map(|forwarded| forwarded.client.ip()),
         };
         let asks = headers::inbound(request.headers_mut(), origin);
+        let as_service = request.extensions().get::<AsService>().is_some();
         let sent = run_exchange(upstream, request, asker, &exchange).await;
         let (answer, slot, gate) = sent.inspect_err(|error| {
             exchange.failed(error);
             self.report_failure(error);
         })?;
         exchange.answered(answer.status());
+        check_service(as_service, answer.status())?;
         Ok(Sent { answer, client: asks.then_some(client), held: Held::new(exchange, slot, gate) })
     }
 
@@ -248,6 +270,7 @@ pub(super) fn as_service<B>(upstream: &Upstream, request: &Request<B>) -> Result
         }
     }
     inquiry.headers_mut().insert(AUTHORIZATION, own);
+    inquiry.extensions_mut().insert(AsService);
     Ok(inquiry)
 }
 
@@ -258,6 +281,16 @@ pub(super) fn as_service_unless_known(
     identity: &Identity,
 ) -> Result<Inquiry, ApiError> {
     if identity.is_endpoints() { Ok(request.map(Some)) } else { as_service(upstream, &request) }
+}
+
+/// Checks that the endpoint has not refused the service's own credential.
+fn check_service(as_service: bool, status: StatusCode) -> Result<(), ApiError> {
+    if !as_service || !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        return Ok(());
+    }
+    let error = ApiError::ServiceRefused { status: status.as_u16() };
+    tracing::warn!(%error, "cannot ask the endpoint on behalf of a user that it does not know");
+    Err(error)
 }
 
 fn passed(answer: Response<Incoming>, upstream: &Upstream, held: Held) -> Answer {

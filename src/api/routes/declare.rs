@@ -99,6 +99,18 @@ pub(in crate::api) struct Content {
     pub(in crate::api) schema: &'static str,
 }
 
+/// A header of an answer.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::api) struct Header {
+    pub(in crate::api) name: &'static str,
+    /// Its meaning.
+    pub(in crate::api) text: &'static str,
+    /// Its JSON schema.
+    pub(in crate::api) schema: &'static str,
+    /// Whether every such answer has it.
+    pub(in crate::api) required: bool,
+}
+
 /// An answer with a status below 400.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::api) struct Success {
@@ -106,8 +118,7 @@ pub(in crate::api) struct Success {
     /// When it is sent.
     pub(in crate::api) text: &'static str,
     pub(in crate::api) content: &'static [Content],
-    /// The names of headers that it always has, and their meanings.
-    pub(in crate::api) headers: &'static [(&'static str, &'static str)],
+    pub(in crate::api) headers: &'static [Header],
 }
 
 /// An answer with a status from 400 on, whose body is a DRP Error, and when it is sent.

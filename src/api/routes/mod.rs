@@ -4,11 +4,12 @@
 //! so a route cannot exist without its description. Pure.
 
 mod declare;
+mod headers;
 mod table;
 
 use hyper::Method;
 
-pub(super) use declare::{Access, Content, Place, Route, Row, Verb};
+pub(super) use declare::{Access, Content, Header, Place, Route, Row, Verb};
 pub(super) use table::TABLE;
 
 /// A request that hydrant answers itself.

@@ -1,6 +1,7 @@
 //! The table of all routes: who may call each, its parameters and its answers.
 
 use super::declare::{Access, Content, Failure, InPath, Parameter, Place, Route, Row, Success, Verb};
+use super::headers::{CONNECTIONS, HANDSHAKE, REGISTRATIONS, STREAM};
 
 const JSON: &str = "application/json";
 
@@ -25,7 +26,10 @@ const PLAIN: Row = Row {
 /// An answer 200 with a single schema.
 macro_rules! ok {
     ($text:literal, $schema:literal) => {
-        &[Success { status: 200, text: $text, content: &[Content { media: JSON, schema: $schema }], headers: &[] }]
+        ok!($text, $schema, &[])
+    };
+    ($text:literal, $schema:literal, $headers:expr) => {
+        &[Success { status: 200, text: $text, content: &[Content { media: JSON, schema: $schema }], headers: $headers }]
     };
 }
 
@@ -108,13 +112,6 @@ const ISSUING: [Failure; 6] = [
 
 const TOKEN: &[Success] = ok!("The token, and the server it is for.", "Issued");
 
-const HANDSHAKE: [(&str, &str); 1] = [POSITION];
-
-const STREAM: [(&str, &str); 2] =
-    [POSITION, ("X-Hydrant-Ping", "Seconds of silence after which the server gives a sign of life.")];
-
-const POSITION: (&str, &str) = ("X-Hydrant-Sequence", "The position of the next event, for `since` at a later time.");
-
 /// Returns the row that lists the connections of the agents of a model.
 const fn runners(path: &'static str, model: &'static str, name: &'static str, access: &'static str) -> Row {
     Row {
@@ -125,7 +122,7 @@ const fn runners(path: &'static str, model: &'static str, name: &'static str, ac
         text: "The connections whose principal is `runner:UUID`.",
         access: Access::Claim(access),
         in_path: UUID,
-        answers: ok!("The connections.", "Connections"),
+        answers: ok!("The connections.", "Connections", CONNECTIONS),
         failures: &AWAY,
         ..PLAIN
     }
@@ -166,7 +163,7 @@ pub(in crate::api) const TABLE: [Row; 20] = [
             status: 101,
             text: "The connection is now a websocket.",
             content: &[],
-            headers: &HANDSHAKE,
+            headers: HANDSHAKE,
         }],
         failures: &[(400, "not a websocket handshake, or an invalid parameter; the message says which")],
         ..PLAIN
@@ -199,7 +196,7 @@ pub(in crate::api) const TABLE: [Row; 20] = [
                 Content { media: "text/event-stream", schema: "EventStream" },
                 Content { media: "application/x-ndjson", schema: "Lines" },
             ],
-            headers: &STREAM,
+            headers: STREAM,
         }],
         failures: &[
             (400, "no registration, an invalid one (the message has the position), or another invalid parameter"),
@@ -296,7 +293,7 @@ pub(in crate::api) const TABLE: [Row; 20] = [
             query("sort", "`queued`: most queued bytes first. Other values are ignored.", TEXT, "queued"),
             LIMIT,
         ],
-        answers: ok!("The connections.", "Connections"),
+        answers: ok!("The connections.", "Connections", CONNECTIONS),
         failures: &[(400, "a filter with another operator, or an invalid limit")],
         ..PLAIN
     },
@@ -357,7 +354,7 @@ pub(in crate::api) const TABLE: [Row; 20] = [
             query("sort", "The figure to sort by, largest first.", r#"{"enum":["hits","deliveries","work"]}"#, "hits"),
             LIMIT,
         ],
-        answers: ok!("The registrations.", "Registrations"),
+        answers: ok!("The registrations.", "Registrations", REGISTRATIONS),
         failures: &[(400, "an unknown order, or an invalid limit"), AWAY[0]],
         ..PLAIN
     },

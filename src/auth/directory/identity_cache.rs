@@ -1,19 +1,19 @@
 //! Caches an endpoint's answers about credentials.
 //!
-//! Contract: the caller passes the time; bounded in number and age. A credential is stored only as a keyed hash, and
-//! the key ends with the process. Only acceptances are cached. They are used without asking while they are fresh, and
-//! beyond that for as long as the endpoint cannot be reached.
+//! Contract: the caller passes the time; bounded in number and in age, by the monotonic clock. A credential is stored
+//! only as a keyed hash, and the key ends with the process. Only acceptances are cached. They are used without asking
+//! while they are fresh, and beyond that for as long as the endpoint cannot be reached.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::auth::credential::Credential;
 use crate::auth::identity::Identity;
 use crate::auth::keys::Hasher;
+use crate::clock::ClockReading;
 
 /// A cached identity.
 #[derive(Debug)]
@@ -26,8 +26,20 @@ pub enum Known {
 
 struct Entry {
     identity: Identity,
-    fresh_until: Timestamp,
-    good_until: Timestamp,
+    /// When the endpoint accepted it; `None` if anything may have changed since.
+    accepted: Option<Instant>,
+    /// When the endpoint gave the answer, or the data that it was derived from.
+    heard: Instant,
+}
+
+impl Entry {
+    fn is_fresh(&self, fresh: Duration, now: Instant) -> bool {
+        self.accepted.is_some_and(|accepted| now.saturating_duration_since(accepted) < fresh)
+    }
+
+    fn is_good(&self, good: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard) < good
+    }
 }
 
 /// A bounded cache of credentials that the endpoint accepted, keyed by a hash. Rejections are never cached.
@@ -68,26 +80,26 @@ impl IdentityCache {
     }
 
     /// Returns the cached identity of a credential.
-    pub fn look(&self, key: &[u8; 32], now: Timestamp) -> Option<Known> {
+    pub fn look(&self, key: &[u8; 32], now: ClockReading) -> Option<Known> {
         let table = self.table.lock();
-        let entry = table.get(key).filter(|entry| now < entry.good_until && !entry.identity.is_expired(now))?;
+        let is_known = |entry: &&Entry| entry.is_good(self.good, now.instant) && !entry.identity.is_expired(now.wall);
+        let entry = table.get(key).filter(is_known)?;
         let identity = entry.identity.clone();
-        Some(if now < entry.fresh_until { Known::Fresh(identity) } else { Known::Stale(identity) })
+        Some(if entry.is_fresh(self.fresh, now.instant) { Known::Fresh(identity) } else { Known::Stale(identity) })
     }
 
     /// Stores the identity of a valid credential. `heard` is when the endpoint gave the answer, or the data that it was
     /// derived from.
-    pub fn keep(&self, key: [u8; 32], identity: Identity, now: Timestamp, heard: Timestamp) {
-        let until = |from: Timestamp, span| from.checked_add(span).unwrap_or(Timestamp::MAX);
+    pub fn keep(&self, key: [u8; 32], identity: Identity, now: Instant, heard: Instant) {
         let mut table = self.table.lock();
         let is_known = table.contains_key(&key);
         if !is_known && table.len() >= self.entries {
-            table.retain(|_, entry| now < entry.fresh_until);
+            table.retain(|_, entry| entry.is_fresh(self.fresh, now));
         }
         if !is_known && table.len() >= self.entries {
             table.clear();
         }
-        table.insert(key, Entry { identity, fresh_until: until(now, self.fresh), good_until: until(heard, self.good) });
+        table.insert(key, Entry { identity, accepted: Some(now), heard });
     }
 
     /// Removes a credential.
@@ -102,7 +114,7 @@ impl IdentityCache {
 
     /// Makes all entries stale, because anything may have changed.
     pub fn doubt(&self) {
-        self.table.lock().values_mut().for_each(|entry| entry.fresh_until = Timestamp::MIN);
+        self.table.lock().values_mut().for_each(|entry| entry.accepted = None);
     }
 }
 
@@ -111,16 +123,17 @@ mod tests {
     use super::*;
     use crate::auth::Secret;
     use crate::auth::directory::{Account, Directory, Entries};
+    use crate::clock::simulated;
 
     #[test]
     fn beyond_the_bound_those_that_are_not_fresh_make_room() {
-        let at = |second| Timestamp::from_second(second).unwrap();
+        let at = |second| simulated::at(second).instant;
         let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 3).unwrap();
         let mut entries = Entries::default();
         entries.users.insert("a".to_owned(), Account::default());
         let identity = Directory::new(entries).user("a").unwrap();
         let key = |n: u32| cache.key(&Credential::Bearer(Secret::new(n.to_string()))).unwrap();
-        let known = |n, second| cache.look(&key(n), at(second));
+        let known = |n, second| cache.look(&key(n), simulated::at(second));
         for (n, second) in [(1, 0), (2, 0), (3, 100)] {
             cache.keep(key(n), identity.clone(), at(second), at(second));
         }

@@ -337,6 +337,17 @@ mod tests {
     }
 
     #[test]
+    fn a_token_may_have_the_length_that_is_allowed_and_no_more() {
+        let begin = format!("e30.{}.", URL_SAFE_NO_PAD.encode(r#"{"jti":"alice","exp":4102444800}"#));
+        let user = |length: usize| {
+            let token = format!("{begin}{}", "A".repeat(length - begin.len()));
+            read_plain(&Secret::new(token)).and_then(|token| token.user().map(str::to_owned))
+        };
+        assert_eq!(user(MAX_TOKEN_BYTES).as_deref(), Some("alice"));
+        assert_eq!(user(MAX_TOKEN_BYTES + 1), None);
+    }
+
+    #[test]
     fn secrets_are_compared_with_those_of_now() {
         let token = open(SEALED, 0).unwrap();
         let account =

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use tokio::time::sleep;
 
 use super::error::TopError;
-use super::poll::{Asker, read_rows, status_of};
+use super::poll::{Asker, Rows, read_rows, status_of};
 use super::state::{Look, RegistrationSort, State};
 use super::trend::Rates;
 use super::view;
@@ -22,14 +22,26 @@ const COLUMNS: usize = 120;
 /// Maximum number of rows of each table.
 const ROWS: usize = 10;
 
-/// The JSON document: the server's responses, and the rates between the two polls.
+/// The JSON document: the server's responses, what its lists lack, and the rates between the two polls.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Picture<'a> {
     rates: Rates,
     status: &'a RawValue,
     connections: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections_missing: Option<&'a str>,
     registrations: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registrations_missing: Option<&'a str>,
+}
+
+fn text(rows: &Rows) -> Option<&RawValue> {
+    rows.as_ref().ok().map(|rows| &*rows.text)
+}
+
+fn missing(rows: &Rows) -> Option<&str> {
+    rows.as_ref().ok()?.missing.as_deref()
 }
 
 pub(super) async fn once(
@@ -66,8 +78,10 @@ pub(super) async fn once(
     let picture = Picture {
         rates: state.trend.rates().unwrap_or_default(),
         status: &status,
-        connections: connections.as_deref().ok(),
-        registrations: registrations.as_deref().ok(),
+        connections: text(&connections),
+        connections_missing: missing(&connections),
+        registrations: text(&registrations),
+        registrations_missing: missing(&registrations),
     };
     serde_json::to_writer(&mut *out, &picture).map_err(io::Error::from)?;
     writeln!(out)?;

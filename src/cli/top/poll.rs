@@ -12,9 +12,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::figures::Status;
-use super::state::{Look, RegistrationSort, Tab};
+use super::state::{List, Look, RegistrationSort, Tab};
 use super::view::MOST_ROWS;
-use crate::client::{Backoff, ClientError, Http, RefusedError, Target};
+use crate::client::{Backoff, ClientError, Http, ListAnswer, RefusedError, Target};
 
 const STATUS: &str = "/api/v3/hydrant/status";
 /// Longest wait before a retry.
@@ -75,6 +75,17 @@ pub(super) enum Found {
     Failed(LookError),
 }
 
+/// Rows as the server sends them.
+#[derive(Debug, Clone)]
+pub(super) struct RowsText {
+    pub(super) text: Box<RawValue>,
+    /// What they lack, as the server names it.
+    pub(super) missing: Option<String>,
+}
+
+/// Rows, or the reason why the user may not see them.
+pub(super) type Rows = Result<RowsText, String>;
+
 /// The client of one server.
 #[derive(Debug)]
 pub(super) struct Asker {
@@ -107,23 +118,24 @@ impl Asker {
         serde_json::from_slice(&body).map_err(|error| LookError::Answer { path: STATUS, error })
     }
 
-    /// Requests the connections, most queued first. The inner error is the reason why the user may not see them.
-    pub(super) async fn connections(&mut self) -> Result<Result<Box<RawValue>, String>, LookError> {
+    /// Requests the connections, most queued first.
+    pub(super) async fn connections(&mut self) -> Result<Rows, LookError> {
         self.rows(&format!("/api/v3/connections?sort=queued&limit={MOST_ROWS}"), "connections").await
     }
 
-    /// Requests the registrations. The inner error is the reason why the user may not see them.
-    pub(super) async fn registrations(
-        &mut self,
-        sort: RegistrationSort,
-    ) -> Result<Result<Box<RawValue>, String>, LookError> {
+    /// Requests the registrations.
+    pub(super) async fn registrations(&mut self, sort: RegistrationSort) -> Result<Rows, LookError> {
         let path = format!("/api/v3/hydrant/registrations?sort={}&limit={MOST_ROWS}", sort.name());
         self.rows(&path, "registrations").await
     }
 
-    async fn rows(&mut self, path: &str, name: &'static str) -> Result<Result<Box<RawValue>, String>, LookError> {
-        match self.get(path).await {
-            Ok(body) => serde_json::from_slice(&body).map(Ok).map_err(|error| LookError::Answer { path: name, error }),
+    async fn rows(&mut self, path: &str, name: &'static str) -> Result<Rows, LookError> {
+        let http = Http::kept(&mut self.http, &self.target).await?;
+        match http.get_list(path).await {
+            Ok(ListAnswer { body, missing }) => {
+                let text = serde_json::from_slice(&body).map_err(|error| LookError::Answer { path: name, error })?;
+                Ok(Ok(RowsText { text, missing }))
+            }
             Err(ClientError::Refused(refusal)) if matches!(refusal.status, 400 | 403 | 404) => {
                 Ok(Err(refusal.to_string()))
             }
@@ -143,11 +155,11 @@ pub(super) fn read<T: DeserializeOwned>(text: &RawValue, path: &'static str) -> 
 
 /// Parses rows, unless the user may not see them.
 pub(super) fn read_rows<T: DeserializeOwned>(
-    rows: Result<Box<RawValue>, String>,
+    rows: Rows,
     path: &'static str,
-) -> Result<Result<T, String>, LookError> {
+) -> Result<Result<List<T>, String>, LookError> {
     match rows {
-        Ok(text) => read(&text, path).map(Ok),
+        Ok(RowsText { text, missing }) => Ok(Ok(List { rows: read(&text, path)?, missing })),
         Err(reason) => Ok(Err(reason)),
     }
 }

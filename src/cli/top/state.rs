@@ -5,12 +5,25 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::figures::{Connection, Registration, Status};
 use super::trend::Trend;
 
+/// Rows, and what the server says they lack.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct List<T> {
+    pub(super) rows: Vec<T>,
+    pub(super) missing: Option<String>,
+}
+
+impl<T> From<Vec<T>> for List<T> {
+    fn from(rows: Vec<T>) -> Self {
+        Self { rows, missing: None }
+    }
+}
+
 /// The responses to one poll. Rows that were not requested are `None`; rows that the user may not see are the reason.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Look {
     pub(super) status: Status,
-    pub(super) connections: Option<Result<Vec<Connection>, String>>,
-    pub(super) registrations: Option<Result<Vec<Registration>, String>>,
+    pub(super) connections: Option<Result<List<Connection>, String>>,
+    pub(super) registrations: Option<Result<List<Registration>, String>>,
 }
 
 /// The tab that is shown.
@@ -124,8 +137,8 @@ pub(super) struct State {
     /// The index of the first row that is shown.
     pub(super) scroll: usize,
     pub(super) status: Option<Status>,
-    pub(super) connections: Option<Result<Vec<Connection>, String>>,
-    pub(super) registrations: Option<Result<Vec<Registration>, String>>,
+    pub(super) connections: Option<Result<List<Connection>, String>>,
+    pub(super) registrations: Option<Result<List<Registration>, String>>,
     pub(super) trend: Trend,
 }
 
@@ -142,7 +155,7 @@ impl State {
         }
         self.trend.add(&look.status);
         if let Some(mut connections) = look.connections {
-            if let Ok(all) = &mut connections {
+            if let Ok(List { rows: all, .. }) = &mut connections {
                 // Nothing is queued for connections of requests, such as that of this command.
                 all.retain(|one| one.r#type != "api");
                 self.trend.add_connections(all, look.status.moment());
@@ -236,8 +249,8 @@ impl State {
 
     /// Returns the number of rows that can be scrolled through.
     fn rows(&self) -> usize {
-        fn length<T>(rows: Option<&Result<Vec<T>, String>>) -> usize {
-            rows.and_then(|rows| rows.as_ref().ok()).map_or(0, Vec::len)
+        fn length<T>(list: Option<&Result<List<T>, String>>) -> usize {
+            list.and_then(|list| list.as_ref().ok()).map_or(0, |list| list.rows.len())
         }
         match self.tab {
             Tab::Overview => self.status.as_ref().map_or(0, |status| status.shards.len() + 20),
@@ -248,13 +261,13 @@ impl State {
 
     fn sort(&mut self) {
         let Self { trend, connection_sort, is_reversed, tab, .. } = self;
-        if let Some(Ok(all)) = &mut self.connections {
+        if let Some(Ok(List { rows: all, .. })) = &mut self.connections {
             all.sort_by(|a, b| order(a, b, *connection_sort, trend).then_with(|| a.remote_addr.cmp(&b.remote_addr)));
             if *is_reversed && *tab == Tab::Connections {
                 all.reverse();
             }
         }
-        if let Some(Ok(all)) = &mut self.registrations {
+        if let Some(Ok(List { rows: all, .. })) = &mut self.registrations {
             let by = |one: &Registration| match self.registration_sort {
                 RegistrationSort::Work => one.filter_work,
                 RegistrationSort::Hits => one.hits,
@@ -301,13 +314,13 @@ mod tests {
     }
 
     fn shown(state: &State) -> Vec<&str> {
-        state.connections.as_ref().unwrap().as_ref().unwrap().iter().map(|one| one.principal.as_str()).collect()
+        state.connections.as_ref().unwrap().as_ref().unwrap().rows.iter().map(|one| one.principal.as_str()).collect()
     }
 
     #[test]
     fn connections_are_sorted_as_asked_and_stay_so_at_the_next_look() {
         let mut state = State::new(String::new());
-        let all = || Some(Ok(vec![connection("b", 1), connection("c", 2), connection("a", 0)]));
+        let all = || Some(Ok(vec![connection("b", 1), connection("c", 2), connection("a", 0)].into()));
         state.looked(Look { connections: all(), ..Look::default() });
         assert_eq!(shown(&state), ["c", "b", "a"]);
         press(&mut state, KeyCode::Char('2'));
@@ -328,9 +341,9 @@ mod tests {
     #[test]
     fn a_paused_picture_stays_and_help_goes_with_the_next_key() {
         let mut state = State::new(String::new());
-        state.looked(Look { connections: Some(Ok(vec![connection("a", 1)])), ..Look::default() });
+        state.looked(Look { connections: Some(Ok(vec![connection("a", 1)].into())), ..Look::default() });
         assert_eq!(press(&mut state, KeyCode::Char(' ')), Outcome::Asked);
-        state.looked(Look { connections: Some(Ok(Vec::new())), ..Look::default() });
+        state.looked(Look { connections: Some(Ok(List::default())), ..Look::default() });
         assert_eq!(shown(&state), ["a"]);
         press(&mut state, KeyCode::Char('?'));
         assert!(state.shows_help);
@@ -353,8 +366,8 @@ mod tests {
             .to_vec();
         assert_eq!(tabs, [Tab::Connections, Tab::Registrations, Tab::Overview, Tab::Registrations]);
         press(&mut state, KeyCode::Char('2'));
-        let all = (0..25).map(|n| connection(&n.to_string(), n)).collect();
-        state.looked(Look { connections: Some(Ok(all)), ..Look::default() });
+        let all: Vec<Connection> = (0..25).map(|n| connection(&n.to_string(), n)).collect();
+        state.looked(Look { connections: Some(Ok(all.into())), ..Look::default() });
         for (code, row) in [
             (KeyCode::Up, 0),
             (KeyCode::PageDown, 10),

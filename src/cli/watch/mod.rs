@@ -109,7 +109,7 @@ pub(super) fn run(args: &WatchArgs, err: &mut dyn Write) -> Result<(), WatchErro
     let mut feed = Feed::new(Wanted { target, specs, since, way, no_retry: args.no_retry });
     let runtime = endpoint::runtime()?;
     let result = runtime.block_on(async {
-        let view = View::of(&args.shown, &Screen::of(&io::stdout()), clock::now());
+        let view = View::of(&args.shown, &Screen::of(&io::stdout()), clock::instant());
         let mut watch = Watch { view, left: args.count, out: tokio::io::stdout(), stats: args.shown.stats };
         let result = tokio::select! {
             result = watch.until_done(&mut feed, err) => result,
@@ -183,7 +183,7 @@ impl<W: AsyncWrite + Unpin> Watch<W> {
 
     async fn tick(&mut self) -> Result<(), WatchError> {
         let mut text = Vec::new();
-        self.view.tick(clock::now(), &mut text);
+        self.view.tick(clock::both(), &mut text);
         self.out.write_all(&text).await?;
         Ok(self.out.flush().await?)
     }
@@ -199,7 +199,7 @@ impl<W: AsyncWrite + Unpin> Watch<W> {
     /// Writes the view's summary, and flushes pending output.
     async fn end(&mut self) {
         let mut text = Vec::new();
-        self.view.end(clock::now(), &mut text);
+        self.view.end(clock::both(), &mut text);
         // The timeout keeps a stalled reader from blocking the end.
         let last = async {
             self.out.write_all(&text).await?;

@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-
-use jiff::Timestamp;
+use std::time::Instant;
 
 use crate::cli::text::{cut, printable};
+use crate::clock::ClockReading;
 use crate::json;
 
 /// Maximum number of types that are counted separately.
@@ -23,8 +23,8 @@ const COLUMNS: usize = 160;
 pub(super) struct Stats {
     /// Width of the terminal in columns, if the output is one.
     edge: Option<usize>,
-    begun: Timestamp,
-    last: Timestamp,
+    begun: Instant,
+    last: Instant,
     types: HashMap<String, Count>,
 }
 
@@ -36,7 +36,7 @@ struct Count {
 }
 
 impl Stats {
-    pub(super) fn new(edge: Option<usize>, now: Timestamp) -> Self {
+    pub(super) fn new(edge: Option<usize>, now: Instant) -> Self {
         Self { edge, begun: now, last: now, types: HashMap::new() }
     }
 
@@ -51,12 +51,12 @@ impl Stats {
     }
 
     /// Appends the line for the time since the last one.
-    pub(super) fn tick(&mut self, now: Timestamp, out: &mut Vec<u8>) {
-        let seconds = now.duration_since(self.last).as_secs_f64();
-        self.last = now;
+    pub(super) fn tick(&mut self, now: ClockReading, out: &mut Vec<u8>) {
+        let seconds = now.instant.saturating_duration_since(self.last).as_secs_f64();
+        self.last = now.instant;
         let all: u64 = self.types.values().map(|count| count.all).sum();
         let new: u64 = self.types.values().map(|count| count.new).sum();
-        let time = now.strftime("%H:%M:%S");
+        let time = now.wall.strftime("%H:%M:%S");
         let mut line = format!("{time}  {} ev/s, {all} in total", rate(new, seconds));
         for (kind, count) in self.sorted(|count| count.new).into_iter().filter(|(_, count)| count.new > 0) {
             write!(line, "  {kind} {}", rate(count.new, seconds)).expect("a string takes everything");
@@ -69,8 +69,8 @@ impl Stats {
     }
 
     /// Appends the summary.
-    pub(super) fn end(&mut self, now: Timestamp, out: &mut Vec<u8>) {
-        let seconds = now.duration_since(self.begun).as_secs_f64();
+    pub(super) fn end(&mut self, now: ClockReading, out: &mut Vec<u8>) {
+        let seconds = now.instant.saturating_duration_since(self.begun).as_secs_f64();
         let all: u64 = self.types.values().map(|count| count.all).sum();
         let mut text = String::from(if self.edge.is_some() { "\u{1b}[K" } else { "" });
         let events = if all == 1 { "event" } else { "events" };
@@ -99,10 +99,7 @@ fn rate(events: u64, seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
+    use crate::clock::simulated::at;
 
     fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut out = Vec::new();
@@ -112,12 +109,12 @@ mod tests {
 
     #[test]
     fn rates_are_those_of_the_last_second_and_the_summary_of_all() {
-        let mut stats = Stats::new(None, at(0));
+        let mut stats = Stats::new(None, at(0).instant);
         (0..20).for_each(|_| stats.event(r#"{"Type":"machines"}"#));
         stats.event(r#"{"Type":"jobs"}"#);
-        assert_eq!(text(|out| stats.tick(at(1), out)), "00:00:01  21 ev/s, 21 in total  machines 20  jobs 1.0\n");
+        assert_eq!(text(|out| stats.tick(at(1), out)), "22:13:21  21 ev/s, 21 in total  machines 20  jobs 1.0\n");
         stats.event("{}");
-        assert_eq!(text(|out| stats.tick(at(3), out)), "00:00:03  0.5 ev/s, 22 in total   0.5\n");
+        assert_eq!(text(|out| stats.tick(at(3), out)), "22:13:23  0.5 ev/s, 22 in total   0.5\n");
         let expected = "22 events in 10.0 s, \
          2.2 per second\n        20        2.0/s  machines\n         1        0.1/s  \
             \n         1        0.1/s  jobs\n";
@@ -126,7 +123,7 @@ mod tests {
 
     #[test]
     fn on_a_terminal_each_line_takes_the_place_of_the_last_and_fits() {
-        let mut stats = Stats::new(Some(20), at(0));
+        let mut stats = Stats::new(Some(20), at(0).instant);
         stats.event(r#"{"Type":"a-type-with-a-long-name"}"#);
         let line = text(|out| stats.tick(at(1), out));
         let inner = line.strip_prefix("\u{1b}[K").and_then(|line| line.strip_suffix('\r')).unwrap();
@@ -135,7 +132,7 @@ mod tests {
 
     #[test]
     fn types_are_bounded() {
-        let mut stats = Stats::new(None, at(0));
+        let mut stats = Stats::new(None, at(0).instant);
         (0..3000).for_each(|n| stats.event(&format!(r#"{{"Type":"t{n}"}}"#)));
         stats.event(r#"{"Type":"t1"}"#);
         assert_eq!((stats.types.len(), stats.types[OTHERS].all, stats.types["t1"].all), (MOST_TYPES + 1, 2000, 2));

@@ -3,7 +3,7 @@
 //! Contract: whatever a server sends, no character that a terminal interprets is written raw ([`crate::cli::text`]).
 //! JSON keeps its digits, the order of its names, and its meaning.
 
-use jiff::Timestamp;
+use std::time::Instant;
 
 use super::changes::Changes;
 use super::pretty;
@@ -12,6 +12,7 @@ use super::stats::Stats;
 use super::table::Table;
 use crate::cli::console::Screen;
 use crate::cli::text::escaped;
+use crate::clock::ClockReading;
 use crate::json;
 
 /// One of the formats.
@@ -30,7 +31,7 @@ pub(super) enum View {
 }
 
 impl View {
-    pub(super) fn of(shown: &Shown, screen: &Screen, now: Timestamp) -> Self {
+    pub(super) fn of(shown: &Shown, screen: &Screen, now: Instant) -> Self {
         match shown {
             Shown { pretty: true, .. } => Self::Pretty,
             Shown { changed: true, .. } => Self::Changes(Changes::new(*screen)),
@@ -62,14 +63,14 @@ impl View {
     }
 
     /// Called once per second.
-    pub(super) fn tick(&mut self, now: Timestamp, out: &mut Vec<u8>) {
+    pub(super) fn tick(&mut self, now: ClockReading, out: &mut Vec<u8>) {
         if let Self::Stats(stats) = self {
             stats.tick(now, out);
         }
     }
 
     /// Called after the last event.
-    pub(super) fn end(&mut self, now: Timestamp, out: &mut Vec<u8>) {
+    pub(super) fn end(&mut self, now: ClockReading, out: &mut Vec<u8>) {
         if let Self::Stats(stats) = self {
             stats.end(now, out);
         }
@@ -93,7 +94,7 @@ mod tests {
         // Text that a server other than hydrant may send.
         let bad = format!("\u{1b}[2J{{\"Type\":\"a\u{1b}[2J\",\u{7} \"Object\":\u{1b}{{\"a\":\"\u{8}\"}}, x{hostile}");
         let screen = Screen { columns: Some(80), is_coloured: false };
-        let now = Timestamp::UNIX_EPOCH;
+        let now = crate::clock::simulated::at(0);
         let fields = ["Type", "Key", "Object", &field, "/a.b"].map(|field| Path::parse(field).unwrap()).to_vec();
         let views = [
             View::Lines,
@@ -101,7 +102,7 @@ mod tests {
             View::Table(Table::new(fields.clone(), None)),
             View::Table(Table::new(fields, Some(40))),
             View::Changes(Changes::new(screen)),
-            View::Stats(Stats::new(None, now)),
+            View::Stats(Stats::new(None, now.instant)),
         ];
         for mut view in views {
             let mut out = Vec::new();

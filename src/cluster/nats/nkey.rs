@@ -113,7 +113,7 @@ fn character(bits: u32) -> char {
     char::from(ALPHABET[(bits & 0x1F) as usize])
 }
 
-/// Reads base32 without padding; `None` if a character is foreign or a spare bit at the end is set.
+/// Reads base32 without padding; `None` if a character is foreign or superfluous, or a spare bit at the end is set.
 fn decode(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() * 5 / 8);
     let (mut bits, mut held) = (0_u32, 0);
@@ -127,7 +127,7 @@ fn decode(text: &str) -> Option<Vec<u8>> {
         }
     }
     let spare = bits & ((1 << held) - 1);
-    (spare == 0).then_some(bytes)
+    (held < 5 && spare == 0).then_some(bytes)
 }
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ impl Reader {
             None => (self.frontier()?, None),
         };
         let now = clock::now();
-        let missing = self.delivered.missing(&frontier.watermarks, start(&self.reading), now);
+        let missing = self.delivered.missing(&frontier.watermarks, start(&self.reading), clock::instant());
         if let Some((_, gap, patience)) = before.filter(|(before, ..)| *before == missing) {
             return Ok(Goal { frontier, missing, gap, patience });
         }
@@ -223,7 +223,7 @@ impl Reader {
             return Ok(page);
         }
         let is_on_its_way = |frontier: &Frontier| {
-            let now = clock::now();
+            let now = clock::instant();
             let alive = |(node, mark): &(u64, Mark)| {
                 let late = |hole: &Hole| hole.node == *node && hole.numbers.end.saturating_sub(mark.next) <= WINDOW;
                 mark.is_alive(now) && holes.iter().any(|hole| late(hole) && mark.next < hole.numbers.end)

@@ -5,11 +5,11 @@
 //! buffers.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use thiserror::Error;
-use tokio::time::{Instant, sleep};
+use tokio::time::{self, sleep};
 
 use crate::broker::{Broker, PublishError};
 use crate::client::Endpoint;
@@ -58,13 +58,13 @@ pub(super) struct Intake {
     /// The number of the endpoint's events in the batch; gap notices are not counted.
     received: u64,
     /// When the last batch was published.
-    published: Timestamp,
+    published: Instant,
     /// The number of binary messages received over this connection.
     binaries: u64,
     /// Whether the link has just begun, so its first event is not published yet.
     begins: bool,
     /// Until when that event waits for other nodes.
-    waits_until: Option<Instant>,
+    waits_until: Option<time::Instant>,
 }
 
 impl Intake {
@@ -78,7 +78,7 @@ impl Intake {
             batch: Vec::new(),
             bytes: 0,
             received: 0,
-            published: clock::now(),
+            published: clock::instant(),
             binaries: 0,
             begins: true,
             waits_until: None,
@@ -106,7 +106,7 @@ impl Intake {
                 self.received += 1;
                 self.push(event);
             }
-            Ok(None) => self.add_gap(self.published, clock::now()),
+            Ok(None) => self.add_gap(self.published),
             Err(error) => self.note_unusable(1, &error),
         }
     }
@@ -130,8 +130,9 @@ impl Intake {
         self.metrics.unusable.inc_by(count);
     }
 
-    /// Adds a notice that events in this interval may be missing.
-    pub(super) fn add_gap(&mut self, from: Timestamp, to: Timestamp) {
+    /// Adds a notice that events since this moment may be missing.
+    pub(super) fn add_gap(&mut self, since: Instant) {
+        let (from, to) = interval(since);
         tracing::warn!(endpoint = %self.endpoint, %from, %to, "events of this endpoint may be missing");
         self.metrics.gaps.inc();
         self.push(gap(&self.endpoint, from, to, None));
@@ -141,7 +142,8 @@ impl Intake {
     pub(super) fn add_skipped(&mut self, bytes: u64) {
         tracing::warn!(endpoint = %self.endpoint, bytes, "skipped an event that is longer than limits.event_bytes");
         self.metrics.gaps.inc();
-        self.push(gap(&self.endpoint, self.published, clock::now(), Some(1)));
+        let (from, to) = interval(self.published);
+        self.push(gap(&self.endpoint, from, to, Some(1)));
     }
 
     fn push(&mut self, event: Event) {
@@ -160,8 +162,8 @@ impl Intake {
         let Some(first) = self.batch.iter().find(|event| event.kind() != HYDRANT).filter(|_| self.begins) else {
             return;
         };
-        let until = *self.waits_until.get_or_insert_with(|| Instant::now() + OTHERS);
-        while Instant::now() < until && self.broker.waits_for_others(first, clock::now()) {
+        let until = *self.waits_until.get_or_insert_with(|| time::Instant::now() + OTHERS);
+        while time::Instant::now() < until && self.broker.waits_for_others(first, clock::instant()) {
             sleep(PAUSE).await;
         }
         self.begins = false;
@@ -183,7 +185,7 @@ impl Intake {
                 Ok(_) => {
                     self.metrics.events.inc_by(std::mem::take(&mut self.received));
                     self.bytes = 0;
-                    self.published = clock::now();
+                    self.published = clock::instant();
                 }
                 Err((PublishError::Stopped, _)) => return Err(Stopped),
                 Err((PublishError::Full { .. }, events)) => {
@@ -209,6 +211,12 @@ fn read(text: &str, from_hydrant: bool) -> Result<Option<Event>, IntakeError> {
         let for_us = draft.kind == HYDRANT && draft.action == GAP && draft.key == QUEUE;
         Ok((!for_us).then(|| draft.seal_by(clock::now)))
     })
+}
+
+/// Returns the wall clock times of an earlier moment and of now. The clock may have been set in between.
+fn interval(since: Instant) -> (Timestamp, Timestamp) {
+    let now = clock::both();
+    (now.wall_at(since), now.wall)
 }
 
 /// Creates a gap notice (`docs/protocol.md`, "Events"), with the number of missing events if it is known.

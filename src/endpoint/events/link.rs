@@ -2,12 +2,11 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{self, sleep, timeout, timeout_at};
 
 use super::health::Health;
 use super::intake::{Intake, Stopped};
@@ -96,10 +95,10 @@ pub struct Link {
     health: Arc<Health>,
     session: Option<Session>,
     /// When the registrations of the open connection were answered.
-    standing: Option<Instant>,
+    standing: Option<time::Instant>,
     backoff: Backoff,
-    /// The time from which events may be missing.
-    missing_from: Option<Timestamp>,
+    /// Since when events may be missing.
+    missing_since: Option<Instant>,
     connected_before: bool,
 }
 
@@ -115,7 +114,7 @@ impl Link {
             settings,
             session: None,
             standing: None,
-            missing_from: None,
+            missing_since: None,
             connected_before: false,
         }
     }
@@ -139,7 +138,7 @@ impl Link {
     }
 
     async fn follow(&mut self) {
-        let started = clock::now();
+        let started = clock::instant();
         loop {
             let error = match self.one_connection().await {
                 Err(LinkError::Stopped) => return,
@@ -161,7 +160,7 @@ impl Link {
         for spec in &self.settings.register {
             session.register(spec).await;
         }
-        let deadline = Instant::now() + self.settings.answer;
+        let deadline = time::Instant::now() + self.settings.answer;
         let mut unanswered = self.settings.register.len();
         while unanswered > 0 {
             unanswered = self.turn(unanswered, Some(deadline)).await?;
@@ -175,7 +174,7 @@ impl Link {
 
     /// Publishes the messages that are available, at least one, but none after the last answer. Returns the number of
     /// outstanding answers.
-    async fn turn(&mut self, unanswered: usize, deadline: Option<Instant>) -> Result<usize, LinkError> {
+    async fn turn(&mut self, unanswered: usize, deadline: Option<time::Instant>) -> Result<usize, LinkError> {
         let session = self.session.as_mut().expect("a turn is made on an open connection");
         let no_answer = |_| LinkError::NoAnswer { after: self.settings.answer };
         let first = match deadline {
@@ -190,32 +189,30 @@ impl Link {
     }
 
     fn note_connection(&mut self) {
-        let now = clock::now();
         tracing::info!(endpoint = %self.service.endpoint, "connected to an endpoint");
-        self.standing = Some(Instant::now());
-        self.health.connected(now);
+        self.standing = Some(time::Instant::now());
+        self.health.connected(clock::now());
         self.intake.metrics().connected.set(1);
         if std::mem::replace(&mut self.connected_before, true) {
             self.intake.metrics().reconnects.inc();
         }
-        if let Some(from) = self.missing_from.take() {
-            self.intake.add_gap(from, now);
+        if let Some(since) = self.missing_since.take() {
+            self.intake.add_gap(since);
         }
     }
 
     /// Records that there is no connection and returns how long to wait. Events are missing since the endpoint was last
     /// heard, or since the start.
-    fn note_loss(&mut self, error: &LinkError, started: Timestamp) -> Duration {
-        let now = clock::now();
-        self.health.lost(error.to_string(), now);
+    fn note_loss(&mut self, error: &LinkError, started: Instant) -> Duration {
+        self.health.lost(error.to_string(), clock::now());
         self.intake.metrics().connected.set(0);
         let silent = self.session.take().map(|session| session.silent_for());
         let stood = self.standing.take().map(|since| since.elapsed());
         if let (Some(_), Some(silent)) = (stood, silent) {
-            let silent = SignedDuration::try_from(silent).unwrap_or_default();
-            self.missing_from = Some(now.checked_sub(silent).unwrap_or(now));
+            let now = clock::instant();
+            self.missing_since = Some(now.checked_sub(silent).unwrap_or(now));
         } else if !self.connected_before {
-            self.missing_from = Some(started);
+            self.missing_since = Some(started);
         }
         self.wait(error, stood.is_some_and(|stood| stood >= LASTING))
     }

@@ -36,7 +36,8 @@ impl Delegation {
             ("users", _) => {
                 self.users_reported.fetch_add(1, Ordering::AcqRel);
                 self.cache.forget_user(key);
-                // The service's own user is read with the lists, which depend on what it may see.
+                // The service's own user is read with the lists: it may see more or less of them than before, and of
+                // the events about them.
                 if self.is_own(key) { Changed::lists() } else { Changed::users([key.to_owned()]) }
             }
             ("roles" | "tenants", _) => Changed::lists(),

@@ -3,6 +3,8 @@
 //! Contract: keys that cannot be read keep their last value. Without the right to read them there are none, and tokens
 //! are checked by the endpoint. Keys are read like everything else, one reading at a time.
 
+use std::time::Instant;
+
 use jiff::Timestamp;
 
 use crate::auth::Secret;
@@ -13,12 +15,12 @@ use crate::auth::directory::{EndpointToken, TokenKey, TokenKeyError, base_secret
 pub(super) struct Keys {
     pub(super) token: Option<TokenKey>,
     pub(super) system: Option<Secret>,
-    pub(super) read_at: Option<Timestamp>,
+    pub(super) read_at: Option<Instant>,
 }
 
 impl Keys {
     /// Reads the keys from the endpoint's preferences.
-    pub(super) fn of(preferences: &[u8], read_at: Option<Timestamp>) -> Self {
+    pub(super) fn of(preferences: &[u8], read_at: Option<Instant>) -> Self {
         let token = base_secret(preferences).as_deref().and_then(TokenKey::new);
         Self { token, system: system_secret(preferences).map(Secret::new), read_at }
     }

@@ -36,7 +36,6 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
-use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
@@ -112,8 +111,8 @@ pub struct Delegation {
     users_reported: AtomicU64,
     /// Users whose accounts could not be read the last time.
     unreadable: parking_lot::Mutex<BTreeSet<String>>,
-    /// When the endpoint last sent data that rights depend on.
-    heard: parking_lot::Mutex<Timestamp>,
+    /// When the endpoint last sent data that rights depend on; `None` before it has.
+    heard: parking_lot::Mutex<Option<Instant>>,
     health: Health,
     /// The keys that open tokens.
     keys: parking_lot::Mutex<Keys>,
@@ -146,7 +145,7 @@ impl Delegation {
             users_reported: AtomicU64::default(),
             unreadable: parking_lot::Mutex::default(),
             missing_roles: parking_lot::Mutex::default(),
-            heard: parking_lot::Mutex::new(Timestamp::MIN),
+            heard: parking_lot::Mutex::default(),
             health: Health::new(upstream.endpoint().to_string(), clock::now(), metrics),
             keys: parking_lot::Mutex::default(),
             failed: parking_lot::Mutex::default(),
@@ -201,7 +200,7 @@ impl Delegation {
                 // anyway.
                 let is_of_now = self.users_reported.load(Ordering::Acquire) == reported;
                 if is_of_now || !identity.user().is_some_and(|user| self.authority.accounts().hides_secret(user)) {
-                    self.cache.keep(key, identity.clone(), clock::now(), *self.heard.lock());
+                    self.keep(key, &identity);
                 }
                 Ok((IdentityDecision::Good, identity))
             }
@@ -217,13 +216,20 @@ impl Delegation {
         }
     }
 
+    /// Caches an identity, for as long as the data that it depends on may be used.
+    fn keep(&self, key: [u8; 32], identity: &Identity) {
+        if let Some(heard) = *self.heard.lock() {
+            self.cache.keep(key, identity.clone(), clock::instant(), heard);
+        }
+    }
+
     fn has_read(&self) -> bool {
         self.has_read.load(Ordering::Acquire)
     }
 
     /// Returns what is cached about a credential, unless the identity has lost its rights.
     fn known(&self, key: &[u8; 32]) -> Option<Known> {
-        let known = self.cache.look(key, clock::now())?;
+        let known = self.cache.look(key, clock::both())?;
         let (Known::Fresh(identity) | Known::Stale(identity)) = &known;
         self.authority.access(identity).is_ok().then_some(known)
     }
@@ -316,13 +322,13 @@ impl Delegation {
 
     /// Ensures that the endpoint's data is not older than a cached identity may be.
     async fn hear_again(&self) -> Result<(), AuthError> {
-        let recent = || clock::now().duration_since(*self.heard.lock()).unsigned_abs() < self.limits.good;
+        let recent = || self.heard.lock().is_some_and(|heard| heard.elapsed() < self.limits.good);
         if recent() { Ok(()) } else { self.read_soon(&Changed::keys(), recent).await }
     }
 
     /// Records that the endpoint has sent data that rights depend on.
     fn note_heard(&self) {
-        *self.heard.lock() = clock::now();
+        *self.heard.lock() = Some(clock::instant());
     }
 
     /// Ensures that all users that a token depends on are known.

@@ -8,11 +8,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
-use jiff::SignedDuration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::timeout;
 
@@ -31,7 +30,7 @@ const NEEDED: [&str; 3] = ["tenants/list/*", ROLES, "users/get/*"];
 const ROLES: &str = "roles/list/*";
 
 /// Minimum age of the keys before they are read again for a token that they cannot open.
-const RENEWED: SignedDuration = SignedDuration::from_secs(1);
+const RENEWED: Duration = Duration::from_secs(1);
 
 /// Maximum length of an answer in bytes.
 const LONGEST: usize = 64 << 20;
@@ -110,9 +109,7 @@ impl Delegation {
             // Applied even if the rest fails: a secret is changed because somebody else may know it.
             self.put_in_force(&update);
         }
-        // A service whose own user has changed may see more or less than before, lists and events about them alike.
-        let is_own = changed.users.named().any(|name| self.is_own(name));
-        let whole = changed.roles || changed.tenants || first || is_own;
+        let whole = changed.roles || changed.tenants || first;
         if whole {
             update.tenants = Some(self.read_tenants(&own).await?);
         }
@@ -346,7 +343,7 @@ impl Delegation {
     /// the endpoint leaves the known keys unchanged.
     pub(super) async fn read_keys(&self, known: Keys, own: &HeaderValue) -> Result<Keys, IdentityError> {
         let answer = self.get("prefs", own).await?;
-        let read_at = Some(clock::now());
+        let read_at = Some(clock::instant());
         if answer.status.is_server_error() {
             tracing::warn!(status = %answer.status, "cannot read the endpoint's preferences now");
             return Ok(Keys { read_at, ..known });
@@ -367,7 +364,7 @@ impl Delegation {
 
     /// Returns the keys after reading them again, unless they were read within [`RENEWED`].
     pub(super) async fn renewed_keys(&self) -> Result<Keys, AuthError> {
-        let recent = || self.keys.lock().read_at.is_some_and(|at| clock::now().duration_since(at) < RENEWED);
+        let recent = || self.keys.lock().read_at.is_some_and(|at| at.elapsed() < RENEWED);
         if !recent() {
             self.read_soon(&Changed::keys(), recent).await?;
         }

@@ -45,7 +45,8 @@ impl<S: Socket> Driver<S> {
         if conn.0 as usize >= self.conns.len() {
             self.conns.resize_with(conn.0 as usize + 1, || None);
         }
-        let (now, created, mut validator) = (self.listening.now(), clock::now(), FrameValidator::new(encoding));
+        let (seen, pinged) = (self.listening.now(), self.now_us() / 1_000);
+        let (created, mut validator) = (clock::now(), FrameValidator::new(encoding));
         // As if the client had sent them first, so they are executed in order and within the time limits, as all
         // commands are.
         registrations.iter().for_each(|spec| validator.keep(&frame::from_client(&format!("register {spec}"))));
@@ -56,8 +57,8 @@ impl<S: Socket> Driver<S> {
             identity,
             peer,
             created,
-            seen: now,
-            pinged: now,
+            seen,
+            pinged,
             input: Input::Idle,
             speaks: encoding.is_websocket(),
             kept: !early.is_empty() || !registrations.is_empty(),

@@ -1,4 +1,5 @@
 //! Measures how long a shard has been listening to its clients, which is what a client's silence is compared with.
+//! Pings do not wait for it: a client measures the server's silence by its own clock.
 //!
 //! A thread that is delayed, by its work or because the machine did not schedule it, receives nothing, and clients
 //! cannot answer pings that it did not send. So time counts in full only while the thread meant to sleep in its poll;

@@ -104,8 +104,10 @@ struct Conn<S> {
     identity: Identity,
     peer: SocketAddr,
     created: Timestamp,
-    /// When it was last heard and last pinged, in milliseconds of [`Listening`].
+    /// When it was last heard, in milliseconds of [`Listening`].
     seen: u64,
+    /// When it was last pinged, in milliseconds since the broker's epoch: the client measures the server's silence by
+    /// its own clock, which goes on while this shard is delayed.
     pinged: u64,
     input: Input,
     /// Whether its client sends messages, as websocket clients do; bytes from other clients are discarded.

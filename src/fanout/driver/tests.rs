@@ -9,7 +9,7 @@ use super::*;
 use crate::auth::{AuthOptions, Credential, Secret};
 use crate::broker::history::{History, HistoryLimits};
 use crate::broker::inbox::InboxLimits;
-use crate::fanout::control::{Admission, Newcomer};
+use crate::fanout::control::{ConnectionLimit, Newcomer};
 use crate::fanout::pool::{Port, ShardSettings, shard};
 use crate::fanout::socket::Accepted;
 use crate::index;
@@ -32,7 +32,7 @@ struct World {
 pub(super) fn parts(data: &std::path::Path) -> (Port, Parts, Identity) {
     let (authority, _) = Authority::open(data, AuthOptions::default()).unwrap();
     let credential = Credential::Basic { user: "rocketskates".to_owned(), password: Secret::new("r0cketsk8ts") };
-    let identity = authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), crate::clock::now()).unwrap();
+    let identity = authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), crate::clock::both()).unwrap();
     let history = History::new(HistoryLimits { events: 100, bytes: 1 << 20 }, 1, crate::clock::now());
     let epoch = Instant::now();
     let broker = Arc::new(Broker::new(Arc::new(Metrics::new()), epoch, history));
@@ -79,7 +79,7 @@ impl World {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = self.listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
-        let permit = Admission::new(usize::MAX).admit().unwrap();
+        let permit = ConnectionLimit::new(usize::MAX).admit().unwrap();
         let (registrations, overflow) = (Vec::new(), Overflow::Disconnect);
         let (early, encoding, identity) = (bytes::Bytes::new(), Encoding::Plain, self.identity.clone());
         self.driver.adopt(Newcomer {
@@ -229,6 +229,30 @@ fn a_turn_keeps_time_of_some_connections_and_all_get_theirs() {
     assert!(world.driver.timeout() > Duration::ZERO);
 }
 
+/// A client measures the silence of the server by its own clock, so pings come in time however long the turns of an
+/// overloaded shard take. The client's silence is measured by how long the shard has listened.
+#[test]
+fn an_overloaded_shard_pings_in_time_and_closes_nobody_who_is_silent_meanwhile() {
+    crate::clock::simulated::begin();
+    let mut world = World::new();
+    let second = Duration::from_secs(1);
+    world.driver.parts.epoch = crate::clock::instant();
+    (world.driver.parts.timing.ping, world.driver.parts.timing.idle) = (second, 3 * second);
+    (world.driver.tick, world.driver.next_tick) = (second / 4, crate::clock::instant());
+    let (conn, mut client) = world.connect();
+    world.turn();
+    for _ in 0..8 {
+        crate::clock::simulated::pass(2 * second);
+        world.turn();
+    }
+    world.turn();
+    client.set_nonblocking(true).unwrap();
+    let mut pings = Vec::new();
+    let _ = client.read_to_end(&mut pings);
+    assert_eq!(pings, [0x89, 0].repeat(8), "one in each turn of two seconds");
+    assert!(!world.driver.parts.shard.fanout().is_closing(conn));
+}
+
 #[test]
 fn a_turn_lists_some_connections_and_the_list_is_whole() {
     let mut world = World::new();
@@ -329,7 +353,7 @@ impl World {
         authority.reload().unwrap();
         let credential = Credential::Basic { user: "other".to_owned(), password: Secret::new("a-long-password") };
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let identity = authority.authenticate(&credential, peer, crate::clock::now()).unwrap();
+        let identity = authority.authenticate(&credential, peer, crate::clock::both()).unwrap();
         authority.access(&identity).unwrap()
     }
 

@@ -36,7 +36,7 @@ impl<S: Socket> Driver<S> {
         let end = self.conns.len().min(round.next.saturating_add(most));
         for at in round.next..end {
             let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
-            self.keep_time_of(conn, now);
+            self.keep_time_of(conn, now, now_us / 1_000);
             round.oldest = round.oldest.max(self.keep_age_of(conn, now_us));
             let Depth { events, bytes } = self.parts.shard.fanout().depth(conn);
             (round.deepest.events, round.deepest.bytes) =
@@ -72,7 +72,7 @@ impl<S: Socket> Driver<S> {
         age
     }
 
-    fn keep_time_of(&mut self, conn: ConnId, now: Instant) {
+    fn keep_time_of(&mut self, conn: ConnId, now: Instant, now_ms: u64) {
         let Timing { ping, idle, close_on_token_expiry: expires, .. } = self.parts.timing;
         let drained = self.draining.is_some_and(|drain| now >= drain.deadline);
         let listened = self.listening.now();
@@ -92,8 +92,8 @@ impl<S: Socket> Driver<S> {
             self.parts.shard.close(conn, Close::Expired);
         } else if entry.speaks && listened.saturating_sub(entry.seen) >= millis(idle) {
             self.parts.shard.close(conn, Close::Silent);
-        } else if listened.saturating_sub(entry.pinged) >= millis(ping) {
-            entry.pinged = listened;
+        } else if now_ms.saturating_sub(entry.pinged) >= millis(ping) {
+            entry.pinged = now_ms;
             let heartbeat = stream::heartbeat(self.parts.shard.fanout().encoding(conn));
             self.parts.shard.control(conn, Frame::Constant(heartbeat));
         }

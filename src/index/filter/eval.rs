@@ -71,6 +71,18 @@ pub struct Engine {
 #[derive(Clone, Copy, Default)]
 struct Memo(u64);
 
+impl Memo {
+    fn new(event: u64, truth: bool) -> Self {
+        Self(event << 1 | u64::from(truth))
+    }
+
+    /// Returns the result for an event, of the expression or its negation, if it is the remembered one.
+    #[inline]
+    fn of(self, event: u64, signed: Signed) -> Option<bool> {
+        (self.0 >> 1 == event).then_some((self.0 & 1 == 1) != signed.negated())
+    }
+}
+
 impl Default for Engine {
     fn default() -> Self {
         Self {
@@ -174,8 +186,7 @@ impl Evaluation<'_> {
     #[inline]
     pub(super) fn known(&self, filter: FilterId) -> Option<bool> {
         let signed = filter.signed();
-        let memo = self.engine.memos.get(signed.id() as usize)?;
-        (memo.0 >> 1 == self.engine.event).then_some((memo.0 & 1 == 1) != signed.negated())
+        self.engine.memos.get(signed.id() as usize)?.of(self.engine.event, signed)
     }
 
     pub(super) fn matched(&mut self, members: u64) {
@@ -207,23 +218,21 @@ impl Evaluation<'_> {
         if self.engine.memos.len() <= id {
             self.engine.memos.resize(self.engine.plan.capacity(), Memo::default());
         }
-        let memo = self.engine.memos[id];
-        if memo.0 >> 1 == self.engine.event {
+        if let Some(truth) = self.engine.memos[id].of(self.engine.event, signed) {
             self.engine.fields.meter.spend(price::RECALL);
-            return (memo.0 & 1 == 1) != signed.negated();
+            return truth;
         }
         let truth = self.work_out(signed.id());
         if self.engine.fields.meter.is_short() {
             return false;
         }
-        self.engine.memos[id] = Memo(self.engine.event << 1 | u64::from(truth));
+        self.engine.memos[id] = Memo::new(self.engine.event, truth);
         truth != signed.negated()
     }
 
     fn work_out(&mut self, id: u32) -> bool {
-        if let Expr::And(children) = self.engine.plan.get(id) {
-            let count = children.len();
-            return (0..count).all(|index| self.truth(self.child(id, index)) && !self.engine.fields.meter.is_short());
+        if matches!(self.engine.plan.get(id), Expr::And(_)) {
+            return self.all(id);
         }
         if !self.engine.fields.meter.afford(price::QUESTION) {
             return false;
@@ -232,9 +241,41 @@ impl Evaluation<'_> {
         self.ask(id)
     }
 
-    fn child(&self, id: u32, index: usize) -> Signed {
+    /// Returns whether all children of a conjunction are true.
+    fn all(&mut self, id: u32) -> bool {
+        let mut at = 0;
+        loop {
+            if let Some(truth) = self.recall(id, &mut at) {
+                return truth;
+            }
+            if !self.truth(self.child(id, at)) || self.engine.fields.meter.is_short() {
+                return false;
+            }
+            at += 1;
+        }
+    }
+
+    /// Returns the result of a conjunction, if the remembered ones of its children from `at` on suffice; otherwise
+    /// moves `at` to the first child that has none. Filters have most of their predicates in common, so this is the
+    /// usual case.
+    #[inline]
+    fn recall(&mut self, id: u32, at: &mut usize) -> Option<bool> {
+        let Engine { plan, fields, memos, event, .. } = &mut *self.engine;
+        let Expr::And(children) = plan.get(id) else { return Some(false) };
+        for child in &children[*at..] {
+            let truth = memos.get(child.id() as usize)?.of(*event, *child)?;
+            fields.meter.spend(price::RECALL);
+            if !truth {
+                return Some(false);
+            }
+            *at += 1;
+        }
+        Some(true)
+    }
+
+    fn child(&self, id: u32, at: usize) -> Signed {
         match self.engine.plan.get(id) {
-            Expr::And(children) => children[index],
+            Expr::And(children) => children[at],
             _ => Signed::default(),
         }
     }

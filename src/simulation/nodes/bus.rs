@@ -6,9 +6,9 @@
 //! closes the connection of a node for which too many messages wait. Everything follows from the seed.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
-use jiff::Timestamp;
 
 use crate::cluster::nats::op::{Message, Op};
 use crate::cluster::peers::NodeId;
@@ -36,11 +36,11 @@ enum Written {
 struct Lane {
     ops: VecDeque<Op>,
     /// Nothing arrives before this time.
-    late: Option<Timestamp>,
+    late: Option<Instant>,
 }
 
 impl Lane {
-    fn has_arrived(&self, now: Timestamp) -> bool {
+    fn has_arrived(&self, now: Instant) -> bool {
         !self.ops.is_empty() && self.late.is_none_or(|late| late <= now)
     }
 }
@@ -141,7 +141,7 @@ impl Bus {
     }
 
     /// Delays the messages from one node to another, unless some are in transit. So none is delayed twice.
-    pub(super) fn delay(&mut self, from: NodeId, to: NodeId, until: Timestamp) {
+    pub(super) fn delay(&mut self, from: NodeId, to: NodeId, until: Instant) {
         let Some(wire) = self.wires.get_mut(&to) else { return };
         let lane = wire.lanes.entry(from).or_default();
         if lane.ops.is_empty() {
@@ -207,7 +207,7 @@ impl Bus {
     }
 
     /// Removes and returns the next operation that a node receives.
-    pub(super) fn deliver(&mut self, node: NodeId, now: Timestamp) -> Option<Op> {
+    pub(super) fn deliver(&mut self, node: NodeId, now: Instant) -> Option<Op> {
         let wire = self.wires.get_mut(&node).filter(|wire| !wire.is_stalled)?;
         let count = wire.lanes.values().filter(|lane| lane.has_arrived(now)).count();
         let at = (count > 0).then(|| self.random.below(count))?;

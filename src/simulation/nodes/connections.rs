@@ -24,7 +24,7 @@ impl World {
         if !node.is_connected {
             return;
         }
-        (node.is_connected, node.disconnected) = (false, clock::now());
+        (node.is_connected, node.disconnected) = (false, clock::instant());
         node.breaks += u64::from(node.has_noticed);
         for message in self.bus.cut(node.id) {
             let (from, number, _) = read(&message);
@@ -50,7 +50,7 @@ impl World {
         node.knew = node.member.known();
         self.bus.connect(node.id);
         node.member.connect(MAX_PAYLOAD);
-        (node.is_connected, node.connected) = (true, clock::now());
+        (node.is_connected, node.connected) = (true, clock::instant());
         node.connections += 1;
         node.has_noticed = false;
     }

@@ -67,7 +67,7 @@ impl World {
 
     pub(super) fn join(&mut self, follows: bool) {
         self.joined += 1;
-        let waits = (self.joined > self.settings.nodes as u64).then(clock::now);
+        let waits = (self.joined > self.settings.nodes as u64).then(clock::instant);
         let link = follows.then(|| self.record.link(waits));
         self.nodes.push(Node::new(self.joined, &self.settings, link, &self.texts));
         self.connect(self.nodes.len() - 1);

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use hashbrown::{HashMap, HashSet};
 use jiff::Timestamp;
@@ -87,7 +88,7 @@ pub(super) struct Track {
     pub(super) jumped: u64,
     /// Whether something was heard again, so that skipped events may have come later.
     pub(super) is_resent: bool,
-    pub(super) heard: Timestamp,
+    pub(super) heard: Instant,
     pub(super) numbers: BTreeSet<u64>,
 }
 
@@ -98,7 +99,7 @@ pub(super) struct Link {
     pub(super) next: usize,
     pub(super) first: usize,
     /// The time since which its first event waits for those of other nodes.
-    pub(super) waits: Option<Timestamp>,
+    pub(super) waits: Option<Instant>,
 }
 
 #[allow(clippy::struct_excessive_bools, reason = "each is a state of its own")]
@@ -111,8 +112,8 @@ pub(super) struct Node {
     pub(super) link: Option<Link>,
     pub(super) is_connected: bool,
     /// The times at which the connection was last made and last lost.
-    pub(super) connected: Timestamp,
-    pub(super) disconnected: Timestamp,
+    pub(super) connected: Instant,
+    pub(super) disconnected: Instant,
     /// How often it has connected, and how often it lost a connection that it had noticed.
     pub(super) connections: u64,
     pub(super) breaks: u64,
@@ -143,7 +144,7 @@ impl Node {
         let (noted, texts) = (Arc::clone(&log), Arc::clone(texts));
         broker.observe(move |event, source| observe(event, source, &mut noted.lock(), &texts));
         let member = Member::new(&broker, exports, id, settings.pending);
-        let now = clock::now();
+        let now = clock::instant();
         Self {
             id,
             broker,
@@ -179,7 +180,7 @@ impl Node {
     }
 
     fn count(&mut self, message: &Message) {
-        let ((from, number, content), now) = (read(message), clock::now());
+        let ((from, number, content), now) = (read(message), clock::instant());
         if content == Content::Greeting {
             self.tracks.entry(from).and_modify(|track| track.heard = now);
             return;
@@ -228,16 +229,16 @@ impl Node {
     /// Reads up to `most` events from the link to the endpoint.
     pub(super) fn follow(&mut self, sent: &[u64], most: usize) {
         /// Seconds that a new link waits for the events that other nodes had before it.
-        const PATIENCE: i64 = 2;
+        const PATIENCE: u64 = 2;
         let Some(link) = &mut self.link else { return };
         let end = sent.len().min(link.next.saturating_add(most));
         if link.next == end {
             return;
         }
-        let (first, now) = (Name::Endpoint(sent[link.next]).event(0), clock::now());
+        let (first, now) = (Name::Endpoint(sent[link.next]).event(0), clock::instant());
         if let Some(since) = link.waits
             && self.broker.waits_for_others(&first, now)
-            && now.duration_since(since).as_secs() < PATIENCE
+            && now.saturating_duration_since(since).as_secs() < PATIENCE
         {
             return;
         }

@@ -3,9 +3,7 @@
 //! Contract: a node that is reported as lost has been silent for [`SILENCE`] seconds, and a run without failures has no
 //! notice at all. Notices are checked at once and not by the judge at the end, because the result depends on the time.
 
-use std::time::Duration;
-
-use jiff::Timestamp;
+use std::time::{Duration, Instant};
 
 use super::node::{Entry, Node};
 use super::world::World;
@@ -14,7 +12,7 @@ use crate::clock;
 use crate::cluster::peers::NodeId;
 
 /// Seconds after which a silent node is reported as lost.
-const SILENCE: i64 = 10;
+const SILENCE: u64 = 10;
 
 /// The number of notices that a node reports at once and one by one.
 const NOTICES: usize = 30;
@@ -35,7 +33,7 @@ impl World {
     }
 
     fn hear_notices(&mut self, at: usize) {
-        let (now, node) = (clock::now(), &mut self.nodes[at]);
+        let (now, node) = (clock::instant(), &mut self.nodes[at]);
         for entry in node.new_entries() {
             let Entry::Notice { reason, node: about, .. } = &entry else { continue };
             assert!(!self.settings.is_fair, "nothing has failed: {entry:?}");
@@ -74,7 +72,7 @@ impl Node {
         new
     }
 
-    fn hear_notice(&mut self, reason: &str, about: Option<NodeId>, now: Timestamp) {
+    fn hear_notice(&mut self, reason: &str, about: Option<NodeId>, now: Instant) {
         self.notices += 1;
         match about {
             Some(about) if reason == "node lost" => self.hear_loss(about, now),
@@ -84,18 +82,18 @@ impl Node {
     }
 
     /// Checks that a node that is reported as lost was silent.
-    fn hear_loss(&mut self, about: NodeId, now: Timestamp) {
+    fn hear_loss(&mut self, about: NodeId, now: Instant) {
         // Many notices are told late, or several as one.
         let is_exact = self.notices <= NOTICES && !self.may_drop;
-        let silence = self.tracks.get(&about).map(|track| now.duration_since(track.heard).as_secs());
+        let silence = self.tracks.get(&about).map(|track| now.saturating_duration_since(track.heard).as_secs());
         let is_silent = silence.is_some_and(|silence| silence >= SILENCE);
         assert!(is_silent || !is_exact, "{about} is said to be lost: heard {silence:?} s ago");
         self.finish(about);
     }
 
     /// Finishes every silent node, because a notice that stands for several may be about it.
-    fn finish_silent(&mut self, now: Timestamp) {
-        let is_silent = |heard: Timestamp| now.duration_since(heard).as_secs() >= SILENCE;
+    fn finish_silent(&mut self, now: Instant) {
+        let is_silent = |heard: Instant| now.saturating_duration_since(heard).as_secs() >= SILENCE;
         let silent = self.tracks.iter().filter(|(_, track)| is_silent(track.heard));
         let silent: Vec<NodeId> = silent.map(|(id, _)| *id).collect();
         silent.into_iter().for_each(|id| self.finish(id));

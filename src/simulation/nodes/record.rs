@@ -4,8 +4,7 @@
 //! at the moment of each loss, and the judge only reads it, because nodes that are gone can no longer be inspected.
 
 use std::collections::{BTreeMap, HashSet};
-
-use jiff::Timestamp;
+use std::time::Instant;
 
 use super::node::{Link, Name};
 use crate::cluster::peers::NodeId;
@@ -43,7 +42,7 @@ impl Record {
     }
 
     /// Returns a new link, which reads what the endpoint sends from now on.
-    pub(super) fn link(&mut self, waits: Option<Timestamp>) -> Link {
+    pub(super) fn link(&mut self, waits: Option<Instant>) -> Link {
         self.floor = self.sent.len();
         Link { next: self.floor, first: self.floor, waits }
     }

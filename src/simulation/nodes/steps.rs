@@ -4,7 +4,7 @@
 //! draws none. Other steps and the passing of time call these too. Every event that is left out on its way is recorded
 //! here, at the moment when it happens, so that the judge knows the cause.
 
-use jiff::{SignedDuration, Timestamp};
+use std::time::{Duration, Instant};
 
 use super::connections::MAX_PAYLOAD;
 use super::node::{Name, Node};
@@ -21,7 +21,7 @@ const _: () = assert!(TOO_LONG > MAX_PAYLOAD);
 const DELAY: usize = 1_000;
 
 /// Maximum number of seconds that a node holds its queue for other nodes after it has connected.
-const HOLD: i64 = 10;
+const HOLD: u64 = 10;
 
 impl World {
     pub(super) fn post(&mut self) {
@@ -94,7 +94,7 @@ impl World {
 
     /// Makes the server process up to `most` operations of a node. Records the nodes that an event does not reach.
     pub(super) fn serve_at(&mut self, at: usize, most: usize) {
-        let (id, now) = (self.nodes[at].id, clock::now());
+        let (id, now) = (self.nodes[at].id, clock::instant());
         let served = self.bus.serve(id, most);
         self.cut_slow();
         for forwarded in served.into_iter().filter(|forwarded| forwarded.is_event) {
@@ -112,7 +112,7 @@ impl World {
     }
 
     pub(super) fn deliver_at(&mut self, at: usize, most: usize) {
-        let (node, now) = (&mut self.nodes[at], clock::now());
+        let (node, now) = (&mut self.nodes[at], clock::instant());
         for _ in 0..most {
             let Some(op) = self.bus.deliver(node.id, now) else { break };
             node.hear(op, self.settings.pending);
@@ -124,7 +124,7 @@ impl World {
         let (Some(from), Some(to)) = (self.any(), self.any()) else { return };
         let longest = if self.settings.is_fair { DELAY } else { self.random.pick(&[DELAY, 5 * DELAY]) };
         let millis = self.random.between(1, longest);
-        let until = clock::now() + SignedDuration::from_millis(i64::try_from(millis).unwrap());
+        let until = clock::instant() + Duration::from_millis(millis as u64);
         let [from, to] = [from, to].map(|at| self.nodes[at].id);
         self.bus.delay(from, to, until);
         self.trace.note(format!("what {from} sends to {to} is late by {millis} ms"));
@@ -137,10 +137,10 @@ impl World {
 }
 
 /// Checks that a node does not send an event while it has to wait for `missing` to come back.
-fn check_hold(from: &Node, missing: &Node, number: u64, now: Timestamp) {
+fn check_hold(from: &Node, missing: &Node, number: u64, now: Instant) {
     let is_held = from.knew.contains(&missing.id)
         && missing.disconnected <= from.connected
-        && now.duration_since(from.connected).as_secs() < HOLD;
+        && now.saturating_duration_since(from.connected).as_secs() < HOLD;
     let is_allowed = !is_held || from.is_stopping;
     assert!(is_allowed, "{} sends event {number} although {} has not come back", from.id, missing.id);
 }

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use super::world::World;
 use crate::clock::simulated;
 
@@ -14,9 +16,19 @@ const LOOK: Duration = Duration::from_millis(200);
 impl World {
     /// Lets a random time pass.
     pub(super) fn pass_some(&mut self) {
+        if self.random.percent(10) {
+            self.set_clock();
+        }
         let most = self.random.pick(&[100, 500, 3_000]);
         let millis = self.random.between(1, most) as u64;
         self.pass(millis);
+    }
+
+    /// Sets the wall clock of all nodes, by up to an hour in either direction.
+    fn set_clock(&mut self) {
+        let seconds = i64::try_from(self.random.below(7_200)).unwrap() - 3_600;
+        simulated::set_wall(SignedDuration::from_secs(seconds));
+        self.trace.note(format!("the clock is off by {seconds} s"));
     }
 
     /// Lets time pass. All nodes do what is due.

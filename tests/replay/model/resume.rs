@@ -1,8 +1,9 @@
 //! A client that is cut off anywhere, again and again, and resumes from the Time of the last event that it got.
 //!
 //! The rule that is tested is the documented one: once all registrations are answered, that Time is a place from which
-//! nothing is skipped, whatever was sent when the connection was cut; until then the former place is. Events may come
-//! twice. The producers' clocks are wrong by minutes or altogether.
+//! nothing is skipped, whatever was sent when the connection was cut; until then the former place is. It also is when
+//! an answer follows an event whose Time is not kept. Events may come twice. The producers' clocks are wrong by minutes
+//! or altogether.
 
 use super::*;
 
@@ -101,13 +102,15 @@ struct Client {
 impl Client {
     /// Reads what came by a connection that is gone. `wanted` is how many registrations must have been answered.
     fn take(&mut self, texts: Vec<String>, plan: &Plan) {
-        let (mut answered, mut last) = (0, None);
+        let (mut answered, mut last, mut is_kept) = (0, None, true);
         for text in texts {
             let event: serde_json::Value = serde_json::from_str(&text).unwrap();
             match event["Type"].as_str().unwrap() {
                 "websocket" => {
                     assert_eq!(event["Action"], "register", "{text}");
                     answered += 1;
+                    // A pass began with the event before, further back than any Time from before that.
+                    last = last.filter(|_| is_kept);
                     continue;
                 }
                 "hydrant" => self.lost = self.lost.zip(event["Object"]["Events"].as_u64()).map(|(a, b)| a + b),
@@ -116,7 +119,8 @@ impl Client {
                 }
             }
             let time = event["Time"].as_str().unwrap();
-            if is_usable(time, plan) {
+            is_kept = is_usable(time, plan);
+            if is_kept {
                 last = Some(time.to_owned());
             }
         }
@@ -137,7 +141,7 @@ fn is_usable(time: &str, plan: &Plan) -> bool {
 impl World {
     fn resume(&mut self, client: &Client, plan: &Plan, query: bool, order: &[usize]) -> ConnId {
         let since = client.since.parse().unwrap();
-        let start = self.broker.resolve(since, &client.since, now()).unwrap();
+        let start = self.broker.resolve(since, &client.since, both()).unwrap();
         let conn = self.connect_with(start, plan.overflow, if query { plan.specs.len() } else { 0 });
         if query {
             order.iter().for_each(|at| self.shard.text(conn, &format!("register {}", plan.specs[*at]), now()));
@@ -251,4 +255,35 @@ fn a_notice_of_a_gap_is_no_later_than_what_the_shard_has_yet_to_take() {
         let overflow = Overflow::Disconnect;
         resume(&Plan { archive, ring: 1, outbox: 16, overflow, time: false, before: 19, since: 19, specs, cuts });
     }
+}
+
+/// Found by the properties above.
+#[test]
+fn an_answer_after_an_event_of_long_ago_leaves_no_place_before_it() {
+    let publish = |kind, action, clock| Move::Publish(kind, action, false, clock);
+    let first = vec![
+        publish(1, 0, -1_000_000_000),
+        publish(0, 0, 0),
+        publish(0, 0, 0),
+        publish(0, 0, 0),
+        publish(1, 0, 0),
+        publish(0, 1, 0),
+    ];
+    let second = vec![
+        Move::Turn(3),
+        Move::Register,
+        Move::Turn(3),
+        Move::CatchUp(1),
+        Move::Wait(60_000),
+        Move::CatchUp(1),
+        Move::Register,
+        Move::CatchUp(6),
+        Move::Register,
+        Move::CatchUp(2),
+        Move::Read(595),
+    ];
+    let cuts = vec![(false, vec![0, 1, 2], first), (false, vec![0, 1, 2], second)];
+    let specs = ["b.*.*", "*.*.k1", "a,b.create.k0"];
+    let overflow = Overflow::Disconnect;
+    resume(&Plan { archive: false, ring: 22, outbox: 22, overflow, time: false, before: 0, since: 0, specs, cuts });
 }

@@ -18,7 +18,7 @@ use ratatui_core::widgets::Widget;
 use self::columns::Table;
 pub(super) use self::style::Theme;
 use super::format::ago;
-use super::state::{Link, State, Tab};
+use super::state::{Link, List, State, Tab};
 use crate::cli::text::printable;
 
 /// The width from which the overview has two columns.
@@ -127,13 +127,17 @@ fn stack(lines: impl IntoIterator<Item = Line<'static>>, area: Rect, cells: &mut
 }
 
 fn table_body(state: &State, theme: Theme, area: Rect, cells: &mut Buffer) {
-    let (note, table) = match table(state, usize::from(area.width), theme) {
+    let Shown { note, missing, table } = match table(state, usize::from(area.width), theme) {
         Some(Ok(shown)) => shown,
         Some(Err(reason)) => return Line::styled(reason, theme.attention()).render(area, cells),
         None => return,
     };
     let row = |y: u16, height: u16| Rect { y: area.y + y, height, ..area };
-    Line::styled(note, Theme::quiet()).render(row(0, 1), cells);
+    let note = match missing {
+        Some(missing) => Line::styled(format!("{note}, {missing}"), theme.attention()),
+        None => Line::styled(note, Theme::quiet()),
+    };
+    note.render(row(0, 1), cells);
     if area.height < 3 {
         return;
     }
@@ -141,24 +145,49 @@ fn table_body(state: &State, theme: Theme, area: Rect, cells: &mut Buffer) {
     stack(scrolled(table.rows, state.scroll, area.height - 2), row(2, area.height - 2), cells);
 }
 
+/// The table of a tab.
+struct Shown {
+    /// What the table shows.
+    note: String,
+    /// Why it does not show all of it.
+    missing: Option<String>,
+    table: Table,
+}
+
+impl Shown {
+    fn new(note: String, missing: Option<&str>, table: Table) -> Self {
+        Self { note, missing: missing.and_then(why_incomplete), table }
+    }
+}
+
+/// Returns why a list is incomplete, in words, from the server's name for it.
+fn why_incomplete(missing: &str) -> Option<String> {
+    match missing {
+        "endpoint" => Some("incomplete: the endpoint did not return its connections".to_owned()),
+        // They are not shown here.
+        "warnings" => None,
+        other => Some(format!("incomplete: {} missing", printable(other))),
+    }
+}
+
 /// Draws the table of a tab with a note above it, or the reason why there is none; nothing before the first response.
-fn table(state: &State, room: usize, theme: Theme) -> Option<Result<(String, Table), String>> {
+fn table(state: &State, room: usize, theme: Theme) -> Option<Result<Shown, String>> {
     let status = state.status.as_ref()?;
     let hidden = |reason: &String| printable(reason).into_owned();
     Some(match state.tab {
         Tab::Overview => return None,
-        Tab::Connections => state.connections.as_ref()?.as_ref().map_err(hidden).map(|all| {
-            let note = if all.len() >= MOST_ROWS {
+        Tab::Connections => state.connections.as_ref()?.as_ref().map_err(hidden).map(|List { rows, missing }| {
+            let note = if rows.len() >= MOST_ROWS {
                 format!("the {MOST_ROWS} with the most queued bytes")
             } else {
-                format!("{} websockets and streams", all.len())
+                format!("{} websockets and streams", rows.len())
             };
-            (note, connections::table(state, status, all, room, theme))
+            Shown::new(note, missing.as_deref(), connections::table(state, status, rows, room, theme))
         }),
-        Tab::Registrations => state.registrations.as_ref()?.as_ref().map_err(hidden).map(|all| {
-            let note = if all.len() >= MOST_ROWS { "the first of " } else { "" };
-            let note = format!("{note}{} different registrations", all.len());
-            (note, registrations::table(state, status, all, room, theme))
+        Tab::Registrations => state.registrations.as_ref()?.as_ref().map_err(hidden).map(|List { rows, missing }| {
+            let note = if rows.len() >= MOST_ROWS { "the first of " } else { "" };
+            let note = format!("{note}{} different registrations", rows.len());
+            Shown::new(note, missing.as_deref(), registrations::table(state, status, rows, room, theme))
         }),
     })
 }
@@ -187,7 +216,8 @@ pub(super) fn text(state: &mut State, room: usize, rows: usize) -> String {
         state.tab = tab;
         lines.extend([String::new(), tab.title().to_owned()]);
         match table(state, room, theme) {
-            Some(Ok((note, table))) => {
+            Some(Ok(Shown { note, missing, table })) => {
+                lines.extend(missing);
                 lines.push(table.head.to_string());
                 lines.extend(table.rows.iter().take(rows).map(Line::to_string));
                 lines.extend((table.rows.len() > rows).then(|| format!("... of {note}")));

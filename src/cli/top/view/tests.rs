@@ -8,7 +8,7 @@ use ratatui_core::terminal::Terminal;
 use super::*;
 use crate::cli::text::{acts, width};
 use crate::cli::top::figures::{Connection, Registration, Status};
-use crate::cli::top::state::Look;
+use crate::cli::top::state::{List, Look};
 
 const STATUS: &str = r#"{"Version":"0.1.0","Id":"node-a","Started":"2026-01-01T00:00:00Z","Time":"2026-01-01T03:02:00Z",
 "Sequence":"18c5a3f2b1d00e47:12345","HistoryFrom":"2026-01-01T02:50:00Z","Connections":1024,"Registrations":2048,
@@ -54,8 +54,8 @@ fn full() -> State {
     (later.shards[0].busy_seconds, later.latency.counts) = (1.5, vec![10_000, 40, 3, 0]);
     let look = Look {
         status: later,
-        connections: Some(Ok((0..40).map(connection).collect())),
-        registrations: Some(Ok((0..3).map(registration).collect())),
+        connections: Some(Ok((0..40).map(connection).collect::<Vec<_>>().into())),
+        registrations: Some(Ok((0..3).map(registration).collect::<Vec<_>>().into())),
     };
     state.looked(look);
     state
@@ -143,6 +143,26 @@ fn connections_fit_their_terminal() {
     assert!(lines(&state, 80, 24)[4].contains("console-29"));
     press(&mut state, KeyCode::End);
     assert!(lines(&state, 80, 24)[22].contains("console-0"), "the last page is full");
+}
+
+#[test]
+fn an_incomplete_list_says_why() {
+    let mut state = full();
+    press(&mut state, KeyCode::Char('2'));
+    assert_eq!(lines(&state, 100, 24)[2], "40 websockets and streams");
+    let lack = |state: &mut State, missing: &str| {
+        let list = List { rows: vec![connection(7)], missing: Some(missing.to_owned()) };
+        let status = state.status.clone().unwrap();
+        state.looked(Look { status, connections: Some(Ok(list)), ..Look::default() });
+    };
+    let why = "incomplete: the endpoint did not return its connections";
+    lack(&mut state, "endpoint");
+    assert_eq!(lines(&state, 100, 24)[2], format!("1 websockets and streams, {why}"));
+    let all = text(&mut state, 100, 10);
+    assert!(all.contains(&format!("Connections\n{why}\nPrincipal")), "{all}");
+    state.tab = Tab::Connections;
+    lack(&mut state, "some\u{7}");
+    assert_eq!(lines(&state, 100, 24)[2], "1 websockets and streams, incomplete: some\u{fffd} missing");
 }
 
 #[test]

@@ -175,6 +175,12 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_may_have_the_length_that_is_allowed_and_no_more() {
+        assert!(Pattern::parse("abcd", 4, 1 << 20).is_ok());
+        assert_eq!(Pattern::parse("abcde", 4, 1 << 20), Err((4, PatternError::Long(4))));
+    }
+
+    #[test]
     fn a_boundary_is_never_inside_a_character() {
         assert!(!matches(r"^a\Bé\Bb$", "aéb"));
         assert!(!matches(r"\B", "aéb".get(0..1).unwrap()));
