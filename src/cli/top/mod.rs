@@ -7,6 +7,7 @@
 //! | [`trend`] | rates and percentiles of the last polls |
 //! | [`state`] | what is shown, and what keys change |
 //! | [`view`] | the display: state in, cells out |
+//! | [`mod@paint`] | the display as bytes for a terminal |
 //! | [`terminal`] | the terminal, restored however the command ends |
 //! | [`once`] | one display as text or JSON |
 //!

@@ -1,7 +1,7 @@
 //! Turns changed cells into the bytes that show them on a terminal.
 //!
-//! Contract: pure. The style is the default one before and after; it knows the colours of [`Theme`](super::view::Theme),
-//! and shows any other colour as the default.
+//! Contract: pure. The style is the default one before and after. It knows the colours of
+//! [`Theme`](super::view::Theme), and shows any other colour as the default.
 
 use std::io::{self, Write};
 
