@@ -30,6 +30,7 @@
 //! | [`websocket`], [`json`] | foundations: the codec of frames; JSON text |
 //! | [`overflow`], [`clock`] | foundations: overflow policies; the time |
 //! | [`logging`], [`files`] | foundations: log lines and panics; detecting changed files |
+//! | [`tasks`] | foundations: starting tasks |
 //! | [`spans`] | foundations: traces for an OpenTelemetry collector |
 //!
 //! Dependencies point one way; a test in `tests/tidy/` enforces it.
@@ -89,6 +90,7 @@ pub mod spans;
 #[path = "spans/absent.rs"]
 pub mod spans;
 pub mod stats;
+pub mod tasks;
 pub mod tls;
 pub mod transport;
 pub mod websocket;

@@ -75,7 +75,7 @@ use crate::fanout::pool::Pool;
 use crate::metrics::Source;
 use crate::overflow::Overflow;
 use crate::transport::caller::Caller;
-use crate::transport::listener::{Answer, Handler};
+use crate::transport::listener::{Answer, Answering, Handler};
 use crate::transport::summary::Summary;
 use crate::{AUDIT, clock};
 use body::{Bodies, Whole};
@@ -196,7 +196,13 @@ impl Handler for Api {
         }
     }
 
-    async fn handle(&self, request: Request<Incoming>, caller: &Caller) -> Answer {
+    fn handle<'a>(&'a self, request: Request<Incoming>, caller: &'a Caller) -> Answering<'a> {
+        Box::pin(self.answer(request, caller))
+    }
+}
+
+impl Api {
+    async fn answer(&self, request: Request<Incoming>, caller: &Caller) -> Answer {
         let peer = caller.peer;
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let path = uri.path();
@@ -209,9 +215,7 @@ impl Handler for Api {
         tracing::debug!(%method, path, status = answer.status().as_u16(), %peer, "request");
         answer
     }
-}
 
-impl Api {
     /// Creates an API without any clients.
     pub fn new(parts: ApiParts) -> Self {
         let bodies = Bodies::new(parts.limits.body_bytes);

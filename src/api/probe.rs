@@ -25,7 +25,7 @@ use crate::endpoint::identity::Delegation;
 use crate::files::Refusal;
 use crate::metrics::{LoginCounts, Metrics, WatchedFile};
 use crate::transport::caller::Caller;
-use crate::transport::listener::{Answer, Handler};
+use crate::transport::listener::{Answer, Answering, Handler};
 use crate::transport::tls::LiveTls;
 
 /// Serves `/metrics`, `/healthz` and `/readyz` without credentials.
@@ -152,9 +152,15 @@ impl Probe {
 }
 
 impl Handler for Probe {
-    async fn handle(&self, request: Request<Incoming>, _: &Caller) -> Answer {
+    fn handle<'a>(&'a self, request: Request<Incoming>, _: &'a Caller) -> Answering<'a> {
+        Box::pin(std::future::ready(self.answer(&request)))
+    }
+}
+
+impl Probe {
+    fn answer(&self, request: &Request<Incoming>) -> Answer {
         let path = request.uri().path();
-        if let Err(error) = message::check(&request) {
+        if let Err(error) = message::check(request) {
             return error.answer(request.method(), path);
         }
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };

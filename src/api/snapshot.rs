@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use crate::fanout::pool::PoolError;
+use crate::tasks;
 
 /// The greatest age of a shared answer.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -66,7 +67,7 @@ impl<T: Send + Sync + 'static, E: Clone + Send + 'static> Snapshot<T, E> {
             Ok(value) => {
                 let value = Arc::new(value);
                 (kept.value, kept.failure) = (Some((begun, Arc::clone(&value))), None);
-                tokio::spawn(forget(Arc::downgrade(&self.0), begun));
+                tasks::spawn(forget(Arc::downgrade(&self.0), begun));
                 Ok(value)
             }
             Err(error) => {

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::authority::{AuthFile, Authority};
 use crate::files::{AGAIN, INTERVAL, Look, Looks};
+use crate::tasks;
 
 /// The marks seen of each file.
 type Seen = [(AuthFile, Looks); AuthFile::ALL.len()];
@@ -18,7 +19,7 @@ type Seen = [(AuthFile, Looks); AuthFile::ALL.len()];
 impl Authority {
     /// Starts the task that reloads changed files. It ends when the authority is dropped, or when it is aborted.
     pub fn watch(self: &Arc<Self>) -> JoinHandle<()> {
-        tokio::spawn(follow(Arc::downgrade(self)))
+        tasks::spawn(follow(Arc::downgrade(self)))
     }
 }
 
@@ -26,7 +27,7 @@ async fn follow(authority: Weak<Authority>) {
     let mut seen: Seen = AuthFile::ALL.map(|file| (file, Looks::new()));
     loop {
         let Some(authority) = authority.upgrade() else { return };
-        let looked = tokio::task::spawn_blocking(move || {
+        let looked = tasks::spawn_blocking(move || {
             let unsettled = look(&authority, &mut seen);
             (seen, unsettled)
         });

@@ -17,6 +17,7 @@ use crate::AUDIT;
 use crate::config::{LogFormat, Settings, TlsMode};
 use crate::logging::{self, crash};
 use crate::server::{Server, StartError};
+use crate::tasks;
 
 /// The reason why the server did not start, or failed.
 #[derive(Debug, Error)]
@@ -68,7 +69,7 @@ async fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError
     announce(&server);
     let manager = ServiceManager::from_env();
     manager.ready(&server);
-    tokio::spawn(manager.clone().signs_of_life(server.health()));
+    tasks::spawn(manager.clone().signs_of_life(server.health()));
     if server.settings().demo.is_some() {
         // The user of the demonstration may have closed its output; the server continues.
         let _ = write_hints(&server, out);

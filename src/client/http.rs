@@ -25,6 +25,8 @@ use tokio_rustls::TlsConnector;
 use super::endpoint::Target;
 use super::error::{ClientError, RefusedError, printable};
 
+use crate::tasks;
+
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// Maximum number of bytes that are read of an error's body.
@@ -64,7 +66,7 @@ impl Http {
         let stream = dial(target, CONNECT_LIMIT).await?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| broken(target, &e))?;
         // How the connection ends is reported to the request that uses it.
-        tokio::spawn(connection.with_upgrades());
+        tasks::spawn(connection.with_upgrades());
         Ok(Self { sender, target: target.clone() })
     }
 

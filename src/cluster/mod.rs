@@ -42,7 +42,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use health::{Health, Report, StreamReport};
-pub use nats::{Login, LoginError, Tls};
+pub use nats::{Login, LoginError, NkeyError, Tls};
 pub use options::{NatsError, NatsOptions, secret};
 pub use stream::StreamOptions;
 pub use stream::ensure::StreamError;
@@ -50,6 +50,7 @@ pub use stream::ensure::StreamError;
 use crate::broker::Broker;
 use crate::broker::export::Exports;
 use crate::clock;
+use crate::tasks;
 use gate::Gate;
 use gathering::Gathering;
 use link::{Link, Status};
@@ -93,8 +94,8 @@ pub async fn start(
     let shared = (gate, Arc::clone(&health), Arc::clone(broker.metrics()));
     let gathering = Gathering::new(broker, filler, &options.prefix, options.linger);
     let link = Link::new((dialer, gathering, sender), shared, status, name);
-    tasks.push(tokio::spawn(receiver.run(queue, stop.clone())));
-    tasks.push(tokio::spawn(run(link, stop.clone())));
+    tasks.push(tasks::spawn(receiver.run(queue, stop.clone())));
+    tasks.push(tasks::spawn(run(link, stop.clone())));
     Ok(Running { tasks, health })
 }
 
@@ -124,10 +125,10 @@ async fn keep_stream(
     let (client, asking) = requests(options.dialer()?, options.node);
     let client = Arc::new(client);
     // Ends when nothing can send requests any more, which is when the process ends.
-    tokio::spawn(asking.run());
+    tasks::spawn(asking.run());
     let subjects = subject::all(&options.prefix);
     let keeper = Keeper::new(Arc::clone(&client), wanted.clone(), subjects, Arc::clone(broker), Arc::clone(health));
     keeper.start().await?;
     broker.set_archive(Arc::new(StreamArchive::new(client, wanted, options.event_bytes, broker)));
-    Ok(vec![tokio::spawn(keeper.run(stop.clone()))])
+    Ok(vec![tasks::spawn(keeper.run(stop.clone()))])
 }

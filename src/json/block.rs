@@ -4,63 +4,62 @@
 //! a byte yields a mask of 64 bits, on which searches become a few operations.
 //!
 //! Contract: the text is valid JSON from the first block on; for other bytes the masks are meaningless. The
-//! comparisons use the crate `wide`: vector instructions without `unsafe` here, three times as fast as arithmetic on
-//! 8-byte words.
+//! comparisons use vector instructions ([`super::lane`]), three times as fast as arithmetic on 8-byte words.
 
-use wide::u8x16;
+use super::lane::Lane;
 
 /// Number of bytes per mask; the lowest bit is the first byte.
 pub(crate) const BLOCK: usize = 64;
 
 /// A block loaded into vectors.
-pub(crate) struct Lanes([u8x16; 4]);
+pub(crate) struct Lanes([Lane; 4]);
 
 impl Lanes {
     #[inline]
     pub(crate) fn new(block: &[u8; BLOCK]) -> Self {
         let lanes = block.as_chunks::<16>().0;
-        let lane = |at: usize| u8x16::new(lanes[at]);
+        let lane = |at: usize| Lane::new(lanes[at]);
         Self([lane(0), lane(1), lane(2), lane(3)])
     }
 
     /// Returns a mask of the bytes for which `compare` returns all ones; for other bytes it must return zero.
     #[inline]
-    pub(crate) fn mask(&self, compare: impl Fn(u8x16) -> u8x16) -> u64 {
-        let bits = |at: usize| u64::from(compare(self.0[at]).to_bitmask());
+    pub(crate) fn mask(&self, compare: impl Fn(Lane) -> Lane) -> u64 {
+        let bits = |at: usize| u64::from(compare(self.0[at]).bits());
         (bits(0) | bits(1) << 16) | (bits(2) | bits(3) << 16) << 32
     }
 
     /// Like [`Lanes::mask`], for bytes that are usually absent: checking for any is cheaper than locating them.
     #[inline]
-    pub(crate) fn rare(&self, compare: impl Fn(u8x16) -> u8x16) -> u64 {
+    pub(crate) fn rare(&self, compare: impl Fn(Lane) -> Lane) -> u64 {
         let [a, b, c, d] = self.0.map(&compare);
-        if ((a | b) | (c | d)).to_bitmask() == 0 { 0 } else { self.mask(compare) }
+        if a.or(b).or(c.or(d)).bits() == 0 { 0 } else { self.mask(compare) }
     }
 
     /// Returns a mask of the bytes equal to `byte`.
     #[inline]
     pub(crate) fn equal(&self, byte: u8) -> u64 {
-        self.mask(|lane| lane.simd_eq(u8x16::splat(byte)))
+        self.mask(|lane| lane.equal(Lane::splat(byte)))
     }
 
     /// Returns a mask of the opening brackets; `[` and `{` differ in one bit only.
     #[inline]
     pub(crate) fn opens(&self) -> u64 {
-        self.mask(|lane| (lane | u8x16::splat(0x20)).simd_eq(u8x16::splat(b'{')))
+        self.mask(|lane| lane.or(Lane::splat(0x20)).equal(Lane::splat(b'{')))
     }
 
     /// Returns a mask of the closing brackets; `]` and `}` differ in one bit only.
     #[inline]
     pub(crate) fn closes(&self) -> u64 {
-        self.mask(|lane| (lane | u8x16::splat(0x20)).simd_eq(u8x16::splat(b'}')))
+        self.mask(|lane| lane.or(Lane::splat(0x20)).equal(Lane::splat(b'}')))
     }
 
     /// Returns a mask of the bytes up to the space. Outside strings, JSON has no such bytes but white space; inside
     /// strings, only the space.
     #[inline]
     pub(crate) fn spaces(&self) -> u64 {
-        let space = u8x16::splat(b' ');
-        self.rare(|lane| lane.min(space).simd_eq(lane))
+        let space = Lane::splat(b' ');
+        self.rare(|lane| lane.min(space).equal(lane))
     }
 }
 
@@ -100,7 +99,7 @@ impl Strings {
     #[inline]
     pub(crate) fn read(&mut self, block: &Lanes) -> Quoted {
         let mut quotes = block.equal(b'"');
-        let backslashes = block.rare(|lane| lane.simd_eq(u8x16::splat(b'\\')));
+        let backslashes = block.rare(|lane| lane.equal(Lane::splat(b'\\')));
         if backslashes | self.escaped != 0 {
             quotes &= !self.escapes(backslashes);
         }

@@ -14,6 +14,7 @@
 pub(crate) mod block;
 mod compact;
 mod diagnose;
+mod lane;
 #[cfg(test)]
 mod tests;
 mod validator;

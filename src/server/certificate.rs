@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::{Server, vital};
 use crate::clock;
 use crate::config::{Settings, TlsMode};
+use crate::tasks;
 use crate::transport::tls::{self, LiveTls, TlsError};
 
 /// The interval at which the self-signed certificate is checked for renewal.
@@ -21,10 +22,10 @@ impl Server {
         let Some(tls) = &self.tls else { return };
         let metrics = Arc::clone(self.api.broker.metrics());
         let follow = Arc::clone(tls).follow(metrics, stop.clone());
-        self.tasks.push(vital("the reloading of certificates", stop.clone(), follow));
+        self.tasks.push(vital("the reloading of certificates", stop.clone(), Box::pin(follow)));
         if self.settings.tls == TlsMode::SelfSigned {
             let renew = renew(Box::clone(&self.settings), stop.clone());
-            self.tasks.push(vital("the renewal of the certificate", stop, renew));
+            self.tasks.push(vital("the renewal of the certificate", stop, Box::pin(renew)));
         }
     }
 }
@@ -59,7 +60,7 @@ async fn renew(settings: Box<Settings>, mut stop: watch::Receiver<bool>) {
             _ = stop.changed() => return,
         }
         let settings = Arc::clone(&settings);
-        let renewed = tokio::task::spawn_blocking(move || self_signed(&settings)).await;
+        let renewed = tasks::spawn_blocking(move || self_signed(&settings)).await;
         if let Ok(Err(error)) = renewed {
             tracing::error!(%error, "the self-signed certificate is missing and cannot be created again");
         }

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
 use super::Server;
+use crate::tasks;
 use crate::transport::listener::FIRST_REQUEST;
 
 /// The time after the deadline by which the shards must have ended; they check their clock only now and then.
@@ -37,7 +38,7 @@ impl Server {
         self.api.broker.stop();
         let pool = Arc::clone(&self.api.pool);
         let deadline = Instant::now() + self.settings.timeouts.drain;
-        match timeout_at((deadline + LATE).into(), tokio::task::spawn_blocking(move || pool.drain(deadline))).await {
+        match timeout_at((deadline + LATE).into(), tasks::spawn_blocking(move || pool.drain(deadline))).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the thread that drains the shards failed"),
             Err(_) => tracing::error!("the shards did not end in time; they end with the process"),
@@ -58,7 +59,7 @@ impl Server {
         }
         let spans = self.api.broker.spans().clone();
         // It logs its own failure.
-        let _ = tokio::task::spawn_blocking(move || spans.stop(LATE)).await;
+        let _ = tasks::spawn_blocking(move || spans.stop(LATE)).await;
     }
 }
 

@@ -24,21 +24,22 @@ impl Server {
     pub(super) fn learn_types(&mut self, mut stop: watch::Receiver<bool>) {
         let Some(upstream) = self.api.upstream.clone() else { return };
         let pool = Arc::clone(&self.api.pool);
-        self.tasks.push(guarded("the reading of the endpoint's types", async move {
+        let learn = async move {
             tokio::select! {
                 Some(types) = objects::types(&upstream) => pool.set_types(&types),
                 _ = stop.changed() => {}
                 else => {}
             }
-        }));
+        };
+        self.tasks.push(guarded("the reading of the endpoint's types", Box::pin(learn)));
     }
 
     /// Reads the endpoint's users, roles and tenants when they change.
     pub(super) fn follow_endpoint(&mut self, stop: watch::Receiver<bool>) {
         if let Some(delegation) = self.api.delegation.clone() {
-            self.tasks.push(vital("the reading of the endpoint's users and roles", stop.clone(), async move {
-                delegation.follow(stop).await;
-            }));
+            let stopped = stop.clone();
+            let follow = async move { delegation.follow(stop).await };
+            self.tasks.push(vital("the reading of the endpoint's users and roles", stopped, Box::pin(follow)));
         }
     }
 }

@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -44,6 +44,7 @@ use super::tls::LiveTls;
 use super::tracked::Tracked;
 use super::waiting::WaitingRoom;
 use crate::metrics::{Metrics, Rejection};
+use crate::tasks::{self, Work};
 
 /// The body of a response: available at once, or received from elsewhere while it is sent.
 pub type Body = Either<Full<Bytes>, Relay>;
@@ -54,10 +55,13 @@ pub type Answer = Response<Body>;
 /// Maximum number of refusals for lack of a slot that are sent at the same time.
 const REFUSED_AT_A_TIME: usize = 64;
 
-/// Answers requests.
+/// A request that is being answered.
+pub type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+
+/// Answers requests. Its answers are in boxes, so that the code of HTTP exists once.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request; calls [`Caller::trust`] once the client is authenticated.
-    fn handle(&self, request: Request<Incoming>, caller: &Caller) -> impl Future<Output = Answer> + Send;
+    fn handle<'a>(&'a self, request: Request<Incoming>, caller: &'a Caller) -> Answering<'a>;
 
     /// Called when an HTTP connection ([`Caller::connection`]) has ended or has become a websocket.
     fn left(&self, _connection: SocketAddr) {}
@@ -146,7 +150,7 @@ impl Listener {
 
     /// Accepts connections until told to stop, and then waits until the requests in progress have been answered. If it
     /// is aborted before, they are cancelled.
-    pub async fn serve<H: Handler>(self, handler: Arc<H>, mut stop: watch::Receiver<bool>) {
+    pub async fn serve(self, handler: Arc<dyn Handler>, mut stop: watch::Receiver<bool>) {
         let Self { tcp, tls, limits, metrics, doors, is_proxied } = self;
         let server = Arc::new(Server {
             opener: Opener::new(
@@ -209,11 +213,11 @@ async fn stopped_for_newcomers(stop: &mut watch::Receiver<bool>) {
     tokio::time::sleep(FIRST_REQUEST).await;
 }
 
-struct Server<H> {
+struct Server {
     opener: Opener,
     limits: ListenLimits,
     metrics: Arc<Metrics>,
-    handler: Arc<H>,
+    handler: Arc<dyn Handler>,
     doors: Doors,
     refused: Arc<Semaphore>,
     room: WaitingRoom,
@@ -221,21 +225,17 @@ struct Server<H> {
 }
 
 /// Notifies the handler when an HTTP connection ends, however it does.
-struct Leaving<'h, H: Handler>(&'h H, SocketAddr);
+struct Leaving<'h>(&'h dyn Handler, SocketAddr);
 
-impl<H: Handler> Drop for Leaving<'_, H> {
+impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         self.0.left(self.1);
     }
 }
 
-impl<H: Handler> Server<H> {
+impl Server {
     /// Returns what serves an accepted connection, if there is room for it.
-    fn admit(
-        self: &Arc<Self>,
-        (stream, peer): (TcpStream, SocketAddr),
-        stop: &watch::Receiver<bool>,
-    ) -> Option<impl Future<Output = ()> + Send + 'static + use<H>> {
+    fn admit(self: &Arc<Self>, (stream, peer): (TcpStream, SocketAddr), stop: &watch::Receiver<bool>) -> Option<Work> {
         // IPv4 clients keep their IPv4 address, also on a socket of both families.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         if u64::try_from(stream.as_raw_fd()).is_ok_and(|descriptor| descriptor >= self.limits.descriptors) {
@@ -250,7 +250,7 @@ impl<H: Handler> Server<H> {
             return None;
         };
         let (server, stop) = (Arc::clone(self), stop.clone());
-        Some(async move {
+        Some(Box::pin(async move {
             let mut stopping = stop.clone();
             let slot = tokio::select! {
                 slot = admission.slot() => slot,
@@ -262,7 +262,7 @@ impl<H: Handler> Server<H> {
                 Some(slot) => Box::pin(server.connection(stream, peer, slot, stop)).await,
                 None => server.refuse(stream),
             }
-        })
+        }))
     }
 
     /// Refuses a connection for which there is no slot. With TLS it is only closed, because a response would cost a
@@ -272,7 +272,7 @@ impl<H: Handler> Server<H> {
         if !self.opener.speaks_tls()
             && let Ok(turn) = Arc::clone(&self.refused).try_acquire_owned()
         {
-            tokio::spawn(async move {
+            tasks::spawn(async move {
                 Refusal::Full.say(stream).await;
                 drop(turn);
             });

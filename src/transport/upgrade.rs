@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use super::listener::Answer;
 use super::socket::Socket;
+use crate::tasks;
 use crate::websocket::extension;
 use crate::websocket::frame::Encoding;
 
@@ -88,7 +89,7 @@ where
     let agreed = extension::agree(request.headers()).filter(|_| deflate);
     let encoding = if agreed.is_some() { Encoding::Deflate } else { Encoding::Plain };
     let (mut answer, upgraded) = fastwebsockets::upgrade::upgrade(request).map_err(|_| UpgradeError::NotAsked)?;
-    tokio::spawn(async move {
+    tasks::spawn(async move {
         let Ok(websocket) = upgraded.await else { return };
         if let Ok(parts) = websocket.into_inner().into_inner().downcast::<TokioIo<Socket>>() {
             then(parts.io.into_inner(), parts.read_buf, encoding).await;

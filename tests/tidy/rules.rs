@@ -21,10 +21,11 @@ use source::{File, ROOTS, code, project, sources};
 
 /// Each top-level module and the others that it may use, lowest first. An arrow that is not here, or that nobody needs
 /// any more, fails a test; so does a module that uses one below which it stands.
-const MODULES: [(&str, &[&str]); 26] = [
+const MODULES: [(&str, &[&str]); 27] = [
     ("clock", &[]),
     ("logging", &[]),
     ("files", &[]),
+    ("tasks", &[]),
     ("spans", &["clock"]),
     ("overflow", &[]),
     ("json", &[]),
@@ -33,16 +34,16 @@ const MODULES: [(&str, &[&str]); 26] = [
     ("stats", &["overflow"]),
     ("event", &["json", "websocket"]),
     ("protocol", &["event", "websocket"]),
-    ("client", &["json", "websocket"]),
-    ("auth", &["clock", "files", "overflow"]),
+    ("client", &["json", "tasks", "websocket"]),
+    ("auth", &["clock", "files", "overflow", "tasks"]),
     ("index", &["event", "json"]),
     ("explain", &["auth", "event", "index"]),
     ("config", &["client", "overflow"]),
     ("metrics", &["event", "logging", "overflow", "protocol", "stats"]),
-    ("transport", &["auth", "clock", "files", "metrics", "tls", "websocket"]),
+    ("transport", &["auth", "clock", "files", "metrics", "tasks", "tls", "websocket"]),
     ("broker", &["clock", "event", "metrics", "protocol", "spans"]),
     ("demo", &["broker", "clock", "event", "json", "metrics"]),
-    ("cluster", &["auth", "broker", "clock", "event", "json", "metrics", "protocol"]),
+    ("cluster", &["auth", "broker", "clock", "event", "json", "metrics", "protocol", "tasks"]),
     ("endpoint", &["auth", "broker", "client", "clock", "event", "json", "metrics", "protocol"]),
     (
         "fanout",
@@ -79,6 +80,7 @@ const MODULES: [(&str, &[&str]); 26] = [
             "overflow",
             "protocol",
             "spans",
+            "tasks",
             "transport",
             "websocket",
         ],
@@ -101,12 +103,16 @@ const MODULES: [(&str, &[&str]); 26] = [
             "metrics",
             "spans",
             "stats",
+            "tasks",
             "transport",
         ],
     ),
     (
         "cli",
-        &["auth", "client", "clock", "config", "event", "explain", "index", "json", "logging", "overflow", "server"],
+        &[
+            "auth", "client", "clock", "config", "event", "explain", "index", "json", "logging", "overflow", "server",
+            "tasks",
+        ],
     ),
 ];
 
@@ -217,6 +223,18 @@ fn pure_modules_touch_nothing() {
         let code = code(&file.text);
         for name in IMPURE.iter().filter(|name| code.contains(**name)) {
             faults.push(format!("{}: `{name}` in a module that does no I/O and reads no clock", file.name));
+        }
+    }
+    none(&faults);
+}
+
+#[test]
+fn tasks_are_started_in_one_place() {
+    let mut faults = Vec::new();
+    for file in sources().iter().filter(|file| file.name != "src/tasks.rs") {
+        let code = code(&file.text);
+        for name in ["tokio::spawn(", "task::spawn_blocking("].into_iter().filter(|name| code.contains(name)) {
+            faults.push(format!("{}: `{name}`: the functions of `tasks` cost the compiler far less", file.name));
         }
     }
     none(&faults);

@@ -3,6 +3,7 @@
 //! shard does with messages is left out, and nothing else.
 
 use std::collections::VecDeque;
+use std::future::ready;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use hydrant::overflow::Overflow;
 use hydrant::protocol::Close;
 use hydrant::stats::OutboxLimits;
 use hydrant::transport::caller::Caller;
-use hydrant::transport::listener::{Answer, Handler, ListenLimits, Listener};
+use hydrant::transport::listener::{Answering, Handler, ListenLimits, Listener};
 use hydrant::transport::socket::Socket;
 use hydrant::transport::upgrade;
 use hydrant::websocket::decode::{DecodeError, Message, decode};
@@ -65,16 +66,17 @@ pub(crate) fn open() -> SocketAddr {
 struct Echo;
 
 impl Handler for Echo {
-    async fn handle(&self, mut request: Request<Incoming>, caller: &Caller) -> Answer {
+    fn handle<'a>(&'a self, mut request: Request<Incoming>, caller: &'a Caller) -> Answering<'a> {
         caller.trust();
         let talk =
             |socket: Socket, early: Bytes, encoding| async move { Talk::new(encoding).run(socket, &early).await };
         let answer = upgrade::check(&request).and_then(|()| upgrade::accept(&mut request, true, talk));
-        answer.unwrap_or_else(|error| {
+        let answer = answer.unwrap_or_else(|error| {
             let mut answer = Response::new(Either::Left(Full::from(error.to_string())));
             *answer.status_mut() = StatusCode::BAD_REQUEST;
             answer
-        })
+        });
+        Box::pin(ready(answer))
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::Held;
 use crate::metrics::ProxySide;
+use crate::tasks;
 use crate::transport::listener::Body;
 use crate::transport::relay::{Feed, relay};
 
@@ -20,7 +21,7 @@ pub(super) fn download(body: Incoming, idle: Duration, held: Held) -> Body {
         return Either::Left(Full::new(Bytes::new()));
     }
     let (feed, relay) = relay();
-    tokio::spawn(async move {
+    tasks::spawn(async move {
         let bytes = held.exchange().down();
         let filled = tokio::select! {
             // Dropping the feed without an explicit end truncates the client's body.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 
 use super::Held;
 use crate::endpoint::http::Activity;
+use crate::tasks;
 
 /// Time without data after which a tunnel is closed. Long-lived protocols send pings more often.
 const IDLE: Duration = Duration::from_mins(10);
@@ -19,7 +20,7 @@ const BUFFER: usize = 16 << 10;
 
 /// Copies between both sides once both are upgraded, until both have ended. `held` is released at the end.
 pub(super) fn join(client: OnUpgrade, endpoint: OnUpgrade, held: Held) {
-    tokio::spawn(async move {
+    tasks::spawn(async move {
         match tokio::try_join!(client, endpoint) {
             Ok((client, endpoint)) => run(client, endpoint, &held).await,
             Err(error) => tracing::debug!(%error, "cannot switch a proxied connection to another protocol"),

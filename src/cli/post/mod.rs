@@ -31,6 +31,7 @@ use self::pace::{Pace, Speed};
 use super::console::{can_draw, hint_if_typed, report};
 use super::endpoint::{self, EndpointError};
 use crate::client::{ClientError, Http, RefusedError, Target};
+use crate::tasks;
 
 /// The route to which events are posted.
 const PATH: &str = "/api/v3/events";
@@ -166,7 +167,7 @@ impl Post {
     async fn all(&mut self, input: Input, pace: Pace, err: &mut dyn Write) -> Result<(), TransferError> {
         let (sender, mut chunks) = mpsc::channel(READ_AHEAD);
         let reader = self.bar.wrap_read(input.reader);
-        tokio::task::spawn_blocking(move || chunk::send_all(Box::new(reader), pace, &sender));
+        tasks::spawn_blocking(move || chunk::send_all(Box::new(reader), pace, &sender));
         let started = Instant::now();
         while let Some(chunk) = chunks.recv().await {
             let chunk = chunk.map_err(|e| TransferError::Input(self.name.clone(), e))?;

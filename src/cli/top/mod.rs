@@ -7,6 +7,7 @@
 //! | [`trend`] | rates and percentiles of the last polls |
 //! | [`state`] | what is shown, and what keys change |
 //! | [`view`] | the display: state in, cells out |
+//! | [`mod@paint`] | the display as bytes for a terminal |
 //! | [`terminal`] | the terminal, restored however the command ends |
 //! | [`once`] | one display as text or JSON |
 //!
@@ -18,6 +19,7 @@ mod error;
 mod figures;
 mod format;
 mod once;
+mod paint;
 mod poll;
 mod state;
 mod terminal;
@@ -28,7 +30,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::Args;
-use ratatui_crossterm::crossterm::event::{Event, KeyEventKind};
+use crossterm::event::{Event, KeyEventKind};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -40,6 +42,7 @@ use super::console;
 use super::endpoint;
 use super::watch::asked_to_end;
 use crate::client::Target;
+use crate::tasks;
 
 pub(crate) use self::error::TopError;
 
@@ -110,7 +113,7 @@ impl Top {
         let state = State::new(target.endpoint.to_string());
         let (wanted, wanted_now) = watch::channel(wanted(&state));
         let (sender, found) = mpsc::channel(FOUND);
-        tokio::spawn(poll(target, interval, wanted_now, sender));
+        tasks::spawn(poll(target, interval, wanted_now, sender));
         Self { state, wanted, found, events: terminal::events() }
     }
 

@@ -1,6 +1,6 @@
 //! What `top` shows: the newest figures, and the user's choices. Pure: keys and responses in, state out.
 
-use ratatui_crossterm::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::figures::{Connection, Registration, Status};
 use super::trend::Trend;

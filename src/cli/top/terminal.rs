@@ -7,25 +7,22 @@
 //! Only changes are written. ratatui's own `Terminal` would do that too, but it queries the cursor position whenever it
 //! clears the terminal, and fails if the terminal does not answer.
 
-use std::cell::RefCell;
-use std::io::{self, Write};
-use std::rc::Rc;
+use std::io;
 use std::time::Duration;
 
-use ratatui_core::backend::Backend;
-use ratatui_core::buffer::Buffer;
-use ratatui_core::layout::Rect;
-use ratatui_crossterm::CrosstermBackend;
-use ratatui_crossterm::crossterm::cursor::{Hide, Show};
-use ratatui_crossterm::crossterm::event::{self, Event};
-use ratatui_crossterm::crossterm::terminal::{
+use crossterm::cursor::{Hide, Show};
+use crossterm::event::{self, Event};
+use crossterm::terminal::{
     Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
 };
-use ratatui_crossterm::crossterm::{execute, queue};
+use crossterm::{execute, queue};
+use ratatui_core::buffer::Buffer;
+use ratatui_core::layout::Rect;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::paint::paint;
 use super::state::State;
 use super::view::{Theme, draw};
 
@@ -36,24 +33,10 @@ const LAST_WRITE: Duration = Duration::from_secs(1);
 /// Maximum number of queued keys.
 const KEYS: usize = 64;
 
-/// Output that is drawn but not written yet.
-#[derive(Debug, Clone, Default)]
-struct Drawn(Rc<RefCell<Vec<u8>>>);
-
-impl Write for Drawn {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Write::write(&mut *self.0.borrow_mut(), bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// The terminal, in use until it is restored by [`Screen::leave`] or dropped.
 pub(super) struct Screen {
-    backend: CrosstermBackend<Drawn>,
-    drawn: Drawn,
+    /// Output that is drawn but not written yet.
+    drawn: Vec<u8>,
     /// The current content of the terminal.
     shown: Buffer,
     out: tokio::io::Stdout,
@@ -94,9 +77,7 @@ impl Screen {
     /// If it is not a terminal, or cannot be written to.
     pub(super) async fn enter() -> io::Result<Self> {
         let raw = Raw::enter()?;
-        let drawn = Drawn::default();
-        let backend = CrosstermBackend::new(drawn.clone());
-        let mut screen = Self { backend, drawn, shown: Buffer::default(), out: tokio::io::stdout(), _raw: raw };
+        let mut screen = Self { drawn: Vec::new(), shown: Buffer::default(), out: tokio::io::stdout(), _raw: raw };
         screen.begin()?;
         screen.write().await?;
         Ok(screen)
@@ -120,7 +101,7 @@ impl Screen {
         }
         let mut next = Buffer::empty(area);
         draw(state, theme, area, &mut next);
-        self.backend.draw(self.shown.diff_iter(&next))?;
+        paint(self.shown.diff_iter(&next), &mut self.drawn)?;
         self.shown = next;
         self.write().await
     }
@@ -149,7 +130,7 @@ impl Screen {
     }
 
     async fn write(&mut self) -> io::Result<()> {
-        let bytes = std::mem::take(&mut *self.drawn.0.borrow_mut());
+        let bytes = std::mem::take(&mut self.drawn);
         self.out.write_all(&bytes).await?;
         self.out.flush().await
     }

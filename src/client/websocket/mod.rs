@@ -37,6 +37,8 @@ use super::http::{Http, broken, refusal};
 use super::received::{Received, complaint, field, fits_query, query, registered};
 use reading::{Content, Heard, Message, NORMAL, Reading};
 
+use crate::tasks;
+
 /// Messages that may be queued for the consumer. Longer queues belong to the server, which counts them.
 const WAITING: usize = 1024;
 /// Frames to the server that may be queued for writing.
@@ -115,9 +117,9 @@ impl Session {
         let (outgoing, outgoing_rx) = mpsc::channel(OUTGOING);
         let heard = Arc::new(Heard::new());
         let writer = WebSocket::after_handshake(join(empty(), write), Role::Client);
-        tokio::spawn(write_all(writer, outgoing_rx, bounds.ping));
+        tasks::spawn(write_all(writer, outgoing_rx, bounds.ping));
         let reading = Reading::new(read, target.clone(), bounds, Arc::clone(&heard));
-        let reader = tokio::spawn(reading.run(incoming_tx, outgoing.clone()));
+        let reader = tasks::spawn(reading.run(incoming_tx, outgoing.clone()));
         let mut session = Self { incoming, outgoing, unanswered: VecDeque::new(), heard, headers, reader };
         session.register_all(specs).await;
         Ok(session)

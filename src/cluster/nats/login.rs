@@ -2,15 +2,14 @@
 //!
 //! Contract: an invalid secret is detected when it is read and reported without repeating any part of it.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use nkeys::KeyPair;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::nkey::{Nkey, NkeyError};
 use crate::auth::Secret;
 
 /// Why a secret cannot be used to log in.
@@ -30,7 +29,7 @@ pub enum LoginError {
     Credentials(&'static str),
     /// An nkey seed is invalid.
     #[error("the nkey seed is not valid: {0}")]
-    Seed(&'static str),
+    Seed(#[from] NkeyError),
 }
 
 /// How a node authenticates; one method at most.
@@ -60,25 +59,16 @@ pub enum Login {
 }
 
 /// Signs the nonces of servers with an nkey.
-pub struct Signer(KeyPair);
-
-impl fmt::Debug for Signer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Signer")
-    }
-}
+#[derive(Debug)]
+pub struct Signer(Nkey);
 
 impl Signer {
     fn new(seed: &str) -> Result<Self, LoginError> {
-        if !seed.starts_with('S') {
-            return Err(LoginError::Seed("it does not begin with S"));
-        }
-        KeyPair::from_seed(seed).map(Self).map_err(|_| LoginError::Seed("it is truncated or mistyped"))
+        Ok(Self(Nkey::from_seed(seed)?))
     }
 
     fn sign(&self, nonce: &str) -> Result<String, LoginError> {
-        let signature = self.0.sign(nonce.as_bytes()).map_err(|_| LoginError::Seed("it cannot sign"))?;
-        Ok(URL_SAFE_NO_PAD.encode(signature))
+        Ok(URL_SAFE_NO_PAD.encode(self.0.sign(nonce.as_bytes())?))
     }
 }
 
@@ -113,7 +103,7 @@ impl Login {
             }
             Self::Token(token) => add("auth_token", token.expose()),
             Self::Nkey(signer) => {
-                add("nkey", &signer.0.public_key());
+                add("nkey", signer.0.public_key());
                 add("sig", &signer.sign(nonce)?);
             }
             Self::Jwt { jwt, signer } => {
@@ -137,6 +127,8 @@ fn section<'a>(content: &'a str, name: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use nkeys::KeyPair;
+
     use super::*;
 
     fn file(seed: &str) -> String {

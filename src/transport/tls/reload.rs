@@ -22,6 +22,7 @@ use super::TlsError;
 use crate::clock;
 use crate::files::{AGAIN, INTERVAL, Look, Looks, Marks, Refusal};
 use crate::metrics::{Metrics, Reload};
+use crate::tasks;
 
 /// Creates a configuration from the current files.
 type Build = dyn Fn() -> Result<Arc<ServerConfig>, TlsError> + Send + Sync;
@@ -121,7 +122,7 @@ impl LiveTls {
                 _ = stop.changed() => return,
             }
             let (tls, metrics) = (Arc::clone(&self), Arc::clone(&metrics));
-            let looked = tokio::task::spawn_blocking(move || tls.look(&metrics));
+            let looked = tasks::spawn_blocking(move || tls.look(&metrics));
             // After a panic, or when the runtime ends, there is nothing left to follow.
             let Ok(look) = looked.await else { return };
             pause = if look == Look::Unsettled { AGAIN } else { INTERVAL };

@@ -1,0 +1,36 @@
+//! Starting tasks.
+//!
+//! Contract: like tokio's functions of the same names, in whose runtime they must be called. The work is put into a
+//! box first, which is one allocation per task.
+//!
+//! Why not tokio's own: they compile all that a scheduler does with a task anew for every kind of work, 7000 lines of
+//! LLVM's language each time. With 33 kinds of tasks that was a fourteenth of the crate
+//! (`docs/benchmarks/build-2026-11-29.md`). All boxes with the same result are one kind.
+
+use std::pin::Pin;
+
+use tokio::task::JoinHandle;
+
+/// The work of a task.
+pub type Work<T = ()> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Starts a task.
+///
+/// # Panics
+/// Outside of a runtime.
+pub fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    spawn_boxed(Box::pin(work))
+}
+
+fn spawn_boxed<T: Send + 'static>(work: Work<T>) -> JoinHandle<T> {
+    tokio::spawn(work)
+}
+
+/// Runs work that blocks, on a thread for such work.
+///
+/// # Panics
+/// Outside of a runtime.
+pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let work: Box<dyn FnOnce() -> T + Send> = Box::new(work);
+    tokio::task::spawn_blocking(work)
+}
