@@ -18,10 +18,12 @@ pub type Work<T = ()> = Pin<Box<dyn Future<Output = T> + Send>>;
 ///
 /// # Panics
 /// Outside of a runtime.
+#[track_caller]
 pub fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     spawn_boxed(Box::pin(work))
 }
 
+#[track_caller]
 fn spawn_boxed<T: Send + 'static>(work: Work<T>) -> JoinHandle<T> {
     tokio::spawn(work)
 }
@@ -30,6 +32,7 @@ fn spawn_boxed<T: Send + 'static>(work: Work<T>) -> JoinHandle<T> {
 ///
 /// # Panics
 /// Outside of a runtime.
+#[track_caller]
 pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     let work: Box<dyn FnOnce() -> T + Send> = Box::new(work);
     tokio::task::spawn_blocking(work)

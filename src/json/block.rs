@@ -4,7 +4,7 @@
 //! a byte yields a mask of 64 bits, on which searches become a few operations.
 //!
 //! Contract: the text is valid JSON from the first block on; for other bytes the masks are meaningless. The
-//! comparisons use vector instructions ([`super::lane`]), three times as fast as arithmetic on 8-byte words.
+//! comparisons use vector instructions ([`super::lane`]), on x86-64 three times as fast as arithmetic on 8-byte words.
 
 use super::lane::Lane;
 

@@ -1,7 +1,7 @@
 //! Sixteen bytes that are compared at once.
 //!
 //! Contract: pure. On x86-64 these are the vector instructions that every such processor has, by the crate `safe_arch`;
-//! elsewhere they are loops over arrays, of which the compiler makes vector instructions.
+//! elsewhere they are loops over arrays, of which the compiler makes vector instructions from optimisation level 2 on.
 //!
 //! Why not the crate `wide`: of its types and operations, six are needed, and it takes ten times as long to compile as
 //! `safe_arch`, on which it builds (`docs/benchmarks/build-2026-11-29.md`).

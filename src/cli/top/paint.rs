@@ -82,6 +82,8 @@ mod tests {
 
     #[test]
     fn a_style_lasts_as_long_as_its_cells() {
+        // Whatever NO_COLOR says to those who run the tests.
+        crossterm::style::force_color_output(true);
         let styled = painted(|cells| {
             cells.set_string(0, 0, "ab", Style::new().fg(CellColor::Cyan).add_modifier(Modifier::BOLD));
             cells.set_string(2, 0, "c", Style::new().fg(CellColor::Green));
