@@ -157,12 +157,12 @@ mod tests {
             let (snapshot, made) = (Snapshot::default(), AtomicU32::new(0));
             let ask = async |after| {
                 tokio::time::sleep(Duration::from_millis(after)).await;
-                let make = async {
+                let answer = async {
                     made.fetch_add(1, Ordering::Relaxed);
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     outcome
                 };
-                snapshot.get(age, make).await.map(|_| ())
+                snapshot.get(age, answer).await.map(|_| ())
             };
             let answers = futures_util::future::join_all((0..50).map(ask)).await;
             assert_eq!((answers, made.into_inner()), (vec![outcome; 50], 2), "{age:?}");

@@ -34,7 +34,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(10);
 pub const WINDOW: u64 = 1 << 20;
 
 /// Time after which a jump counts as real if nothing from the skipped range has arrived.
-const SETTLED: Duration = Duration::from_secs(60);
+const SETTLED: Duration = Duration::from_mins(1);
 
 /// Maximum number of remembered events after a jump, per node.
 const RECALL: usize = 4096;

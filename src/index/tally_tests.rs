@@ -19,7 +19,7 @@ const TEXTS: [&str; 8] = [
     "a.*.*.And(M=Exists(),N=Eq(1))",
 ];
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Register(u32, usize),
     Deregister(u32, usize),
@@ -162,13 +162,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn counts_are_exact_whoever_comes_and_goes(steps in prop::collection::vec(step(), 1..40), checked in any::<u64>()) {
+    fn counts_are_exact_whoever_comes_and_goes(steps in prop::collection::vec((step(), 0..4_u32), 1..40)) {
         let mut pair = Pair::new();
         pair.index.begin_second(0);
-        for (at, step) in steps.into_iter().enumerate() {
+        for (step, look) in steps {
             pair.take(step);
             // Not after every step: looking at a count settles it.
-            if checked >> (at % 64) & 3 == 0 {
+            if look == 0 {
                 pair.check();
             }
         }

@@ -317,9 +317,10 @@ async fn callers_who_permit_it_share_one_look_and_see_only_what_they_may() {
     };
     assert_eq!(server.request("GET", path, &shared, "").await.json().as_array().unwrap().len(), 1);
     let _second = server.watch(&["machines.*.*"]).await;
+    assert_eq!(list(&[("cache-control", "max-age=5")]).await, 1, "the list of the first caller");
     assert_eq!(list(&[]).await, 2, "without permission the list is current");
     assert_eq!(list(&[("cache-control", "no-cache")]).await, 2);
-    assert_eq!(list(&[("cache-control", "max-age=5")]).await, 1, "the list of the first caller");
+    assert_eq!(list(&[("cache-control", "max-age=5")]).await, 2, "the newest list is shared");
     let token = server.issue("user:worker", &TokenRequest::default());
     let bearer = format!("Bearer {token}");
     let headers = [("authorization", bearer.as_str()), shared[0]];
