@@ -400,7 +400,7 @@ mod tests {
             Http::kept(&mut slot, &target).await.unwrap().get(path).await.unwrap();
         }
         tokio::time::pause();
-        tokio::time::advance(IDLE).await;
+        tokio::time::advance(Duration::from_secs(3)).await;
         tokio::time::resume();
         // On the old connection it would be the one that is not answered any more.
         Http::kept(&mut slot, &target).await.unwrap().post("/3", "text/plain", Bytes::new()).await.unwrap();

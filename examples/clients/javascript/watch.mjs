@@ -60,7 +60,8 @@ process.stdout.on("error", (error) => process.exit(error.code === "EPIPE" ? 0 : 
 // One connection: registers, then prints until it is lost. Resolves with the reason, or rejects with Final.
 function watch(specs) {
   return new Promise((lost, end) => {
-    const socket = new WebSocket(url + since(), { headers: { Authorization: authorization }, maxPayload: 64 << 20, ...tls });
+    const headers = { Authorization: authorization };
+    const socket = new WebSocket(url + since(), { headers, maxPayload: 64 << 20, ...tls });
     let answers = 0;
     let reason = "";
     const refuse = (text) => {

@@ -296,8 +296,13 @@ impl Feed {
     async fn wait(&mut self, error: &ClientError, err: &mut dyn Write) {
         let link = self.link.take();
         self.connected |= link.is_some();
-        if let Some(Link::Stream(stream)) = &link {
-            self.last_id = stream.last_id().filter(|id| Position::parse(id).is_some()).map(str::to_owned);
+        match &link {
+            Some(Link::Stream(stream)) => {
+                self.last_id = stream.last_id().filter(|id| Position::parse(id).is_some()).map(str::to_owned);
+            }
+            // The events of a websocket have no positions.
+            Some(Link::Websocket(_)) => self.last_id = None,
+            None => {}
         }
         self.resume.reconnect();
         // A server that takes long to refuse is no better than one that refuses at once.
