@@ -23,7 +23,7 @@ pub(super) struct HealthArgs {
     /// Check whether the server is ready for clients (/readyz), not only whether it runs (/healthz)
     #[arg(long)]
     ready: bool,
-    /// The address of the server's probes, its metrics_listen
+    /// The address of the server's probes, its metrics_listen, such as 127.0.0.1:8093
     #[arg(env = "HYDRANT_METRICS_LISTEN", hide_env_values = true, default_value = "127.0.0.1:8093")]
     address: String,
 }
@@ -31,6 +31,8 @@ pub(super) struct HealthArgs {
 /// The reason why a server is not healthy.
 #[derive(Debug, Error)]
 pub(crate) enum HealthError {
+    #[error("the server has no probes: metrics_listen is off (HYDRANT_METRICS_LISTEN)")]
+    Off,
     #[error("{address}: {error}")]
     Unreachable { address: String, error: io::Error },
     #[error("{address} did not answer with HTTP")]
@@ -42,6 +44,9 @@ pub(crate) enum HealthError {
 }
 
 pub(super) fn run(args: &HealthArgs, out: &mut dyn Write) -> Result<(), HealthError> {
+    if args.address == "off" {
+        return Err(HealthError::Off);
+    }
     let address = || args.address.clone();
     let path = if args.ready { "/readyz" } else { "/healthz" };
     let answer = ask(&args.address, path).map_err(|error| HealthError::Unreachable { address: address(), error })?;

@@ -90,6 +90,12 @@ pub enum ClientError {
         /// What happened.
         reason: String,
     },
+    /// The connection was closed before a request was sent.
+    #[error("{endpoint} closed the connection before the request was sent")]
+    Unsent {
+        /// The URL of the endpoint.
+        endpoint: String,
+    },
     /// The server answered a request with an error.
     #[error(transparent)]
     Refused(RefusedError),
@@ -143,7 +149,11 @@ impl ClientError {
     /// Returns whether a retry is pointless, because it would fail in the same way.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Timeout { .. } | Self::Silent { .. } | Self::Broken { .. } => false,
+            Self::Connect { .. }
+            | Self::Timeout { .. }
+            | Self::Silent { .. }
+            | Self::Broken { .. }
+            | Self::Unsent { .. } => false,
             Self::Refused(refusal) => refusal.is_final(),
             // Errors of this client (1002, 1003, 1007, 1009, 1010) and revoked rights (1008) are final; all others may
             // pass.

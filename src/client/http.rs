@@ -1,7 +1,9 @@
 //! One kept-alive HTTP/1.1 connection.
 //!
-//! Requests are sent one after another and never repeated here: after a broken connection it is unknown whether the
-//! server processed the request, and only the caller knows whether a second one would do harm.
+//! Requests are sent one after another. A server may close a kept connection at any moment. Therefore one that was idle
+//! for [`IDLE`] is not used again, and a request that was certainly not sent, or a GET, is sent once more on a new
+//! connection. Others are not repeated here: after a broken connection it is unknown whether the server processed the
+//! request, and only the caller knows whether a second one would do harm.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -19,7 +21,7 @@ use serde::Deserialize;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::endpoint::Target;
@@ -29,10 +31,14 @@ use crate::tasks;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+/// A connection that was idle for so long is not used again: servers close idle ones, hydrant after 5 s.
+const IDLE: Duration = Duration::from_secs(3);
 /// Maximum number of bytes that are read of an error's body.
 const ERROR_BODY_LIMIT: usize = 64 * 1024;
 /// Maximum number of bytes that are read of an answer's body.
 const ANSWER_BODY_LIMIT: usize = 64 << 20;
+/// Longest wait that a server may ask for.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// The header of a list that lacks something.
 const INCOMPLETE: &str = "x-hydrant-incomplete";
@@ -55,6 +61,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub struct Http {
     sender: SendRequest<Full<Bytes>>,
     target: Target,
+    /// When the last answer came, if there was one.
+    answered: Option<Instant>,
 }
 
 impl Http {
@@ -67,7 +75,7 @@ impl Http {
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| broken(target, &e))?;
         // How the connection ends is reported to the request that uses it.
         tasks::spawn(connection.with_upgrades());
-        Ok(Self { sender, target: target.clone() })
+        Ok(Self { sender, target: target.clone(), answered: None })
     }
 
     /// Returns the connection in `slot` if it can still take a request; otherwise opens one and keeps it there.
@@ -88,10 +96,10 @@ impl Http {
         Ok(slot.insert(http))
     }
 
-    /// Returns whether another request can be sent; a server may close a connection after any answer, and while it is
+    /// Returns whether another request can be sent: a server may close a connection after any answer, and while it is
     /// idle.
     async fn is_ready(&mut self) -> bool {
-        self.sender.ready().await.is_ok()
+        self.answered.is_none_or(|at| at.elapsed() < IDLE) && self.sender.ready().await.is_ok()
     }
 
     /// Posts a body and discards the body of a successful answer.
@@ -110,7 +118,9 @@ impl Http {
         let rest = limited(&self.target, ANSWER_LIMIT, async {
             answer.into_body().collect().await.map_err(|e| broken(&self.target, &e))
         });
-        rest.await.map(drop)
+        rest.await?;
+        self.answered = Some(Instant::now());
+        Ok(())
     }
 
     /// Posts a body and returns the body of a successful answer.
@@ -153,7 +163,9 @@ impl Http {
             let body = Limited::new(body, ANSWER_BODY_LIMIT).collect().await;
             body.map_err(|e| broken(&self.target, &*e))
         });
-        Ok(Response::from_parts(head, body.await?.to_bytes()))
+        let body = body.await?.to_bytes();
+        self.answered = Some(Instant::now());
+        Ok(Response::from_parts(head, body))
     }
 
     /// Returns a request with the headers that all requests have.
@@ -169,15 +181,39 @@ impl Http {
             .expect("the paths are literals and the host was read from a URL")
     }
 
-    /// Sends a request and waits for the head of the answer.
+    /// Sends a request and waits for the head of the answer. If a kept connection turns out to be closed, the request
+    /// is sent again on a new one, unless it may have been processed and was not a GET.
     pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
+        let again = self.answered.map(|_| request.clone());
+        match (self.send_once(request).await, again) {
+            (Err(error), Some(request)) if may_repeat(&error, request.method()) => {
+                *self = Self::open(&self.target).await?;
+                self.send_once(request).await
+            }
+            (result, _) => result,
+        }
+    }
+
+    async fn send_once(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
         let target = self.target.clone();
         limited(&target, ANSWER_LIMIT, async {
-            self.sender.ready().await.map_err(|e| broken(&target, &e))?;
+            self.sender.ready().await.map_err(|_| unsent(&target))?;
             self.sender.send_request(request).await.map_err(|e| unanswered(&target, &e))
         })
         .await
     }
+}
+
+fn may_repeat(error: &ClientError, method: &Method) -> bool {
+    match error {
+        ClientError::Unsent { .. } => true,
+        ClientError::Broken { .. } => method == Method::GET,
+        _ => false,
+    }
+}
+
+fn unsent(target: &Target) -> ClientError {
+    ClientError::Unsent { endpoint: target.endpoint.to_string() }
 }
 
 /// Opens a new connection, including its TLS handshake, within `limit`.
@@ -217,6 +253,9 @@ fn is_not_tls(error: &std::io::Error) -> bool {
 /// Returns the error for a request without an answer; a TLS server answers plain HTTP with an alert.
 fn unanswered(target: &Target, error: &hyper::Error) -> ClientError {
     let endpoint = &target.endpoint;
+    if error.is_canceled() {
+        return unsent(target);
+    }
     if !error.is_parse() {
         return broken(target, error);
     }
@@ -256,10 +295,15 @@ struct DrpError {
 pub(super) async fn refusal(answer: Response<Incoming>) -> RefusedError {
     let status = answer.status().as_u16();
     let header = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let retry_after = header.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+    let retry_after = header.and_then(retry_after);
     let body = timeout(ANSWER_LIMIT, Limited::new(answer.into_body(), ERROR_BODY_LIMIT).collect()).await;
     let body = body.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes).unwrap_or_default();
     RefusedError { status, messages: messages(&body), retry_after }
+}
+
+/// Parses how long to wait, in seconds.
+fn retry_after(text: &str) -> Option<Duration> {
+    text.trim().parse().ok().map(|seconds| Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }
 
 fn messages(body: &[u8]) -> Vec<String> {
@@ -272,7 +316,14 @@ fn messages(body: &[u8]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::client::{Credentials, Trust};
 
     #[test]
     fn error_bodies_become_messages() {
@@ -282,5 +333,77 @@ mod tests {
         assert_eq!(messages(b""), [""; 0]);
         let refusal = RefusedError { status: 403, messages: messages(drp), retry_after: None };
         assert_eq!(refusal.to_string(), "the server answered 403 (Forbidden): a; b\u{fffd}[2J");
+    }
+
+    #[test]
+    fn a_server_may_not_ask_for_any_wait() {
+        let seconds = ["2", " 7 ", "18446744073709551615", "soon"].map(|text| retry_after(text).map(|it| it.as_secs()));
+        assert_eq!(seconds, [Some(2), Some(7), Some(3600), None]);
+    }
+
+    /// A server that answers so many requests on each connection and closes it when the next has come. Returns where,
+    /// and the first lines of the requests.
+    async fn server(answers: &'static [usize]) -> (Target, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&requests);
+        tasks::spawn(async move {
+            for answers in answers {
+                let (socket, _) = listener.accept().await.unwrap();
+                serve(socket, *answers, &into).await;
+            }
+        });
+        let login = Credentials::Token("t".to_owned());
+        (Target::new(endpoint, &login, &Trust::Any).unwrap(), requests)
+    }
+
+    async fn serve(mut socket: TcpStream, answers: usize, into: &Mutex<Vec<String>>) {
+        for n in 0..=answers {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let Ok(byte) = socket.read_u8().await else { return };
+                head.push(byte);
+            }
+            let head = String::from_utf8(head).unwrap();
+            into.lock().push(head.lines().next().unwrap().to_owned());
+            if n < answers {
+                socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_get_on_a_kept_connection_that_was_closed_is_sent_again() {
+        let (target, requests) = server(&[1, 1]).await;
+        let mut http = Http::open(&target).await.unwrap();
+        assert_eq!(http.get("/1").await.unwrap(), "ok");
+        assert_eq!(http.get("/2").await.unwrap(), "ok");
+        assert_eq!(*requests.lock(), ["GET /1 HTTP/1.1", "GET /2 HTTP/1.1", "GET /2 HTTP/1.1"]);
+    }
+
+    #[tokio::test]
+    async fn a_post_that_the_server_may_have_processed_is_not_sent_again() {
+        let (target, requests) = server(&[1, 1]).await;
+        let mut http = Http::open(&target).await.unwrap();
+        http.get("/1").await.unwrap();
+        let error = http.post("/2", "text/plain", Bytes::new()).await.unwrap_err();
+        assert!(matches!(error, ClientError::Broken { .. }), "{error}");
+        assert_eq!(*requests.lock(), ["GET /1 HTTP/1.1", "POST /2 HTTP/1.1"]);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_idle_for_long_is_not_used_again() {
+        let (target, requests) = server(&[2, 1]).await;
+        let mut slot = None;
+        for path in ["/1", "/2"] {
+            Http::kept(&mut slot, &target).await.unwrap().get(path).await.unwrap();
+        }
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        tokio::time::resume();
+        // On the old connection it would be the one that is not answered any more.
+        Http::kept(&mut slot, &target).await.unwrap().post("/3", "text/plain", Bytes::new()).await.unwrap();
+        assert_eq!(requests.lock().len(), 3);
     }
 }

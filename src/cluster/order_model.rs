@@ -65,7 +65,7 @@ impl Node {
         let (sender, inbox) = inbox(InboxLimits { events: 10_000, bytes: 64 << 20 }, || ());
         broker.attach(sender);
         let exports = broker.share(ExportLimits { batches: 10_000, bytes: 64 << 20 }, 10_000);
-        let (peers, order, link) = (Peers::default(), Order::default(), follows.then(Link::default));
+        let (peers, order, link) = (Peers::default(), Order::new(usize::MAX), follows.then(Link::default));
         Self {
             broker,
             inbox,
@@ -116,7 +116,7 @@ impl Node {
     fn hear(&mut self, from: usize, passed: Passed) {
         let peers = &self.peers;
         let (next, after) = (|node| peers.next(node), passed.after.clone());
-        if let Some((from, passed)) = self.order.offer(from as u64, after, (from, passed), next, self.begun) {
+        if let Some((from, passed)) = self.order.offer(from as u64, after, ((from, passed), 1), next, self.begun) {
             self.take(from, &passed);
         }
         loop {

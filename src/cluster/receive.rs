@@ -40,6 +40,9 @@ const RETRY: Duration = Duration::from_millis(5);
 /// Interval at which the connection and silent nodes are checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
+/// The share of the queue's bytes that messages may occupy while they wait for those of other nodes.
+const ORDER_SHARE: usize = 4;
+
 /// A message with its parsed headers.
 type Arrived = (Message, NodePosition, Kind);
 
@@ -102,7 +105,7 @@ impl Receiver {
             peers: Peers::default(),
             digests: RandomState::new(),
             notices: Notices::default(),
-            order: Order::default(),
+            order: Order::new(options.pending_bytes / ORDER_SHARE),
             runs: Vec::new(),
             signs: Vec::new(),
             has_loss: false,
@@ -172,12 +175,14 @@ impl Receiver {
             Kind::Event { after, .. } => std::mem::take(after),
         };
         let peers = &self.peers;
-        let (next, arrived) = (|node| peers.next(node), (message, position, kind));
-        let arrived = self.order.offer(position.node, after, arrived, next, now.instant);
-        if let Some(arrived) = arrived {
-            self.accept_next(arrived, now);
-            self.accept_ordered(now);
+        let (next, bytes) = (|node| peers.next(node), message.len());
+        let arrived = ((message, position, kind), bytes);
+        match self.order.offer(position.node, after, arrived, next, now.instant) {
+            Some(arrived) => self.accept_next(arrived, now),
+            None if self.order.is_full() => {}
+            None => return,
         }
+        self.accept_ordered(now);
     }
 
     /// Accepts the messages whose wait for those of other nodes is over.

@@ -61,6 +61,26 @@ fn member() -> (Member, Accepted) {
     (member, accepted)
 }
 
+/// Of messages that wait for another node's, the oldest are accepted as soon as they take too many bytes.
+#[tokio::test]
+async fn messages_that_wait_for_their_order_have_a_bound_of_bytes() {
+    let (mut member, accepted) = member();
+    [heartbeat(2, 0), heartbeat(3, 0)].into_iter().for_each(|op| member.hear(op));
+    member.receive().await;
+    // Of 64 MiB a quarter; 17 of these fit.
+    let object = format!("\"{}\"", "x".repeat(950_000));
+    for number in 0..20 {
+        let key = number.to_string();
+        let mut draft = Draft::new("machines", "update", &key);
+        draft.object = &object;
+        let headers = event_headers(NodePosition { node: 2, number }, Some(1), &[(3, 9)]);
+        let event = draft.seal(Timestamp::UNIX_EPOCH);
+        member.hear(message(SIGNS + 1, subject::event(PREFIX, "machines", "update", &key), headers, event.json()));
+        member.receive().await;
+    }
+    assert_eq!(keys(&accepted)[..], ["0", "1", "2"], "and not only at the next look");
+}
+
 /// A message that waits for another node's was heard: its node is not reported as lost meanwhile.
 #[tokio::test]
 async fn a_node_whose_message_waits_for_another_is_not_lost() {

@@ -107,14 +107,29 @@ impl RawSettings {
         self.rows.iter().find(|row| row.key == key).copied()
     }
 
-    /// Sets a known setting from a text, which must be valid even if a later source overrides it.
+    /// Sets a known setting from a text, which must be valid even if a later source overrides it. That a value of the
+    /// file is overridden by another one is noted: whoever edits the file may not know what else the program is given.
     pub(super) fn set(&mut self, key: &'static str, location: Location, text: &str) {
         let row = self.row(key).expect("only declared settings have flags (tested)");
         if (row.fits)(text) {
+            self.note_override(row, &location, text);
             self.values.insert(row.key, (location, text.to_owned()));
         } else {
             self.value_error(row, location, kind::complaint(text, row.shown, row.what));
         }
+    }
+
+    fn note_override(&mut self, row: Row, location: &Location, text: &str) {
+        let note = match self.values.get(row.key) {
+            Some((file @ Location::File { .. }, old)) if old != text && row.shown => {
+                format!("`{text}` of {location} overrides `{old}` of {file}")
+            }
+            Some((file @ Location::File { .. }, old)) if old != text => {
+                format!("the value of {location} overrides that of {file}")
+            }
+            _ => return,
+        };
+        self.note(row.key, &note);
     }
 
     fn value_error(&mut self, row: Row, location: Location, reason: String) {

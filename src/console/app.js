@@ -22,12 +22,12 @@ const help = h("dialog", { "aria-label": "Keys" });
 let leave = null;
 let user = "rocketskates";
 
-/** Takes a token out of the fragment, once, and wipes it from the address. Returns why it is not good. */
+/** Takes a token out of the fragment, and wipes it from the address. Returns why it is not good, null if it is. */
 async function tokenOfFragment() {
   const [view, query = ""] = location.hash.slice(1).split("?");
   const parts = new URLSearchParams(view.startsWith("token=") ? view : query);
   const token = parts.get("token");
-  if (!token) return null;
+  if (!token) return undefined;
   parts.delete("token");
   const rest = parts.toString();
   const name = view.startsWith("token=") ? "now" : view;
@@ -147,7 +147,12 @@ function showHelp() {
   help.showModal();
 }
 
-addEventListener("hashchange", () => isSignedIn() && draw());
+addEventListener("hashchange", async () => {
+  const refused = await tokenOfFragment();
+  // A good one has drawn the view.
+  if (isSignedIn()) refused === null || draw();
+  else if (refused) signInForm(failure(refused));
+});
 onSession(session);
 watch(drawBar);
 const refused = await tokenOfFragment();

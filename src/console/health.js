@@ -1,6 +1,7 @@
 // What needs attention, in sentences.
 
 import { ago, count, h, micros } from "./dom.js";
+import { runOf } from "./status.js";
 
 /** Milliseconds that an event waits for a client, microseconds at p99, and percent of a shard's time: all too much. */
 const MOST = { waits: 5000, latency: 1e6, busy: 90 };
@@ -32,10 +33,16 @@ function lost([kind, , one, many, link], n) {
 /** What was lost since the server's start, in lines. */
 export const losses = (status) => LOSSES.map((loss) => lost(["", ...loss.slice(1)], loss[1](status))).filter(Boolean);
 
-/** How much a count has grown over the points that are kept. A server that was started again counts from 0. */
+/** How much a count has grown over the points that are kept, in each run of each node. */
 function growth(history, pick) {
-  const counts = history.filter((point) => point.status).map((point) => pick(point.status) ?? 0);
-  return counts.reduce((sum, n, at) => sum + Math.max(0, n - (counts[at - 1] ?? n)), 0);
+  const last = {};
+  return history.reduce((sum, { status }) => {
+    if (!status) return sum;
+    const [run, n] = [runOf(status), pick(status) ?? 0];
+    const grown = n - (last[run] ?? n);
+    last[run] = n;
+    return sum + grown;
+  }, 0);
 }
 
 function links({ Upstreams: upstreams, Nats: nats, Identity: identity }) {

@@ -5,7 +5,7 @@ import { chart } from "./chart.js";
 import { ago, bytes, count, fact, fill, h, micros, millis, quiet, rate, table } from "./dom.js";
 import { health, line, losses } from "./health.js";
 import { clients } from "./pane.js";
-import { history, latest, quantiles, rates, received, state, values, watch } from "./status.js";
+import { before, history, latest, quantiles, rates, received, state, values, watch } from "./status.js";
 
 export const title = "Now";
 
@@ -59,10 +59,10 @@ function panel(name, ...children) {
 
 /** The percentage of each shard's time between the last two looks; null where it is not known. */
 function busy(status) {
-  const before = history.at(-2)?.status;
-  const seconds = before ? (history.at(-1).time - history.at(-2).time) / 1000 : 0;
+  const one = before(-1);
+  const seconds = one && (history.at(-1).time - one.time) / 1000;
   return status.Shards.map((shard, at) =>
-    (before ? ((shard.BusySeconds - before.Shards[at].BusySeconds) / seconds) * 100 : null));
+    one && ((shard.BusySeconds - one.status.Shards[at].BusySeconds) / seconds) * 100);
 }
 
 function shards(status) {

@@ -71,10 +71,19 @@ onSession(() => {
   }
 });
 
-/** What `compare` says of each of the last points and the one before it; null where either is not known. */
+/** Of which run of which node an answer is: behind a balancer another may answer. Counts go on in one run only. */
+export const runOf = (status) => status && status.Id + status.Started;
+
+/** The point before one of the last, if what has grown since then is known. */
+export function before(at) {
+  const [one, other] = [history.at(at - 1), history.at(at)];
+  return one?.status && runOf(one.status) === runOf(other?.status) ? one : null;
+}
+
+/** What `compare` says of each of the last points and the one before it; null where it is not known. */
 const steps = (compare) => history.map((point, at) => {
-  const before = history[at - 1];
-  return before?.status && point.status ? compare(before, point) : null;
+  const one = at > 0 && before(at);
+  return one ? compare(one, point) : null;
 });
 
 /** What a count has grown by a second, for each of the last points; null where it is not known. */

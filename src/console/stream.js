@@ -1,7 +1,8 @@
 // Events as they come: Server-Sent Events over fetch, so that the credential stays in a header.
 //
-// What EventSource does by itself is done here: it connects again after growing pauses, and `Last-Event-ID`
-// resumes without a gap. It ends for good when closed, or when the server refuses what was asked.
+// What EventSource does by itself is done here: it connects again after growing pauses, and `Last-Event-ID` resumes
+// without a gap. Another node, or run, would answer that with all it keeps: it is asked again, by time, and what comes
+// twice is passed over. It ends for good when closed, or when the server refuses what was asked.
 
 import { open } from "./api.js";
 
@@ -11,11 +12,26 @@ const STEADY = 5000;
 /** Milliseconds without a byte after which a connection counts as lost, until the server says how often it pings. */
 const SILENCE = 90000;
 const LOST = "the connection was lost";
+/** Milliseconds before the last event: nodes' orders and clocks differ. */
+const OVERLAP = 5000;
+/** Milliseconds ahead that clocks may be. */
+const SKEW = 240000;
+/** Events that are known again. */
+const KNOWN = 20000;
 
-/** Follows registrations. `on` has event(json text, id), answer(event), state(word, detail) and refused(error). */
+const runOf = (position) => position?.split(":")[0];
+
+/** Follows registrations. `on` has event(json text, id, event), answer(event), state(word, detail), refused(error). */
 export function follow(specs, on, since) {
   const controller = new AbortController();
   let last = null;
+  // When it began, and when the last event was; 0 where that is not known.
+  let first = Date.parse(since) || 0;
+  let time = 0;
+  const recent = [];
+  let old;
+  // The run that goes on with its own numbers.
+  let same;
   let pause = 500;
   let attempt = null;
   let heard = 0;
@@ -27,12 +43,21 @@ export function follow(specs, on, since) {
   if (since) query.append("since", since);
 
   async function once() {
+    if (time) query.set("since", new Date(Math.max(time - OVERLAP, first)).toISOString());
     const headers = { Accept: "text/event-stream", ...(last && { "Last-Event-ID": last }) };
-    const begun = Date.now();
-    heard = begun;
+    heard = Date.now();
     silence = SILENCE;
     attempt = new AbortController();
     const answer = await open(`events?${query}`, headers, attempt.signal);
+    same = runOf(last);
+    if (same && same !== runOf(answer.headers.get("X-Hydrant-Sequence"))) {
+      attempt.abort();
+      last = null;
+      return once();
+    }
+    if (!since) time ||= first = Date.parse(answer.headers.get("Date")) || Date.now();
+    old = new Set(recent);
+    const begun = Date.now();
     on.state("live");
     // Three pings may be missed.
     silence = answer.headers.get("X-Hydrant-Ping") * 4000 || SILENCE;
@@ -53,17 +78,30 @@ export function follow(specs, on, since) {
   }
 
   function take(message) {
-    let [name, data] = ["", ""];
+    let [name, data, id] = ["", "", null];
     for (const line of message.split("\n")) {
       if (line.startsWith("data: ")) data = line.slice(6);
       else if (line.startsWith("event: ")) name = line.slice(7);
-      else if (line.startsWith("id: ")) last = line.slice(4);
+      else if (line.startsWith("id: ")) id = line.slice(4);
     }
     if (!data) return null;
     if (name === "close") return JSON.parse(data).Reason;
-    if (name === "answer") on.answer(JSON.parse(data));
-    else on.event(data, message.includes("id: ") ? last : null);
+    const event = JSON.parse(data);
+    if (name === "answer") on.answer(event);
+    else if (isNew(event, id)) on.event(data, id, event);
+    last = id ?? last;
     return null;
+  }
+
+  function isNew(event, id) {
+    const then = Date.parse(event.Time);
+    if (then > 0 && then < Date.now() + SKEW) time = then;
+    const known = [event.Time, event.Type, event.Action, event.Key].join();
+    // What the same run numbers later has not come before.
+    if (old.delete(known) && !(same && runOf(id) === same)) return false;
+    recent.push(known);
+    if (recent.length > KNOWN) recent.shift();
+    return true;
   }
 
   async function run() {

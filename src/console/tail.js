@@ -97,12 +97,12 @@ export function show(element) {
     return it;
   }
 
-  function take(text, id) {
+  function take(text, id, event) {
     seen += 1;
     arrivals.push(Date.now());
     if (arrivals.length > 20000) arrivals.splice(0, 10000);
-    const entry = { text, id, event: JSON.parse(text), words: null };
-    learn(entry.event);
+    const entry = { text, id, event, words: null };
+    learn(event);
     size += text.length;
     (paused ? held : kept).push(entry);
     if (paused && (held.length > MOST || size > LARGEST)) drop(held, Math.ceil(held.length / 20));

@@ -109,6 +109,30 @@ fn one_slip_is_one_message() {
 }
 
 #[test]
+fn a_value_of_the_file_that_is_overridden_is_told_unless_it_may_be_a_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.toml");
+    let text = "listen = \"0.0.0.0:8092\"\nshards = 2\n[upstream]\nusername = \"u\"\npassword = \"old canary\"\n";
+    std::fs::write(&path, text).unwrap();
+    let env = [
+        ("HYDRANT_LISTEN", "127.0.0.1:9000"),
+        ("HYDRANT_SHARDS", "2"),
+        ("HYDRANT_UPSTREAM_PASSWORD", "new canary"),
+        ("HYDRANT_DEMO_RATE", "7"),
+    ];
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let flags = vec![FlagValue { key: "data_dir", flag: "--data-dir", text: "/tmp/x".to_owned() }];
+    let (_, notes) = Settings::load_with_notes(&Sources { file: Some(path.clone()), env, flags }).unwrap();
+    let file = path.display();
+    let expected = [
+        format!("listen: `127.0.0.1:9000` of HYDRANT_LISTEN overrides `0.0.0.0:8092` of {file}:1:10"),
+        format!("upstream.password: the value of HYDRANT_UPSTREAM_PASSWORD overrides that of {file}:5:12"),
+    ];
+    let overridden: Vec<&String> = notes.iter().filter(|note| note.contains("overrides")).collect();
+    assert_eq!(overridden, expected.iter().collect::<Vec<_>>());
+}
+
+#[test]
 fn a_value_is_checked_even_where_a_stronger_source_overrides_it() {
     let found = errors("shards = 5000", &[], &[("shards", "--shards", "1")]);
     assert_eq!(found.len(), 1);

@@ -63,4 +63,6 @@ fn what_is_no_healthy_server_is_told_with_1() {
         assert!(done.code == Some(1) && done.err.contains("did not answer with HTTP"), "{answer}: {}", done.err);
     }
     assert_eq!(run(&["health", "nonsense"], "", &[]).code, Some(1));
+    let off = run(&["health", "--ready"], "", &[("HYDRANT_METRICS_LISTEN", "off")]);
+    assert!(off.code == Some(1) && off.err.contains("metrics_listen is off"), "{}", off.err);
 }

@@ -1,7 +1,7 @@
 //! `hydrant post` against a server that answers as the test says.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -35,10 +35,14 @@ const LAST: Answer = (204, "close", "");
 
 /// Answers one request after another with `answers`, then with 204.
 fn serve(answers: Vec<Answer>) -> Server {
+    serve_at("127.0.0.1:0", answers)
+}
+
+fn serve_at(address: &str, answers: Vec<Answer>) -> Server {
     let runtime = Runtime::new().unwrap();
     let (sender, bodies) = channel();
     let (kind, kinds) = channel();
-    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let state = Arc::new((Mutex::new(answers.into_iter()), sender, kind));
     runtime.spawn(async move {
@@ -229,6 +233,37 @@ fn a_connection_that_the_server_closed_is_replaced() {
     drop(input);
     let done = running.finish();
     assert_eq!(done.code, Some(0), "{}", done.err);
+}
+
+/// A server that takes one request and is gone.
+fn take_one(listener: &std::net::TcpListener) {
+    let (mut socket, _) = listener.accept().unwrap();
+    let mut request = Vec::new();
+    let mut bytes = [0; 1024];
+    while !request.ends_with(b"}\n") {
+        let read = socket.read(&mut bytes).unwrap();
+        request.extend_from_slice(&bytes[..read]);
+    }
+    socket.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
+}
+
+#[test]
+fn a_server_that_is_away_between_two_requests_is_waited_for() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut running = start(&["post", "-E", &format!("http://{address}")], &[]);
+    let mut input = running.input.take().unwrap();
+    writeln!(input, "{}", event(0)).unwrap();
+    take_one(&listener);
+    drop(listener);
+    writeln!(input, "{}", event(1)).unwrap();
+    drop(input);
+    let said = running.err_lines().next().unwrap();
+    assert!(said.contains("cannot connect to") && said.contains("; retrying in 1 s"), "{said}");
+    let server = serve_at(&address, vec![]);
+    let done = running.finish();
+    assert!(done.code == Some(0) && done.err.contains("posted 2 events"), "{}", done.err);
+    assert_eq!(server.bodies.try_iter().collect::<String>(), event(1) + "\n");
 }
 
 #[test]

@@ -61,6 +61,66 @@ fn nothing_is_skipped_or_doubled_while_connections_are_cut() {
     assert!(done.err.contains("recorded 900 events in"), "{}", done.err);
 }
 
+#[expect(clippy::disallowed_methods, reason = "the Times of events are those of the real clock")]
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
+/// Two nodes have the same events, in another order, and one of them more of them: a feed that moves from one to the
+/// other repeats nothing that it had, and what came before it began stays away.
+#[test]
+fn a_feed_that_moves_to_another_node_has_each_event_once() {
+    let (one, other) = (Broker::start(), Broker::start());
+    let at = |n: u32| {
+        let time = now();
+        format!(r#"{{"Time":"{time}","Type":"machines","Action":"update","Key":"{n}"}}"#)
+    };
+    let post = |events: &[&str], to: &[&Broker]| to.iter().for_each(|broker| broker.post(&events.join("\n")));
+    for way in [&["record"][..], &["watch"], &["watch", "--sse"]] {
+        post(&[&at(900), &at(901)], &[&other]);
+        std::thread::sleep(Duration::from_secs(2));
+        let balancer = Cutter::over(&[&one.address, &other.address]);
+        let url = format!("http://{}", balancer.address);
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("moved.ndjson");
+        let into: &[&str] = if way == ["record"] { &[file.to_str().unwrap()] } else { &[] };
+        let running = start(&[way, into, &["machines.*.*", "-E", &url, "--count", "5"]].concat(), &[]);
+        assert!(running.err_lines().any(|line| line.contains("connected")));
+        // The other node has what was posted there first; it has not reached the one when that is lost.
+        post(&[&at(1)], &[&other]);
+        let (a, c) = (at(0), at(2));
+        post(&[&a, &c], &[&one, &other]);
+        std::thread::sleep(Duration::from_millis(500));
+        balancer.cut();
+        post(&[&at(3), &at(4)], &[&other]);
+        let done = running.finish();
+        assert_eq!(done.code, Some(0), "{way:?} {}", done.err);
+        let text = if into.is_empty() { done.out } else { std::fs::read_to_string(&file).unwrap() };
+        let mut found = keys(&text);
+        found.sort();
+        assert_eq!(found, numbers(0..5), "{way:?} {}", done.err);
+    }
+}
+
+/// One that was started again knows nothing of what a client had before.
+#[test]
+fn a_feed_that_had_nothing_yet_gets_no_history_of_another_node() {
+    let (one, other) = (Broker::start(), Broker::start());
+    other.post(&events(100..200));
+    std::thread::sleep(Duration::from_secs(2));
+    for way in [&["watch"][..], &["watch", "--sse"]] {
+        let balancer = Cutter::over(&[&one.address, &other.address]);
+        let url = format!("http://{}", balancer.address);
+        let running = start(&[way, &["machines.*.*", "-E", &url, "--count", "1"]].concat(), &[]);
+        assert!(running.err_lines().any(|line| line.contains("connected")));
+        balancer.cut();
+        other.post(&events(7..8));
+        let done = running.finish();
+        assert_eq!((done.code, keys(&done.out)), (Some(0), numbers(7..8)), "{way:?} {}", done.err);
+        std::thread::sleep(Duration::from_secs(2));
+    }
+}
+
 #[test]
 fn a_recording_that_was_killed_is_played_up_to_there_and_written_on() {
     let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());

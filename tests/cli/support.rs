@@ -207,13 +207,20 @@ pub(crate) struct Cutter {
 
 impl Cutter {
     pub(crate) fn to(server: &str) -> Self {
+        Self::over(&[server])
+    }
+
+    /// Each connection goes to the next of some servers, as a balancer may choose; all further ones to the last.
+    pub(crate) fn over(servers: &[&str]) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let open = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
-        let (all, server) = (std::sync::Arc::clone(&open), server.to_owned());
+        let servers: Vec<String> = servers.iter().map(|&server| server.to_owned()).collect();
+        let all = std::sync::Arc::clone(&open);
         thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let Ok(server) = std::net::TcpStream::connect(&server) else { continue };
+            for (number, client) in listener.incoming().map_while(Result::ok).enumerate() {
+                let server = &servers[number.min(servers.len() - 1)];
+                let Ok(server) = std::net::TcpStream::connect(server) else { continue };
                 let both = [(&client, &server), (&server, &client)];
                 for (from, to) in both.map(|(from, to)| (from.try_clone().unwrap(), to.try_clone().unwrap())) {
                     thread::spawn(move || {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::support::{Broker, PATIENCE, run, start};
+use crate::support::{Broker, Cutter, PATIENCE, run, start};
 
 #[test]
 fn one_picture_has_all_there_is() {
@@ -50,6 +50,18 @@ fn a_list_without_the_connections_of_the_endpoint_says_so() {
     let picture: Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!(picture["ConnectionsMissing"], "endpoint", "{picture}");
     assert_eq!(picture.get("RegistrationsMissing"), None);
+}
+
+#[test]
+fn rates_of_two_nodes_are_none() {
+    let (one, other) = (Broker::start(), Broker::start());
+    let balancer = Cutter::over(&[&one.address, &other.address]);
+    // A connection that is idle for as long is not used again.
+    let endpoint = format!("http://{}", balancer.address);
+    let done = run(&["top", "--once", "--json", "-i", "3.5", "-E", &endpoint], "", &[]);
+    let picture: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!((done.code, &picture["Rates"]), (Some(1), &Value::Null), "{}", done.err);
+    assert!(picture["Status"].is_object() && done.err.contains("different nodes"), "{}", done.err);
 }
 
 #[test]

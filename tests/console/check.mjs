@@ -12,7 +12,8 @@ import { Chromium, until } from "./chromium.mjs";
 import { resumes } from "./eventsource.mjs";
 import { Hydrant, update } from "./hydrant.mjs";
 import {
-  expires, isRefusedOnce, noticesSilence, offersWhatIsPermitted, saysWhatTheEndpointLacks, saysWhereAListEnds,
+  comparesNoOtherNodes, continuesAtAnotherRun, expires, isRefusedOnce, noticesSilence, offersWhatIsPermitted,
+  saysWhatTheEndpointLacks, saysWhereAListEnds, takesATokenLater,
 } from "./session.mjs";
 
 const [program, axe] = process.argv.slice(2);
@@ -279,8 +280,12 @@ try {
     page.expected.length = 0;
   }
   await timed(takesATokenFromALink.name, takesATokenFromALink(browser, server));
-  for (const step of [expires, isRefusedOnce, saysWhereAListEnds]) await timed(step.name, step(browser, server));
-  for (const step of [noticesSilence, saysWhatTheEndpointLacks]) await timed(step.name, step(browser, program));
+  for (const step of [takesATokenLater, comparesNoOtherNodes, expires, isRefusedOnce, saysWhereAListEnds]) {
+    await timed(step.name, step(browser, server));
+  }
+  for (const step of [continuesAtAnotherRun, noticesSilence, saysWhatTheEndpointLacks]) {
+    await timed(step.name, step(browser, program));
+  }
   await timed(resumes.name, resumes(browser, server));
 } finally {
   await browser.end();

@@ -20,24 +20,35 @@ export class Hydrant {
   static async start(program, ...more) {
     const server = new Hydrant();
     server.program = program;
-    server.#process = spawn(program, ["serve", "--listen", "127.0.0.1:0", "--metrics-listen",
-      "127.0.0.1:0", "--data-dir", server.#home, ...more]);
-    const hear = (text) => (server.#said = (server.#said + text).slice(-10_000));
-    server.#process.stdout.setEncoding("utf8").on("data", hear);
-    server.#process.stderr.setEncoding("utf8").on("data", hear);
-    try {
-      server.address = await until("the server to listen", () => {
-        if (server.#process.exitCode != null) throw new Error(`it ended:\n${server.#said}`);
-        return server.#said.match(/: listening.*?(127\.0\.0\.1:\d+)/)?.[1];
-      });
-    } catch (error) {
-      await server.end();
-      throw new Error(`${error.message}\n${server.#said}`);
-    }
-    server.pid = server.#process.pid;
-    server.url = `https://${server.address}`;
+    await server.#begin("127.0.0.1:0", more);
     server.token = JSON.parse(await server.ask("GET", `users/${LOGIN.user}/token`)).Token;
     return server;
+  }
+
+  async #begin(listen, more) {
+    this.#said = "";
+    this.#process = spawn(this.program, ["serve", "--listen", listen, "--metrics-listen",
+      "127.0.0.1:0", "--data-dir", this.#home, ...more]);
+    const hear = (text) => (this.#said = (this.#said + text).slice(-10_000));
+    this.#process.stdout.setEncoding("utf8").on("data", hear);
+    this.#process.stderr.setEncoding("utf8").on("data", hear);
+    try {
+      this.address = await until("the server to listen", () => {
+        if (this.#process.exitCode != null) throw new Error(`it ended:\n${this.#said}`);
+        return this.#said.match(/: listening.*?(127\.0\.0\.1:\d+)/)?.[1];
+      });
+    } catch (error) {
+      await this.end();
+      throw new Error(`${error.message}\n${this.#said}`);
+    }
+    this.pid = this.#process.pid;
+    this.url = `https://${this.address}`;
+  }
+
+  /** Kills it and starts it again at the same address: another run, as another node is, with the same users. */
+  async restart() {
+    await this.#kill();
+    await this.#begin(this.address, []);
   }
 
   /** Asks the API as the first user. Returns the body; fails unless it went well. */
@@ -61,12 +72,16 @@ export class Hydrant {
     return this.ask("POST", "events", JSON.stringify(events));
   }
 
-  async end() {
+  async #kill() {
     if (this.#process.exitCode == null && this.#process.signalCode == null) {
       const ended = new Promise((done) => this.#process.on("exit", done));
       this.#process.kill("SIGKILL");
       await ended;
     }
+  }
+
+  async end() {
+    await this.#kill();
     rmSync(this.#home, { recursive: true, force: true });
   }
 }

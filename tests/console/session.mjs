@@ -2,7 +2,7 @@
 
 import { createServer } from "node:http";
 
-import { Hydrant } from "./hydrant.mjs";
+import { Hydrant, update } from "./hydrant.mjs";
 
 /** A token of the first user with these restrictions. */
 async function token(server, restrictions) {
@@ -95,6 +95,73 @@ export async function noticesSilence(browser, program) {
       await page.shows("the connection was lost");
       process.kill(server.pid, "SIGCONT");
       await page.until("the tail again", live);
+    }, [/Failed to load|ERR_/]);
+  } finally {
+    await server.end();
+  }
+}
+
+/** A link with a token that is opened in a page that is there already signs in, and leaves no token in the address. */
+export async function takesATokenLater(browser, server) {
+  const page = await browser.page(`${server.url}/hydrant/`, { expected: [/status of 40[13]/] });
+  const follow = (fragment) => page.evaluate((fragment) => void (location.hash = fragment), fragment);
+  const wiped = () => !location.hash.includes("token");
+  try {
+    await page.until("the door", () => document.querySelector("#password"));
+    await follow("#tail?spec=jobs.*.*&token=nonsense");
+    await page.until("why not", () => document.querySelector(".failure")?.innerText.length > 0);
+    await page.until("a clean address", wiped);
+    await follow(`#tail?spec=jobs.*.*&token=${await token(server, {})}`);
+    await page.until("the tail", () => document.querySelector("[data-key=spec]")?.value === "jobs.*.*");
+    await page.until("a clean address", wiped);
+    // Signed in, too.
+    await follow(`#tail?spec=machines.*.*&token=${await token(server, {})}`);
+    await page.until("another tail", () => document.querySelector("[data-key=spec]")?.value === "machines.*.*");
+    await page.until("a clean address", wiped);
+    if (page.faults.length > 0) throw new Error(page.faults.join("\n"));
+  } finally {
+    await page.close();
+  }
+}
+
+/** Behind a balancer another node may answer: its counts are not compared, and it may have fewer shards. */
+export function comparesNoOtherNodes(browser, server) {
+  return opened(browser, server, "now?", {}, async (page) => {
+    await page.evaluate(() => {
+      const ask = window.fetch;
+      window.looks = 0;
+      window.fetch = async (path, options) => {
+        const answer = await ask(path, options);
+        if (!path.includes("hydrant/status")) return answer;
+        window.looks += 1;
+        const status = await answer.json();
+        const other = { ...status, Id: "other", Shards: [], Refused: 1000, Received: { post: 1e9 } };
+        return Response.json(window.looks % 2 ? other : status);
+      };
+    });
+    await page.until("looks at both", () => window.looks >= 6);
+    await page.shows("Nothing needs attention.");
+  });
+}
+
+/** Another run repeats what a page has, and the page does not. */
+export async function continuesAtAnotherRun(browser, program) {
+  const server = await Hydrant.start(program);
+  const events = ["one", "two"].map((key) => ({ ...update(key, "a", "b"), Time: new Date().toISOString() }));
+  // Without the notice of what the new run cannot know.
+  const keys = () => [...document.querySelectorAll(".rows .row")].map((row) => row.children[3].textContent)
+    .filter((key) => key !== "replay").join();
+  try {
+    await opened(browser, server, "tail?spec=machines.*.*", {}, async (page) => {
+      await page.until("the tail", () => document.querySelector(".state.live"));
+      await server.post(...events);
+      await page.until("two rows", () => document.querySelectorAll(".rows .row").length === 2);
+      await server.restart();
+      await server.post(...events, update("three", "a", "b"));
+      await page.until("the new one",
+        () => [...document.querySelectorAll(".rows .row")].some((row) => row.children[3].textContent === "three"));
+      const found = await page.evaluate(keys);
+      if (found !== "three,two,one") throw new Error(`rows: ${found}`);
     }, [/Failed to load|ERR_/]);
   } finally {
     await server.end();

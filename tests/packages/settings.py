@@ -4,6 +4,7 @@ pod mounts, and holds the manifest to what the image and the settings say.
 usage: settings.py MANIFEST DIR    leaves DIR/hydrant.toml
 """
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -11,7 +12,7 @@ import tomllib
 import yaml
 
 MOUNTED = "/etc/hydrant/"
-PODMONITOR = {"selector", "podMetricsEndpoints"}
+PODMONITOR = {"jobLabel", "selector", "podMetricsEndpoints"}
 
 
 def main(manifest, folder):
@@ -34,6 +35,9 @@ def main(manifest, folder):
     # No schema of this one is to be had; these are the fields that it needs.
     monitor = found["PodMonitor"]["spec"]
     assert monitor.keys() == PODMONITOR and all(one["port"] in ports for one in monitor["podMetricsEndpoints"])
+    with open("dist/prometheus/alerts.yml", encoding="utf-8") as rules:
+        jobs = set(re.findall(r'job="([^"]*)"', rules.read()))
+    assert jobs == {labels.get(monitor["jobLabel"])}, f"the rules are for the jobs {jobs}"
 
     for name in ("tls_cert", "tls_key"):
         assert settings[name].startswith(MOUNTED)

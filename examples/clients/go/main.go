@@ -1,4 +1,5 @@
 // Prints events from hydrant (or a DRP endpoint) as they happen: go run . SPEC...
+// After a lost connection hydrant sends what happened meanwhile; a DRP endpoint does not.
 package main
 
 import (
@@ -8,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math/rand"
 	"net/http"
 	"os"
@@ -17,10 +19,69 @@ import (
 	"github.com/gorilla/websocket"
 )
 
+const (
+	// Without any frame for so long a connection counts as lost: the server pings every 25 s.
+	silence = 90 * time.Second
+	// A later connection asks for so much more than it needs: another node has another order and another clock.
+	overlap = 5 * time.Second
+	// How far ahead a clock may be, and how many events are known again.
+	ahead = 4 * time.Minute
+	known = 65536
+)
+
 // event holds what this program looks at; Object stays text, so that nothing is lost in it.
 type event struct {
-	Type, Action, Key string
-	Object            json.RawMessage
+	Time, Type, Action, Key string
+	Object                  json.RawMessage
+}
+
+// events is what was shown, so that the next connection goes on where the last one ended.
+type events struct {
+	began, last time.Time
+	shown       []uint64
+	old         map[uint64]int
+}
+
+// connected notes a new connection; date is the header of the server's answer.
+func (e *events) connected(date string) {
+	if at, err := http.ParseTime(date); e.began.IsZero() && err == nil {
+		e.began = at
+	} else if e.began.IsZero() {
+		e.began = time.Now()
+	}
+	e.old = map[uint64]int{}
+	for _, digest := range e.shown {
+		e.old[digest]++
+	}
+}
+
+func (e *events) since() string {
+	if e.began.IsZero() {
+		return ""
+	}
+	at := e.last.Add(-overlap)
+	if at.Before(e.began) {
+		at = e.began
+	}
+	return "?since=" + at.UTC().Format(time.RFC3339Nano)
+}
+
+// take shows an event, unless it was shown before.
+func (e *events) take(frame []byte, at string) {
+	digest := fnv.New64a()
+	digest.Write(frame)
+	if e.old[digest.Sum64()] > 0 {
+		e.old[digest.Sum64()]--
+		return
+	}
+	e.shown = append(e.shown, digest.Sum64())
+	if len(e.shown) > known {
+		e.shown = e.shown[1:]
+	}
+	if when, err := time.Parse(time.RFC3339Nano, at); err == nil && when.Before(time.Now().Add(ahead)) {
+		e.last = when
+	}
+	fmt.Printf("%s\n", frame)
 }
 
 // final is an error that trying again would not help against.
@@ -58,17 +119,24 @@ func tlsConfig() (*tls.Config, error) {
 	return &tls.Config{RootCAs: roots}, nil
 }
 
-func connect() (*websocket.Conn, error) {
+func connect(shown *events) (*websocket.Conn, error) {
 	config, err := tlsConfig()
 	if err != nil {
 		return nil, err
 	}
 	endpoint := strings.TrimRight(variable("RS_ENDPOINT", "https://127.0.0.1:8092"), "/")
-	url := "ws" + strings.TrimPrefix(endpoint, "http") + "/api/v3/ws"
+	url := "ws" + strings.TrimPrefix(endpoint, "http") + "/api/v3/ws" + shown.since()
 	dialer := websocket.Dialer{TLSClientConfig: config, HandshakeTimeout: 10 * time.Second}
 	conn, response, err := dialer.Dial(url, http.Header{"Authorization": {authorization()}})
-	if err == nil || response == nil {
-		return conn, err
+	if response == nil {
+		return nil, err
+	} else if err == nil {
+		shown.connected(response.Header.Get("Date"))
+		conn.SetPingHandler(func(data string) error {
+			conn.SetReadDeadline(time.Now().Add(silence))
+			return conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(silence))
+		})
+		return conn, nil
 	}
 	status := response.StatusCode
 	err = fmt.Errorf("refused: %s", response.Status)
@@ -79,8 +147,8 @@ func connect() (*websocket.Conn, error) {
 }
 
 // watch holds one connection: it registers, then prints until the connection is lost.
-func watch(specs []string) error {
-	conn, err := connect()
+func watch(specs []string, shown *events) error {
+	conn, err := connect(shown)
 	if err != nil {
 		return err
 	}
@@ -91,6 +159,7 @@ func watch(specs []string) error {
 		}
 	}
 	for answers := 0; ; {
+		conn.SetReadDeadline(time.Now().Add(silence))
 		_, frame, err := conn.ReadMessage()
 		// Codes after which trying again would not help: docs/protocol.md, section 8.
 		if websocket.IsCloseError(err, 1002, 1003, 1007, 1008, 1009) {
@@ -103,7 +172,7 @@ func watch(specs []string) error {
 			return final{err}
 		}
 		if e.Type != "websocket" {
-			fmt.Printf("%s\n", frame)
+			shown.take(frame, e.Time)
 			continue
 		}
 		if answers++; e.Action == "error" {
@@ -119,9 +188,10 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: watch SPEC...   such as 'machines.update.*'")
 		os.Exit(64)
 	}
+	shown := &events{}
 	for failures := 0; ; failures = min(failures+1, 16) {
 		started := time.Now()
-		err := watch(os.Args[1:])
+		err := watch(os.Args[1:], shown)
 		if errors.As(err, new(final)) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -131,7 +201,7 @@ func main() {
 		}
 		ceiling := min(30*time.Second, 500*time.Millisecond<<failures)
 		wait := time.Duration(rand.Int63n(int64(ceiling)))
-		fmt.Fprintf(os.Stderr, "%v; retrying in %.1f s, events in between are missing\n", err, wait.Seconds())
+		fmt.Fprintf(os.Stderr, "%v; retrying in %.1f s\n", err, wait.Seconds())
 		time.Sleep(wait)
 	}
 }

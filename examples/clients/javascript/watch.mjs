@@ -1,10 +1,19 @@
 // Prints events from hydrant (or a DRP endpoint) as they happen: node watch.mjs SPEC...
+// After a lost connection hydrant sends what happened meanwhile; a DRP endpoint does not.
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import WebSocket from "ws";
 
 // Close codes after which trying again would not help: docs/protocol.md, section 8.
 const FINAL = new Set([1002, 1003, 1007, 1008, 1009]);
+
+// Milliseconds without any frame after which a connection counts as lost: the server pings every 25 s.
+const SILENCE = 90_000;
+// A later connection asks for so many milliseconds more than it needs: another node has another order and clock.
+const OVERLAP = 5_000;
+// How far ahead a clock may be, in milliseconds, and how many events are known again.
+const AHEAD = 240_000;
+const KNOWN = 65_536;
 
 const { RS_ENDPOINT = "https://127.0.0.1:8092", RS_KEY = "rocketskates:r0cketsk8ts", RS_TOKEN, RS_CACERT } =
   process.env;
@@ -15,25 +24,64 @@ const tls = RS_CACERT ? { ca: readFileSync(RS_CACERT) } : { rejectUnauthorized: 
 
 class Final extends Error {}
 
+// When this began and the time of the last event, by the server's clock; what was shown, and what of it may come again.
+let began = 0;
+let last = 0;
+const shown = [];
+let old = new Map();
+
+const since = () => (began ? `?since=${new Date(Math.max(began, last - OVERLAP)).toISOString()}` : "");
+
+function connected(date) {
+  began ||= Date.parse(date) || Date.now();
+  old = new Map();
+  for (const text of shown) old.set(text, (old.get(text) ?? 0) + 1);
+}
+
+// Shows an event, unless it was shown before.
+function take(text, event) {
+  const name = [event.Time, event.Type, event.Action, event.Key].join();
+  const times = old.get(name);
+  if (times) {
+    old.set(name, times - 1);
+    return;
+  }
+  shown.push(name);
+  if (shown.length > KNOWN) shown.shift();
+  const time = Date.parse(event.Time);
+  if (time > 0 && time < Date.now() + AHEAD) last = time;
+  // As it came: JavaScript's numbers would round large integers.
+  process.stdout.write(`${text}\n`);
+}
+
 // Nobody reads on, as in `watch.mjs ... | head`.
 process.stdout.on("error", (error) => process.exit(error.code === "EPIPE" ? 0 : 1));
 
 // One connection: registers, then prints until it is lost. Resolves with the reason, or rejects with Final.
 function watch(specs) {
   return new Promise((lost, end) => {
-    const socket = new WebSocket(url, { headers: { Authorization: authorization }, maxPayload: 64 << 20, ...tls });
+    const headers = { Authorization: authorization };
+    const socket = new WebSocket(url + since(), { headers, maxPayload: 64 << 20, ...tls });
     let answers = 0;
     let reason = "";
     const refuse = (text) => {
       end(new Final(text));
       socket.terminate();
     };
+    let timer;
+    const heard = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => socket.terminate(), SILENCE);
+    };
+    heard();
+    socket.on("upgrade", (response) => connected(response.headers.date));
+    socket.on("ping", heard);
     socket.on("open", () => specs.forEach((spec) => socket.send(`register ${spec}`)));
     socket.on("message", (data) => {
+      heard();
       const event = JSON.parse(data);
       if (event.Type !== "websocket") {
-        // As it came: JavaScript's numbers would round large integers.
-        process.stdout.write(`${data}\n`);
+        take(data, event);
         return;
       }
       answers += 1;
@@ -49,6 +97,7 @@ function watch(specs) {
     });
     socket.on("error", (error) => (reason = error.message));
     socket.on("close", (code, text) => {
+      clearTimeout(timer);
       const said = `closed: ${code} ${text}`.trim();
       if (FINAL.has(code)) end(new Final(said));
       else lost(reason || said);
@@ -69,6 +118,6 @@ for (let failures = 0; ; failures = Math.min(failures + 1, 16)) {
   });
   if (Date.now() - started > 10_000) failures = 0;
   const wait = Math.random() * Math.min(30_000, 500 * 2 ** failures);
-  console.error(`${lost}; retrying in ${(wait / 1000).toFixed(1)} s, events in between are missing`);
+  console.error(`${lost}; retrying in ${(wait / 1000).toFixed(1)} s`);
   await sleep(wait);
 }

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from drp import ENDPOINT, FINAL, authorization, show, tls
+from drp import ENDPOINT, FINAL, Events, authorization, tls
 
 # After so many seconds without a line a connection counts as lost. The server sends one every 25 s.
 SILENCE = 90
@@ -30,10 +30,28 @@ def messages(lines):
             fields = {}
 
 
-def follow(url: str, position: dict) -> str:
-    """One connection: prints until it is lost, and returns why. Keeps the position of the last event."""
+def run(position: str) -> str:
+    """A position is EPOCH:SEQUENCE, and an EPOCH is one run of one server."""
+    return position.partition(":")[0]
+
+
+def answer(url: str, events: Events, position: dict):
     headers = {"Authorization": authorization(), "Accept": "text/event-stream", **position}
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=SILENCE, context=tls()) as lines:
+    whole = f"{url}&{urllib.parse.urlencode(events.since())}"
+    return urllib.request.urlopen(urllib.request.Request(whole, headers=headers), timeout=SILENCE, context=tls())
+
+
+def follow(url: str, events: Events, position: dict) -> str:
+    """One connection: prints until it is lost, and returns why. Keeps the position of the last event."""
+    lines = answer(url, events, position)
+    if position and run(position["Last-Event-ID"]) != run(lines.headers["X-Hydrant-Sequence"]):
+        # Another node, or it was restarted: it sends all that it keeps. Ask by time instead.
+        lines.close()
+        position.clear()
+        lines = answer(url, events, position)
+    events.connected(lines.headers["Date"])
+    same = run(position.get("Last-Event-ID", ""))
+    with lines:
         for message in messages(lines):
             data, kind = message.get("data"), message.get("event")
             if kind == "close":
@@ -42,7 +60,8 @@ def follow(url: str, position: dict) -> str:
                     sys.exit(f"closed: {close['Code']} {close['Reason']}")
                 return close["Reason"]
             if data and kind is None:
-                show(data)
+                # What the same run numbers after the position has not come before.
+                events.take(data, surely_new=same != "" and run(message.get("id", "")) == same)
                 if "id" in message:
                     position["Last-Event-ID"] = message["id"]
     return "the connection was lost"
@@ -50,11 +69,11 @@ def follow(url: str, position: dict) -> str:
 
 def main(specs: list[str]) -> None:
     url = f"{ENDPOINT}/api/v3/events?" + urllib.parse.urlencode([("register", spec) for spec in specs])
-    position, failures = {}, 0
+    events, position, failures = Events(), {}, 0
     while True:
         started = time.monotonic()
         try:
-            error = follow(url, position)
+            error = follow(url, events, position)
         except urllib.error.HTTPError as refused:
             if 400 <= refused.code < 500 and refused.code not in (408, 429):
                 sys.exit(f"refused: {refused.code} {refused.read().decode(errors='replace')}")

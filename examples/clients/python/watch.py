@@ -1,27 +1,36 @@
-"""Prints events from hydrant (or a DRP endpoint) as they happen: python3 watch.py SPEC..."""
+"""Prints events from hydrant (or a DRP endpoint) as they happen: python3 watch.py SPEC...
+
+After a lost connection hydrant sends what happened meanwhile; a DRP endpoint does not.
+"""
 
 import asyncio
 import json
 import random
 import sys
+from urllib.parse import urlencode
 
-from drp import ENDPOINT, FINAL, authorization, show, tls
+from drp import ENDPOINT, FINAL, Events, authorization, tls
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 
-async def watch(url: str, specs: list[str]) -> None:
+# Seconds between two pings; a connection without an answer for as long is lost.
+PING = 45
+
+
+async def watch(url: str, specs: list[str], events: Events) -> None:
     """One connection: registers, then prints until it is lost."""
-    headers = {"Authorization": authorization()}
-    # Events can be large (16 MiB by default), and the server pings.
-    async with connect(url, ssl=tls(), additional_headers=headers, max_size=64 << 20, ping_interval=None) as socket:
+    options = {"additional_headers": {"Authorization": authorization()}, "ping_interval": PING, "ping_timeout": PING}
+    # Events can be large (16 MiB by default).
+    async with connect(f"{url}?{urlencode(events.since())}", ssl=tls(), max_size=64 << 20, **options) as socket:
+        events.connected(socket.response.headers.get("Date"))
         for spec in specs:
             await socket.send(f"register {spec}")
         answers = 0
         async for frame in socket:
             event = json.loads(frame)
             if event["Type"] != "websocket":
-                show(frame)
+                events.take(frame)
                 continue
             answers += 1
             if event["Action"] == "error":
@@ -32,11 +41,11 @@ async def watch(url: str, specs: list[str]) -> None:
 
 async def main(specs: list[str]) -> None:
     url = "ws" + ENDPOINT.removeprefix("http") + "/api/v3/ws"
-    failures = 0
+    failures, events = 0, Events()
     while True:
         started = asyncio.get_running_loop().time()
         try:
-            await watch(url, specs)
+            await watch(url, specs, events)
             error = "closed by the server"  # 1000 and 1001 end the loop over frames without an exception
         except ConnectionClosed as closed:
             if closed.rcvd and closed.rcvd.code in FINAL:
@@ -53,7 +62,7 @@ async def main(specs: list[str]) -> None:
             failures = 0
         wait = random.uniform(0, min(30, 0.5 * 2**failures))
         failures = min(failures + 1, 16)
-        print(f"{error}; retrying in {wait:.1f} s, events in between are missing", file=sys.stderr)
+        print(f"{error}; retrying in {wait:.1f} s", file=sys.stderr)
         await asyncio.sleep(wait)
 
 

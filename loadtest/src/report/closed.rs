@@ -169,6 +169,8 @@ impl Outcome for Report {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{self, Write};
+
     use super::super::case::sample;
     use super::super::publish;
     use super::*;
@@ -195,5 +197,32 @@ mod tests {
         assert_eq!(json["cases"][1]["summary"]["beside"]["median"], 1.5);
         assert_eq!(json["figures"].as_array().unwrap().len(), 6);
         assert!(std::fs::read_to_string(html).unwrap().contains("7 lost"));
+    }
+
+    /// An output that nobody reads, and one that fails otherwise.
+    struct Broken(io::ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn files_are_written_even_if_nobody_reads_the_text() {
+        let (settings, servers) = (Value::Null, Vec::new());
+        let cases = vec![sample(2.0, 0)];
+        let report = Report { work: "burst", settings, machine: Machine::here(), servers, cases };
+        let directory = tempfile::tempdir().unwrap();
+        for (kind, is_good) in [(io::ErrorKind::BrokenPipe, true), (io::ErrorKind::StorageFull, false)] {
+            let [json, html] = ["a.json", "a.html"].map(|name| directory.path().join(format!("{kind:?}{name}")));
+            let output = Output { json: Some(json.clone()), html: Some(html.clone()) };
+            assert_eq!(publish(&report, &output, &mut Broken(kind)).is_ok(), is_good);
+            assert!(json.exists() && html.exists());
+        }
     }
 }

@@ -14,7 +14,7 @@ mod number;
 mod page;
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -79,14 +79,14 @@ pub trait Outcome {
     fn json(&self) -> Result<Value>;
 }
 
-/// Writes an outcome as text to `out`, and to the requested files.
+/// Writes an outcome to the requested files, then as text to `out`: what took minutes to measure is kept even if nobody
+/// reads the text any more, which is no failure.
 ///
 /// # Errors
-/// Fails if `out` or a file cannot be written.
+/// Fails if a file or `out` cannot be written.
 pub fn publish(outcome: &dyn Outcome, output: &Output, out: &mut dyn Write) -> Result<()> {
     let mut page = outcome.page();
     page.verdict.get_or_insert_with(|| Verdict::of_faults(outcome.is_clean()));
-    page.write_text(out)?;
     if let Some(path) = &output.json {
         let mut value = outcome.json()?;
         value["figures"] = serde_json::to_value(outcome.figures())?;
@@ -95,5 +95,11 @@ pub fn publish(outcome: &dyn Outcome, output: &Output, out: &mut dyn Write) -> R
     if let Some(path) = &output.html {
         fs::write(path, html::document(&page)).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(())
+    page.write_text(out)
+        .and_then(|()| Ok(out.flush()?))
+        .or_else(|error| if is_closed(&error) { Ok(()) } else { Err(error) })
+}
+
+fn is_closed(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

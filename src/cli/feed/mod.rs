@@ -1,32 +1,41 @@
 //! The events of a server, across reconnects: the source of `watch` and `record`.
 //!
 //! When the connection is lost, the feed reconnects with full jitter, and honours the wait that a server requests. The
-//! new connection asks for the missed events: by websocket from the time of the last event on, skipping duplicates
-//! ([`resume`]); by a stream from the position after the last event, which is exact. If the server keeps no history,
-//! the feed reports that events are missing. A failure that a retry cannot fix (a refused registration, wrong
+//! new connection asks for the missed events: by websocket from a few seconds before the last event on, skipping
+//! duplicates ([`resume`]); by a stream from the position after the last event. That is exact for events that the same
+//! run of the server numbers after that position; all others may be duplicates. If another run or node answers, which
+//! knows nothing of the position and would send all that it keeps, the feed asks again, by time. If the server keeps no
+//! history, the feed reports that events are missing. A failure that a retry cannot fix (a refused registration, wrong
 //! credentials) is an error; if retries are disabled, so is any failure.
 //!
 //! Contract: connections, and the server's warnings about registrations, are reported as they happen. The feed ends
 //! only with an error.
 
+mod delivered;
+mod position;
 mod resume;
 
 use std::io::Write;
 use std::pin::pin;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::{Instant, Interval, sleep};
 
+use self::position::Position;
 use self::resume::Resume;
 use super::console::report;
 use crate::client::{
     Backoff, Bounds, ClientError, EventStream, Received, Registered, Session, StreamFrom, Target, jitter,
 };
+use crate::clock;
 
 /// A connection that lasted this long resets the backoff.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// The header with the server's position; a server that sends it keeps a history.
 const SEQUENCE: &str = "X-Hydrant-Sequence";
+/// The header with the time of an answer.
+const DATE: &str = "Date";
 
 /// The transport of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +66,12 @@ pub(super) struct Feed {
     link: Option<Link>,
     /// The error that ended the connection, while events received before it are still returned.
     ended: Option<ClientError>,
-    /// The id of the event after which a stream resumes.
+    /// The position of the event after which a stream resumes.
     last_id: Option<String>,
     resume: Resume,
     backoff: Backoff,
-    opened: Instant,
+    /// When this connection was established.
+    opened: Option<Instant>,
     /// Whether there has been a connection before.
     connected: bool,
     /// Whether this connection delivers the missed events.
@@ -83,6 +93,12 @@ impl Link {
             Self::Websocket(session) => session.header(name),
             Self::Stream(stream) => stream.header(name),
         }
+    }
+
+    /// Returns the time of the answer by the server's clock, or by this machine's if the server does not say.
+    fn time(&self) -> Timestamp {
+        let date = self.header(DATE).and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+        date.map_or_else(clock::now, |date| date.timestamp())
     }
 
     async fn receive(&mut self) -> Result<Received, ClientError> {
@@ -110,7 +126,7 @@ impl Feed {
             last_id: None,
             resume,
             backoff: Backoff::default(),
-            opened: Instant::now(),
+            opened: None,
             connected: false,
             resumes: false,
             unanswered: 0,
@@ -186,19 +202,35 @@ impl Feed {
     }
 
     async fn open(&mut self) -> Result<&mut Link, ClientError> {
-        self.opened = Instant::now();
-        let link = match self.wanted.way {
-            Way::Websocket => self.websocket().await?,
-            Way::StreamIfThere if !EventStream::takes(&self.wanted.specs) => self.websocket().await?,
-            Way::Stream => self.stream().await?,
-            Way::StreamIfThere => match self.stream().await {
-                Err(error) if has_no_streams(&error) => self.websocket().await?,
-                link => link?,
-            },
-        };
-        self.resumes = self.resume.opened(link.header(SEQUENCE));
+        let mut link = self.connect().await?;
+        if self.is_elsewhere(&link) && self.resume.moved() {
+            self.last_id = None;
+            link = self.connect().await?;
+        }
+        self.opened = Some(Instant::now());
+        self.resumes = self.resume.opened(link.header(SEQUENCE), link.time());
         self.unanswered = self.wanted.specs.len();
         Ok(self.link.insert(link))
+    }
+
+    async fn connect(&self) -> Result<Link, ClientError> {
+        match self.wanted.way {
+            Way::Websocket => self.websocket().await,
+            Way::StreamIfThere if !EventStream::takes(&self.wanted.specs) => self.websocket().await,
+            Way::Stream => self.stream().await,
+            Way::StreamIfThere => match self.stream().await {
+                Err(error) if has_no_streams(&error) => self.websocket().await,
+                link => link,
+            },
+        }
+    }
+
+    /// Returns whether a connection was asked to resume from a position that means nothing there. What the user asked
+    /// for at first is left to the server.
+    fn is_elsewhere(&self, link: &Link) -> bool {
+        let asked = self.last_id.as_deref().or(self.resume.since()).and_then(Position::parse);
+        let here = link.header(SEQUENCE).and_then(Position::parse);
+        self.connected && matches!((asked, here), (Some(asked), Some(here)) if asked.epoch != here.epoch)
     }
 
     async fn websocket(&self) -> Result<Link, ClientError> {
@@ -218,8 +250,8 @@ impl Feed {
     fn take(&mut self, received: Received, err: &mut dyn Write) -> Option<String> {
         match received {
             Received::Event(event) => {
-                let came_before = self.resume.is_known(&event) && !self.is_exact();
-                (!came_before).then_some(event)
+                let is_surely_new = self.is_surely_new();
+                self.resume.is_new(&event, is_surely_new).then_some(event)
             }
             Received::Skipped { bytes } => {
                 report(err, format_args!("warning: skipped an event of {bytes} bytes: it is too long"));
@@ -234,9 +266,12 @@ impl Feed {
         }
     }
 
-    /// Returns whether this connection began right after the last event, so that there are no duplicates.
-    fn is_exact(&self) -> bool {
-        matches!(self.link, Some(Link::Stream(_))) && self.last_id.as_deref().is_some_and(is_position)
+    /// Returns whether the server numbered the event at hand after the last one of the connection before.
+    fn is_surely_new(&self) -> bool {
+        let Some(Link::Stream(stream)) = &self.link else { return false };
+        let before = self.last_id.as_deref().and_then(Position::parse);
+        let now = stream.last_id().and_then(Position::parse);
+        matches!((before, now), (Some(before), Some(now)) if now.is_after(before))
     }
 
     /// Reports the server's warnings, and the connection once every registration is answered.
@@ -261,11 +296,17 @@ impl Feed {
     async fn wait(&mut self, error: &ClientError, err: &mut dyn Write) {
         let link = self.link.take();
         self.connected |= link.is_some();
-        if let Some(Link::Stream(stream)) = &link {
-            self.last_id = stream.last_id().map(str::to_owned);
+        match &link {
+            Some(Link::Stream(stream)) => {
+                self.last_id = stream.last_id().filter(|id| Position::parse(id).is_some()).map(str::to_owned);
+            }
+            // The events of a websocket have no positions.
+            Some(Link::Websocket(_)) => self.last_id = None,
+            None => {}
         }
         self.resume.reconnect();
-        if self.opened.elapsed() >= GOOD_AFTER {
+        // A server that takes long to refuse is no better than one that refuses at once.
+        if self.opened.take().is_some_and(|opened| opened.elapsed() >= GOOD_AFTER) {
             self.backoff.reset();
         }
         // Spreads out clients that were told to wait for the same time.
@@ -285,7 +326,23 @@ fn has_no_streams(error: &ClientError) -> bool {
     }
 }
 
-/// Returns whether the id of an event is its position; an event that another process numbered has its Time as its id.
-fn is_position(id: &str) -> bool {
-    id.parse::<jiff::Timestamp>().is_err()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{Credentials, Trust};
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_grow_with_a_server_that_takes_long_to_fail() {
+        let nobody_accepts = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", nobody_accepts.local_addr().unwrap()).parse().unwrap();
+        let target = Target::new(endpoint, &Credentials::Token("t".to_owned()), &Trust::Any).unwrap();
+        let specs = vec!["a.b.c".to_owned()];
+        let mut feed = Feed::new(Wanted { target, specs, since: None, way: Way::Websocket, no_retry: false });
+        let mut said = Vec::new();
+        let _ = tokio::time::timeout(Duration::from_mins(30), feed.next(&mut said)).await;
+        let said = String::from_utf8(said).unwrap();
+        let waits = said.lines().filter_map(|line| line.split("retrying in ").nth(1)?.strip_suffix(" s")?.parse().ok());
+        let longest = waits.fold(0.0, f64::max);
+        assert!(said.lines().count() > 10 && longest > 0.6, "{said}");
+    }
 }

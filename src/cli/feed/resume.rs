@@ -1,22 +1,25 @@
-//! Where a new websocket resumes: at the time of the last event that the old one delivered.
+//! Where a new connection resumes that does not know its position: a few seconds before the last event.
 //!
-//! The server sends the event of that time again, and perhaps some before it ([`crate::broker::history`]); these
-//! duplicates are recognized by their text and skipped. That is exact as long as there are no more than [`KNOWN`] of
-//! them.
+//! Another node may answer, which has the events in another order and a clock of its own; therefore [`OVERLAP`] is
+//! subtracted from the Time of the last event. The server sends the events since then again; they are recognized by
+//! their text and skipped ([`Delivered`]). Nothing before the time at which the feed began is asked for.
 //!
 //! A Time counts only once all registrations have been answered: until then one of them may have delivered events and
 //! another not. An implausible Time (none at all, or minutes ahead) is skipped, and so are notices of the server
 //! itself: the Time of an earlier event is just as safe.
-
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+//!
+//! A position is valid in one run of one server. While no event has told a time, a feed resumes from the position of
+//! its first connection, and if another server answers, from the time of that connection.
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::delivered::Delivered;
+use super::position::Position;
 use crate::{clock, json};
 
-/// Number of events of the last connection that are remembered.
-const KNOWN: usize = 4096;
+/// How much earlier than the last event a new connection begins: nodes order events differently that were posted to
+/// different nodes at nearly the same time, and their clocks differ.
+const OVERLAP: SignedDuration = SignedDuration::from_secs(5);
 
 /// A Time further ahead than this is not a position to resume from; the tolerance covers differences between the clocks
 /// of servers, producers and this machine.
@@ -25,23 +28,22 @@ const SKEW: SignedDuration = SignedDuration::from_mins(4);
 /// The Type of a server's own notices.
 const HYDRANT: &str = "hydrant";
 
-/// The point from which `watch` resumes after a reconnect, and the events to skip because they were already printed.
+/// The point from which a feed resumes after a reconnect, and the events to skip because they were already delivered.
 #[derive(Debug, Default)]
 pub(super) struct Resume {
     since: Option<String>,
-    hasher: RandomState,
-    /// Hashes of the texts of this connection's events.
-    seen: VecDeque<u64>,
-    /// Hashes of the events delivered before `since` was requested, with their counts.
-    known: HashMap<u64, usize>,
-    last_time: Option<String>,
+    /// The time from which events are wanted, if it is known.
+    began: Option<Timestamp>,
+    delivered: Delivered,
+    last_time: Option<Timestamp>,
     /// Number of registrations of this connection that are not answered yet.
     unanswered: usize,
 }
 
 impl Resume {
     pub(super) fn new(since: Option<String>) -> Self {
-        Self { since, ..Self::default() }
+        let began = since.as_deref().and_then(|since| since.parse().ok());
+        Self { since, began, ..Self::default() }
     }
 
     /// Returns the point to request; `None` on a first connection that wants live events only.
@@ -49,15 +51,27 @@ impl Resume {
         self.since.as_deref()
     }
 
-    /// Notes a new connection to a server that was at `position`. Returns whether missed events will be delivered.
-    pub(super) fn opened(&mut self, position: Option<&str>) -> bool {
+    /// Notes a new connection to a server that was at `position` at the time `now`. Returns whether missed events will
+    /// be delivered.
+    pub(super) fn opened(&mut self, position: Option<&str>, now: Timestamp) -> bool {
         let resumes = self.since.is_some() && position.is_some();
         if self.since.is_none() {
             self.since = position.map(str::to_owned);
+            self.began = Some(now);
         }
         // No registration has been answered yet.
         self.unanswered = usize::MAX;
         resumes
+    }
+
+    /// Notes that another run of a server answers, where a position means nothing. Returns whether there is a time to
+    /// request instead.
+    pub(super) fn moved(&mut self) -> bool {
+        if self.since.as_deref().is_some_and(|since| Position::parse(since).is_none()) {
+            return true;
+        }
+        self.since = self.began.map(|began| began.to_string()).or_else(|| self.since.take());
+        self.began.is_some()
     }
 
     /// Sets the number of registrations that are not answered yet.
@@ -65,103 +79,130 @@ impl Resume {
         self.unanswered = left;
     }
 
-    /// Notes an event, and returns whether the previous connection delivered it already.
-    pub(super) fn is_known(&mut self, event: &str) -> bool {
-        let hash = self.hasher.hash_one(event);
-        if self.seen.len() >= KNOWN {
-            self.seen.pop_front();
-        }
-        self.seen.push_back(hash);
+    /// Notes an event, and returns whether it was not delivered before; `is_surely_new` if the server has said so.
+    pub(super) fn is_new(&mut self, event: &str, is_surely_new: bool) -> bool {
         if let Some(time) = time(event) {
             self.last_time = Some(time);
         }
-        let known = self.known.get_mut(&hash).filter(|times| **times > 0);
-        known.map(|times| *times -= 1).is_some()
+        self.delivered.is_new(event, is_surely_new)
     }
 
     /// Notes that the connection is lost.
     pub(super) fn reconnect(&mut self) {
-        match self.last_time.take().filter(|_| self.unanswered == 0) {
-            Some(time) => {
-                self.since = Some(time);
-                self.known.clear();
-            }
-            // All of it comes again, including what this connection did not reach.
-            None if self.known.len() > KNOWN => self.known.clear(),
-            None => {}
+        if let Some(time) = self.last_time.take().filter(|_| self.unanswered == 0) {
+            let before = time.saturating_sub(OVERLAP).unwrap_or(time);
+            self.since = Some(self.began.map_or(before, |began| before.max(began)).to_string());
         }
-        self.seen.drain(..).for_each(|hash| *self.known.entry(hash).or_default() += 1);
+        self.delivered.reconnect();
     }
 }
 
 /// Returns the Time of an event, if one can resume from it.
-fn time(event: &str) -> Option<String> {
+fn time(event: &str) -> Option<Timestamp> {
     let field = |name| json::members(event).find(|member| member.name() == name);
     if json::as_string(field("Type")?.value)? == HYDRANT {
         return None;
     }
-    let text = json::as_string(field("Time")?.value)?.into_owned();
-    let time: Timestamp = text.parse().ok()?;
+    let time: Timestamp = json::as_string(field("Time")?.value)?.parse().ok()?;
     let usable = time > Timestamp::UNIX_EPOCH && time <= clock::now().checked_add(SKEW).ok()?;
-    usable.then_some(text)
+    usable.then_some(time)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const HERE: &str = "18c5a3f2b1d00e47:1";
+
     fn event(time: u32) -> String {
         format!(r#"{{"Time":"2026-01-01T00:00:{time:02}Z","Type":"a"}}"#)
     }
 
+    fn at(second: u32) -> Timestamp {
+        format!("2026-01-01T00:00:{second:02}Z").parse().unwrap()
+    }
+
+    /// A connection at second `now` whose registrations are answered.
+    fn open(resume: &mut Resume, now: u32) {
+        resume.opened(Some(HERE), at(now));
+        resume.answered(0);
+    }
+
+    fn news(resume: &mut Resume, times: &[u32]) -> Vec<bool> {
+        times.iter().map(|time| resume.is_new(&event(*time), false)).collect()
+    }
+
     #[test]
-    fn it_goes_on_at_the_last_event_and_passes_over_what_it_had() {
+    fn it_goes_on_some_seconds_before_the_last_event_and_passes_over_what_it_had() {
         let mut resume = Resume::new(None);
         assert_eq!(resume.since(), None);
-        assert!(!resume.opened(Some("x:1")));
+        assert!(!resume.opened(Some(HERE), at(0)));
         resume.reconnect();
-        assert_eq!(resume.since(), Some("x:1"));
-        assert!(resume.opened(Some("x:9")));
-        assert!(!resume.opened(None), "a server that keeps nothing");
+        assert_eq!(resume.since(), Some(HERE));
+        assert!(resume.opened(Some(HERE), at(9)));
+        assert!(!resume.opened(None, at(9)), "a server that keeps nothing");
         resume.answered(0);
-        assert!((1..4).all(|n| !resume.is_known(&event(n))));
+        assert_eq!(news(&mut resume, &[10, 11, 13]), [true; 3]);
         resume.reconnect();
-        assert_eq!(resume.since(), Some("2026-01-01T00:00:03Z"));
-        resume.opened(Some("x:12"));
-        resume.answered(0);
-        assert!(resume.is_known(&event(3)));
-        assert!(!resume.is_known(&event(4)));
-        assert!(!resume.is_known(&event(4)), "the server sent it twice");
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:08Z"));
+        open(&mut resume, 20);
+        assert_eq!(news(&mut resume, &[10, 12, 11, 13, 14, 14]), [false, true, false, false, true, true]);
         resume.reconnect();
-        assert_eq!(resume.since(), Some("2026-01-01T00:00:04Z"));
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:09Z"));
+    }
+
+    #[test]
+    fn nothing_is_asked_for_from_before_it_began() {
+        let mut resume = Resume::new(None);
+        open(&mut resume, 10);
+        assert_eq!(news(&mut resume, &[12]), [true]);
+        resume.reconnect();
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:10Z"));
+        let mut resume = Resume::new(Some("2026-01-01T00:00:11Z".to_owned()));
+        open(&mut resume, 20);
+        assert_eq!(news(&mut resume, &[12]), [true]);
+        resume.reconnect();
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:11Z"));
+    }
+
+    #[test]
+    fn where_a_position_means_nothing_a_time_takes_its_place() {
+        let mut resume = Resume::new(None);
+        open(&mut resume, 10);
+        resume.reconnect();
+        assert!(resume.moved());
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:10Z"));
+        assert!(resume.moved(), "it is one already");
+        let mut resume = Resume::new(Some(HERE.to_owned()));
+        open(&mut resume, 10);
+        assert!(!resume.moved(), "nobody knows its time");
+        assert_eq!(resume.since(), Some(HERE));
     }
 
     #[test]
     fn a_connection_that_brought_nothing_changes_nothing() {
-        let mut resume = Resume::new(Some("x:1".to_owned()));
+        let mut resume = Resume::new(Some(HERE.to_owned()));
         resume.reconnect();
-        assert_eq!(resume.since(), Some("x:1"));
-        resume.opened(Some("x:9"));
-        resume.answered(0);
-        resume.is_known(&event(1));
+        assert_eq!(resume.since(), Some(HERE));
+        open(&mut resume, 0);
+        assert_eq!(news(&mut resume, &[6]), [true]);
         resume.reconnect();
-        resume.opened(Some("x:9"));
+        resume.opened(Some(HERE), at(9));
         resume.reconnect();
         assert_eq!(resume.since(), Some("2026-01-01T00:00:01Z"));
-        assert!(resume.is_known(&event(1)));
+        assert_eq!(news(&mut resume, &[6]), [false]);
     }
 
     #[test]
     fn before_all_registrations_are_answered_no_time_counts_and_nothing_is_printed_twice() {
-        let mut resume = Resume::new(Some("x:1".to_owned()));
-        resume.opened(Some("x:9"));
+        let mut resume = Resume::new(Some(HERE.to_owned()));
+        resume.opened(Some(HERE), at(0));
         resume.answered(1);
-        assert!(!resume.is_known(&event(1)));
+        assert_eq!(news(&mut resume, &[6]), [true]);
         resume.reconnect();
-        assert_eq!(resume.since(), Some("x:1"));
-        resume.opened(Some("x:9"));
-        resume.answered(0);
-        assert!(resume.is_known(&event(1)));
+        assert_eq!(resume.since(), Some(HERE));
+        open(&mut resume, 0);
+        assert_eq!(news(&mut resume, &[6]), [false]);
         resume.reconnect();
         assert_eq!(resume.since(), Some("2026-01-01T00:00:01Z"));
     }
@@ -169,17 +210,16 @@ mod tests {
     #[test]
     fn a_time_that_no_clock_has_is_passed_over() {
         let mut resume = Resume::new(None);
-        resume.opened(Some("x:1"));
-        resume.answered(0);
+        open(&mut resume, 0);
         for event in [
-            event(7),
+            event(17),
             r#"{"Time":"9999-12-31T00:00:00Z","Type":"a"}"#.to_owned(),
             r#"{"Time":"0001-01-01T00:00:00Z","Type":"a"}"#.to_owned(),
             r#"{"Time":"2026-02-01T00:00:00Z","Type":"hydrant"}"#.to_owned(),
         ] {
-            assert!(!resume.is_known(&event));
+            assert!(resume.is_new(&event, false));
         }
         resume.reconnect();
-        assert_eq!(resume.since(), Some("2026-01-01T00:00:07Z"));
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:12Z"));
     }
 }

@@ -1,9 +1,10 @@
 //! `hydrant post [FILE|-]`: sends events to an endpoint.
 //!
 //! A thread reads and checks the input, while a task posts chunk after chunk on one connection. Events keep their
-//! order. An array is accepted or refused as a whole. A chunk is posted again only if the server said that it did not
-//! accept it (429, 503): after a broken connection the outcome is unknown, and posting again could duplicate events.
-//! The message then says which lines are in doubt.
+//! order. An array is accepted or refused as a whole. A chunk is posted again only if the server did not accept it: it
+//! said so (429, 503), or, after it had accepted earlier chunks, no connection could be made. After a connection that
+//! broke the outcome is unknown, and posting again could duplicate events. The message then says which lines are in
+//! doubt.
 //!
 //! A recording is played back at its own pace ([`pace`]), compressed or not ([`crate::cli::zstd`]). A truncated
 //! recording is posted up to the point where it ends.
@@ -30,7 +31,7 @@ use self::error::TransferError;
 use self::pace::{Pace, Speed};
 use super::console::{can_draw, hint_if_typed, report};
 use super::endpoint::{self, EndpointError};
-use crate::client::{ClientError, Http, RefusedError, Target};
+use crate::client::{Backoff, ClientError, Http, RefusedError, Target};
 use crate::tasks;
 
 /// The route to which events are posted.
@@ -40,7 +41,7 @@ const READ_AHEAD: usize = 2;
 /// Wait before a retry if the server does not say how long, and the longest wait.
 const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
-/// A server that has had no room for this long is given up.
+/// A server that has had no room, or was away, for this long is given up.
 const TIMEOUT: Duration = Duration::from_mins(10);
 
 #[derive(Args)]
@@ -185,26 +186,33 @@ impl Post {
         Ok(())
     }
 
-    /// Posts a chunk, and retries while the server has no room.
+    /// Posts a chunk, and retries while the server has no room or is away.
     async fn one(&mut self, form: Form, body: Bytes, lines: &[u64], err: &mut dyn Write) -> Result<(), TransferError> {
         let started = Instant::now();
+        let mut backoff = Backoff::default();
         let mut told = false;
-        loop {
-            let refusal = match self.once(form, body.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(ClientError::Refused(refusal)) => refusal,
-                Err(source) => return Err(self.failed(source, lines)),
-            };
-            if !matches!(refusal.status, 429 | 503) || started.elapsed() >= TIMEOUT {
-                return Err(self.refused(refusal, form, lines));
-            }
-            let wait = refusal.retry_after.unwrap_or(DEFAULT_WAIT).min(LONGEST_WAIT);
+        while let Err(error) = self.once(form, body.clone()).await {
+            let wait = self.wait(&error, &mut backoff).filter(|_| started.elapsed() < TIMEOUT);
+            let Some(wait) = wait else { return Err(self.stopped(error, form, lines)) };
             if !told {
-                self.bar.suspend(|| report(err, format_args!("{refusal}; retrying in {} s", wait.as_secs())));
+                let shown = wait.as_secs_f64().ceil();
+                self.bar.suspend(|| report(err, format_args!("{error}; retrying in {shown:.0} s")));
                 told = true;
             }
             sleep(wait).await;
         }
+        Ok(())
+    }
+
+    /// Returns how long to wait before a retry, if the server did not accept the chunk and one may help. A server that
+    /// has accepted nothing yet may be the wrong one.
+    fn wait(&self, error: &ClientError, backoff: &mut Backoff) -> Option<Duration> {
+        if let ClientError::Refused(refusal) = error {
+            let has_no_room = matches!(refusal.status, 429 | 503);
+            return has_no_room.then(|| refusal.retry_after.unwrap_or(DEFAULT_WAIT).min(LONGEST_WAIT));
+        }
+        let may_help = self.posted.events > 0 && !error.is_final() && !self.is_in_doubt(error);
+        may_help.then(|| backoff.next_wait())
     }
 
     async fn once(&mut self, form: Form, body: Bytes) -> Result<(), ClientError> {
@@ -215,15 +223,26 @@ impl Post {
         Http::kept(&mut self.http, &self.target).await?.post(PATH, kind, body).await
     }
 
-    fn failed(&self, source: ClientError, lines: &[u64]) -> TransferError {
-        let (name, (first, last)) = (self.name.clone(), ends(lines));
-        let in_doubt = match &source {
+    /// Returns whether the server may have accepted the chunk.
+    fn is_in_doubt(&self, error: &ClientError) -> bool {
+        match error {
             ClientError::Broken { .. } | ClientError::Timeout { .. } => self.http.is_some(),
             // An error of the server, or of a proxy in between, does not tell whether the events were accepted.
             ClientError::Refused(refusal) => refusal.status >= 500 && refusal.status != 503,
             _ => false,
-        };
-        if in_doubt {
+        }
+    }
+
+    fn stopped(&self, error: ClientError, form: Form, lines: &[u64]) -> TransferError {
+        match error {
+            ClientError::Refused(refusal) => self.refused(refusal, form, lines),
+            error => self.failed(error, lines),
+        }
+    }
+
+    fn failed(&self, source: ClientError, lines: &[u64]) -> TransferError {
+        let (name, (first, last)) = (self.name.clone(), ends(lines));
+        if self.is_in_doubt(&source) {
             TransferError::Unknown { name, first, last, source }
         } else {
             TransferError::NotTaken { name, first, last, source }

@@ -117,6 +117,7 @@ struct Recording {
 impl Recording {
     /// Records until it is asked to end, or the number of events is reached.
     async fn whole(&mut self, mut feed: Feed, limit: Option<Duration>, err: &mut dyn Write) -> Result<(), RecordError> {
+        let ended = asked_to_end().map_err(RecordError::Signals)?;
         let limited = async {
             match limit {
                 Some(limit) => timeout(limit, self.until_done(&mut feed, err)).await.ok(),
@@ -125,7 +126,7 @@ impl Recording {
         };
         let result = tokio::select! {
             result = limited => result,
-            result = asked_to_end() => Some(result.map_err(RecordError::Signals)),
+            () = ended => Some(Ok(())),
         };
         feed.close().await;
         self.sink.finish()?;

@@ -16,6 +16,8 @@ pub(crate) enum TopError {
     Look(#[from] LookError),
     #[error("standard output is not a terminal; use --once to print the figures once, as text")]
     NoTerminal,
+    #[error("no rates: the two polls were answered by different nodes, or the server was restarted between them")]
+    NoRates,
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }

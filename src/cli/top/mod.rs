@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use clap::Args;
 use crossterm::event::{Event, KeyEventKind};
+use tokio::io::AsyncWrite;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -89,12 +90,13 @@ pub(super) fn run(args: &TopArgs, out: &mut dyn Write, err: &mut dyn Write) -> R
 
 /// Shows the figures until the user quits, or they cannot be had.
 async fn interactive(target: Target, interval: Duration, theme: Theme) -> Result<(), TopError> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut screen = Screen::enter().await?;
+    // Before the terminal is changed: from then on a signal has to restore it.
+    let (mut hangup, ended) = (signal(SignalKind::hangup())?, asked_to_end()?);
+    let mut screen = Screen::enter()?;
     let mut top = Top::start(target, interval);
     let result = tokio::select! {
         result = top.until_quit(&mut screen, theme) => result,
-        result = asked_to_end() => result.map_err(TopError::from),
+        () = ended => Ok(()),
         _ = hangup.recv() => Ok(()),
     };
     screen.leave().await;
@@ -117,10 +119,23 @@ impl Top {
         Self { state, wanted, found, events: terminal::events() }
     }
 
-    async fn until_quit(&mut self, screen: &mut Screen, theme: Theme) -> Result<(), TopError> {
+    /// Draws while it listens: a terminal that takes nothing keeps no key from quitting.
+    async fn until_quit<W: AsyncWrite + Unpin>(
+        &mut self,
+        screen: &mut Screen<W>,
+        theme: Theme,
+    ) -> Result<(), TopError> {
+        let mut is_news = true;
         loop {
-            screen.draw(&self.state, theme).await?;
+            if is_news && !screen.is_writing() {
+                screen.draw(&self.state, theme)?;
+                is_news = false;
+            }
             tokio::select! {
+                result = screen.write(), if screen.is_writing() => {
+                    result?;
+                    continue;
+                }
                 found = self.found.recv() => match found {
                     Some(Found::Look(look)) => self.state.looked(*look),
                     Some(Found::Lost(error, wait)) => self.state.lost(Found::loss(&error, wait)),
@@ -138,6 +153,7 @@ impl Top {
                     None => return Ok(()),
                 },
             }
+            is_news = true;
         }
     }
 
@@ -153,6 +169,8 @@ fn wanted(state: &State) -> Wanted {
 
 #[cfg(test)]
 mod tests {
+    use crossterm::event::KeyCode;
+
     use super::*;
 
     #[test]
@@ -162,5 +180,26 @@ mod tests {
         for text in ["0", "0.1", "-1", "nan", "1e9", "soon"] {
             assert!(seconds(text).is_err(), "{text}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_terminal_that_takes_nothing_can_be_quit_by_a_key() {
+        let state = State::new("http://127.0.0.1:1".to_owned());
+        let (wanted, _wanted) = watch::channel(wanted(&state));
+        let ((_found, found), (keys, events)) = (mpsc::channel(1), mpsc::channel(1));
+        let mut top = Top { state, wanted, found, events };
+        let (out, _nobody_reads) = tokio::io::duplex(16);
+        let mut screen = Screen::on(out, || Ok((80, 24)));
+        let pressed = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            keys.send(Ok(Event::Key(KeyCode::Char('q').into()))).await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            result = top.until_quit(&mut screen, Theme { is_coloured: false }) => result.unwrap(),
+            () = pressed => unreachable!("it waits"),
+            () = tokio::time::sleep(Duration::from_mins(1)) => panic!("it did not end"),
+        }
+        screen.leave().await;
     }
 }

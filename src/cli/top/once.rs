@@ -26,7 +26,8 @@ const ROWS: usize = 10;
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Picture<'a> {
-    rates: Rates,
+    /// Nothing if two nodes, or two runs of one, have answered.
+    rates: Option<Rates>,
     status: &'a RawValue,
     connections: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +77,7 @@ pub(super) async fn once(
         report(err, format_args!("{reason}"));
     }
     let picture = Picture {
-        rates: state.trend.rates().unwrap_or_default(),
+        rates: state.trend.rates(),
         status: &status,
         connections: text(&connections),
         connections_missing: missing(&connections),
@@ -85,5 +86,6 @@ pub(super) async fn once(
     };
     serde_json::to_writer(&mut *out, &picture).map_err(io::Error::from)?;
     writeln!(out)?;
-    Ok(out.flush()?)
+    out.flush()?;
+    if picture.rates.is_some() { Ok(()) } else { Err(TopError::NoRates) }
 }

@@ -1,8 +1,9 @@
 //! The terminal while `top` uses it: raw, on the alternate screen, without a cursor; it is restored however the command
 //! ends.
 //!
-//! Output is drawn into memory and written to standard output by the runtime, so that a terminal that accepts no output
-//! (a stalled connection) blocks neither keys nor signals. A panic restores the terminal before its message is written.
+//! Output is drawn into memory and written to standard output by the runtime, beside keys and signals, so that a
+//! terminal that accepts no output (a stalled connection) blocks neither. While it accepts none, nothing more is drawn.
+//! A panic restores the terminal before its message is written.
 //!
 //! Only changes are written. ratatui's own `Terminal` would do that too, but it queries the cursor position whenever it
 //! clears the terminal, and fails if the terminal does not answer.
@@ -18,7 +19,7 @@ use crossterm::terminal::{
 use crossterm::{execute, queue};
 use ratatui_core::buffer::Buffer;
 use ratatui_core::layout::Rect;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt, Stdout};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -34,13 +35,17 @@ const LAST_WRITE: Duration = Duration::from_secs(1);
 const KEYS: usize = 64;
 
 /// The terminal, in use until it is restored by [`Screen::leave`] or dropped.
-pub(super) struct Screen {
+pub(super) struct Screen<W = Stdout> {
     /// Output that is drawn but not written yet.
     drawn: Vec<u8>,
+    /// Whether something has been drawn since all was written.
+    is_writing: bool,
     /// The current content of the terminal.
     shown: Buffer,
-    out: tokio::io::Stdout,
-    _raw: Raw,
+    out: W,
+    /// Returns columns and rows of the terminal.
+    size: fn() -> io::Result<(u16, u16)>,
+    _raw: Option<Raw>,
 }
 
 /// Raw mode, until dropped.
@@ -71,16 +76,22 @@ pub(super) fn restore_on_panic() {
 }
 
 impl Screen {
-    /// Sets the terminal up.
+    /// Sets the terminal up; what that needs is written with the first display.
     ///
     /// # Errors
-    /// If it is not a terminal, or cannot be written to.
-    pub(super) async fn enter() -> io::Result<Self> {
+    /// If it is not a terminal.
+    pub(super) fn enter() -> io::Result<Self> {
         let raw = Raw::enter()?;
-        let mut screen = Self { drawn: Vec::new(), shown: Buffer::default(), out: tokio::io::stdout(), _raw: raw };
+        let mut screen = Self { _raw: Some(raw), ..Self::on(tokio::io::stdout(), size) };
         screen.begin()?;
-        screen.write().await?;
         Ok(screen)
+    }
+}
+
+impl<W: AsyncWrite + Unpin> Screen<W> {
+    /// Shows displays on `out`, which is set up already.
+    pub(super) fn on(out: W, size: fn() -> io::Result<(u16, u16)>) -> Self {
+        Self { drawn: Vec::new(), is_writing: false, shown: Buffer::default(), out, size, _raw: None }
     }
 
     fn begin(&mut self) -> io::Result<()> {
@@ -88,12 +99,12 @@ impl Screen {
         queue!(self.drawn, EnterAlternateScreen, Hide)
     }
 
-    /// Draws a state.
+    /// Draws a state into memory.
     ///
     /// # Errors
     /// If the terminal is gone.
-    pub(super) async fn draw(&mut self, state: &State, theme: Theme) -> io::Result<()> {
-        let (width, height) = size()?;
+    pub(super) fn draw(&mut self, state: &State, theme: Theme) -> io::Result<()> {
+        let (width, height) = (self.size)()?;
         let area = Rect { x: 0, y: 0, width, height };
         if self.shown.area != area {
             queue!(self.drawn, Clear(ClearType::All))?;
@@ -103,7 +114,32 @@ impl Screen {
         draw(state, theme, area, &mut next);
         paint(self.shown.diff_iter(&next), &mut self.drawn)?;
         self.shown = next;
-        self.write().await
+        self.is_writing = true;
+        Ok(())
+    }
+
+    /// Returns whether [`Screen::write`] has something left to do.
+    pub(super) fn is_writing(&self) -> bool {
+        self.is_writing
+    }
+
+    /// Writes what is drawn.
+    ///
+    /// # Errors
+    /// If the terminal is gone.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub(super) async fn write(&mut self) -> io::Result<()> {
+        while !self.drawn.is_empty() {
+            match self.out.write(&self.drawn).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => drop(self.drawn.drain(..written)),
+            }
+        }
+        self.out.flush().await?;
+        self.is_writing = false;
+        Ok(())
     }
 
     /// Restores the terminal.
@@ -125,14 +161,7 @@ impl Screen {
         disable_raw_mode()?;
         rustix::process::kill_current_process_group(rustix::process::Signal::TSTP)?;
         enable_raw_mode()?;
-        self.begin()?;
-        self.write().await
-    }
-
-    async fn write(&mut self) -> io::Result<()> {
-        let bytes = std::mem::take(&mut self.drawn);
-        self.out.write_all(&bytes).await?;
-        self.out.flush().await
+        self.begin()
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) struct WatchArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
     timeout: Option<Duration>,
     /// Use a stream of Server-Sent Events instead of a websocket; after a lost connection it resumes exactly after the
-    /// last event
+    /// last event, if the same server answers
     #[arg(long)]
     sse: bool,
     /// Exit with 1 when there is no connection, instead of retrying
@@ -89,17 +89,19 @@ pub(super) fn since(text: &str) -> Result<String, TtlError> {
     Ok(clock::now().checked_sub(ago).map_or_else(|_| "0001-01-01T00:00:00Z".to_owned(), |time| time.to_string()))
 }
 
-/// Returns when the process is asked to end, by Ctrl-C or by a service manager. A closed terminal kills the process,
-/// unless `nohup` prevents it.
+/// Listens from now on for what asks the process to end: Ctrl-C, or a service manager. The result is ready when it was
+/// asked. A closed terminal kills the process, unless `nohup` prevents it.
 ///
 /// # Errors
 /// If the system refuses to report signals.
-pub(super) async fn asked_to_end() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result,
-        _ = terminate.recv() => Ok(()),
-    }
+pub(super) fn asked_to_end() -> io::Result<impl Future<Output = ()>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 pub(super) fn run(args: &WatchArgs, err: &mut dyn Write) -> Result<(), WatchError> {
@@ -109,12 +111,13 @@ pub(super) fn run(args: &WatchArgs, err: &mut dyn Write) -> Result<(), WatchErro
     let mut feed = Feed::new(Wanted { target, specs, since, way, no_retry: args.no_retry });
     let runtime = endpoint::runtime()?;
     let result = runtime.block_on(async {
+        let ended = asked_to_end()?;
         let view = View::of(&args.shown, &Screen::of(&io::stdout()), clock::instant());
         let mut watch = Watch { view, left: args.count, out: tokio::io::stdout(), stats: args.shown.stats };
         let result = tokio::select! {
             result = watch.until_done(&mut feed, err) => result,
             after = elapsed(args.timeout) => Err(WatchError::Late { wanted: 0, left: 0, after }),
-            result = asked_to_end() => Ok(result?),
+            () = ended => Ok(()),
         };
         feed.close().await;
         watch.end().await;

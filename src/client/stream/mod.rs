@@ -1,8 +1,8 @@
 //! The client of an event stream, Server-Sent Events (`docs/protocol.md`, section 9): one request whose answer does
 //! not end.
 //!
-//! Unlike a websocket it carries the position of each event, so a client that reconnects with the last one gets
-//! exactly what it missed. Registrations are in the URL; there are no commands afterwards.
+//! Unlike a websocket it carries the position of each event, so a client that reconnects with the last one to the same
+//! run of a server gets exactly what it missed. Registrations are in the URL; there are no commands afterwards.
 //!
 //! Contract: like a [`Session`](super::Session): events and answers come in order, events that are too long are
 //! skipped and reported, and a server that sends nothing for too long is considered gone. Nothing is read ahead of
