@@ -26,7 +26,7 @@ use hyper::{HeaderMap, Request, StatusCode};
 
 use super::answer::{self, Incomplete};
 use super::list_filter::ListFilter;
-use super::proxy::{self, FetchError, merge};
+use super::proxy::{FetchError, merge};
 use super::snapshot::permitted_age;
 use super::{Api, ApiError, query};
 use crate::auth::{Authority, Identity};
@@ -168,7 +168,7 @@ impl Api {
         if self.authority.access(identity)?.has_tenant() {
             return Err(unknown(address));
         }
-        let inquiry = proxy::as_service_unless_known(upstream, request, identity)?;
+        let inquiry = self.as_service_unless_known(upstream, request, identity)?;
         let name = upstream.endpoint().to_string();
         self.forward_edited(upstream, inquiry, caller, |theirs| merge::connection(theirs, &name)).await
     }
@@ -177,7 +177,7 @@ impl Api {
     async fn theirs(&self, request: Request<Incoming>, caller: &Caller, identity: &Identity) -> Option<Vec<String>> {
         let Some(upstream) = &self.upstream else { return Some(Vec::new()) };
         let asked = async {
-            let inquiry = proxy::as_service_unless_known(upstream, request, identity)?;
+            let inquiry = self.as_service_unless_known(upstream, request, identity)?;
             self.fetch(upstream, inquiry, caller).await
         };
         let access = self.authority.access(identity).ok()?;
@@ -186,7 +186,7 @@ impl Api {
             // DRP before 4 has no such list.
             Err(FetchError::Status(StatusCode::NOT_FOUND)) => return Some(Vec::new()),
             Err(error) => {
-                tracing::warn!(%error, "cannot read the endpoint's list of connections");
+                self.failures.connections(&error);
                 return None;
             }
         };

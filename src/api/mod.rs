@@ -33,6 +33,7 @@ mod cors;
 mod error;
 mod events;
 mod explain;
+mod failures;
 mod inflate;
 mod info;
 mod list_filter;
@@ -76,12 +77,12 @@ use crate::metrics::Source;
 use crate::overflow::Overflow;
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Answering, Handler};
-use crate::transport::summary::Summary;
 use crate::{AUDIT, clock};
 use body::{Bodies, Whole};
 use client_gauge::ClientGauge;
 use connections::Listed;
 use cors::Visit;
+use failures::Failures;
 use proxy::vouch::Vouched;
 use quota::{PostQuota, SocketQuota};
 use refusals::Refusals;
@@ -127,8 +128,7 @@ pub struct Api {
     refusals: Refusals,
     bodies: Bodies,
     vouched: Vouched,
-    /// Limits the log lines about requests that the endpoint did not answer.
-    failures: Summary,
+    failures: Failures,
     status: Status,
     /// All connections, for callers that share them.
     present: Snapshot<Vec<Listed>>,
@@ -225,7 +225,7 @@ impl Api {
             refusals: Refusals::default(),
             bodies,
             vouched: Vouched::default(),
-            failures: Summary::default(),
+            failures: Failures::default(),
             status: Status::new(Instant::now()),
             present: Snapshot::default(),
             explaining: Turns::new("explanations"),
@@ -242,8 +242,7 @@ impl Api {
         let Some(event) = self.broker.connection_event(action, connection, clock::now()) else { return };
         if let Err(PublishError::Full { .. }) = self.broker.publish(vec![event], Source::Connections) {
             self.broker.metrics().connection_events_omitted.inc();
-            tracing::warn!(action, peer = %connection.remote_addr, "inboxes full: dropped the event about a \
-                connection");
+            self.failures.omitted(action, connection.remote_addr);
         }
     }
 

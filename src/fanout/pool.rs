@@ -30,6 +30,7 @@ use crate::broker::inbox::{InboxLimits, inbox};
 use crate::clock;
 use crate::index::{self, IndexError, Measure, Seen};
 use crate::logging::crash::Vital;
+use crate::logging::summary::Summary;
 use crate::stats::OutboxLimits;
 
 /// Capacity of a shard's control queue, in requests.
@@ -79,6 +80,7 @@ pub struct Pool {
     ports: Vec<Port>,
     threads: parking_lot::Mutex<Vec<JoinHandle<()>>>,
     limits: index::Limits,
+    refused: Summary,
 }
 
 impl Pool {
@@ -93,7 +95,12 @@ impl Pool {
         authority: &Arc<Authority>,
         epoch: Instant,
     ) -> io::Result<Self> {
-        let mut pool = Self { ports: Vec::new(), threads: parking_lot::Mutex::default(), limits: settings.index };
+        let mut pool = Self {
+            ports: Vec::new(),
+            threads: parking_lot::Mutex::default(),
+            limits: settings.index,
+            refused: Summary::default(),
+        };
         let budget = Arc::new(Budget::new(settings.total_bytes, shards));
         for number in 0..shards {
             let (port, parts) = shard(number, settings, &budget, broker, authority, epoch)?;
@@ -109,20 +116,18 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Gives a connection to the shard with the fewest connections.
-    ///
-    /// # Errors
-    /// Returns the connection if that shard's queue is full or the shard is gone.
-    pub fn adopt(&self, newcomer: Box<Newcomer>) -> Result<(), Box<Newcomer>> {
-        let Some(port) = self.ports.iter().min_by_key(|port| port.load.load(Ordering::Relaxed)) else {
-            return Err(newcomer);
-        };
+    /// Gives a connection to the shard with the fewest connections. Closes it if that shard's queue is full or the
+    /// shard is gone.
+    pub fn adopt(&self, newcomer: Box<Newcomer>) {
+        let peer = newcomer.peer;
+        let Some(port) = self.ports.iter().min_by_key(|port| port.load.load(Ordering::Relaxed)) else { return };
         // Counted immediately, so that a burst of connections is spread before the shards have caught up.
         port.load.fetch_add(1, Ordering::Relaxed);
-        port.send(Control::Adopt(newcomer)).map_err(|control| match control {
-            Control::Adopt(newcomer) => newcomer,
-            _ => unreachable!("what was sent comes back"),
-        })
+        if port.send(Control::Adopt(newcomer)).is_err()
+            && let Some(suppressed) = self.refused.count(clock::instant())
+        {
+            tracing::warn!(%peer, suppressed, "connection refused: the shards are too busy for another one");
+        }
     }
 
     /// Checks registrations as a shard without other registrations of this connection would, so that mistakes are
@@ -343,7 +348,13 @@ mod tests {
             (Port { control, waker: Arc::clone(&waker), load: Arc::default(), review: Arc::default() }, requests)
         };
         let (ports, requests) = (0..shards).map(port).unzip();
-        (Pool { ports, threads: parking_lot::Mutex::default(), limits: index::Limits::default() }, requests, poll)
+        let shards = Pool {
+            ports,
+            threads: parking_lot::Mutex::default(),
+            limits: index::Limits::default(),
+            refused: Summary::default(),
+        };
+        (shards, requests, poll)
     }
 
     fn peer() -> SocketAddr {

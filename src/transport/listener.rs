@@ -39,10 +39,10 @@ use super::refusal::{MAX_HEAD, MAX_HEADERS, Refusal};
 use super::relay::Relay;
 use super::signs::Signs;
 use super::socket::Socket;
-use super::summary::Summary;
 use super::tls::LiveTls;
 use super::tracked::Tracked;
 use super::waiting::WaitingRoom;
+use crate::logging::summary::Summary;
 use crate::metrics::{Metrics, Rejection};
 use crate::tasks::{self, Work};
 

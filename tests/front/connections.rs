@@ -4,6 +4,7 @@
 use hydrant::auth::{TenantRow, TokenRequest};
 use serde_json::{Value, json};
 
+use crate::common::program::Program;
 use crate::common::{Hydrant, LOGIN, basic, http};
 use crate::endpoint::{Drp, MACHINE};
 
@@ -107,6 +108,26 @@ async fn a_refusal_of_hydrants_own_user_is_none_of_the_callers() {
             }
         }
         assert_eq!(ask(&hydrant, "all", "GET", "/api/v3/hydrant/me").await.status, 200);
+    }
+}
+
+/// A page that polls would fill the log otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_of_hydrants_own_user_is_few_lines() {
+    const ASKED: usize = 20;
+    let drp = Drp::start().await;
+    *drp.state.refuses.lock() = ("connections", 403);
+    let program = Program::start("off", "", &format!("{}[auth]\nmode = \"local\"\n", drp.settings()));
+    let bearer = format!("Bearer {}", program.token().await);
+    for _ in 0..ASKED {
+        let headers = [("authorization", bearer.as_str())];
+        let reply = http::request(program.api, false, "GET", "/api/v3/connections", &headers, "").await;
+        assert_eq!((reply.status.as_u16(), reply.header("x-hydrant-incomplete")), (200, "endpoint"));
+    }
+    let lines = program.end();
+    for message in ["cannot ask the endpoint on behalf of a user", "cannot read the endpoint's list of connections"] {
+        let told = lines.iter().filter(|line| line.contains(message)).count();
+        assert!((1..ASKED / 2).contains(&told), "{told} lines: {message}");
     }
 }
 

@@ -40,11 +40,11 @@ const MODULES: [(&str, &[&str]); 27] = [
     ("explain", &["auth", "event", "index"]),
     ("config", &["client", "overflow"]),
     ("metrics", &["event", "logging", "overflow", "protocol", "stats"]),
-    ("transport", &["auth", "clock", "files", "metrics", "tasks", "tls", "websocket"]),
+    ("transport", &["auth", "clock", "files", "logging", "metrics", "tasks", "tls", "websocket"]),
     ("broker", &["clock", "event", "metrics", "protocol", "spans"]),
     ("demo", &["broker", "clock", "event", "json", "metrics"]),
-    ("cluster", &["auth", "broker", "clock", "event", "json", "metrics", "protocol", "tasks"]),
-    ("endpoint", &["auth", "broker", "client", "clock", "event", "json", "metrics", "protocol"]),
+    ("cluster", &["auth", "broker", "clock", "event", "json", "logging", "metrics", "protocol", "tasks"]),
+    ("endpoint", &["auth", "broker", "client", "clock", "event", "json", "logging", "metrics", "protocol"]),
     (
         "fanout",
         &[
@@ -76,6 +76,7 @@ const MODULES: [(&str, &[&str]); 27] = [
             "files",
             "index",
             "json",
+            "logging",
             "metrics",
             "overflow",
             "protocol",
