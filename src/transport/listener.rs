@@ -179,7 +179,7 @@ impl Listener {
                 };
                 next.set(queue::accept(&tcp));
                 if let Some(connection) = server.admit(accepted, &stop) {
-                    connections.spawn(connection);
+                    tasks::spawn_in(&mut connections, connection);
                 }
             }
         }
@@ -187,7 +187,7 @@ impl Listener {
         // report a failed request.
         for accepted in queue::rest(tcp) {
             if let Some(connection) = server.admit(accepted, &stop) {
-                connections.spawn(connection);
+                tasks::spawn_in(&mut connections, connection);
             }
         }
         while connections.join_next().await.is_some() {}
