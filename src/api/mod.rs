@@ -80,7 +80,7 @@ use crate::transport::listener::{Answer, Answering, Handler};
 use crate::{AUDIT, clock};
 use body::{Bodies, Whole};
 use client_gauge::ClientGauge;
-use connections::Listed;
+use connections::{Listed, MissingError};
 use cors::Visit;
 use failures::Failures;
 use proxy::vouch::Vouched;
@@ -124,7 +124,7 @@ pub enum ForwardedFor {
 #[derive(Debug)]
 pub struct Api {
     parts: ApiParts,
-    client_gauge: ClientGauge,
+    client_gauge: Arc<ClientGauge>,
     refusals: Refusals,
     bodies: Bodies,
     vouched: Vouched,
@@ -132,6 +132,8 @@ pub struct Api {
     status: Status,
     /// All connections, for callers that share them.
     present: Snapshot<Vec<Listed>>,
+    /// The endpoint's connections, for callers for whom the service asks.
+    theirs: Snapshot<Vec<String>, MissingError>,
     /// Held by the request that explains an event, one at a time.
     explaining: Turns,
     /// The turn to look for the connections that have a registration.
@@ -221,13 +223,14 @@ impl Api {
         let bodies = Bodies::new(parts.limits.body_bytes);
         Self {
             parts,
-            client_gauge: ClientGauge::default(),
+            client_gauge: Arc::default(),
             refusals: Refusals::default(),
             bodies,
             vouched: Vouched::default(),
             failures: Failures::default(),
             status: Status::new(Instant::now()),
             present: Snapshot::default(),
+            theirs: Snapshot::default(),
             explaining: Turns::new("explanations"),
             finding: Turns::new("searches"),
         }
@@ -248,8 +251,7 @@ impl Api {
 
     /// Works for a while on this thread, which must not delay events that wait for the shards to be woken.
     fn at_length<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.broker.wake_shards();
-        tokio::task::block_in_place(work)
+        at_length(&self.broker, work)
     }
 
     /// Reads a body of at most `limit` bytes, inflating it if necessary.
@@ -340,6 +342,12 @@ impl Api {
             Route::OpenApi | Route::AsyncApi => open(route),
         }
     }
+}
+
+/// See [`Api::at_length`].
+fn at_length<T>(broker: &Broker, work: impl FnOnce() -> T) -> T {
+    broker.wake_shards();
+    tokio::task::block_in_place(work)
 }
 
 /// Returns the documents, which need no credentials.

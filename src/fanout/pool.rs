@@ -14,6 +14,7 @@ use crossbeam_channel::Sender;
 use mio::{Poll, Waker};
 use thiserror::Error;
 use tokio::sync::oneshot;
+use tokio::time::error::Elapsed;
 
 use super::control::{Control, Newcomer, Wanted};
 use super::driver::{Driver, Parts, Timing, WAKE};
@@ -72,6 +73,13 @@ pub enum PoolError {
     /// A shard did not answer.
     #[error("a shard has too many requests about connections in progress, or is shutting down; try again")]
     Unanswered,
+}
+
+/// Whoever waits for a shard may wait for so long only.
+impl From<Elapsed> for PoolError {
+    fn from(_: Elapsed) -> Self {
+        Self::Unanswered
+    }
 }
 
 /// Handles to all shard threads, used by the control plane. Handing over a connection never blocks.

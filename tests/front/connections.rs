@@ -111,6 +111,23 @@ async fn a_refusal_of_hydrants_own_user_is_none_of_the_callers() {
     }
 }
 
+/// Each of them still sees only what its tenant shows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_permits_it_shares_the_part_of_the_endpoint() {
+    let (drp, hydrant) = front().await;
+    let path = "/api/v3/connections";
+    let list = async |user: &str, age: &str| {
+        let bearer = format!("Bearer {}", hydrant.issue(&format!("user:{user}"), &TokenRequest::default()));
+        let headers = [("authorization", bearer.as_str()), ("cache-control", age)];
+        theirs(&http::request(hydrant.address(), true, "GET", path, &headers, "").await.json()).len()
+    };
+    for (user, age, shown, asked) in
+        [("all", "no-cache", 3, 1), ("lab", "max-age=5", 2, 1), ("all", "max-age=5", 3, 1), ("lab", "no-cache", 2, 2)]
+    {
+        assert_eq!((list(user, age).await, drp.asked(path)), (shown, asked), "{user}, {age}");
+    }
+}
+
 /// A page that polls would fill the log otherwise.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_of_hydrants_own_user_is_few_lines() {
