@@ -1,7 +1,7 @@
 //! Starting tasks.
 //!
-//! Contract: like tokio's functions of the same names, in whose runtime they must be called. The work is put into a
-//! box first, which is one allocation per task.
+//! Contract: like tokio's functions, in whose runtime they must be called. The work is put into a box first, which is
+//! one allocation per task.
 //!
 //! Why not tokio's own: they compile all that a scheduler does with a task anew for every kind of work, 7000 lines of
 //! LLVM's language each time. With 33 kinds of tasks that was a fourteenth of the crate
@@ -9,7 +9,8 @@
 
 use std::pin::Pin;
 
-use tokio::task::JoinHandle;
+use tokio::runtime::Handle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// The work of a task.
 pub type Work<T = ()> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -26,6 +27,22 @@ pub fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) 
 #[track_caller]
 fn spawn_boxed<T: Send + 'static>(work: Work<T>) -> JoinHandle<T> {
     tokio::spawn(work)
+}
+
+/// Starts a task on this runtime, for threads outside of one.
+#[track_caller]
+pub fn spawn_on<T: Send + 'static>(runtime: &Handle, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    let work: Work<T> = Box::pin(work);
+    runtime.spawn(work)
+}
+
+/// Starts a task of a set.
+///
+/// # Panics
+/// Outside of a runtime.
+#[track_caller]
+pub fn spawn_in<T: Send + 'static>(set: &mut JoinSet<T>, work: Work<T>) {
+    set.spawn(work);
 }
 
 /// Runs work that blocks, on a thread for such work.

@@ -12,7 +12,8 @@
 //! `sort=queued` and `limit=N`. `Spec` lists the connections that hold a registration, which connections/get shows.
 //!
 //! Callers that ask at the same time, or permit a shared answer, use the same list of connections
-//! ([`super::snapshot`]), with the same JSON of each connection.
+//! ([`super::snapshot`]), with the same JSON of each connection. So do those for whom hydrant asks the endpoint with
+//! its own credential: one of them is the caller that the endpoint is told of.
 //!
 //! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`. If the
 //! endpoint does not return them, only ours are listed, and the header `X-Hydrant-Incomplete` says so. If a shard of
@@ -23,19 +24,25 @@ use std::sync::{Arc, OnceLock};
 
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Request, StatusCode};
+use thiserror::Error;
+use tokio::time::error::Elapsed;
 
 use super::answer::{self, Incomplete};
 use super::list_filter::ListFilter;
-use super::proxy::{self, FetchError, merge};
+use super::proxy::{FetchError, Inquiry, merge};
 use super::snapshot::permitted_age;
 use super::{Api, ApiError, query};
-use crate::auth::{Authority, Identity};
+use crate::auth::{Access, Authority, Identity};
 use crate::broker::connection::Connection;
+use crate::endpoint::http::Upstream;
 use crate::fanout::control::Wanted;
 use crate::fanout::pool::PoolError;
 use crate::fanout::report::Inspection;
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
+
+/// The path of the list of all connections.
+const ALL: &str = "/api/v3/connections";
 
 /// A connection and, once a caller has requested it, its JSON.
 #[derive(Debug)]
@@ -54,6 +61,17 @@ impl Listed {
     }
 }
 
+/// The endpoint has not returned its connections; the log says why.
+#[derive(Debug, Clone, Copy, Error)]
+#[error("the endpoint has not returned its connections")]
+pub(super) struct MissingError;
+
+impl From<Elapsed> for MissingError {
+    fn from(_: Elapsed) -> Self {
+        Self
+    }
+}
+
 impl Api {
     pub(super) async fn list_connections(
         &self,
@@ -67,16 +85,8 @@ impl Api {
             return Ok(answer::json(StatusCode::OK, "[]"));
         }
         let spec = query::value(query, "Spec");
-        let present = if let Some(spec) = &spec {
-            // One at a time: each visits every connection of every shard, for one caller.
-            let _turn = self.finding.take().await?;
-            Arc::new(Listed::all(self.pool.connections(Some(spec.trim())).await?))
-        } else {
-            self.present(request.headers()).await?
-        };
+        let present = self.present(spec.as_deref(), request.headers()).await?;
         let access = self.authority.access(identity)?;
-        // Going through all of them takes long, also if another caller has had them listed.
-        self.broker.wake_shards();
         let shows_specs = |one: &Connection| {
             let address = || one.remote_addr.to_string();
             spec.is_none() || Authority::grants(identity, &access, "connections", "get", &address())
@@ -108,13 +118,13 @@ impl Api {
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         let wanted = self.visible(address, identity)?;
-        if let Some(found) = self.find(wanted, identity).await? {
+        let access = self.authority.access(identity)?;
+        if let Some(found) = self.find(wanted, &access).await? {
             let mut object = serde_json::to_value(&found.connection).expect("strings and numbers are always written");
             object["Specs"] =
                 serde_json::to_value(&found.registrations).expect("strings and numbers are always written");
             return Ok(answer::json(StatusCode::OK, object.to_string()));
         }
-        let access = self.authority.access(identity)?;
         match self.client_gauge.at(wanted).iter().find(|client| access.shows_connection(&client.principal)) {
             Some(found) => Ok(answer::json(StatusCode::OK, found.to_json())),
             None => self.at_the_endpoint(address, request, caller, identity).await,
@@ -124,7 +134,7 @@ impl Api {
     /// Returns a connection of a shard with its registrations, if the caller may see it.
     pub(super) async fn inspect(&self, address: &str, identity: &Identity) -> Result<Inspection, ApiError> {
         let wanted = self.visible(address, identity)?;
-        self.find(wanted, identity).await?.ok_or_else(|| unknown(address))
+        self.find(wanted, &self.authority.access(identity)?).await?.ok_or_else(|| unknown(address))
     }
 
     /// Returns the address of a connection if the caller may read connections from there.
@@ -134,8 +144,8 @@ impl Api {
     }
 
     /// Returns the connection of a shard from an address with its registrations, if the caller's tenant shows it.
-    async fn find(&self, address: SocketAddr, identity: &Identity) -> Result<Option<Inspection>, ApiError> {
-        Ok(self.pool.inspect(&Wanted::at(address).shown_to(self.authority.access(identity)?)).await?)
+    async fn find(&self, address: SocketAddr, access: &Arc<Access>) -> Result<Option<Inspection>, PoolError> {
+        self.pool.inspect(&Wanted::at(address).shown_to(Arc::clone(access))).await
     }
 
     pub(super) async fn delete_connection(
@@ -168,31 +178,45 @@ impl Api {
         if self.authority.access(identity)?.has_tenant() {
             return Err(unknown(address));
         }
-        let inquiry = proxy::as_service_unless_known(upstream, request, identity)?;
+        let inquiry = self.as_service_unless_known(upstream, request, identity)?;
         let name = upstream.endpoint().to_string();
         self.forward_edited(upstream, inquiry, caller, |theirs| merge::connection(theirs, &name)).await
     }
 
-    /// Returns the endpoint's connections, as JSON, or `None` if it has not returned them.
+    /// Returns the endpoint's connections that the caller may see, as JSON, or `None` if it has not returned them.
     async fn theirs(&self, request: Request<Incoming>, caller: &Caller, identity: &Identity) -> Option<Vec<String>> {
         let Some(upstream) = &self.upstream else { return Some(Vec::new()) };
-        let asked = async {
-            let inquiry = proxy::as_service_unless_known(upstream, request, identity)?;
-            self.fetch(upstream, inquiry, caller).await
+        let age = permitted_age(request.headers());
+        // The endpoint answers each of its users differently, and about each machine.
+        let is_same_for_all = !identity.is_endpoints() && request.uri().path() == ALL;
+        let inquiry = self.as_service_unless_known(upstream, request, identity).map_err(FetchError::from);
+        let asked = Box::pin(self.ask_for_theirs(upstream, inquiry, caller));
+        let all = if is_same_for_all {
+            self.theirs.get_for_caller(age, asked).await.ok()?
+        } else {
+            Arc::new(asked.await.ok()?)
         };
         let access = self.authority.access(identity).ok()?;
+        Some(all.iter().filter(|connection| access.shows_connection(&principal_of(connection))).cloned().collect())
+    }
+
+    async fn ask_for_theirs(
+        &self,
+        upstream: &Upstream,
+        inquiry: Result<Inquiry, FetchError>,
+        caller: &Caller,
+    ) -> Result<Vec<String>, MissingError> {
+        let asked = async { self.fetch(upstream, inquiry?, caller).await };
         let body = match asked.await {
             Ok(body) => body,
             // DRP before 4 has no such list.
-            Err(FetchError::Status(StatusCode::NOT_FOUND)) => return Some(Vec::new()),
+            Err(FetchError::Status(StatusCode::NOT_FOUND)) => return Ok(Vec::new()),
             Err(error) => {
-                tracing::warn!(%error, "cannot read the endpoint's list of connections");
-                return None;
+                self.failures.connections(&error);
+                return Err(MissingError);
             }
         };
-        let mut theirs = merge::connections(&body, &upstream.endpoint().to_string())?;
-        theirs.retain(|connection| access.shows_connection(&principal_of(connection)));
-        Some(theirs)
+        merge::connections(&body, &upstream.endpoint().to_string()).ok_or(MissingError)
     }
 
     pub(super) async fn runner_connections(
@@ -206,10 +230,8 @@ impl Api {
         if !query::is_plain(uuid) || !self.permits(identity, scope, "get", uuid)? {
             return Err(ApiError::Unknown { model: scope, key: uuid.to_owned() });
         }
-        let present = self.present(request.headers()).await?;
+        let present = self.present(None, request.headers()).await?;
         let access = self.authority.access(identity)?;
-        // Going through all of them takes long, also if another caller has had them listed.
-        self.broker.wake_shards();
         let is_wanted = |Listed { connection, .. }: &&Listed| {
             connection.principal.strip_prefix("runner:") == Some(uuid) && access.shows_connection(&connection.principal)
         };
@@ -217,13 +239,29 @@ impl Api {
         Ok(list(ours, self.theirs(request, caller, identity).await.as_deref()))
     }
 
-    /// Returns websockets and kept-alive HTTP connections. Listing all of them takes long, so it wakes the shards, and
-    /// callers that ask at the same time share a list.
-    async fn present(&self, headers: &HeaderMap) -> Result<Arc<Vec<Listed>>, PoolError> {
-        let look = async {
-            let mut all = self.pool.connections(None).await?;
-            self.broker.wake_shards();
-            all.extend(self.client_gauge.list());
+    /// Returns websockets, streams and kept-alive HTTP connections, or those that hold a registration.
+    async fn present(&self, spec: Option<&str>, headers: &HeaderMap) -> Result<Arc<Vec<Listed>>, ApiError> {
+        let present = if let Some(spec) = spec {
+            // One at a time: each visits every connection of every shard, for one caller.
+            let _turn = self.finding.take().await?;
+            Arc::new(Listed::all(self.pool.connections(Some(spec.trim())).await?))
+        } else {
+            self.all(headers).await?
+        };
+        // Going through all of them takes long, also if another caller has had them listed.
+        self.broker.wake_shards();
+        Ok(present)
+    }
+
+    /// Returns websockets, streams and kept-alive HTTP connections. Listing all of them takes long, so it wakes the
+    /// shards, and callers that ask at the same time share a list.
+    async fn all(&self, headers: &HeaderMap) -> Result<Arc<Vec<Listed>>, PoolError> {
+        let (pool, broker, clients) =
+            (Arc::clone(&self.pool), Arc::clone(&self.broker), Arc::clone(&self.client_gauge));
+        let look = || async move {
+            let mut all = pool.connections(None).await?;
+            broker.wake_shards();
+            all.extend(clients.list());
             Ok(Listed::all(all))
         };
         self.present.get(permitted_age(headers), look).await

@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
 
-use super::proxy::{self, Inquiry, merge};
+use super::proxy::{Inquiry, merge};
 use super::{Api, ApiError, answer};
 use crate::auth::Identity;
 use crate::endpoint::http::Upstream;
@@ -38,7 +38,7 @@ impl Api {
     ) -> Result<Answer, ApiError> {
         self.require(identity, "info", "get", "")?;
         let Some(upstream) = &self.upstream else { return Ok(self.own_info()) };
-        self.their_info(upstream, proxy::as_service(upstream, &request)?, caller).await
+        self.their_info(upstream, self.as_service(upstream, &request)?, caller).await
     }
 
     /// Returns the endpoint's info with ours added; the endpoint checks the request's credential.

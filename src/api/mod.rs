@@ -33,6 +33,7 @@ mod cors;
 mod error;
 mod events;
 mod explain;
+mod failures;
 mod inflate;
 mod info;
 mod list_filter;
@@ -76,12 +77,12 @@ use crate::metrics::Source;
 use crate::overflow::Overflow;
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Answering, Handler};
-use crate::transport::summary::Summary;
 use crate::{AUDIT, clock};
 use body::{Bodies, Whole};
 use client_gauge::ClientGauge;
-use connections::Listed;
+use connections::{Listed, MissingError};
 use cors::Visit;
+use failures::Failures;
 use proxy::vouch::Vouched;
 use quota::{PostQuota, SocketQuota};
 use refusals::Refusals;
@@ -123,15 +124,16 @@ pub enum ForwardedFor {
 #[derive(Debug)]
 pub struct Api {
     parts: ApiParts,
-    client_gauge: ClientGauge,
+    client_gauge: Arc<ClientGauge>,
     refusals: Refusals,
     bodies: Bodies,
     vouched: Vouched,
-    /// Limits the log lines about requests that the endpoint did not answer.
-    failures: Summary,
+    failures: Failures,
     status: Status,
     /// All connections, for callers that share them.
     present: Snapshot<Vec<Listed>>,
+    /// The endpoint's connections, for callers for whom the service asks.
+    theirs: Snapshot<Vec<String>, MissingError>,
     /// Held by the request that explains an event, one at a time.
     explaining: Turns,
     /// The turn to look for the connections that have a registration.
@@ -221,13 +223,14 @@ impl Api {
         let bodies = Bodies::new(parts.limits.body_bytes);
         Self {
             parts,
-            client_gauge: ClientGauge::default(),
+            client_gauge: Arc::default(),
             refusals: Refusals::default(),
             bodies,
             vouched: Vouched::default(),
-            failures: Summary::default(),
+            failures: Failures::default(),
             status: Status::new(Instant::now()),
             present: Snapshot::default(),
+            theirs: Snapshot::default(),
             explaining: Turns::new("explanations"),
             finding: Turns::new("searches"),
         }
@@ -242,15 +245,13 @@ impl Api {
         let Some(event) = self.broker.connection_event(action, connection, clock::now()) else { return };
         if let Err(PublishError::Full { .. }) = self.broker.publish(vec![event], Source::Connections) {
             self.broker.metrics().connection_events_omitted.inc();
-            tracing::warn!(action, peer = %connection.remote_addr, "inboxes full: dropped the event about a \
-                connection");
+            self.failures.omitted(action, connection.remote_addr);
         }
     }
 
     /// Works for a while on this thread, which must not delay events that wait for the shards to be woken.
     fn at_length<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.broker.wake_shards();
-        tokio::task::block_in_place(work)
+        at_length(&self.broker, work)
     }
 
     /// Reads a body of at most `limit` bytes, inflating it if necessary.
@@ -341,6 +342,12 @@ impl Api {
             Route::OpenApi | Route::AsyncApi => open(route),
         }
     }
+}
+
+/// See [`Api::at_length`].
+fn at_length<T>(broker: &Broker, work: impl FnOnce() -> T) -> T {
+    broker.wake_shards();
+    tokio::task::block_in_place(work)
 }
 
 /// Returns the documents, which need no credentials.

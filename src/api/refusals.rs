@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::ApiError;
 use crate::auth::AuthError;
-use crate::transport::summary::Summary;
+use crate::logging::summary::Summary;
 
 /// Logs refused logins at a bounded rate, even while `log.audit` is off.
 #[derive(Debug, Default)]

@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use super::answer::{self, Incomplete};
 use super::snapshot::{Snapshot, permitted_age};
-use super::{Api, ApiError, check, query};
+use super::{Api, ApiError, at_length, check, query};
 use crate::auth::Identity;
 use crate::clock;
 use crate::cluster;
@@ -188,7 +188,7 @@ impl Api {
         if self.authority.access(identity)?.has_tenant() {
             return Err(ApiError::OfAll("the status covers all connections, so users of a tenant cannot read it"));
         }
-        let report = async { Ok(Bytes::from(written(&self.report()))) };
+        let report = || std::future::ready(Ok(Bytes::from(written(&self.report()))));
         let report = self.status.report.get(permitted_age(headers), report).await?;
         Ok(answer::json(StatusCode::OK, Bytes::clone(&*report)))
     }
@@ -236,12 +236,13 @@ impl Api {
 
     /// Returns the most active registrations of all shards, each as JSON, from a list that is at most `age` old.
     async fn busiest(&self, measure: Measure, age: Duration) -> Result<Arc<BusiestList>, ApiError> {
-        let find = async {
-            let found = self.pool.registrations(measure).await?;
-            self.broker.wake_shards();
+        let (pool, broker) = (Arc::clone(&self.pool), Arc::clone(&self.broker));
+        let find = || async move {
+            let found = pool.registrations(measure).await?;
+            broker.wake_shards();
             let mut all = merge(found, measure);
-            let seen = self.pool.seen().await;
-            self.at_length(|| check::warn(&mut all, seen.as_ref()));
+            let seen = pool.seen().await;
+            at_length(&broker, || check::warn(&mut all, seen.as_ref()));
             let text = |one: &Registration| serde_json::to_string(one).expect("texts and numbers are always written");
             let registrations = all.iter().map(text).collect();
             Ok(BusiestList { registrations, is_compared: seen.is_some() })

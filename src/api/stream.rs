@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 
-use super::websocket::{Opening, adopt};
+use super::websocket::Opening;
 use super::{Api, ApiError, answer, query};
 use crate::auth::Identity;
 use crate::broker::history::{Since, Start};
@@ -66,22 +66,19 @@ impl Api {
             let (pool, peer) = (Arc::clone(&self.pool), caller.peer);
             caller.take_socket(move |(stream, tls), head| {
                 let (head, early) = (Some(head), Bytes::new());
-                adopt(
-                    &pool,
-                    Newcomer {
-                        socket: Accepted { stream, tls },
-                        head,
-                        early,
-                        encoding,
-                        identity,
-                        overflow,
-                        peer,
-                        since,
-                        warnings,
-                        registrations,
-                        permit,
-                    },
-                );
+                pool.adopt(Box::new(Newcomer {
+                    socket: Accepted { stream, tls },
+                    head,
+                    early,
+                    encoding,
+                    identity,
+                    overflow,
+                    peer,
+                    since,
+                    warnings,
+                    registrations,
+                    permit,
+                }));
             });
         }
         Ok(answer)

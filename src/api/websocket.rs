@@ -14,7 +14,6 @@ use crate::broker::history::{Position, SinceError, Start};
 use crate::clock;
 use crate::endpoint::events::TIER_HEADER;
 use crate::fanout::control::{Newcomer, Permit};
-use crate::fanout::pool::Pool;
 use crate::fanout::socket::Accepted;
 use crate::metrics::{Limit, Rejection};
 use crate::overflow::{Overflow, OverflowError};
@@ -50,14 +49,6 @@ impl Opening {
     }
 }
 
-/// Hands a connection to a shard.
-pub(super) fn adopt(pool: &Pool, newcomer: Newcomer) {
-    let peer = newcomer.peer;
-    if pool.adopt(Box::new(newcomer)).is_err() {
-        tracing::warn!(%peer, "websocket refused: the shards are too busy for another connection");
-    }
-}
-
 impl Api {
     pub(super) fn websocket(
         &self,
@@ -78,22 +69,19 @@ impl Api {
         let pool = Arc::clone(&self.pool);
         let then = move |socket: crate::transport::socket::Socket, early, encoding| async move {
             let Ok((stream, tls)) = socket.into_parts() else { return };
-            adopt(
-                &pool,
-                Newcomer {
-                    socket: Accepted { stream, tls },
-                    head: None,
-                    early,
-                    encoding,
-                    identity,
-                    overflow,
-                    peer,
-                    since,
-                    warnings,
-                    registrations,
-                    permit,
-                },
-            );
+            pool.adopt(Box::new(Newcomer {
+                socket: Accepted { stream, tls },
+                head: None,
+                early,
+                encoding,
+                identity,
+                overflow,
+                peer,
+                since,
+                warnings,
+                registrations,
+                permit,
+            }));
         };
         let mut answer = upgrade::accept(request, self.deflate, then).map_err(bad)?;
         answer.headers_mut().extend(headers);

@@ -15,18 +15,18 @@ use crate::clock::ClockReading;
 /// The minimum time for which a measurement counts.
 pub(super) const SPAN: Duration = Duration::from_mins(10);
 
-/// When measuring began.
+/// When measuring, and the current span of it, began.
 #[derive(Debug, Clone, Copy)]
-struct Spans {
-    first: Instant,
-    current: Instant,
+struct Begun {
+    measuring: Instant,
+    span: Instant,
 }
 
 /// Measures how far producers' clocks run ahead of this one.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    /// The start of the first and of the current span; `None` before the first measurement.
-    spans: Option<Spans>,
+    /// `None` before the first measurement.
+    begun: Option<Begun>,
     /// The maxima of the current and of the previous span.
     most: [SignedDuration; 2],
 }
@@ -39,24 +39,24 @@ impl Ahead {
 
     /// Records a measurement.
     pub(super) fn measure(&mut self, ahead: SignedDuration, now: Instant) {
-        let spans = self.spans.get_or_insert(Spans { first: now, current: now });
-        if now.saturating_duration_since(spans.current) > SPAN {
+        let begun = self.begun.get_or_insert(Begun { measuring: now, span: now });
+        if now.saturating_duration_since(begun.span) > SPAN {
             self.most = [SignedDuration::ZERO, self.most[0]];
-            spans.current = now;
+            begun.span = now;
         }
         self.most[0] = self.most[0].max(ahead);
     }
 
     /// Returns the maximum if measuring began at least one span ago.
     pub(super) fn of_a_span(&self, now: Instant) -> Option<SignedDuration> {
-        let first = self.spans?.first;
-        (now.saturating_duration_since(first) >= SPAN).then(|| self.most())
+        let begun = self.begun?.measuring;
+        (now.saturating_duration_since(begun) >= SPAN).then(|| self.most())
     }
 
     /// Returns the maximum if anything was measured recently.
     pub(super) fn lately(&self, now: Instant) -> Option<SignedDuration> {
-        let current = self.spans?.current;
-        (now.saturating_duration_since(current) <= SPAN).then(|| self.most())
+        let begun = self.begun?.span;
+        (now.saturating_duration_since(begun) <= SPAN).then(|| self.most())
     }
 
     fn most(&self) -> SignedDuration {

@@ -8,6 +8,9 @@ use std::fmt::Write;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+/// Has the character before it shown as an emoji, which is two columns wide.
+const EMOJI: char = '\u{fe0f}';
+
 /// Returns whether a terminal interprets a character, or shows it in another position.
 pub(super) fn acts(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -47,9 +50,12 @@ pub(super) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
     if text.len() <= columns || width(text) <= columns {
         return Cow::Borrowed(text);
     }
-    let mut used = 0;
+    let (mut used, mut last) = (0, 0);
     let fits = |c: &char| {
-        used += c.width().unwrap_or_default();
+        // The only one that widens the character before it.
+        let is_widening = *c == EMOJI && last == 1;
+        last = if is_widening { 1 } else { c.width().unwrap_or_default() };
+        used += last;
         used < columns
     };
     let mut beginning: String = text.chars().take_while(fits).collect();
@@ -82,6 +88,8 @@ mod tests {
             ("abcd", 3, "ab…"),
             ("日本語", 4, "日…"),
             ("日本語", 6, "日本語"),
+            ("❤\u{fe0f}❤\u{fe0f}❤\u{fe0f}", 4, "❤\u{fe0f}❤…"),
+            ("a❤\u{fe0f}b", 4, "a❤\u{fe0f}b"),
             ("ab", 1, "…"),
             ("ab", 0, ""),
             ("", 0, ""),

@@ -9,8 +9,6 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-
 use super::peers::NodeId;
 
 /// Maximum number of notices at once.
@@ -30,8 +28,9 @@ pub(super) struct Notice {
     pub(super) node: Option<NodeId>,
     /// The number of missing events, if known.
     pub(super) events: Option<u64>,
-    pub(super) from: Timestamp,
-    pub(super) to: Timestamp,
+    /// The interval, by the monotonic clock: the wall clock may be set before a postponed notice is emitted.
+    pub(super) from: Instant,
+    pub(super) to: Instant,
 }
 
 impl Notice {
@@ -82,16 +81,18 @@ mod tests {
     use super::*;
     use crate::clock::simulated;
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(seconds).unwrap()
-    }
-
     fn instant(seconds: i64) -> Instant {
         simulated::at(seconds).instant
     }
 
     fn notice(node: NodeId, second: i64) -> Notice {
-        Notice { reason: "events missing", node: Some(node), events: Some(2), from: at(second), to: at(second + 1) }
+        Notice {
+            reason: "events missing",
+            node: Some(node),
+            events: Some(2),
+            from: instant(second),
+            to: instant(second + 1),
+        }
     }
 
     #[test]
@@ -103,7 +104,7 @@ mod tests {
         assert_eq!(notices.due(instant(10)), None);
         let rest = notices.due(instant(11)).unwrap();
         assert_eq!((rest.node, rest.events), (None, Some(2 * (1000 - 32))), "nothing is silent");
-        assert_eq!((rest.from, rest.to, rest.reason), (at(0), at(1), "events missing"));
+        assert_eq!((rest.from, rest.to, rest.reason), (instant(0), instant(1), "events missing"));
         assert_eq!(notices.due(instant(100)), None);
     }
 

@@ -292,8 +292,7 @@ impl Receiver {
             Missing::Silent => ("node lost", None),
         };
         self.metrics().lost_in(events.unwrap_or(0));
-        let (from, to) = (now.wall_at(since), now.wall);
-        self.report_gap(Notice { reason, node: Some(node), events, from, to }, now);
+        self.report_gap(Notice { reason, node: Some(node), events, from: since, to: now.instant }, now);
     }
 
     fn report_gap(&mut self, notice: Notice, now: ClockReading) {
@@ -307,7 +306,7 @@ impl Receiver {
         let Notice { reason, node, events, from, to } = notice;
         let node = node.map(|node| format!("{node:016x}"));
         tracing::warn!(node, ?events, reason, "events of other nodes are missing");
-        let (from, to) = (from.to_string(), to.to_string());
+        let [from, to] = [from, to].map(|moment| now.wall_at(*moment).to_string());
         let object = serde_json::json!({"From": from, "To": to, "Events": events, "Node": node, "Reason": reason});
         let object = object.to_string();
         let mut draft = Draft::new(HYDRANT, GAP, NATS);
@@ -341,8 +340,8 @@ impl Receiver {
         if std::mem::replace(&mut self.has_been, true) {
             self.metrics().reconnects.inc();
             tracing::info!("reconnected to NATS");
-            let (from, to) = (now.wall_at(since), now.wall);
-            self.report_gap(Notice { reason: "disconnected", node: None, events: None, from, to }, now);
+            let notice = Notice { reason: "disconnected", node: None, events: None, from: since, to: now.instant };
+            self.report_gap(notice, now);
         } else {
             // Events that others accepted before are unknown to this node.
             self.has_loss = true;

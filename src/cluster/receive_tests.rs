@@ -133,3 +133,22 @@ async fn a_clock_that_is_set_hides_no_loss_and_delays_no_message() {
         );
     }
 }
+
+/// The same is true of a notice that waits because there are too many.
+#[tokio::test]
+async fn a_postponed_notice_does_not_end_in_the_future() {
+    let (mut member, accepted) = member();
+    member.receive().await;
+    for node in 2..40 {
+        [heartbeat(node, 0), heartbeat(node, 5)].into_iter().for_each(|op| member.hear(op));
+    }
+    member.receive().await;
+    simulated::set_wall(SignedDuration::from_hours(-1));
+    simulated::pass(Duration::from_secs(2));
+    member.look().await;
+    let accepted = accepted.lock();
+    let (_, notice) = accepted.last().unwrap();
+    assert_eq!((accepted.len(), &notice["Events"], &notice["Node"]), (33, &30.into(), &serde_json::Value::Null));
+    let time = |name: &str| notice[name].as_str().unwrap().parse::<Timestamp>().unwrap();
+    assert!(time("From") <= time("To") && time("To") <= clock::now(), "{notice}");
+}

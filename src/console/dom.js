@@ -4,8 +4,8 @@
 // any. Numbers and times are written here too, so that they look the same everywhere.
 
 /**
- * An element; attributes may be left out. Those that are functions are listeners; `class`, `data-*` and ARIA are plain
- * attributes.
+ * An element; attributes may be left out. Those that are functions are listeners, and no text becomes one; `class`,
+ * `data-*` and ARIA are plain attributes.
  */
 export const h = (tag, ...parts) => made(document.createElement(tag), parts);
 
@@ -17,8 +17,9 @@ function made(element, parts) {
   const attributes = parts[0]?.constructor === Object ? parts.shift() : {};
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
-    else if (value === true) element.setAttribute(name, "");
-    else if (value !== false && value != null) element.setAttribute(name, value);
+    else if (value !== false && value != null && !/^on/i.test(name)) {
+      element.setAttribute(name, value === true ? "" : value);
+    }
   }
   return fill(element, parts);
 }
@@ -106,12 +107,11 @@ export function button(label, onclick, attributes = {}) {
 /** A button that copies a text and says so. */
 export function copier(label, text) {
   const it = button(label, async () => {
-    const value = typeof text === "function" ? text() : text;
     try {
-      await navigator.clipboard.writeText(value);
+      await navigator.clipboard.writeText(text);
     } catch {
       // Without TLS there is no clipboard for pages; a selection is the next best.
-      window.prompt("Copy:", value);
+      window.prompt("Copy:", text);
     }
     it.textContent = "Copied";
     announce("Copied");

@@ -4,7 +4,7 @@ import { get, repeat } from "./api.js";
 import { chart } from "./chart.js";
 import { ago, bytes, count, fact, fill, h, micros, millis, quiet, rate, table } from "./dom.js";
 import { health, line, losses } from "./health.js";
-import { clients } from "./pane.js";
+import { clients, incomplete } from "./pane.js";
 import { before, history, latest, quantiles, rates, received, state, values, watch } from "./status.js";
 
 export const title = "Now";
@@ -18,7 +18,7 @@ export function show(element) {
     chart("Queued for clients", ["queued"], bytes),
     chart("Latency, received to written", ["p50", "p99"], micros),
   ];
-  const slow = h("section", { class: "panel" });
+  const slow = h("div");
   const rows = h("div", { class: "panels" });
   const problem = h("div");
   const verdict = h("div");
@@ -38,14 +38,14 @@ export function show(element) {
     charts[1].draw(times, [rates((s) => s.Delivered)]);
     charts[2].draw(times, [values((s) => s.Queue.Bytes)]);
     charts[3].draw(times, [quantiles(0.5), quantiles(0.99)]);
-    if (status) fill(rows, shards(status), around(status), lost(status), slow);
+    if (status) fill(rows, shards(status), around(status), lost(status), panel("Slowest clients", slow));
   }
 
   async function lookAtSlow() {
     try {
       fill(slow, slowest(await get("connections?Type=In(websocket,stream)&sort=queued&limit=5", 2)));
     } catch (error) {
-      if (error.status !== 401) fill(slow, h("h2", "Slowest clients"), h("p", error.message));
+      if (error.status !== 401) fill(slow, h("p", error.message));
     }
   }
 
@@ -108,6 +108,6 @@ function lost(status) {
 
 function slowest(all) {
   const waiting = all.filter((one) => one.QueuedBytes > 0);
-  return [h("h2", "Slowest clients"), waiting.length ? clients("Slowest clients", waiting)
+  return [incomplete(all), waiting.length ? clients("Slowest clients", waiting)
     : quiet("No client is behind: nothing is queued.")];
 }

@@ -30,6 +30,10 @@ const LACKS = {
   warnings: "Types and actions were not compared with those of events: the server was too busy.",
 };
 
+/** What a list lacks, if anything. */
+export const incomplete = ({ lacks }) => lacks &&
+  h("p", { class: "attention", role: "status" }, `This list is incomplete. ${LACKS[lacks] ?? lacks}`);
+
 /**
  * Fills a view. `look` returns the list, `draw` shows it, `load(name)` what is in the pane. Returns `choose(name)`,
  * `again(age)` for another look, and what ends it.
@@ -37,22 +41,23 @@ const LACKS = {
 export function listing(element, label, note, look, draw, load) {
   const [list, problem] = [h("div", { class: "list" }), h("div")];
   const pane = h("aside", { class: "detail", hidden: true, "aria-label": label });
-  const corner = () => button("Close detail", close, { class: "corner" });
+  let looks = 0;
 
   async function again(age) {
+    const own = ++looks;
     try {
       const all = await look(age);
-      const { lacks } = all;
+      // A newer look may be for another order.
+      if (own !== looks) return;
       const found = draw(all);
       // A button that has the focus keeps it.
       const focused = list.contains(document.activeElement) && document.activeElement.textContent;
-      fill(problem, lacks &&
-        h("p", { class: "attention", role: "status" }, `This list is incomplete. ${LACKS[lacks] ?? lacks}`));
+      fill(problem, incomplete(all));
       fill(list, found);
       if (focused) [...list.querySelectorAll("button, a")].find((one) => one.textContent === focused)?.focus();
     } catch (error) {
       // The list stays as it was.
-      if (error.status !== 401) fill(problem, failure(error, PAUSE));
+      if (own === looks && error.status !== 401) fill(problem, failure(error, PAUSE));
     }
   }
 
@@ -60,7 +65,7 @@ export function listing(element, label, note, look, draw, load) {
     pane.hidden = false;
     const found = await load(name).then((body) => [body], (error) => [h("h2", name), failure(error)]);
     // Another row may have been opened meanwhile.
-    if (parameters().open === name) fill(pane, corner(), ...found);
+    if (parameters().open === name) fill(pane, button("Close detail", close, { class: "corner" }), ...found);
   }
 
   function choose(name) {
@@ -77,5 +82,5 @@ export function listing(element, label, note, look, draw, load) {
 
   fill(element, h("div", { class: "split" }, h("div", { class: "list-side" }, note, problem, list), pane));
   if (parameters().open) inspect(parameters().open);
-  return { choose, again, end: Object.assign(repeat(() => again(), PAUSE * 1000), { keys: { Escape: close } }) };
+  return { choose, again, end: Object.assign(repeat(again, PAUSE * 1000), { keys: { Escape: close } }) };
 }

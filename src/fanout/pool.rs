@@ -14,6 +14,7 @@ use crossbeam_channel::Sender;
 use mio::{Poll, Waker};
 use thiserror::Error;
 use tokio::sync::oneshot;
+use tokio::time::error::Elapsed;
 
 use super::control::{Control, Newcomer, Wanted};
 use super::driver::{Driver, Parts, Timing, WAKE};
@@ -30,6 +31,7 @@ use crate::broker::inbox::{InboxLimits, inbox};
 use crate::clock;
 use crate::index::{self, IndexError, Measure, Seen};
 use crate::logging::crash::Vital;
+use crate::logging::summary::Summary;
 use crate::stats::OutboxLimits;
 
 /// Capacity of a shard's control queue, in requests.
@@ -73,12 +75,23 @@ pub enum PoolError {
     Unanswered,
 }
 
+/// Whoever waits for a shard may wait for so long only.
+impl From<Elapsed> for PoolError {
+    fn from(_: Elapsed) -> Self {
+        Self::Unanswered
+    }
+}
+
 /// Handles to all shard threads, used by the control plane. Handing over a connection never blocks.
 #[derive(Debug)]
 pub struct Pool {
     ports: Vec<Port>,
     threads: parking_lot::Mutex<Vec<JoinHandle<()>>>,
     limits: index::Limits,
+    refused: Summary,
+    /// Whether no shard returns the names seen in events: from outside they cannot be kept from that for sure.
+    #[cfg(test)]
+    pub(crate) hides_names: AtomicBool,
 }
 
 impl Pool {
@@ -93,7 +106,14 @@ impl Pool {
         authority: &Arc<Authority>,
         epoch: Instant,
     ) -> io::Result<Self> {
-        let mut pool = Self { ports: Vec::new(), threads: parking_lot::Mutex::default(), limits: settings.index };
+        let mut pool = Self {
+            ports: Vec::new(),
+            threads: parking_lot::Mutex::default(),
+            limits: settings.index,
+            refused: Summary::default(),
+            #[cfg(test)]
+            hides_names: AtomicBool::default(),
+        };
         let budget = Arc::new(Budget::new(settings.total_bytes, shards));
         for number in 0..shards {
             let (port, parts) = shard(number, settings, &budget, broker, authority, epoch)?;
@@ -109,20 +129,18 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Gives a connection to the shard with the fewest connections.
-    ///
-    /// # Errors
-    /// Returns the connection if that shard's queue is full or the shard is gone.
-    pub fn adopt(&self, newcomer: Box<Newcomer>) -> Result<(), Box<Newcomer>> {
-        let Some(port) = self.ports.iter().min_by_key(|port| port.load.load(Ordering::Relaxed)) else {
-            return Err(newcomer);
-        };
+    /// Gives a connection to the shard with the fewest connections. Closes it if that shard's queue is full or the
+    /// shard is gone.
+    pub fn adopt(&self, newcomer: Box<Newcomer>) {
+        let peer = newcomer.peer;
+        let Some(port) = self.ports.iter().min_by_key(|port| port.load.load(Ordering::Relaxed)) else { return };
         // Counted immediately, so that a burst of connections is spread before the shards have caught up.
         port.load.fetch_add(1, Ordering::Relaxed);
-        port.send(Control::Adopt(newcomer)).map_err(|control| match control {
-            Control::Adopt(newcomer) => newcomer,
-            _ => unreachable!("what was sent comes back"),
-        })
+        if port.send(Control::Adopt(newcomer)).is_err()
+            && let Some(suppressed) = self.refused.count(clock::instant())
+        {
+            tracing::warn!(%peer, suppressed, "connection refused: the shards are too busy for another one");
+        }
     }
 
     /// Checks registrations as a shard without other registrations of this connection would, so that mistakes are
@@ -210,6 +228,10 @@ impl Pool {
     /// Returns the names seen in events, from the first shard that answers: every shard receives all events. `None` if
     /// none does.
     pub async fn seen(&self) -> Option<Seen> {
+        #[cfg(test)]
+        if self.hides_names.load(Ordering::Relaxed) {
+            return None;
+        }
         for port in &self.ports {
             match port.ask(Control::Seen).await {
                 Ok(seen) => return Some(seen),
@@ -343,7 +365,14 @@ mod tests {
             (Port { control, waker: Arc::clone(&waker), load: Arc::default(), review: Arc::default() }, requests)
         };
         let (ports, requests) = (0..shards).map(port).unzip();
-        (Pool { ports, threads: parking_lot::Mutex::default(), limits: index::Limits::default() }, requests, poll)
+        let shards = Pool {
+            ports,
+            threads: parking_lot::Mutex::default(),
+            limits: index::Limits::default(),
+            refused: Summary::default(),
+            hides_names: AtomicBool::default(),
+        };
+        (shards, requests, poll)
     }
 
     fn peer() -> SocketAddr {

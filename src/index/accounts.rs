@@ -1,6 +1,6 @@
 //! Budgets for filter work: one account per subscriber, and one shared by all subscribers of an owner.
 //!
-//! The work of an event's filters is charged to subscribers ([`filter::Members`](super::filter::Members) explains to
+//! The work of an event's filters is charged to subscribers ([`filter::Payers`](super::filter::Payers) explains to
 //! whom, and why that is fair). An account limits the work per event and per second. When it is exhausted, the
 //! subscriber's filters are not evaluated for the rest of the event, and the subscriber is reported to the caller
 //! ([`Overdrawn`]), which removes it.

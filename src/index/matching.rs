@@ -8,7 +8,7 @@
 
 use super::accounts::Accounts;
 use super::by_class::ByClass;
-use super::filter::{Engine, Evaluation, FilterId, Members, View};
+use super::filter::{Engine, Evaluation, FilterId, Payers, View};
 use super::groups::Groups;
 use super::leaf::{Content, Leaf};
 use super::owners::Watch;
@@ -245,7 +245,7 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
 }
 
 /// The members of a leaf's pairs are groups of a class that may see the event; one of the group's members pays.
-impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Members for &mut Hits<'_, S, A, H> {
+impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Payers for &mut Hits<'_, S, A, H> {
     #[inline]
     fn ask<T>(
         &mut self,

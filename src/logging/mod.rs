@@ -9,6 +9,7 @@
 //! own writer reports a failed write with a macro that panics if standard error fails too.
 
 pub mod crash;
+pub mod summary;
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

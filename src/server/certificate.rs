@@ -22,10 +22,10 @@ impl Server {
         let Some(tls) = &self.tls else { return };
         let metrics = Arc::clone(self.api.broker.metrics());
         let follow = Arc::clone(tls).follow(metrics, stop.clone());
-        self.tasks.push(vital("the reloading of certificates", stop.clone(), Box::pin(follow)));
+        self.tasks.push(vital("the reloading of certificates", stop.clone(), follow));
         if self.settings.tls == TlsMode::SelfSigned {
             let renew = renew(Box::clone(&self.settings), stop.clone());
-            self.tasks.push(vital("the renewal of the certificate", stop, Box::pin(renew)));
+            self.tasks.push(vital("the renewal of the certificate", stop, renew));
         }
     }
 }

@@ -31,7 +31,7 @@ impl Server {
                 else => {}
             }
         };
-        self.tasks.push(guarded("the reading of the endpoint's types", Box::pin(learn)));
+        self.tasks.push(guarded("the reading of the endpoint's types", learn));
     }
 
     /// Reads the endpoint's users, roles and tenants when they change.
@@ -39,7 +39,7 @@ impl Server {
         if let Some(delegation) = self.api.delegation.clone() {
             let stopped = stop.clone();
             let follow = async move { delegation.follow(stop).await };
-            self.tasks.push(vital("the reading of the endpoint's users and roles", stopped, Box::pin(follow)));
+            self.tasks.push(vital("the reading of the endpoint's users and roles", stopped, follow));
         }
     }
 }

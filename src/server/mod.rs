@@ -54,7 +54,7 @@ use crate::index::filter;
 use crate::logging::crash::Vital;
 use crate::metrics::Metrics;
 use crate::stats::OutboxLimits;
-use crate::tasks::{self, Work};
+use crate::tasks;
 use crate::transport::forwarded::TrustedProxies;
 use crate::transport::listener::{Doors, Handler, Listener};
 use crate::transport::tls::LiveTls;
@@ -135,8 +135,7 @@ impl Server {
             let probe = self.probe(upstreams, nats);
             self.probing = Some(serve(listener, probe, self.stop_probe.subscribe()));
         }
-        let follow =
-            |link: Link| vital("the link to an endpoint", stopped.clone(), Box::pin(link.run(stopped.clone())));
+        let follow = |link: Link| vital("the link to an endpoint", stopped.clone(), link.run(stopped.clone()));
         self.tasks.extend(links.into_iter().map(follow));
         self.follow_rights(stopped.clone());
         self.follow_endpoint(stopped.clone());
@@ -171,14 +170,14 @@ impl Server {
             }
             watcher.abort();
         };
-        self.tasks.push(vital("the reloading of rights", stopped, Box::pin(follow)));
+        self.tasks.push(vital("the reloading of rights", stopped, follow));
     }
 
     fn feed_demo(&mut self, stop: watch::Receiver<bool>) {
         let Some(machines) = self.settings.demo else { return };
         let fleet = Fleet::new(self.settings.demo_seed, machines);
         let feeding = feed::run(fleet, self.settings.demo_rate, Arc::clone(&self.api.broker), stop.clone());
-        self.tasks.push(vital("the simulated fleet", stop, Box::pin(feeding)));
+        self.tasks.push(vital("the simulated fleet", stop, feeding));
     }
 
     /// Returns the addresses of the API, with the ports that the system chose for port 0.
@@ -225,22 +224,25 @@ fn forwarded_for(settings: &Settings) -> ForwardedFor {
 }
 
 fn serve(listener: Listener, handler: Arc<dyn Handler>, stop: watch::Receiver<bool>) -> JoinHandle<()> {
-    vital("a listener", stop.clone(), Box::pin(listener.serve(handler, stop)))
+    vital("a listener", stop.clone(), listener.serve(handler, stop))
 }
 
 /// Starts a task without which the server would only seem to be alive. If it ends before the server, the process ends
 /// too.
-fn vital(what: &'static str, stop: watch::Receiver<bool>, work: Work) -> JoinHandle<()> {
-    let watched = async move {
+fn vital(
+    what: &'static str,
+    stop: watch::Receiver<bool>,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    guarded(what, async move {
         work.await;
         // If stopping was not requested, the server must have been dropped.
         assert!(*stop.borrow() || stop.has_changed().is_err(), "bug: {what} ended before the server");
-    };
-    guarded(what, Box::pin(watched))
+    })
 }
 
 /// Starts a task whose panic ends the process.
-fn guarded(what: &'static str, work: Work) -> JoinHandle<()> {
+fn guarded(what: &'static str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     tasks::spawn(async move {
         let _vital = Vital::new(what);
         work.await;

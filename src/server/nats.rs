@@ -82,8 +82,7 @@ impl Server {
         let stop = self.stop.subscribe();
         match cluster::start(&options, &broker, exports, &stop).await {
             Ok(running) => {
-                let watched =
-                    |task: JoinHandle<()>| guarded("the sharing of events", Box::pin(async { pass_on(task.await) }));
+                let watched = |task: JoinHandle<()>| guarded("the sharing of events", async { pass_on(task.await) });
                 self.tasks.extend(running.tasks.into_iter().map(watched));
                 Ok((self, Some(running.health)))
             }

@@ -28,7 +28,7 @@ fn settings(dir: &std::path::Path) -> Settings {
     Settings::load(&Sources { file: None, env: Vec::new(), flags }).unwrap()
 }
 
-/// Sends a request of the first user over a keep-alive connection, and returns the head of the answer.
+/// Sends a request of the first user over a keep-alive connection, and returns the answer, which is not long.
 async fn ask(server: &Server, head: &str, body: &str) -> String {
     let mut socket = TcpStream::connect(server.addresses()[0]).await.unwrap();
     // rocketskates:r0cketsk8ts
@@ -37,10 +37,18 @@ async fn ask(server: &Server, head: &str, body: &str) -> String {
     let request = format!("{head} HTTP/1.1\r\nHost: a\r\n{credential}Content-Length: {length}\r\n\r\n{body}");
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+    while !is_whole(&answer) {
         assert!(socket.read_buf(&mut answer).await.unwrap() > 0, "{}", String::from_utf8_lossy(&answer));
     }
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Returns whether an answer has come with all of its body.
+fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    body.len() >= length.map_or(0, |length| length.parse().unwrap())
 }
 
 /// Events of small posts wait until their thread has no other post. Long work on that thread must not delay them.
@@ -82,6 +90,26 @@ async fn whatever_takes_long_wakes_the_shards_first() {
         assert_eq!(rings.load(Ordering::SeqCst) > before, wakes, "{head}");
         drop(queued);
         assert_eq!(rings.load(Ordering::SeqCst), before + 1, "{head}");
+    }
+    server.stop().await;
+}
+
+/// Whoever asks about a registration learns that it was not compared with the names of events.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn warnings_that_are_missing_are_told() {
+    const INCOMPLETE: &str = "\r\nx-hydrant-incomplete: warnings\r\n";
+    const UNCOMPARED: &str = "were not compared with those of events";
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(settings(data.path())).await.unwrap();
+    // Lists in one order are kept for a second.
+    let list = async |sort| ask(&server, &format!("GET /api/v3/hydrant/registrations?sort={sort}"), "").await;
+    let check = async || ask(&server, "POST /api/v3/hydrant/check", r#"{"Spec":"a.b.c"}"#).await;
+    let told = async |sort| [list(sort).await.contains(INCOMPLETE), check().await.contains(UNCOMPARED)];
+    assert_eq!(told("hits").await, [false; 2]);
+    server.api.pool.hides_names.store(true, Ordering::Relaxed);
+    assert_eq!(told("work").await, [true; 2]);
+    for answer in [list("work").await, check().await] {
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
     server.stop().await;
 }

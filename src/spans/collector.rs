@@ -16,6 +16,8 @@ use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use tokio::runtime::Handle;
 
+use crate::tasks;
+
 /// The time limit of one request.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -43,7 +45,7 @@ struct Collector {
 #[async_trait]
 impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        self.runtime.spawn(exchange(self.client.clone(), request)).await?
+        tasks::spawn_on(&self.runtime, exchange(self.client.clone(), request)).await?
     }
 }
 

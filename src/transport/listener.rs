@@ -39,10 +39,10 @@ use super::refusal::{MAX_HEAD, MAX_HEADERS, Refusal};
 use super::relay::Relay;
 use super::signs::Signs;
 use super::socket::Socket;
-use super::summary::Summary;
 use super::tls::LiveTls;
 use super::tracked::Tracked;
 use super::waiting::WaitingRoom;
+use crate::logging::summary::Summary;
 use crate::metrics::{Metrics, Rejection};
 use crate::tasks::{self, Work};
 
@@ -179,7 +179,7 @@ impl Listener {
                 };
                 next.set(queue::accept(&tcp));
                 if let Some(connection) = server.admit(accepted, &stop) {
-                    connections.spawn(connection);
+                    tasks::spawn_in(&mut connections, connection);
                 }
             }
         }
@@ -187,7 +187,7 @@ impl Listener {
         // report a failed request.
         for accepted in queue::rest(tcp) {
             if let Some(connection) = server.admit(accepted, &stop) {
-                connections.spawn(connection);
+                tasks::spawn_in(&mut connections, connection);
             }
         }
         while connections.join_next().await.is_some() {}

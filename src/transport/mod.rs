@@ -22,7 +22,6 @@ pub mod relay;
 mod secured;
 pub mod signs;
 pub mod socket;
-pub mod summary;
 pub mod tls;
 mod tracked;
 pub mod upgrade;

@@ -18,8 +18,8 @@ use super::refusal::Refusal;
 use super::secured::Secured;
 use super::signs::Signs;
 use super::socket::Socket;
-use super::summary::Summary;
 use super::tls::LiveTls;
+use crate::logging::summary::Summary;
 use crate::metrics::{Metrics, Rejection};
 
 /// The first byte of a TLS handshake.

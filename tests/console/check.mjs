@@ -12,8 +12,8 @@ import { Chromium, until } from "./chromium.mjs";
 import { resumes } from "./eventsource.mjs";
 import { Hydrant, update } from "./hydrant.mjs";
 import {
-  comparesNoOtherNodes, continuesAtAnotherRun, expires, isRefusedOnce, noticesSilence, offersWhatIsPermitted,
-  saysWhatTheEndpointLacks, saysWhereAListEnds, takesATokenLater,
+  comparesNoOtherNodes, continuesAtAnotherRun, expires, isRefusedOnce, keepsHeadsAndRowsTogether, noticesSilence,
+  offersWhatIsPermitted, saysWhatTheEndpointLacks, saysWhereAListEnds, takesATokenLater,
 } from "./session.mjs";
 
 const [program, axe] = process.argv.slice(2);
@@ -93,6 +93,9 @@ async function showsMarkupAsText(page, server) {
   const [taken, images] = await page.evaluate(() => [window.taken ?? null,
     document.querySelectorAll("img, script:not([src])").length]);
   assert(taken === null && images === 0, "markup in an event became an element");
+  const names = await page.evaluate(async () => (await import("/hydrant/dom.js")).h("p",
+    { onclick: "window.taken = 1", ONFOCUS: "window.taken = 1", title: "a text" }).getAttributeNames());
+  assert(names.join() === "title", `a text became a listener: ${names}`);
 }
 
 async function showsWhatChanged(page, server) {
@@ -280,7 +283,9 @@ try {
     page.expected.length = 0;
   }
   await timed(takesATokenFromALink.name, takesATokenFromALink(browser, server));
-  for (const step of [takesATokenLater, comparesNoOtherNodes, expires, isRefusedOnce, saysWhereAListEnds]) {
+  for (const step of [
+    takesATokenLater, comparesNoOtherNodes, expires, isRefusedOnce, saysWhereAListEnds, keepsHeadsAndRowsTogether,
+  ]) {
     await timed(step.name, step(browser, server));
   }
   for (const step of [continuesAtAnotherRun, noticesSilence, saysWhatTheEndpointLacks]) {

@@ -81,6 +81,37 @@ export function saysWhereAListEnds(browser, server) {
     }));
 }
 
+/** A list never names one order and has another: an answer that was asked for before the click comes after it. */
+export function keepsHeadsAndRowsTogether(browser, server) {
+  return opened(browser, server, "registrations?", {}, async (page) => {
+    await page.evaluate(() => {
+      const [ask, asked] = [window.fetch, { hits: 0, deliveries: 0 }];
+      window.asked = asked;
+      window.fetch = (path, options) => {
+        if (!path.includes("hydrant/registrations?")) return ask(path, options);
+        const sort = new URL(path, location).searchParams.get("sort");
+        const list = Response.json([{ Spec: `by.${sort}.*`, Hits: 1, Deliveries: 1, Shared: 1 }]);
+        asked[sort] += 1;
+        // The first list has the button to click on.
+        return sort === "hits" && asked.hits > 1 ? new Promise((done) => (window.late = () => done(list)))
+          : Promise.resolve(list);
+      };
+    });
+    await page.until("a look that is not answered", () => Boolean(window.late));
+    await page.click("Deliveries", ".list");
+    await page.shows("by.deliveries.*");
+    await page.evaluate(() => {
+      window.seen = [];
+      const note = () => window.seen.push(document.querySelector(".list").innerText);
+      new MutationObserver(note).observe(document.querySelector(".list"), { childList: true, subtree: true });
+      window.late();
+    });
+    await page.until("the next list", () => window.asked.deliveries > 1 && window.seen.length > 0);
+    const seen = await page.evaluate(() => window.seen.join());
+    if (seen.includes("by.hits.*")) throw new Error(`an old list in the new order: ${seen}`);
+  });
+}
+
 /** A server that says nothing for some of its pings is lost, and found again. */
 export async function noticesSilence(browser, program) {
   process.env.HYDRANT_TIMEOUTS_PING = "1s";
@@ -193,6 +224,9 @@ export async function saysWhatTheEndpointLacks(browser, program) {
       await page.shows("refuses hydrant's own user");
       drp.close();
       drp.closeAllConnections();
+      await page.shows("This list is incomplete. The endpoint did not return its connections");
+      await page.evaluate(() => void (location.hash = "#now"));
+      await page.shows("Slowest clients");
       await page.shows("This list is incomplete. The endpoint did not return its connections");
       if (await page.evaluate(() => !document.querySelector(".rail"))) throw new Error("the page signed its user out");
     }, [/status of 502 .*connections/]);

@@ -4,6 +4,7 @@
 use hydrant::auth::{TenantRow, TokenRequest};
 use serde_json::{Value, json};
 
+use crate::common::program::Program;
 use crate::common::{Hydrant, LOGIN, basic, http};
 use crate::endpoint::{Drp, MACHINE};
 
@@ -107,6 +108,43 @@ async fn a_refusal_of_hydrants_own_user_is_none_of_the_callers() {
             }
         }
         assert_eq!(ask(&hydrant, "all", "GET", "/api/v3/hydrant/me").await.status, 200);
+    }
+}
+
+/// Each of them still sees only what its tenant shows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_permits_it_shares_the_part_of_the_endpoint() {
+    let (drp, hydrant) = front().await;
+    let path = "/api/v3/connections";
+    let list = async |user: &str, age: &str| {
+        let bearer = format!("Bearer {}", hydrant.issue(&format!("user:{user}"), &TokenRequest::default()));
+        let headers = [("authorization", bearer.as_str()), ("cache-control", age)];
+        theirs(&http::request(hydrant.address(), true, "GET", path, &headers, "").await.json()).len()
+    };
+    for (user, age, shown, asked) in
+        [("all", "no-cache", 3, 1), ("lab", "max-age=5", 2, 1), ("all", "max-age=5", 3, 1), ("lab", "no-cache", 2, 2)]
+    {
+        assert_eq!((list(user, age).await, drp.asked(path)), (shown, asked), "{user}, {age}");
+    }
+}
+
+/// A page that polls would fill the log otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_of_hydrants_own_user_is_few_lines() {
+    const ASKED: usize = 20;
+    let drp = Drp::start().await;
+    *drp.state.refuses.lock() = ("connections", 403);
+    let program = Program::start("off", "", &format!("{}[auth]\nmode = \"local\"\n", drp.settings()));
+    let bearer = format!("Bearer {}", program.token().await);
+    for _ in 0..ASKED {
+        let headers = [("authorization", bearer.as_str())];
+        let reply = http::request(program.api, false, "GET", "/api/v3/connections", &headers, "").await;
+        assert_eq!((reply.status.as_u16(), reply.header("x-hydrant-incomplete")), (200, "endpoint"));
+    }
+    let lines = program.end();
+    for message in ["cannot ask the endpoint on behalf of a user", "cannot read the endpoint's list of connections"] {
+        let told = lines.iter().filter(|line| line.contains(message)).count();
+        assert!((1..ASKED / 2).contains(&told), "{told} lines: {message}");
     }
 }
 

@@ -359,18 +359,21 @@ impl State {
             (&Method::GET | &Method::DELETE, ["connections", "192.0.2.9:99"]) => {
                 json(200, &json!({"Principal": "user:other", "RemoteAddr": "192.0.2.9:99", "Type": "websocket"}))
             }
-            (&Method::POST, ["events"]) => {
-                let Ok(body) = request.into_body().collect().await.map(http_body_util::Collected::to_bytes) else {
-                    return error(400, "POST", "", "unexpected EOF");
-                };
-                let event: Value = serde_json::from_slice(&body).unwrap();
-                self.emit(&event, &format!("user:{user}"));
-                self.posted.lock().push(event);
-                full(204, "application/json", "")
-            }
+            (&Method::POST, ["events"]) => self.take_event(request, &user).await,
             (&Method::GET, ["ws"]) => websocket(request, self.stream.subscribe()),
             _ => error(404, "method", request.uri().path(), "No route"),
         }
+    }
+
+    /// Sends what a user posts down the stream.
+    async fn take_event(&self, request: Request<Incoming>, user: &str) -> Response<Body> {
+        let Ok(body) = request.into_body().collect().await else {
+            return error(400, "POST", "", "unexpected EOF");
+        };
+        let event: Value = serde_json::from_slice(&body.to_bytes()).unwrap();
+        self.emit(&event, &format!("user:{user}"));
+        self.posted.lock().push(event);
+        full(204, "application/json", "")
     }
 
     /// Whether one of a user's roles, or what every user may, grants this.

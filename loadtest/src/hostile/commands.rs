@@ -30,6 +30,7 @@ fn occupy(worker: &Worker, batch: usize, commands: impl Iterator<Item = String>)
         sent += some.len() as u64;
         socket.send(some)?;
         socket.read(ANSWERS, sent, worker)?;
+        worker.ready();
     }
     while !worker.is_over() {
         socket.read(LISTEN, u64::MAX, worker)?;
@@ -45,6 +46,7 @@ fn storm(worker: &Worker, batch: u64, command: impl Fn(u64) -> String) -> Result
         socket.send((sent..sent + batch).map(&command))?;
         sent += batch;
         socket.read(ANSWERS, sent, worker)?;
+        worker.ready();
     }
     Ok(())
 }

@@ -6,11 +6,12 @@
 //! credentials at all.
 //!
 //! `attack` defines the attacks, `commands`, `readers` and `requests` implement them, `worker` runs them on threads
-//! beside the healthy clients, `socket` is one websocket of an attacker, `upstream` an endpoint with long public files,
-//! and `report` gives the verdict.
+//! beside the healthy clients, `starts` tells when they are ready, `socket` is one websocket of an attacker, `upstream`
+//! an endpoint with long public files, and `report` gives the verdict.
 //!
-//! Contract: an attack is bounded in connections by `--strength` and in time by `--seconds`. A server that fails under
-//! an attack determines that attack's verdict, and does not end the run.
+//! Contract: an attack is bounded in connections by `--strength`, and in time by `--seconds` and by how long its
+//! attackers may take to connect. What is measured begins when all of them are ready; those that are not are reported.
+//! A server that fails under an attack determines that attack's verdict, and does not end the run.
 
 mod attack;
 mod commands;
@@ -18,6 +19,7 @@ mod readers;
 mod report;
 mod requests;
 mod socket;
+mod starts;
 mod upstream;
 mod worker;
 
@@ -42,7 +44,7 @@ use crate::session::Session;
 /// Seconds of warm-up, so that the cost of the first events is in neither half.
 const WARM_UP: u32 = 1;
 
-/// How long an attack runs before it is measured.
+/// How long an attack runs before it is measured, once its attackers are ready.
 const HEAD_START: Duration = Duration::from_millis(500);
 
 /// Time limit for a request of an attacker. Short, so that an attack ends soon.
@@ -111,12 +113,13 @@ impl Battlefield {
         let without = self.half(&mut watchers, args).map_err(|error| session.explain(error))?;
         let origin = Origin { guest: self.guest.clone(), core: cores.client, strength: args.strength as usize };
         let attackers = Attackers::start(attack.workers(origin.strength), attack.job(), &origin)?;
+        let unready = attackers.wait();
         std::thread::sleep(HEAD_START);
         let with = self.half(&mut watchers, args);
         let outcomes = attackers.stop();
         // A process that has ended has no memory.
         let ended = session.resident().is_err();
-        Ok(Trial::of(attack, without, with, outcomes, ended))
+        Ok(Trial::of(attack, without, with, outcomes, ended).with_unready(unready))
     }
 
     /// Measures the healthy clients for one half.

@@ -28,6 +28,7 @@ pub(super) fn deaf(worker: &Worker, policy: &str) -> Result<()> {
         }
         sockets.push(socket);
     }
+    worker.ready();
     let begin = Instant::now();
     while begin.elapsed() < HOLD && !worker.is_over() {
         worker.pause(Duration::from_millis(50));
@@ -50,6 +51,7 @@ pub(super) fn conflate(worker: &Worker) -> Result<()> {
         socket.send(["register connections.*.*".to_owned(), "register *.*.*".to_owned()])?;
         sockets.push(socket);
     }
+    worker.ready();
     while !worker.is_over() {
         for socket in &mut sockets {
             socket.read_once(Duration::from_millis(1), worker)?;
@@ -80,6 +82,7 @@ pub(super) fn deaf_replays(worker: &Worker) -> Result<()> {
         socket.send(["register connections,machines.*.*".to_owned()])?;
         sockets.push(socket);
     }
+    worker.ready();
     let begin = Instant::now();
     while begin.elapsed() < HOLD && !worker.is_over() {
         worker.pause(Duration::from_millis(50));

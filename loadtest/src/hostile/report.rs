@@ -5,7 +5,7 @@ use clap::ValueEnum as _;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::worker::Outcomes;
+use super::starts::Outcomes;
 use crate::args::Attack;
 use crate::check::Counts;
 use crate::latency::Quantiles;
@@ -77,6 +77,8 @@ pub struct Trial {
     with: Option<Measured>,
     /// What the attackers observed, by kind.
     outcomes: Outcomes,
+    /// The attackers that were not ready when measuring began, by reason.
+    unready: Outcomes,
     /// The error that prevented measuring the healthy clients.
     error: Option<String>,
     /// The reason why the attack was not tried.
@@ -100,6 +102,11 @@ impl Trial {
         Self { without: Some(without), with, outcomes, error, ended, ..Self::empty(attack) }
     }
 
+    /// Adds the attackers that were not ready when measuring began.
+    pub(super) fn with_unready(self, unready: Outcomes) -> Self {
+        Self { unready, ..self }
+    }
+
     /// Creates the result of an attack before which the healthy clients could not be measured.
     pub(super) fn failed(attack: Attack, error: &anyhow::Error) -> Self {
         Self { error: Some(format!("{error:#}")), ..Self::empty(attack) }
@@ -111,8 +118,8 @@ impl Trial {
     }
 
     fn empty(attack: Attack) -> Self {
-        let (without, with, outcomes) = (None, None, Outcomes::new());
-        Self { attack, without, with, outcomes, error: None, left_out: None, ended: false }
+        let (outcomes, unready) = (Outcomes::new(), Outcomes::new());
+        Self { attack, without: None, with: None, outcomes, unready, error: None, left_out: None, ended: false }
     }
 
     /// Returns how much longer events took, at p99 and at most, in microseconds.
@@ -161,9 +168,7 @@ impl Trial {
     /// Returns what the attack was, and what its attackers observed.
     fn outcome_row(&self) -> Vec<String> {
         let help = self.attack.to_possible_value().and_then(|value| value.get_help().map(ToString::to_string));
-        let heard: Vec<String> =
-            self.outcomes.iter().map(|(what, times)| format!("{} {what}", report::count(*times))).collect();
-        vec![self.attack.name(), help.unwrap_or_default(), heard.join(", ")]
+        vec![self.attack.name(), help.unwrap_or_default(), list(&self.outcomes)]
     }
 
     fn figures(&self) -> Vec<Figure> {
@@ -176,6 +181,11 @@ impl Trial {
         let times = times.map(|(what, value)| figure(what, "us", value));
         times.into_iter().chain(with.growth.map(|bytes| figure("memory growth", "B", bytes))).collect()
     }
+}
+
+fn list(outcomes: &Outcomes) -> String {
+    let all: Vec<String> = outcomes.iter().map(|(what, times)| format!("{} {what}", report::count(*times))).collect();
+    all.join(", ")
 }
 
 /// Formats microseconds as milliseconds.
@@ -227,6 +237,13 @@ impl Report {
         section.table = Some(table);
         section.charts.push(self.chart());
         for trial in &self.trials {
+            if !trial.unready.is_empty() {
+                section.note(format!(
+                    "{}: not all attackers were ready: {}",
+                    trial.attack.name(),
+                    list(&trial.unready)
+                ));
+            }
             self.faults(trial, &mut section);
         }
         section

@@ -41,6 +41,8 @@ pub(super) fn logins(worker: &Worker) -> Result<()> {
     let wrong = Credentials::Password { user, password: format!("wrong-{number}") };
     let endpoint = worker.guest().clone().within(LOGIN_TIMEOUT).with_credentials(&wrong)?;
     let mut stream = endpoint.connect_from(source)?;
+    // It may wait long for its turn, which is part of the attack.
+    worker.ready();
     get(&endpoint, &mut stream, "/api/v3/info", worker)
 }
 
@@ -74,6 +76,7 @@ fn hold(worker: &Worker, head: &str, step: impl Fn(&mut Stream) -> io::Result<()
             worker.count("begun");
             streams.push(stream);
         }
+        worker.ready();
         streams.retain_mut(|stream| match step(stream).and_then(|()| sip(stream)) {
             Ok(None) => true,
             Ok(Some(what)) => {
@@ -119,6 +122,7 @@ pub(super) fn deflate_bombs(worker: &Worker) -> Result<()> {
             Ok(()) => worker.count("taken"),
             Err(error) => worker.count(format!("{error:#}").chars().take(40).collect::<String>()),
         }
+        worker.ready();
     }
     Ok(())
 }
@@ -157,6 +161,7 @@ pub(super) fn tokens(worker: &Worker) -> Result<()> {
     let mut stream = endpoint.connect(number)?;
     while !worker.is_over() {
         get(&endpoint, &mut stream, "/api/v3/info", worker)?;
+        worker.ready();
     }
     Ok(())
 }

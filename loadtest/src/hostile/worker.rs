@@ -4,7 +4,6 @@
 //! does not appear as a delay of the server. Contract: [`Attackers::stop`] returns after the longest request of an
 //! attacker; what an attacker observes is counted, and never ends the attack.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
 
+use super::starts::{Outcomes, Starts};
 use crate::cpu;
 use crate::endpoint::Endpoint;
 
@@ -24,13 +24,14 @@ pub(super) const NICE: i32 = 19;
 /// Pause after a failure, before the next try.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long the threads may take to be ready.
+const START_TIME: Duration = Duration::from_secs(20);
+
 /// How much longer an attack goes on if nothing was observed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What attackers observed, by kind.
-pub(super) type Outcomes = BTreeMap<String, u64>;
-
-/// Attacks once, until the connection is lost or the worker should end.
+/// Attacks once, until the connection is lost or the worker should end. If it goes on until then, it says when the
+/// thread is [ready](Worker::ready).
 pub(super) type Job = fn(&Worker) -> Result<()>;
 
 /// The target and the resources of the attackers.
@@ -50,6 +51,7 @@ struct Shared {
     is_over: AtomicBool,
     connections: AtomicUsize,
     outcomes: Mutex<Outcomes>,
+    starts: Starts,
 }
 
 /// The view of one thread.
@@ -81,6 +83,11 @@ impl Worker {
     /// more.
     pub(super) fn next_connection(&self) -> usize {
         self.shared.connections.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Records that this thread has all its connections open, or has attacked once.
+    pub(super) fn ready(&self) {
+        self.shared.starts.ready(self.number);
     }
 
     /// Counts an observation or an action.
@@ -115,6 +122,7 @@ impl Attackers {
             is_over: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             outcomes: Mutex::default(),
+            starts: Starts::new(workers),
         });
         let mut attackers = Self { shared: Arc::clone(&shared), threads: Vec::new() };
         for number in 0..workers {
@@ -123,6 +131,12 @@ impl Attackers {
             attackers.threads.push(thread.spawn(move || work(job, &worker)).context("cannot start a thread")?);
         }
         Ok(attackers)
+    }
+
+    /// Waits for at most [`START_TIME`] until every thread is ready or has failed. Returns how many are not ready, by
+    /// reason.
+    pub(super) fn wait(&self) -> Outcomes {
+        self.shared.starts.wait(START_TIME)
     }
 
     /// Ends the attack, and returns what was observed. On a busy machine it goes on for up to [`PATIENCE`] until there
@@ -161,9 +175,14 @@ fn work(job: Job, worker: &Worker) {
         worker.count(format!("{error:#}"));
     }
     while !worker.is_over() {
-        if let Err(error) = job(worker) {
-            worker.count(kind(&error));
-            worker.pause(PAUSE);
+        match job(worker) {
+            Ok(()) => worker.ready(),
+            Err(error) => {
+                let kind = kind(&error);
+                worker.shared.starts.failed(worker.number, kind.clone());
+                worker.count(kind);
+                worker.pause(PAUSE);
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use hydrant::config::{FlagValue, Settings, Sources};
 use hydrant::server::Server;
 use hydrant_loadtest::args::Cli;
 use hydrant_loadtest::hostile::Upstream;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 /// A server on free ports, and its data.
@@ -176,6 +176,7 @@ fn hostile_clients_cost_the_others_nothing_but_time() {
 fn assert_harmless(trial: &Value, table: &str) {
     let (name, counts) = (trial["attack"].as_str().unwrap(), &trial["with"]["counts"]);
     assert_eq!((counts["received"].as_u64(), counts["lost"].as_u64()), (Some(10 * 50), Some(0)), "{name}: {table}");
+    assert_eq!(trial["unready"], json!({}), "{name}: {table}");
     assert!(!trial["outcomes"].as_object().unwrap().is_empty(), "{name}: the attackers heard nothing: {table}");
     assert!(trial["with"]["growth"].as_u64().unwrap() < 512 << 20, "{name}: {table}");
 }

@@ -18,8 +18,6 @@ mod tunnel;
 mod upload;
 pub(super) mod vouch;
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Empty, Full};
 use hyper::body::{Body as _, Incoming};
@@ -186,25 +184,47 @@ impl Api {
         let sent = run_exchange(upstream, request, asker, &exchange).await;
         let (answer, slot, gate) = sent.inspect_err(|error| {
             exchange.failed(error);
-            self.report_failure(error);
+            self.failures.unanswered(error);
         })?;
         exchange.answered(answer.status());
-        check_service(as_service, answer.status())?;
+        if as_service {
+            check_service(answer.status()).inspect_err(|error| self.failures.refused(error))?;
+        }
         Ok(Sent { answer, client: asks.then_some(client), held: Held::new(exchange, slot, gate) })
     }
 
-    /// Logs what clients do not learn: the endpoint's address and the full reason.
-    fn report_failure(&self, error: &UpstreamError) {
-        let is_the_endpoints = matches!(
-            error,
-            UpstreamError::Unreachable { .. }
-                | UpstreamError::Broken { .. }
-                | UpstreamError::Late { .. }
-                | UpstreamError::Unread { .. }
-        );
-        if is_the_endpoints && let Some(suppressed) = self.failures.count(Instant::now()) {
-            tracing::warn!(%error, suppressed, "the endpoint did not answer");
+    /// Creates hydrant's own request for the resource that the caller requests, with the service's credential, for a
+    /// caller that the endpoint does not know. The path is re-encoded, so that it is the one whose rights were checked,
+    /// however it was spelled; ambiguous paths are refused. Of the caller's request only a few harmless headers are
+    /// copied: no query, no body, and nothing that could make the endpoint use the service's rights for more than an
+    /// answer.
+    pub(super) fn as_service<B>(&self, upstream: &Upstream, request: &Request<B>) -> Result<Inquiry, ApiError> {
+        let path = query::plain_path(request.uri().path()).ok_or(ApiError::NoRoute)?;
+        let own = upstream.own_credential().map_err(|error| {
+            self.failures.credential(&error);
+            ApiError::NoCredential
+        })?;
+        let mut inquiry =
+            Request::builder().method(request.method()).uri(path).body(None).map_err(|_| ApiError::NoRoute)?;
+        for name in ALONG {
+            for value in request.headers().get_all(&name) {
+                inquiry.headers_mut().append(name.clone(), value.clone());
+            }
         }
+        inquiry.headers_mut().insert(AUTHORIZATION, own);
+        inquiry.extensions_mut().insert(AsService);
+        Ok(inquiry)
+    }
+
+    /// Like [`as_service`](Self::as_service), unless the endpoint knows the caller, whose own credential it then
+    /// checks.
+    pub(super) fn as_service_unless_known(
+        &self,
+        upstream: &Upstream,
+        request: Request<Incoming>,
+        identity: &Identity,
+    ) -> Result<Inquiry, ApiError> {
+        if identity.is_endpoints() { Ok(request.map(Some)) } else { self.as_service(upstream, &request) }
     }
 
     /// Determines the class of the caller for its slot. While unauthenticated connections have free slots, no
@@ -252,45 +272,12 @@ async fn run_exchange(
     Ok((answer, slot, gate))
 }
 
-/// Creates hydrant's own request for the resource that the caller requests, with the service's credential, for a caller
-/// that the endpoint does not know. The path is re-encoded, so that it is the one whose rights were checked, however it
-/// was spelled; ambiguous paths are refused. Of the caller's request only a few harmless headers are copied: no query,
-/// no body, and nothing that could make the endpoint use the service's rights for more than an answer.
-pub(super) fn as_service<B>(upstream: &Upstream, request: &Request<B>) -> Result<Inquiry, ApiError> {
-    let path = query::plain_path(request.uri().path()).ok_or(ApiError::NoRoute)?;
-    let own = upstream.own_credential().map_err(|error| {
-        tracing::error!(%error, "cannot use the credential for the endpoint");
-        ApiError::NoCredential
-    })?;
-    let mut inquiry =
-        Request::builder().method(request.method()).uri(path).body(None).map_err(|_| ApiError::NoRoute)?;
-    for name in ALONG {
-        for value in request.headers().get_all(&name) {
-            inquiry.headers_mut().append(name.clone(), value.clone());
-        }
-    }
-    inquiry.headers_mut().insert(AUTHORIZATION, own);
-    inquiry.extensions_mut().insert(AsService);
-    Ok(inquiry)
-}
-
-/// Like [`as_service`], unless the endpoint knows the caller, whose own credential it then checks.
-pub(super) fn as_service_unless_known(
-    upstream: &Upstream,
-    request: Request<Incoming>,
-    identity: &Identity,
-) -> Result<Inquiry, ApiError> {
-    if identity.is_endpoints() { Ok(request.map(Some)) } else { as_service(upstream, &request) }
-}
-
 /// Checks that the endpoint has not refused the service's own credential.
-fn check_service(as_service: bool, status: StatusCode) -> Result<(), ApiError> {
-    if !as_service || !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        return Ok(());
+fn check_service(status: StatusCode) -> Result<(), ApiError> {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(ApiError::ServiceRefused { status: status.as_u16() }),
+        _ => Ok(()),
     }
-    let error = ApiError::ServiceRefused { status: status.as_u16() };
-    tracing::warn!(%error, "cannot ask the endpoint on behalf of a user that it does not know");
-    Err(error)
 }
 
 fn passed(answer: Response<Incoming>, upstream: &Upstream, held: Held) -> Answer {

@@ -11,6 +11,8 @@ use crossterm::style::{Attribute, Attributes, Color, ContentStyle, Print, SetAtt
 use ratatui_core::buffer::Cell;
 use ratatui_core::style::{Color as CellColor, Modifier};
 
+use crate::cli::text::width;
+
 /// The weights that cells have.
 const WEIGHTS: [(Modifier, Attribute); 3] =
     [(Modifier::BOLD, Attribute::Bold), (Modifier::DIM, Attribute::Dim), (Modifier::REVERSED, Attribute::Reverse)];
@@ -20,8 +22,12 @@ const WEIGHTS: [(Modifier, Attribute); 3] =
 /// # Errors
 /// Those of `out`.
 pub(super) fn paint<'a>(cells: impl Iterator<Item = (u16, u16, &'a Cell)>, out: &mut impl Write) -> io::Result<()> {
-    let (mut style, mut next) = (ContentStyle::new(), None);
+    let (mut style, mut next, mut end) = (ContentStyle::new(), None, (0, 0));
     for (column, row, cell) in cells {
+        if row == end.1 && column < end.0 {
+            // The symbol before it is wide and covers it.
+            continue;
+        }
         if next != Some((column, row)) {
             queue!(out, MoveTo(column, row))?;
         }
@@ -31,7 +37,10 @@ pub(super) fn paint<'a>(cells: impl Iterator<Item = (u16, u16, &'a Cell)>, out: 
             style = wanted;
         }
         queue!(out, Print(cell.symbol()))?;
-        next = Some((column + 1, row));
+        let columns = width(cell.symbol()).try_into().unwrap_or(u16::MAX);
+        end = (column.saturating_add(columns), row);
+        // Terminals do not agree where a wide symbol ends.
+        next = (columns == 1).then_some(end);
     }
     if style == ContentStyle::new() { Ok(()) } else { queue!(out, SetAttribute(Attribute::Reset)) }
 }
@@ -78,6 +87,19 @@ mod tests {
             cells.set_string(0, 1, "日c", Style::new());
         });
         assert_eq!(plain, "\x1b[1;2Hab\x1b[2;1H日\x1b[2;3Hc");
+    }
+
+    #[test]
+    fn what_follows_an_emoji_stays_in_its_column() {
+        let area = Rect::new(0, 0, 8, 1);
+        let [before, after] = ["abcdef", "❤\u{fe0f}xyef"].map(|text| {
+            let mut cells = Buffer::empty(area);
+            cells.set_string(0, 0, text, Style::new());
+            cells
+        });
+        let mut out = Vec::new();
+        paint(before.diff_iter(&after), &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "\x1b[1;1H❤\u{fe0f}\x1b[1;3Hxy");
     }
 
     #[test]

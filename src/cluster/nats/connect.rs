@@ -20,6 +20,7 @@ use super::login::{Login, LoginError};
 use super::op::{Op, ServerInfo};
 use super::session::{Incoming, Session, SessionError, Socket, sides};
 use super::tls::{Tls, TlsError};
+use crate::tasks;
 
 /// Time limit for the whole connection setup.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -94,7 +95,7 @@ async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut error = io::Error::new(io::ErrorKind::NotFound, "the name does not resolve to an address");
     loop {
         match rest.next() {
-            Some(address) => drop(tries.spawn(TcpStream::connect(address))),
+            Some(address) => tasks::spawn_in(&mut tries, Box::pin(TcpStream::connect(address))),
             None if tries.is_empty() => return Err(error),
             None => {}
         }

@@ -20,9 +20,11 @@ use parking_lot::Mutex;
 use super::api;
 use super::pages::{self, Begin, PageError};
 use super::shared::Shared;
+use crate::clock;
 use crate::cluster::nats::requests::Requests;
 use crate::cluster::wire::{self, Kind, NodePosition};
 use crate::event::Event;
+use crate::logging::summary::Summary;
 
 /// Maximum number of messages per page; pages begin at multiples of it.
 const BLOCK: u64 = 256;
@@ -94,11 +96,20 @@ pub(super) struct PageCache {
     /// Maximum length of an event in bytes.
     longest: usize,
     kept: Mutex<Kept>,
+    /// Limits the log lines about replays that could not be read.
+    unreadable: Summary,
 }
 
 impl PageCache {
     pub(super) fn new(requests: Arc<Requests>, stream: String, longest: usize) -> Self {
-        Self { requests, stream, longest, kept: Mutex::default() }
+        Self { requests, stream, longest, kept: Mutex::default(), unreadable: Summary::default() }
+    }
+
+    /// Logs that a replay lacks events, unless another such line was logged a moment ago.
+    pub(super) fn log(&self, error: &PageError) {
+        if let Some(suppressed) = self.unreadable.count(clock::instant()) {
+            tracing::warn!(%error, suppressed, "cannot read all events of a replay from the NATS stream");
+        }
     }
 
     pub(super) fn is_connected(&self) -> bool {

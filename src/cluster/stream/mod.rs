@@ -30,6 +30,7 @@ use tokio::sync::Semaphore;
 use crate::broker::Broker;
 use crate::broker::archive::{Archive, PageChannel, Reading};
 use crate::cluster::nats::requests::Requests;
+use crate::tasks;
 use cache::PageCache;
 pub use options::StreamOptions;
 use reader::{Reader, ReaderOptions};
@@ -71,6 +72,6 @@ impl Archive for StreamArchive {
         let stream =
             ReaderOptions { pages: Arc::clone(&self.pages), window: self.window, broker: Weak::clone(&self.broker) };
         let reader = Reader::new(stream, reading);
-        self.runtime.spawn(reader.run(page_channel, Arc::clone(permits)));
+        tasks::spawn_on(&self.runtime, reader.run(page_channel, Arc::clone(permits)));
     }
 }

@@ -148,7 +148,7 @@ impl Reader {
             }
             Err(ReadError::Unreadable(error)) => {
                 broker.metrics().nats.replay_failures.inc();
-                tracing::warn!(%error, "cannot read all events of a replay from the NATS stream");
+                self.pages.log(&error);
                 Some(self.rest(&broker))
             }
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use thiserror::Error;
 
+use crate::auth::AuthError;
 use crate::client::ClientError;
 use crate::endpoint::http::UpstreamError;
 
@@ -70,6 +71,15 @@ impl IdentityError {
     /// Returns whether the failure affects all users; an unexpected answer may concern only one.
     pub(super) fn is_everybodys(&self) -> bool {
         !matches!(self, Self::Refused { what: USER, .. } | Self::Unreadable { what: USER })
+    }
+
+    /// Returns the error for the caller.
+    pub(super) fn refusal(&self) -> AuthError {
+        match self {
+            Self::Lacks { claims } => AuthError::EndpointHides(claims.first().copied().unwrap_or_default()),
+            Self::Opaque => AuthError::EndpointHides("preferences/list"),
+            _ => AuthError::EndpointAway,
+        }
     }
 
     /// Returns whether the failure ends as soon as the endpoint answers at all.

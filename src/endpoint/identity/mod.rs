@@ -26,6 +26,7 @@ mod schedule;
 mod source;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,6 +49,7 @@ use crate::auth::{
     AuthError, Authority, Credential, CredentialError, Identity, MAX_TOKEN_BYTES, Secret, check_endpoint_name,
 };
 use crate::clock;
+use crate::logging::summary::Summary;
 use crate::metrics::{IdentityDecision, Metrics};
 use changed::Changed;
 use error::{ANSWER_TIMEOUT, IdentityError};
@@ -117,6 +119,10 @@ pub struct Delegation {
     /// The keys that open tokens.
     keys: parking_lot::Mutex<Keys>,
     failed: parking_lot::Mutex<Failures>,
+    /// Limits the log lines about credentials that the endpoint could not check.
+    undecided: Summary,
+    /// Limits the log lines about logins for which the endpoint could not be read.
+    unread: Summary,
     /// Roles of users that the endpoint does not have.
     missing_roles: parking_lot::Mutex<BTreeSet<String>>,
     changed: parking_lot::Mutex<Changed>,
@@ -149,6 +155,8 @@ impl Delegation {
             health: Health::new(upstream.endpoint().to_string(), clock::now(), metrics),
             keys: parking_lot::Mutex::default(),
             failed: parking_lot::Mutex::default(),
+            undecided: Summary::default(),
+            unread: Summary::default(),
             changed: parking_lot::Mutex::default(),
             reported: Notify::new(),
             upstream,
@@ -364,27 +372,23 @@ impl Delegation {
             StatusCode::OK => Err(self.undecided(&IdentityError::Unreadable { what: "a credential" })),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(None),
             status => {
-                tracing::warn!(%status, "the endpoint cannot check a credential");
+                self.log_undecided(&status);
                 Err(AuthError::EndpointAway)
             }
         }
     }
 
+    fn log_undecided(&self, reason: &dyn fmt::Display) {
+        if let Some(suppressed) = self.undecided.count(clock::instant()) {
+            tracing::warn!(%reason, suppressed, "the endpoint cannot check a credential");
+        }
+    }
+
     fn undecided(&self, failure: &IdentityError) -> AuthError {
-        tracing::warn!(error = %failure, "the endpoint cannot check a credential");
+        self.log_undecided(failure);
         self.failed.lock().checking = Some((Instant::now(), AuthError::EndpointAway));
         self.health.failed(failure);
         AuthError::EndpointAway
-    }
-}
-
-/// Converts a failure to read the endpoint's data into the error for the caller.
-fn refusal(failure: &IdentityError) -> AuthError {
-    tracing::error!(error = %failure, "cannot read the endpoint's users, roles and tenants");
-    match failure {
-        IdentityError::Lacks { claims } => AuthError::EndpointHides(claims.first().copied().unwrap_or_default()),
-        IdentityError::Opaque => AuthError::EndpointHides("preferences/list"),
-        _ => AuthError::EndpointAway,
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::changed::Changed;
 use super::error::{ANSWER_TIMEOUT, IdentityError, USER};
 use super::keys::Keys;
-use super::{Delegation, Failures, refusal};
+use super::{Delegation, Failures};
 use crate::auth::directory::{Account, Entries, Reader, Rows, TenantOf, accounts, read_plain, roles, tenants};
 use crate::auth::{AuthError, Claim, Secret};
 use crate::client::Login;
@@ -307,7 +307,10 @@ impl Delegation {
     }
 
     fn note_failure(&self, failure: &IdentityError) -> AuthError {
-        let error = refusal(failure);
+        if let Some(suppressed) = self.unread.count(clock::instant()) {
+            tracing::error!(error = %failure, suppressed, "cannot read the endpoint's users, roles and tenants");
+        }
+        let error = failure.refusal();
         if failure.is_everybodys() {
             self.failed.lock().reading = Some((Instant::now(), error));
             self.health.failed(failure);

@@ -25,7 +25,7 @@ use super::value::Value;
 /// An evaluation is charged to a member that wants it, the first that can pay. A known result costs nothing. So all
 /// work is charged exactly once, and no member pays more than its own filters would cost alone: a filter that several
 /// members share may be charged to any of them, but never twice to one, and never to a member without it.
-pub trait Members {
+pub trait Payers {
     /// Evaluates `question` and charges it to `member`; returns `None` if the member cannot pay.
     fn ask<T>(
         &mut self,
@@ -39,7 +39,7 @@ pub trait Members {
 }
 
 /// Reports members without charging them.
-impl<F: FnMut(u32)> Members for F {
+impl<F: FnMut(u32)> Payers for F {
     fn ask<T>(
         &mut self,
         _: u32,
@@ -127,8 +127,8 @@ impl Leaf {
         self.len() == 0
     }
 
-    /// Calls [`Members::found`] once for every pair whose filter is true for the event, in no particular order.
-    pub fn candidates(&mut self, evaluation: &mut Evaluation<'_>, mut members: impl Members) {
+    /// Calls [`Payers::found`] once for every pair whose filter is true for the event, in no particular order.
+    pub fn candidates(&mut self, evaluation: &mut Evaluation<'_>, mut members: impl Payers) {
         if let Some(spilled) = &mut self.spilled {
             spilled.candidates(evaluation, &mut members);
         }
@@ -342,7 +342,7 @@ impl Spilled {
         self.free_postings.push(id);
     }
 
-    fn candidates(&mut self, evaluation: &mut Evaluation<'_>, members: &mut impl Members) {
+    fn candidates(&mut self, evaluation: &mut Evaluation<'_>, members: &mut impl Payers) {
         self.visit += 1;
         let Self { slots, rest, access, postings, hasher, visit, .. } = self;
         for access in access {
@@ -372,7 +372,7 @@ fn find_key(
     postings: &[Posting],
     slots: &[Slot],
     evaluation: &mut Evaluation<'_>,
-    members: &mut impl Members,
+    members: &mut impl Payers,
 ) -> Option<()> {
     let waiting = access.values.iter().flat_map(|id| &postings[*id as usize].slots);
     let mut waiting = waiting.flat_map(|(slot, _)| &slots[*slot as usize].members);
@@ -383,7 +383,7 @@ fn find_key(
 
 /// Evaluates the filter of all these members.
 #[inline]
-fn try_all(evaluation: &mut Evaluation<'_>, filter: FilterId, all: &[u32], members: &mut impl Members) {
+fn try_all(evaluation: &mut Evaluation<'_>, filter: FilterId, all: &[u32], members: &mut impl Payers) {
     let truth = evaluation.known(filter).or_else(|| {
         all.iter().find_map(|member| members.ask(*member, evaluation, |evaluation| evaluation.is_true(filter)))
     });

@@ -46,7 +46,7 @@ mod view;
 
 pub use ast::{Filter, Op, Term, Test};
 pub use eval::{Counters, Engine, Evaluation};
-pub use leaf::{Leaf, Members};
+pub use leaf::{Leaf, Payers};
 pub use parse::{Limits, ParseError};
 pub use path::Path;
 pub use plan::FilterId;

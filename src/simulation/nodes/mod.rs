@@ -16,7 +16,7 @@
 //! | `connections`, `membership` | connections break, the server dies; nodes join, die and end |
 //! | `time` | time passes, and everything comes to rest |
 //! | `record` | where each event began, and why it may be missing |
-//! | `judge` | the checks: once, in order, byte for byte; each loss has a cause and was reported with its correct number |
+//! | `judge` | the checks: once, in order, byte for byte; each loss has a cause and was reported with its number |
 
 mod bus;
 mod connections;

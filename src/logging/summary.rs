@@ -1,4 +1,4 @@
-//! Limits log lines that clients can cause: at most one per interval, with a count of those left out.
+//! Limits log lines that clients or other servers can cause: at most one per interval, with a count of those left out.
 //!
 //! Contract: the first is logged immediately; those within [`INTERVAL`] after it are counted and reported with the
 //! next.
