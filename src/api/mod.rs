@@ -72,7 +72,6 @@ use crate::endpoint::http::Upstream;
 use crate::endpoint::identity::Delegation;
 use crate::fanout::control::ConnectionLimit;
 use crate::fanout::pool::Pool;
-use crate::metrics::Source;
 use crate::overflow::Overflow;
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Answering, Handler};
@@ -239,9 +238,7 @@ impl Api {
         if !self.connection_events {
             return;
         }
-        let Some(event) = self.broker.connection_event(action, connection, clock::now()) else { return };
-        if let Err(PublishError::Full { .. }) = self.broker.publish(vec![event], Source::Connections) {
-            self.broker.metrics().connection_events_omitted.inc();
+        if let Err(PublishError::Full { .. }) = self.broker.announce(action, connection, clock::now()) {
             tracing::warn!(action, peer = %connection.remote_addr, "inboxes full: dropped the event about a \
                 connection");
         }
