@@ -54,7 +54,6 @@ mod turn;
 mod websocket;
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -189,8 +188,8 @@ pub struct ApiParts {
 }
 
 impl Handler for Api {
-    fn left(&self, connection: SocketAddr) {
-        for client in self.client_gauge.left(connection) {
+    fn left(&self, number: u64) {
+        for client in self.client_gauge.left(number) {
             self.announce("delete", &client);
         }
     }
