@@ -98,6 +98,7 @@ const MODULES: [(&str, &[&str]); 27] = [
             "demo",
             "endpoint",
             "fanout",
+            "files",
             "index",
             "logging",
             "metrics",
