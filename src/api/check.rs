@@ -84,7 +84,7 @@ impl Api {
         let mut events = Vec::new();
         history.read(end.saturating_sub(LOOKED)..end, u64::MAX, usize::MAX, &mut events);
         events.retain(|Retained { event, .. }| {
-            let own = event.kind() == CONNECTIONS && event.key() == identity.principal().as_str();
+            let own = event.kind() == CONNECTIONS && event.account() == identity.principal().account();
             own || access.sees(event.kind(), event.action(), event.key(), event.owner())
         });
         let mut left = BYTES;
