@@ -29,7 +29,7 @@ struct World {
 }
 
 /// Everything that a shard's thread is given, with a store of users in this directory; and who may do everything.
-pub(super) fn parts(data: &std::path::Path) -> (Port, Parts, Identity) {
+pub(in crate::fanout) fn parts(data: &std::path::Path) -> (Port, Parts, Identity) {
     let (authority, _) = Authority::open(data, AuthOptions::default()).unwrap();
     let credential = Credential::Basic { user: "rocketskates".to_owned(), password: Secret::new("r0cketsk8ts") };
     let identity = authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), crate::clock::both()).unwrap();
