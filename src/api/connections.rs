@@ -19,21 +19,24 @@
 //! ours does not answer, the request fails: no list silently lacks a part.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Request, StatusCode};
+use serde::Serialize;
 
 use super::answer::{self, Incomplete};
 use super::list_filter::ListFilter;
 use super::proxy::{self, FetchError, merge};
 use super::snapshot::permitted_age;
+use super::turn::Turn;
 use super::{Api, ApiError, query};
 use crate::auth::{Authority, Identity};
 use crate::broker::connection::Connection;
 use crate::fanout::control::Wanted;
 use crate::fanout::pool::PoolError;
-use crate::fanout::report::Inspection;
+use crate::fanout::report::{Inspection, Registration};
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 
@@ -69,7 +72,7 @@ impl Api {
         let spec = query::value(query, "Spec");
         let present = if let Some(spec) = &spec {
             // One at a time: each visits every connection of every shard, for one caller.
-            let _turn = self.finding.take().await?;
+            let _turn = self.finding.take(identity.principal()).await?;
             Arc::new(Listed::all(self.pool.connections(Some(spec.trim())).await?))
         } else {
             self.present(request.headers()).await?
@@ -109,10 +112,7 @@ impl Api {
     ) -> Result<Answer, ApiError> {
         let wanted = self.visible(address, identity)?;
         if let Some(found) = self.find(wanted, identity).await? {
-            let mut object = serde_json::to_value(&found.connection).expect("strings and numbers are always written");
-            object["Specs"] =
-                serde_json::to_value(&found.registrations).expect("strings and numbers are always written");
-            return Ok(answer::json(StatusCode::OK, object.to_string()));
+            return Ok(self.at_length(|| answer::json(StatusCode::OK, Detailed::of(&found).to_json())));
         }
         let access = self.authority.access(identity)?;
         match self.client_gauge.at(wanted).iter().find(|client| access.shows_connection(&client.principal)) {
@@ -122,7 +122,7 @@ impl Api {
     }
 
     /// Returns a connection of a shard with its registrations, if the caller may see it.
-    pub(super) async fn inspect(&self, address: &str, identity: &Identity) -> Result<Inspection, ApiError> {
+    pub(super) async fn inspect(&self, address: &str, identity: &Identity) -> Result<Inspected, ApiError> {
         let wanted = self.visible(address, identity)?;
         self.find(wanted, identity).await?.ok_or_else(|| unknown(address))
     }
@@ -134,8 +134,11 @@ impl Api {
     }
 
     /// Returns the connection of a shard from an address with its registrations, if the caller's tenant shows it.
-    async fn find(&self, address: SocketAddr, identity: &Identity) -> Result<Option<Inspection>, ApiError> {
-        Ok(self.pool.inspect(&Wanted::at(address).shown_to(self.authority.access(identity)?)).await?)
+    async fn find(&self, address: SocketAddr, identity: &Identity) -> Result<Option<Inspected>, ApiError> {
+        let turn = self.inspecting.take(identity.principal()).await?;
+        let wanted = Wanted::at(address).shown_to(self.authority.access(identity)?);
+        let found = self.pool.inspect(&wanted).await?;
+        Ok(found.map(|inspection| Inspected { inspection, _turn: turn }))
     }
 
     pub(super) async fn delete_connection(
@@ -227,6 +230,40 @@ impl Api {
             Ok(Listed::all(all))
         };
         self.present.get(permitted_age(headers), look).await
+    }
+}
+
+/// The connection of a shard with its registrations, which may be thousands: one of them is held in memory at a time.
+#[derive(Debug)]
+pub(super) struct Inspected {
+    inspection: Inspection,
+    _turn: Turn,
+}
+
+impl Deref for Inspected {
+    type Target = Inspection;
+
+    fn deref(&self) -> &Inspection {
+        &self.inspection
+    }
+}
+
+/// A connection with its registrations in JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Detailed<'i> {
+    #[serde(flatten)]
+    connection: &'i Connection,
+    specs: &'i [Registration],
+}
+
+impl<'i> Detailed<'i> {
+    fn of(inspection: &'i Inspection) -> Self {
+        Self { connection: &inspection.connection, specs: &inspection.registrations }
+    }
+
+    fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings and numbers are always written")
     }
 }
 

@@ -130,10 +130,14 @@ pub struct Api {
     status: Status,
     /// All connections, for callers that share them.
     present: Snapshot<Vec<Listed>>,
-    /// Held by the request that explains an event, one at a time.
+    /// Turns to explain an event or to check a registration.
     explaining: Turns,
-    /// The turn to look for the connections that have a registration.
+    /// Turns to look for the connections that have a registration.
     finding: Turns,
+    /// Turns to have a shard report on the registrations of a connection.
+    inspecting: Turns,
+    /// Turns to parse the registrations of a stream.
+    parsing: Turns,
 }
 
 impl std::ops::Deref for Api {
@@ -228,6 +232,8 @@ impl Api {
             present: Snapshot::default(),
             explaining: Turns::new("explanations"),
             finding: Turns::new("searches"),
+            inspecting: Turns::new("questions about connections"),
+            parsing: Turns::new("registrations"),
         }
     }
 
@@ -323,7 +329,7 @@ impl Api {
                 self.websocket(&mut request, peer, Arc::unwrap_or_clone(identity))
             }
             Route::Websocket => Err(ApiError::NotAHandshake(crate::transport::upgrade::UpgradeError::Method)),
-            Route::Stream => self.stream(&request, caller, Arc::unwrap_or_clone(identity)),
+            Route::Stream => self.stream(&request, caller, Arc::unwrap_or_clone(identity)).await,
             Route::Events => self.post_events(request, &identity).await,
             Route::Status => self.get_status(request.headers(), &identity).await,
             Route::Registrations => self.list_registrations(request.headers(), query, &identity).await,
@@ -345,5 +351,16 @@ fn open(route: Route) -> Result<Answer, ApiError> {
         Route::OpenApi => Ok(openapi::answer(&openapi::OPENAPI)),
         Route::AsyncApi => Ok(openapi::answer(&openapi::ASYNCAPI)),
         _ => Err(ApiError::NoRoute),
+    }
+}
+
+#[cfg(test)]
+impl Api {
+    /// Takes the turns of all kinds of expensive requests until the result is dropped.
+    pub(crate) async fn take_all_turns(&self) -> impl Send + use<> {
+        let nobody = crate::auth::Principal::user("nobody").expect("a name");
+        let Self { explaining, finding, inspecting, parsing, .. } = self;
+        let turns = [explaining, finding, inspecting, parsing].map(|turns| turns.take(&nobody));
+        futures_util::future::join_all(turns).await
     }
 }

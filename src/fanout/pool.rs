@@ -28,7 +28,7 @@ use crate::broker::archive::Wake;
 use crate::broker::connection::Connection;
 use crate::broker::inbox::{InboxLimits, inbox};
 use crate::clock;
-use crate::index::{self, IndexError, Measure, Seen};
+use crate::index::{self, Measure, Seen};
 use crate::logging::crash::Vital;
 use crate::stats::OutboxLimits;
 
@@ -127,18 +127,9 @@ impl Pool {
         })
     }
 
-    /// Checks registrations as a shard without other registrations of this connection would, so that mistakes are
-    /// reported before the connection exists. `most` is the limit of the role. Limits on all registrations together are
-    /// only checked later, by the shard.
-    ///
-    /// # Errors
-    /// The first registration that is refused, and why.
-    pub fn check<'r>(&self, registrations: &'r [Box<str>], most: Option<usize>) -> Result<(), (&'r str, IndexError)> {
-        let limit = most.unwrap_or(self.limits.registrations);
-        if let Some(beyond) = registrations.get(limit) {
-            return Err((beyond.trim(), IndexError::TooManyRegistrations { limit }));
-        }
-        registrations.iter().try_for_each(|spec| self.limits.check(spec.trim()).map_err(|error| (spec.trim(), error)))
+    /// Returns the limits on the registrations of a connection; `most` is the limit of the role on their number.
+    pub fn limits(&self, most: Option<usize>) -> index::Limits {
+        index::Limits { registrations: most.unwrap_or(self.limits.registrations), ..self.limits }
     }
 
     /// Returns the size limits of filters.

@@ -280,6 +280,25 @@ fn a_turn_lists_some_connections_and_the_list_is_whole() {
 }
 
 #[test]
+fn a_turn_reports_on_the_registrations_of_one_connection() {
+    let mut world = World::new();
+    let clients = [world.connect(), world.connect()].map(|(_, client)| client);
+    let peers = clients.each_ref().map(|client| client.local_addr().unwrap());
+    let mut replies: Vec<_> = (0..64)
+        .map(|n| {
+            let (reply, inspection) = tokio::sync::oneshot::channel();
+            world.driver.look_into(Wanted::at(peers[n % 2]), reply);
+            inspection
+        })
+        .collect();
+    for answered in 0..64 {
+        assert_eq!(replies.iter_mut().filter_map(|reply| reply.try_recv().ok()?).count(), usize::from(answered > 0));
+        world.turn();
+    }
+    assert!(world.driver.errands.is_empty());
+}
+
+#[test]
 fn a_list_beyond_the_queue_of_lists_fails_at_once_and_none_is_cut() {
     let mut world = World::new();
     let _client = world.connect();
