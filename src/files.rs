@@ -1,4 +1,4 @@
-//! Notices changes of files that are in use.
+//! Notices changes of files that are in use, and replaces files as a whole.
 //!
 //! Contract: a change is due for reading once two checks in a row have seen the same state, so a file is not read
 //! while it is being written. A file that could not be read stays due at every check. [`Looks`] is pure; [`Marks::of`]
@@ -7,7 +7,9 @@
 //! Why not inotify: it does not work on network file systems, needs a thread of its own, and reveals less than a few
 //! calls of `stat`.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -53,6 +55,24 @@ impl Marks {
         };
         Self(paths.into_iter().map(mark).collect())
     }
+}
+
+/// Replaces a file in `directory` with one that only the owner can read, or creates it. It is written as `beside`
+/// first, so a reader sees the old text or the new one, even after a crash. Blocks.
+///
+/// # Errors
+/// The system's; then `beside` may exist.
+pub fn replace(directory: &Path, beside: &Path, path: &Path, text: &str) -> io::Result<()> {
+    // A file left behind by a crash may have other permissions; only creating it anew guarantees them.
+    match std::fs::remove_file(beside) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(beside, path)?;
+    File::open(directory)?.sync_all()
 }
 
 /// The result of a check.

@@ -35,7 +35,8 @@ const PACE: usize = 16 << 10;
 /// Number of bodies of the maximum length that fit into the memory for bodies.
 const LONGEST_AT_A_TIME: usize = 4;
 
-/// Compressed bodies larger than this, in bytes, are inflated on a blocking thread, so that other requests do not wait.
+/// Compressed bodies larger than this, in bytes, are inflated on a blocking thread, so that other requests do not wait;
+/// others only their first 64 KiB here, since few bytes may inflate to many.
 const LARGE: usize = 16 << 10;
 
 /// Unit in which the memory for bodies is counted, in bytes.
@@ -93,9 +94,15 @@ impl Bodies {
         }
         before_inflating();
         let mut held = None;
-        let mut inflate = || coding.inflate(&whole.bytes, limit, |capacity| self.hold(capacity, &mut held));
-        let bytes = if whole.bytes.len() > LARGE { tokio::task::block_in_place(inflate) } else { inflate() }?;
-        Ok(Whole { bytes: bytes.into(), _held: held })
+        let mut inflating = coding.begin(&whole.bytes, limit);
+        let mut grow = |capacity| self.hold(capacity, &mut held);
+        if whole.bytes.len() > LARGE || !inflating.step(&mut grow)? {
+            tokio::task::block_in_place(|| {
+                while !inflating.step(&mut grow)? {}
+                Ok::<_, ApiError>(())
+            })?;
+        }
+        Ok(Whole { bytes: inflating.finish().into(), _held: held })
     }
 
     async fn read_as_sent(&self, request: Request<Incoming>, limit: usize) -> Result<Whole, ApiError> {

@@ -2,8 +2,8 @@
 //! latest events it would have matched.
 //!
 //! Contract: only retained events that the caller may see are counted. The cost is limited by the number and size of
-//! the events examined; one question is processed at a time, outside the shards. An invalid registration is 400, with
-//! the position of the error.
+//! the events examined; one question is processed at a time, principals in turn and outside the shards. An invalid
+//! registration is 400, with the position of the error.
 
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
@@ -22,6 +22,9 @@ const LONGEST: usize = 128 << 10;
 
 /// Maximum number of events examined.
 const LOOKED: u64 = 1000;
+
+/// Number of events copied at a time: a shard that needs the history waits for that.
+const PORTION: usize = 64;
 
 /// Maximum total size of the events examined, in bytes.
 const BYTES: usize = 8 << 20;
@@ -57,11 +60,11 @@ struct Checked {
 impl Api {
     pub(super) async fn check(&self, request: Request<Incoming>, identity: &Identity) -> Result<Answer, ApiError> {
         let whole = self.read_body(request, LONGEST).await?;
+        let _turn = self.turn_to_explain(identity).await?;
         let question: Question = body::object(&whole.bytes)?;
         let text = question.spec.trim();
         let access = self.authority.access(identity)?;
         let seen = self.pool.seen().await;
-        let _turn = self.turn_to_explain().await?;
         self.at_length(|| {
             let spec = Spec::parse(text, &self.pool.filter_limits())
                 .map_err(|error| ApiError::spec(text, &IndexError::Spec(error)))?;
@@ -81,10 +84,12 @@ impl Api {
     fn last_events(&self, access: &Access, identity: &Identity) -> Vec<Retained> {
         let history = self.broker.history();
         let Position { sequence: end, .. } = history.position();
-        let mut events = Vec::new();
-        history.read(end.saturating_sub(LOOKED)..end, u64::MAX, usize::MAX, &mut events);
+        let (mut events, mut from) = (Vec::new(), end.saturating_sub(LOOKED));
+        while from < end {
+            from = history.read(from..end, u64::MAX, PORTION, &mut events).next;
+        }
         events.retain(|Retained { event, .. }| {
-            let own = event.kind() == CONNECTIONS && event.key() == identity.principal().as_str();
+            let own = event.kind() == CONNECTIONS && event.account() == identity.principal().account();
             own || access.sees(event.kind(), event.action(), event.key(), event.owner())
         });
         let mut left = BYTES;

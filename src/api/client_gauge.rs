@@ -20,16 +20,16 @@ const MOST: usize = 64;
 /// The authenticated clients of each open HTTP connection. Belongs to the control plane; no shard touches it.
 #[derive(Debug, Default)]
 pub(super) struct ClientGauge {
-    /// The clients of each connection.
-    present: Mutex<HashMap<SocketAddr, SmallVec<[Connection; 1]>>>,
+    /// The clients of each connection, by its number.
+    present: Mutex<HashMap<u64, SmallVec<[Connection; 1]>>>,
 }
 
 impl ClientGauge {
     /// Records a request. Returns its client as a connection if it is new.
     pub(super) fn came(&self, caller: &Caller, identity: &Identity) -> Option<Connection> {
-        let Caller { peer, connection, .. } = *caller;
+        let Caller { peer, number, .. } = *caller;
         let mut present = self.present.lock();
-        let clients = present.entry(connection).or_default();
+        let clients = present.entry(number).or_default();
         let principal = identity.principal();
         let is_it = |client: &Connection| client.remote_addr == peer && client.account == principal.account();
         if clients.len() >= MOST || clients.iter().any(is_it) {
@@ -47,8 +47,8 @@ impl ClientGauge {
     }
 
     /// Removes a connection and returns its listed clients.
-    pub(super) fn left(&self, connection: SocketAddr) -> SmallVec<[Connection; 1]> {
-        self.present.lock().remove(&connection).unwrap_or_default()
+    pub(super) fn left(&self, number: u64) -> SmallVec<[Connection; 1]> {
+        self.present.lock().remove(&number).unwrap_or_default()
     }
 
     /// Returns the clients from an address.

@@ -20,10 +20,12 @@
 //! ours does not answer, the request fails: no list silently lacks a part.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Request, StatusCode};
+use serde::Serialize;
 use thiserror::Error;
 use tokio::time::error::Elapsed;
 
@@ -31,13 +33,14 @@ use super::answer::{self, Incomplete};
 use super::list_filter::ListFilter;
 use super::proxy::{FetchError, Inquiry, merge};
 use super::snapshot::permitted_age;
+use super::turn::Turn;
 use super::{Api, ApiError, query};
-use crate::auth::{Access, Authority, Identity};
+use crate::auth::{Authority, Identity};
 use crate::broker::connection::Connection;
 use crate::endpoint::http::Upstream;
 use crate::fanout::control::Wanted;
 use crate::fanout::pool::PoolError;
-use crate::fanout::report::Inspection;
+use crate::fanout::report::{Inspection, Registration};
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 
@@ -85,7 +88,7 @@ impl Api {
             return Ok(answer::json(StatusCode::OK, "[]"));
         }
         let spec = query::value(query, "Spec");
-        let present = self.present(spec.as_deref(), request.headers()).await?;
+        let present = self.present(spec.as_deref(), request.headers(), identity).await?;
         let access = self.authority.access(identity)?;
         let shows_specs = |one: &Connection| {
             let address = || one.remote_addr.to_string();
@@ -118,13 +121,10 @@ impl Api {
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         let wanted = self.visible(address, identity)?;
-        let access = self.authority.access(identity)?;
-        if let Some(found) = self.find(wanted, &access).await? {
-            let mut object = serde_json::to_value(&found.connection).expect("strings and numbers are always written");
-            object["Specs"] =
-                serde_json::to_value(&found.registrations).expect("strings and numbers are always written");
-            return Ok(answer::json(StatusCode::OK, object.to_string()));
+        if let Some(found) = self.find(wanted, identity).await? {
+            return Ok(self.at_length(|| answer::json(StatusCode::OK, Detailed::of(&found).to_json())));
         }
+        let access = self.authority.access(identity)?;
         match self.client_gauge.at(wanted).iter().find(|client| access.shows_connection(&client.principal)) {
             Some(found) => Ok(answer::json(StatusCode::OK, found.to_json())),
             None => self.at_the_endpoint(address, request, caller, identity).await,
@@ -132,9 +132,9 @@ impl Api {
     }
 
     /// Returns a connection of a shard with its registrations, if the caller may see it.
-    pub(super) async fn inspect(&self, address: &str, identity: &Identity) -> Result<Inspection, ApiError> {
+    pub(super) async fn inspect(&self, address: &str, identity: &Identity) -> Result<Inspected, ApiError> {
         let wanted = self.visible(address, identity)?;
-        self.find(wanted, &self.authority.access(identity)?).await?.ok_or_else(|| unknown(address))
+        self.find(wanted, identity).await?.ok_or_else(|| unknown(address))
     }
 
     /// Returns the address of a connection if the caller may read connections from there.
@@ -144,8 +144,11 @@ impl Api {
     }
 
     /// Returns the connection of a shard from an address with its registrations, if the caller's tenant shows it.
-    async fn find(&self, address: SocketAddr, access: &Arc<Access>) -> Result<Option<Inspection>, PoolError> {
-        self.pool.inspect(&Wanted::at(address).shown_to(Arc::clone(access))).await
+    async fn find(&self, address: SocketAddr, identity: &Identity) -> Result<Option<Inspected>, ApiError> {
+        let turn = self.inspecting.take(identity.principal()).await?;
+        let wanted = Wanted::at(address).shown_to(self.authority.access(identity)?);
+        let found = self.pool.inspect(&wanted).await?;
+        Ok(found.map(|inspection| Inspected { inspection, _turn: turn }))
     }
 
     pub(super) async fn delete_connection(
@@ -230,7 +233,7 @@ impl Api {
         if !query::is_plain(uuid) || !self.permits(identity, scope, "get", uuid)? {
             return Err(ApiError::Unknown { model: scope, key: uuid.to_owned() });
         }
-        let present = self.present(None, request.headers()).await?;
+        let present = self.present(None, request.headers(), identity).await?;
         let access = self.authority.access(identity)?;
         let is_wanted = |Listed { connection, .. }: &&Listed| {
             connection.principal.strip_prefix("runner:") == Some(uuid) && access.shows_connection(&connection.principal)
@@ -240,10 +243,15 @@ impl Api {
     }
 
     /// Returns websockets, streams and kept-alive HTTP connections, or those that hold a registration.
-    async fn present(&self, spec: Option<&str>, headers: &HeaderMap) -> Result<Arc<Vec<Listed>>, ApiError> {
+    async fn present(
+        &self,
+        spec: Option<&str>,
+        headers: &HeaderMap,
+        identity: &Identity,
+    ) -> Result<Arc<Vec<Listed>>, ApiError> {
         let present = if let Some(spec) = spec {
             // One at a time: each visits every connection of every shard, for one caller.
-            let _turn = self.finding.take().await?;
+            let _turn = self.finding.take(identity.principal()).await?;
             Arc::new(Listed::all(self.pool.connections(Some(spec.trim())).await?))
         } else {
             self.all(headers).await?
@@ -265,6 +273,40 @@ impl Api {
             Ok(Listed::all(all))
         };
         self.present.get(permitted_age(headers), look).await
+    }
+}
+
+/// The connection of a shard with its registrations, which may be thousands: one of them is held in memory at a time.
+#[derive(Debug)]
+pub(super) struct Inspected {
+    inspection: Inspection,
+    _turn: Turn,
+}
+
+impl Deref for Inspected {
+    type Target = Inspection;
+
+    fn deref(&self) -> &Inspection {
+        &self.inspection
+    }
+}
+
+/// A connection with its registrations in JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Detailed<'i> {
+    #[serde(flatten)]
+    connection: &'i Connection,
+    specs: &'i [Registration],
+}
+
+impl<'i> Detailed<'i> {
+    fn of(inspection: &'i Inspection) -> Self {
+        Self { connection: &inspection.connection, specs: &inspection.registrations }
+    }
+
+    fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings and numbers are always written")
     }
 }
 

@@ -58,13 +58,14 @@ impl Api {
         // A body may take a while.
         let rights = if rights.revision == self.authority.revision() { rights } else { self.rights_to_post(identity)? };
         let events = self.parse_events(&whole.bytes, form, identity, rights)?;
-        let principal = identity.principal().as_str();
-        self.posts.take(principal, rights.per_second, events.len() as u64, self.broker.now_us()).map_err(|spent| {
+        let (account, count) = (identity.principal().account(), events.len() as u64);
+        self.posts.take(account, rights.per_second, count, self.broker.now_us()).map_err(|spent| {
             self.broker.metrics().limited(Limit::PostedEvents, 1);
             event::discard(events.len());
             ApiError::from(spent)
         })?;
-        let queued = span.within(|| self.broker.queue(events, Source::Post))?;
+        let queued = span.within(|| self.broker.queue(events, Source::Post));
+        let queued = queued.inspect_err(|_| self.posts.give_back(account, rights.per_second, count))?;
         if whole.bytes.len() <= SMALL {
             // Requests that are ready to be read publish first, and their events share one turn of the shards.
             tokio::task::yield_now().await;

@@ -11,16 +11,18 @@
 //! principal that logs in by that name: a user of this server's own if there is one, otherwise one of the endpoint,
 //! with the rights known since that user first logged in.
 //!
-//! Bounds: any caller may ask, so one question is processed at a time, outside the shards, and its cost is limited by
-//! the number of registrations and by their number times the bytes of the event.
+//! Bounds: any caller may ask, so one question is processed at a time, from its first byte to the answer, principals in
+//! turn and outside the shards. Its cost is limited by the number of registrations, including those of a connection,
+//! and by their number times the bytes of the event.
 
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
-use tokio::sync::SemaphorePermit;
 
+use super::connections::Inspected;
+use super::turn::Turn;
 use super::{Api, ApiError, answer, body};
 use crate::auth::{Access, Identity};
 use crate::broker::CONNECTIONS;
@@ -77,7 +79,7 @@ struct Asked {
     principal: String,
     account: String,
     access: Arc<Access>,
-    inspection: Option<Inspection>,
+    inspection: Option<Inspected>,
     /// Whether the caller may learn about the recipient's rights.
     is_known: bool,
 }
@@ -86,46 +88,53 @@ impl Api {
     pub(super) async fn explain(&self, request: Request<Incoming>, identity: &Identity) -> Result<Answer, ApiError> {
         let most = self.limits.event_bytes.saturating_add(REST).min(self.limits.body_bytes);
         let whole = self.read_body(request, most).await?;
-        let question: Question = body::object(&whole.bytes)?;
-        let event = self.event_in_question(&question, identity)?;
+        // A question may be long: parsing it is already a part of the work.
+        let _turn = self.turn_to_explain(identity).await?;
+        let question: Question = self.at_length(|| body::object(&whole.bytes))?;
+        let specs = specs(&question)?;
         let asked = self.receiver_in_question(&question, identity).await?;
-        let texts = texts(&question, asked.inspection.as_ref())?;
-        let explanation = self.work_out(&event, &texts, &asked).await?;
+        self.at_length(|| self.work_out(&question, specs, asked, identity))
+    }
+
+    /// Explains the event and writes the answer.
+    fn work_out(
+        &self,
+        question: &Question,
+        specs: Vec<&str>,
+        asked: Asked,
+        identity: &Identity,
+    ) -> Result<Answer, ApiError> {
+        let inspection = asked.inspection.as_deref();
+        let texts = with_those_of(inspection, specs)?;
+        let event = self.event_in_question(question, identity)?;
+        bound_work(texts.len(), event.json().len())?;
+        let limits = self.pool.filter_limits();
+        let specs = texts.iter().map(|text| read_spec(text, &limits)).collect::<Result<Vec<_>, _>>()?;
+        let pairs: Vec<(&str, &Spec)> = texts.iter().copied().zip(&specs).collect();
+        let receiver = Receiver { principal: &asked.principal, account: &asked.account, access: &asked.access };
+        let explanation = explain(&event, &pairs, Some(receiver));
+        let explanation = if asked.is_known { explanation } else { explanation.without_rights() };
         let roles = self.roles_for(&explanation, &event, identity)?;
-        let loss = asked.inspection.as_ref().and_then(loss);
+        let loss = inspection.and_then(loss);
         let event = RawValue::from_string(event.json().to_owned()).expect("an event is valid JSON");
         let told = Told { explanation, principal: asked.principal, roles, loss, event };
         Ok(answer::json(StatusCode::OK, serde_json::to_vec(&told).expect("texts and flags are always written")))
     }
 
-    /// Explains the event when earlier questions are done, on a thread that nothing else waits for.
-    async fn work_out(&self, event: &Event, texts: &[String], asked: &Asked) -> Result<Explanation, ApiError> {
-        bound_work(texts.len(), event.json().len())?;
-        let _turn = self.turn_to_explain().await?;
-        let receiver = Receiver { principal: &asked.principal, account: &asked.account, access: &asked.access };
-        let limits = self.pool.filter_limits();
-        self.at_length(|| {
-            let specs = texts.iter().map(|text| read_spec(text, &limits)).collect::<Result<Vec<_>, _>>()?;
-            let pairs: Vec<(&str, &Spec)> = texts.iter().map(String::as_str).zip(&specs).collect();
-            let explanation = explain(event, &pairs, Some(receiver));
-            Ok(if asked.is_known { explanation } else { explanation.without_rights() })
-        })
-    }
-
     /// Waits for the turn of an expensive question.
-    pub(super) async fn turn_to_explain(&self) -> Result<SemaphorePermit<'_>, ApiError> {
-        self.explaining.take().await
+    pub(super) async fn turn_to_explain(&self, identity: &Identity) -> Result<Turn, ApiError> {
+        self.explaining.take(identity.principal()).await
     }
 
     /// Returns whether the caller may learn what this principal may see.
     fn knows(&self, identity: &Identity, principal: &str, account: &str) -> Result<bool, ApiError> {
-        if identity.principal().account() == account || self.authority.access(identity)?.is_everything() {
+        if identity.principal().account() == account {
             return Ok(true);
         }
-        match principal.strip_prefix("user:") {
-            Some(user) => self.permits(identity, "users", "get", user),
-            None => Ok(false),
-        }
+        // The right that every user has over itself is none over a namesake of another store, so only claims count.
+        let access = self.authority.access(identity)?;
+        let is_permitted = |user| access.permits("users", "get", user);
+        Ok(access.is_everything() || principal.strip_prefix("user:").is_some_and(is_permitted))
     }
 
     fn event_in_question(&self, question: &Question, identity: &Identity) -> Result<Arc<Event>, ApiError> {
@@ -234,17 +243,32 @@ fn read_spec(text: &str, limits: &filter::Limits) -> Result<Spec, ApiError> {
     Spec::parse(text, limits).map_err(|error| ApiError::spec(text, &IndexError::Spec(error)))
 }
 
-fn texts(question: &Question, inspection: Option<&Inspection>) -> Result<Vec<String>, ApiError> {
-    let mut texts: Vec<String> =
-        question.spec.iter().chain(&question.specs).map(|text| text.trim().to_owned()).collect();
-    if texts.len() > ASKED {
-        return Err(bad(format!("too many registrations: at most {ASKED} are explained per request")));
-    }
-    texts.extend(inspection.into_iter().flat_map(|found| found.registrations.iter().map(|one| one.spec.to_string())));
-    if texts.is_empty() && inspection.is_none() {
+/// Returns the registrations of a question; none if it is about those of a connection.
+fn specs(question: &Question) -> Result<Vec<&str>, ApiError> {
+    let texts: Vec<&str> = question.spec.iter().chain(&question.specs).map(|text| text.trim()).collect();
+    if texts.is_empty() && question.connection.is_none() {
         return Err(bad("Spec, Specs or Connection is required".to_owned()));
     }
+    bound_number(texts.len())?;
     Ok(texts)
+}
+
+/// Adds the registrations of the connection in question, if there is one.
+fn with_those_of<'t>(inspection: Option<&'t Inspection>, mut texts: Vec<&'t str>) -> Result<Vec<&'t str>, ApiError> {
+    let registered = inspection.map_or(&[][..], |found| &found.registrations);
+    bound_number(texts.len() + registered.len())?;
+    texts.extend(registered.iter().map(|one| &*one.spec));
+    Ok(texts)
+}
+
+/// Refuses more registrations than [`ASKED`].
+fn bound_number(registrations: usize) -> Result<(), ApiError> {
+    if registrations <= ASKED {
+        return Ok(());
+    }
+    Err(bad(format!(
+        "too many registrations: at most {ASKED} are explained per request, together with those of the connection"
+    )))
 }
 
 /// Describes the events that the connection's outbox has dropped.

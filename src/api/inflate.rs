@@ -37,29 +37,30 @@ impl Coding {
         }
     }
 
-    /// Inflates a body of this coding. `grow` is called with the new capacity before the buffer grows.
-    pub(super) fn inflate(
-        self,
-        body: &[u8],
-        limit: usize,
-        grow: impl FnMut(usize) -> Result<(), ApiError>,
-    ) -> Result<Vec<u8>, ApiError> {
-        match self {
-            Self::Identity => Ok(body.to_vec()),
-            Self::Gzip => read(MultiGzDecoder::new(body), "gzip", limit, grow),
-            Self::Deflate => read(ZlibDecoder::new(body), "deflate", limit, grow),
-        }
+    /// Begins to inflate a body of this coding to at most `limit` bytes.
+    pub(super) fn begin(self, body: &[u8], limit: usize) -> Inflating<'_> {
+        let (from, coding): (Box<dyn Read + Send + '_>, _) = match self {
+            Self::Identity => (Box::new(body), "identity"),
+            Self::Gzip => (Box::new(MultiGzDecoder::new(body)), "gzip"),
+            Self::Deflate => (Box::new(ZlibDecoder::new(body)), "deflate"),
+        };
+        Inflating { from, coding, limit, out: Vec::new() }
     }
 }
 
-fn read(
-    mut from: impl Read,
-    coding: &str,
+/// A body of which a part is inflated.
+pub(super) struct Inflating<'b> {
+    from: Box<dyn Read + Send + 'b>,
+    coding: &'static str,
     limit: usize,
-    mut grow: impl FnMut(usize) -> Result<(), ApiError>,
-) -> Result<Vec<u8>, ApiError> {
-    let mut out = Vec::new();
-    loop {
+    out: Vec<u8>,
+}
+
+impl Inflating<'_> {
+    /// Inflates up to [`STEP`] more bytes. Returns whether that was the end. `grow` is called with the new capacity
+    /// before the buffer grows.
+    pub(super) fn step(&mut self, grow: &mut impl FnMut(usize) -> Result<(), ApiError>) -> Result<bool, ApiError> {
+        let Self { from, coding, limit, out } = self;
         let start = out.len();
         if start + STEP > out.capacity() {
             let capacity = (2 * out.capacity()).min(limit.saturating_add(1)).max(start + STEP);
@@ -73,14 +74,21 @@ fn read(
                 ApiError::Bad(format!("the body does not match `Content-Encoding: {coding}`, or is truncated: {error}"))
             })?;
             if step == 0 {
-                out.truncate(filled);
-                return if filled > limit { Err(too_large(limit)) } else { Ok(out) };
+                break;
             }
             filled += step;
         }
-        if filled > limit {
-            return Err(too_large(limit));
+        if filled > *limit {
+            return Err(too_large(*limit));
         }
+        let is_end = filled < out.len();
+        out.truncate(filled);
+        Ok(is_end)
+    }
+
+    /// Returns what has been inflated.
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.out
     }
 }
 
@@ -97,6 +105,18 @@ mod tests {
 
     use super::*;
 
+    /// Inflates all of a body.
+    fn inflate(
+        coding: Coding,
+        body: &[u8],
+        limit: usize,
+        mut grow: impl FnMut(usize) -> Result<(), ApiError>,
+    ) -> Result<Vec<u8>, ApiError> {
+        let mut inflating = coding.begin(body, limit);
+        while !inflating.step(&mut grow)? {}
+        Ok(inflating.finish())
+    }
+
     fn gzip(text: &[u8]) -> Vec<u8> {
         let mut out = GzEncoder::new(Vec::new(), Compression::best());
         out.write_all(text).unwrap();
@@ -107,13 +127,13 @@ mod tests {
     fn what_was_deflated_is_inflated_within_bounds() {
         let text = vec![b'x'; 200_000];
         let free = |_| Ok(());
-        assert_eq!(Coding::Gzip.inflate(&gzip(&text), 200_000, free).unwrap(), text);
+        assert_eq!(inflate(Coding::Gzip, &gzip(&text), 200_000, free).unwrap(), text);
         let twice = [gzip(b"one"), gzip(b"two")].concat();
-        assert_eq!(Coding::Gzip.inflate(&twice, 6, free).unwrap(), b"onetwo");
+        assert_eq!(inflate(Coding::Gzip, &twice, 6, free).unwrap(), b"onetwo");
         let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
         zlib.write_all(&text).unwrap();
-        assert_eq!(Coding::Deflate.inflate(&zlib.finish().unwrap(), 200_000, free).unwrap(), text);
-        let error = Coding::Gzip.inflate(&gzip(&text), 199_999, free).unwrap_err();
+        assert_eq!(inflate(Coding::Deflate, &zlib.finish().unwrap(), 200_000, free).unwrap(), text);
+        let error = inflate(Coding::Gzip, &gzip(&text), 199_999, free).unwrap_err();
         assert_eq!(error.status().as_u16(), 413);
         let mut steps = 0;
         let mut count = |_| {
@@ -121,17 +141,27 @@ mod tests {
             if steps > 3 { Err(ApiError::Bodies) } else { Ok(()) }
         };
         let bomb = gzip(&vec![0; 8 << 20]);
-        assert_eq!(Coding::Gzip.inflate(&bomb, 64 << 20, &mut count).unwrap_err().status().as_u16(), 503);
+        assert_eq!(inflate(Coding::Gzip, &bomb, 64 << 20, &mut count).unwrap_err().status().as_u16(), 503);
+    }
+
+    /// A caller decides after each step where the next is made.
+    #[test]
+    fn a_step_is_short_however_few_bytes_it_takes() {
+        let bomb = gzip(&vec![0; 8 << 20]);
+        assert!(bomb.len() < 16 << 10);
+        let mut inflating = Coding::Gzip.begin(&bomb, 64 << 20);
+        assert!(!inflating.step(&mut |_| Ok(())).unwrap());
+        assert_eq!(inflating.finish().len(), STEP);
     }
 
     #[test]
     fn what_is_not_deflated_is_told() {
         let whole = gzip(b"hello");
         for body in [&whole[..whole.len() - 4], b"hello", &[&*whole, b"more"].concat()] {
-            let error = Coding::Gzip.inflate(body, 1000, |_| Ok(())).unwrap_err();
+            let error = inflate(Coding::Gzip, body, 1000, |_| Ok(())).unwrap_err();
             assert_eq!(error.status().as_u16(), 400, "{error}");
         }
-        assert_eq!(Coding::Gzip.inflate(b"", 1000, |_| Ok(())).unwrap_err().status().as_u16(), 400);
+        assert_eq!(inflate(Coding::Gzip, b"", 1000, |_| Ok(())).unwrap_err().status().as_u16(), 400);
     }
 
     #[test]

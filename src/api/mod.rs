@@ -55,7 +55,6 @@ mod turn;
 mod websocket;
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -73,7 +72,6 @@ use crate::endpoint::http::Upstream;
 use crate::endpoint::identity::Delegation;
 use crate::fanout::control::ConnectionLimit;
 use crate::fanout::pool::Pool;
-use crate::metrics::Source;
 use crate::overflow::Overflow;
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Answering, Handler};
@@ -134,10 +132,14 @@ pub struct Api {
     present: Snapshot<Vec<Listed>>,
     /// The endpoint's connections, for callers for whom the service asks.
     theirs: Snapshot<Vec<String>, MissingError>,
-    /// Held by the request that explains an event, one at a time.
+    /// Turns to explain an event or to check a registration.
     explaining: Turns,
-    /// The turn to look for the connections that have a registration.
+    /// Turns to look for the connections that have a registration.
     finding: Turns,
+    /// Turns to have a shard report on the registrations of a connection.
+    inspecting: Turns,
+    /// Turns to parse the registrations of a stream.
+    parsing: Turns,
 }
 
 impl std::ops::Deref for Api {
@@ -192,8 +194,8 @@ pub struct ApiParts {
 }
 
 impl Handler for Api {
-    fn left(&self, connection: SocketAddr) {
-        for client in self.client_gauge.left(connection) {
+    fn left(&self, number: u64) {
+        for client in self.client_gauge.left(number) {
             self.announce("delete", &client);
         }
     }
@@ -233,6 +235,8 @@ impl Api {
             theirs: Snapshot::default(),
             explaining: Turns::new("explanations"),
             finding: Turns::new("searches"),
+            inspecting: Turns::new("questions about connections"),
+            parsing: Turns::new("registrations"),
         }
     }
 
@@ -242,9 +246,7 @@ impl Api {
         if !self.connection_events {
             return;
         }
-        let Some(event) = self.broker.connection_event(action, connection, clock::now()) else { return };
-        if let Err(PublishError::Full { .. }) = self.broker.publish(vec![event], Source::Connections) {
-            self.broker.metrics().connection_events_omitted.inc();
+        if let Err(PublishError::Full { .. }) = self.broker.announce(action, connection, clock::now()) {
             self.failures.omitted(action, connection.remote_addr);
         }
     }
@@ -328,7 +330,7 @@ impl Api {
                 self.websocket(&mut request, peer, Arc::unwrap_or_clone(identity))
             }
             Route::Websocket => Err(ApiError::NotAHandshake(crate::transport::upgrade::UpgradeError::Method)),
-            Route::Stream => self.stream(&request, caller, Arc::unwrap_or_clone(identity)),
+            Route::Stream => self.stream(&request, caller, Arc::unwrap_or_clone(identity)).await,
             Route::Events => self.post_events(request, &identity).await,
             Route::Status => self.get_status(request.headers(), &identity).await,
             Route::Registrations => self.list_registrations(request.headers(), query, &identity).await,
@@ -356,5 +358,16 @@ fn open(route: Route) -> Result<Answer, ApiError> {
         Route::OpenApi => Ok(openapi::answer(&openapi::OPENAPI)),
         Route::AsyncApi => Ok(openapi::answer(&openapi::ASYNCAPI)),
         _ => Err(ApiError::NoRoute),
+    }
+}
+
+#[cfg(test)]
+impl Api {
+    /// Takes the turns of all kinds of expensive requests until the result is dropped.
+    pub(crate) async fn take_all_turns(&self) -> impl Send + use<> {
+        let nobody = crate::auth::Principal::user("nobody").expect("a name");
+        let Self { explaining, finding, inspecting, parsing, .. } = self;
+        let turns = [explaining, finding, inspecting, parsing].map(|turns| turns.take(&nobody));
+        futures_util::future::join_all(turns).await
     }
 }

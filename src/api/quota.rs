@@ -1,4 +1,4 @@
-//! Limits the events that a principal may post per second, and the websockets it may have.
+//! Limits the events that a principal (by its account) may post per second, and the websockets it may have.
 //!
 //! Pure: the caller passes the time. Both tables are bounded by the number of active principals: a full bucket and a
 //! count of zero are equivalent to no entry and are removed.
@@ -45,20 +45,32 @@ impl PostQuota {
         if per_second == 0 || events == 0 {
             return Ok(());
         }
-        let cost = |events: u64| events.saturating_mul(1_000_000) / per_second;
         let mut table = self.full_at_us.lock();
         if table.len() >= SWEEP_AT {
             table.retain(|_, full_at| *full_at > now_us);
         }
         let full_at = table.get(principal).copied().unwrap_or(0).max(now_us);
-        let allowed_debt = cost(per_second - events.min(per_second));
+        let allowed_debt = cost(per_second - events.min(per_second), per_second);
         if full_at - now_us > allowed_debt {
             let retry_after = Duration::from_micros(full_at - now_us - allowed_debt);
             return Err(Spent { per_second, retry_after });
         }
-        table.insert(principal.into(), full_at + cost(events));
+        table.insert(principal.into(), full_at + cost(events, per_second));
         Ok(())
     }
+
+    /// Puts `events` back into a principal's bucket: they were taken out, but not accepted.
+    pub fn give_back(&self, principal: &str, own: Option<u64>, events: u64) {
+        let per_second = own.unwrap_or(self.per_second);
+        if let Some(full_at) = self.full_at_us.lock().get_mut(principal) {
+            *full_at = full_at.saturating_sub(cost(events, per_second));
+        }
+    }
+}
+
+/// Returns the time in microseconds that events take of a bucket; none without a quota.
+fn cost(events: u64, per_second: u64) -> u64 {
+    events.saturating_mul(1_000_000).checked_div(per_second).unwrap_or(0)
 }
 
 /// The number of open websockets per principal; without entries for zero.
@@ -141,6 +153,18 @@ mod tests {
         assert_eq!(wait(quota.take("a", None, 100, SECOND)), Some(Duration::from_secs(9)));
         assert_eq!(quota.take("a", None, 100, 10 * SECOND), Ok(()));
         assert_eq!(PostQuota::new(0).take("a", None, u64::MAX, 0), Ok(()));
+    }
+
+    #[test]
+    fn what_was_not_accepted_costs_nothing() {
+        let quota = PostQuota::new(10);
+        assert_eq!(quota.take("a", None, 30, 0), Ok(()));
+        quota.give_back("a", None, 30);
+        assert_eq!(quota.take("a", None, 10, 0), Ok(()));
+        assert_eq!(wait(quota.take("a", None, 1, 0)), Some(Duration::from_millis(100)));
+        quota.give_back("a", Some(0), 10);
+        quota.give_back("b", None, 10);
+        assert!(quota.take("a", None, 1, 0).is_err());
     }
 
     #[test]

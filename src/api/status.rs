@@ -220,7 +220,8 @@ impl Api {
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         if let Some(address) = query::value(query, "connection") {
-            return Ok(json(&self.inspect(&address, identity).await?.registrations));
+            let found = self.inspect(&address, identity).await?;
+            return Ok(self.at_length(|| json(&found.registrations)));
         }
         self.require(identity, "connections", "list", "*")?;
         if self.authority.access(identity)?.has_tenant() {

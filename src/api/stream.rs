@@ -5,8 +5,9 @@
 //! [`crate::protocol::stream`]). The response ends when the connection does.
 //!
 //! Contract: errors known before the stream begins are reported by the status: an invalid registration is 400, with the
-//! position of the error. `Last-Event-ID`, which a browser sends when it reconnects, takes precedence over `since=`,
-//! which stays in the URL.
+//! position of the error. Registrations that take long to parse are parsed in portions, principals in turn, and within
+//! the limits of one connection. `Last-Event-ID`, which a browser sends when it reconnects, takes precedence over
+//! `since=`, which stays in the URL.
 
 use std::sync::Arc;
 
@@ -21,7 +22,9 @@ use crate::auth::Identity;
 use crate::broker::history::{Since, Start};
 use crate::clock;
 use crate::fanout::control::Newcomer;
+use crate::fanout::execute::{SHORT_SPEC, is_long};
 use crate::fanout::socket::Accepted;
+use crate::index::{Checking, IndexError};
 use crate::metrics::Rejection;
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
@@ -37,7 +40,7 @@ const PING: HeaderName = HeaderName::from_static("x-hydrant-ping");
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 impl Api {
-    pub(super) fn stream(
+    pub(super) async fn stream(
         &self,
         request: &Request<Incoming>,
         caller: &Caller,
@@ -50,9 +53,9 @@ impl Api {
         let encoding = form(request).ok_or(ApiError::NotAcceptable).map_err(bad)?;
         let query = request.uri().query();
         let since = self.resume(request).map_err(bad)?;
-        // The permit comes first: it limits how many clients have their registrations parsed at a time.
+        // The permit comes first: it limits how many clients wait for their registrations to be parsed.
         let opening = self.opening(query, &identity)?;
-        self.at_length(|| self.check_registrations(query, &identity)).map_err(bad)?;
+        self.check_registrations(&opening.registrations, &identity).await?;
         let mut answer = answer::text(StatusCode::OK, Bytes::new());
         let headers = answer.headers_mut();
         headers.extend(opening.headers());
@@ -84,13 +87,38 @@ impl Api {
         Ok(answer)
     }
 
-    fn check_registrations(&self, query: Option<&str>, identity: &Identity) -> Result<(), ApiError> {
-        let registrations = query::values(query, "register");
+    async fn check_registrations(&self, registrations: &[Box<str>], identity: &Identity) -> Result<(), ApiError> {
+        let bad = |error| {
+            self.broker.metrics().rejected(Rejection::BadRequest);
+            error
+        };
         if registrations.is_empty() {
-            return Err(ApiError::Bad("register=SPEC is required, such as register=machines.*.*".to_owned()));
+            let missing = "register=SPEC is required, such as register=machines.*.*";
+            return Err(bad(ApiError::Bad(missing.to_owned())));
         }
-        let most = self.authority.access(identity)?.limits().registrations();
-        self.pool.check(&registrations, most).map_err(|(spec, error)| ApiError::spec(spec, &error))
+        let limits = self.pool.limits(self.authority.access(identity)?.limits().registrations());
+        if let Some(beyond) = registrations.get(limits.registrations) {
+            let error = IndexError::TooManyRegistrations { limit: limits.registrations };
+            return Err(bad(ApiError::spec(beyond.trim(), &error)));
+        }
+        let mut checking = Checking::new(limits);
+        let mut check = |portion: &[Box<str>]| {
+            let mut specs = portion.iter().map(|spec| spec.trim());
+            specs.try_for_each(|spec| checking.add(spec).map_err(|error| bad(ApiError::spec(spec, &error))))
+        };
+        if is_short(registrations) {
+            return check(registrations);
+        }
+        for portion in portions(registrations) {
+            let turn = self.parsing.take(identity.principal()).await.inspect_err(|_| {
+                self.broker.metrics().rejected(Rejection::Limited);
+            })?;
+            self.at_length(|| check(portion))?;
+            drop(turn);
+            // If the client has gone, the request ends here.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 
     /// Returns from where the client wants a replay.
@@ -110,6 +138,22 @@ impl Api {
         };
         self.broker.resolve(since, last, clock::both()).map(Some).map_err(bad)
     }
+}
+
+/// Returns whether registrations together are parsed as fast as one command.
+fn is_short(registrations: &[Box<str>]) -> bool {
+    let bytes: usize = registrations.iter().map(|spec| spec.len()).sum();
+    bytes <= SHORT_SPEC && !registrations.iter().any(|spec| is_long(spec))
+}
+
+/// Splits registrations into portions, one per turn: those that are short together, or a single one.
+fn portions(mut rest: &[Box<str>]) -> impl Iterator<Item = &[Box<str>]> {
+    std::iter::from_fn(move || {
+        let counts = (1..=rest.len()).take_while(|&count| count == 1 || is_short(&rest[..count]));
+        let (portion, others) = rest.split_at(counts.last()?);
+        rest = others;
+        Some(portion)
+    })
 }
 
 fn content_type(encoding: Encoding) -> &'static str {
@@ -142,6 +186,16 @@ fn accepted(headers: &HeaderMap) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_registrations_are_parsed_alone_and_short_ones_together() {
+        let long = "x".repeat(SHORT_SPEC + 1);
+        let half = "y".repeat(SHORT_SPEC / 2);
+        let texts = ["a", "b", "Re(x)", "c", &long, &half, &half, "d"].map(Box::<str>::from);
+        let portions: Vec<usize> = portions(&texts).map(<[_]>::len).collect();
+        assert_eq!(portions, [2, 1, 1, 1, 2, 1]);
+        assert!(is_short(&texts[..2]) && !is_short(&texts[2..3]) && !is_short(&texts[5..]));
+    }
 
     #[test]
     fn the_first_type_that_is_spoken_here_counts() {

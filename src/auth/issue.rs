@@ -339,15 +339,14 @@ fn identity(payload: &Payload, key: Signer) -> Result<Identity, TokenError> {
 /// Returns the identity for another issuer's token: a user of the store, or one with the roles that the issuer names.
 fn outsider(state: &State, outsider: Outsider) -> Result<Identity, TokenError> {
     let name = outsider.user.as_str();
-    let principal = Principal::user(name).map_err(|_| TokenError::Malformed("it has no principal"))?;
-    let (subject, own) = if let Some(roles) = outsider.roles {
-        (Subject::External { name: name.into(), roles: roles.into() }, None)
+    let (principal, subject, own) = if let Some(roles) = outsider.roles {
+        (Principal::issuer_user(name), Subject::External { name: name.into(), roles: roles.into() }, None)
     } else {
         let (_, secret) = state.user(name).ok_or(TokenError::Revoked(RevokedError::UserRemoved))?;
-        (Subject::User(Arc::clone(&secret.user)), Some(secret))
+        (Principal::user(name), Subject::User(Arc::clone(&secret.user)), Some(secret))
     };
     Ok(Identity {
-        principal,
+        principal: principal.map_err(|_| TokenError::Malformed("it has no principal"))?,
         expires_at: Some(outsider.expires_at),
         subject,
         conditions: Conditions { own, until: Some(outsider.expires_at), ..Conditions::default() },

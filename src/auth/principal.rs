@@ -3,8 +3,9 @@
 //! Contract: a [`Principal`] is never empty and always has one of the three kinds. Others can read it (in events and
 //! connection listings), so nothing secret goes into it. Cloning one costs a reference count.
 //!
-//! A user of the endpoint and one of hydrant's own may have the same name. They print the same, but differ in
-//! [`Principal::account`]: they are not equal, and neither has the other's limits or sees its connection events.
+//! A user of the endpoint, one that only another issuer knows and one of hydrant's own may have the same name. They
+//! print the same, but differ in [`Principal::account`]: they are not equal, and neither has the other's limits or sees
+//! its connection events.
 
 use std::fmt;
 use std::str::FromStr;
@@ -52,6 +53,9 @@ pub enum PrincipalKind {
 /// What an account of the endpoint begins with; no name holds a slash.
 const ENDPOINT: &str = "endpoint/";
 
+/// What the account of a user begins with whom only another issuer knows.
+const ISSUER: &str = "issuer/";
+
 /// The public name of an authenticated caller: `user:NAME`, `runner:UUID` or `plugin:NAME`. Never empty and never
 /// secret; cloning costs a reference count.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,6 +80,15 @@ impl Principal {
         Ok(Self(format!("{ENDPOINT}user:{name}").into()))
     }
 
+    /// Creates `user:NAME` for a user with roles of another issuer, who is distinct from hydrant's own of that name.
+    ///
+    /// # Errors
+    /// [`PrincipalError::Name`], by the rules of [`check_name`].
+    pub fn issuer_user(name: &str) -> Result<Self, PrincipalError> {
+        check_name(name)?;
+        Ok(Self(format!("{ISSUER}user:{name}").into()))
+    }
+
     /// Creates `plugin:NAME`.
     ///
     /// # Errors
@@ -98,17 +111,13 @@ impl Principal {
 
     /// Returns the whole text.
     pub fn as_str(&self) -> &str {
-        self.0.strip_prefix(ENDPOINT).unwrap_or(&self.0)
+        [ENDPOINT, ISSUER].into_iter().find_map(|prefix| self.0.strip_prefix(prefix)).unwrap_or(&self.0)
     }
 
-    /// Returns the text that identifies the principal: prefixed with [`ENDPOINT`] for a user of the endpoint.
+    /// Returns the text that identifies the principal: prefixed with [`ENDPOINT`] for a user of the endpoint, with
+    /// [`ISSUER`] for one that only another issuer knows.
     pub fn account(&self) -> &str {
         &self.0
-    }
-
-    /// Returns whether it is a user of the endpoint.
-    pub fn is_of_endpoint(&self) -> bool {
-        self.0.starts_with(ENDPOINT)
     }
 
     /// Returns the kind.
@@ -222,12 +231,18 @@ mod tests {
     }
 
     #[test]
-    fn a_user_of_the_endpoint_is_not_the_one_of_the_same_name_here() {
-        let (here, there) = (Principal::user("alice").unwrap(), Principal::endpoint_user("alice").unwrap());
-        assert_ne!(here, there);
-        assert_eq!((here.as_str(), here.name(), here.kind()), (there.as_str(), there.name(), there.kind()));
-        assert_eq!((here.account(), there.account()), ("user:alice", "endpoint/user:alice"));
-        assert_eq!(format!("{there} {there:?}"), "user:alice user:alice");
+    fn a_user_of_the_endpoint_or_of_an_issuer_is_not_the_one_of_the_same_name_here() {
+        let here = Principal::user("alice").unwrap();
+        assert_eq!(here.account(), "user:alice");
+        for (there, account) in [
+            (Principal::endpoint_user("alice").unwrap(), "endpoint/user:alice"),
+            (Principal::issuer_user("alice").unwrap(), "issuer/user:alice"),
+        ] {
+            assert_ne!(here, there);
+            assert_eq!((here.as_str(), here.name(), here.kind()), (there.as_str(), there.name(), there.kind()));
+            assert_eq!(there.account(), account);
+            assert_eq!(format!("{there} {there:?}"), "user:alice user:alice");
+        }
     }
 
     #[test]

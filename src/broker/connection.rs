@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::event::{Draft, Event};
+use crate::event::{self, Draft, Event};
 
 /// The Type of events about connections; a principal always sees those of its own.
 pub const CONNECTIONS: &str = "connections";
@@ -46,7 +46,7 @@ pub struct Connection {
     pub expires_at: String,
     /// The authenticated principal.
     pub principal: String,
-    /// The principal's account, which distinguishes users of the endpoint from hydrant's own.
+    /// The principal's account, which distinguishes users of the endpoint and of issuers from hydrant's own.
     #[serde(skip)]
     pub account: String,
     /// The client's address and port.
@@ -126,7 +126,7 @@ impl Connection {
         let object = serde_json::to_string(&body).expect("strings and numbers are always written");
         let mut draft = Draft::new(CONNECTIONS, action, &self.principal);
         draft.principal = self.principal.as_str().into();
-        draft.of_endpoint = self.account != self.principal;
+        draft.store = event::store(&self.account);
         draft.object = &object;
         draft.seal(now)
     }

@@ -11,6 +11,7 @@
 
 mod ahead;
 mod alarm;
+mod announcing;
 pub mod archive;
 mod bells;
 pub mod connection;
@@ -49,7 +50,6 @@ use crate::metrics::{Metrics, Source};
 use crate::spans::Spans;
 use archive::Archive;
 use bells::Bells;
-use connection::Connection;
 use dedup::{Duplicates, Keys};
 use export::{ExportLimits, Exports};
 use history::{Beyond, History, Position, Since, SinceError, Start};
@@ -223,26 +223,6 @@ impl Broker {
     pub fn now_us(&self) -> u64 {
         let passed = clock::instant().saturating_duration_since(self.epoch);
         u64::try_from(passed.as_micros()).expect("the process does not run for half a million years")
-    }
-
-    /// Returns the event that reports a connection: `create` when it opens, `delete` when it closes. Returns `None` if
-    /// its principal causes too many of them, which is counted and logged.
-    pub fn connection_event(&self, action: &str, connection: &Connection, now: Timestamp) -> Option<Event> {
-        let asked = self.pace.lock().ask(&connection.principal, self.now_us());
-        match asked {
-            Ok(omitted) => Some(connection.event(action, omitted, now)),
-            Err(omitted) => {
-                self.metrics.connection_events_omitted.inc();
-                if omitted.first {
-                    let principal = &connection.principal;
-                    tracing::warn!(
-                        principal,
-                        "a principal connects too often: dropping some of the events about its connections"
-                    );
-                }
-                None
-            }
-        }
     }
 
     /// Sequences events, all or none, and returns the sequence number of the first.

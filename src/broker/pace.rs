@@ -1,14 +1,14 @@
-//! Limits connection events per principal. Everyone who may connect causes two with every connection.
+//! Limits connection events per account. Everyone who may connect causes two with every connection.
 //!
-//! A principal may cause [`BURST`] at once and [`RATE`] per second after that. Further events are left out and counted:
-//! by a metric, by a log line when it begins, and in the next connection event of that principal (`OmittedEvents`).
+//! An account may cause [`BURST`] at once and [`RATE`] per second after that. Further events are left out and counted:
+//! by a metric, by a log line when it begins, and in the next connection event of that account (`OmittedEvents`).
 //! Only the events are limited, not the connections.
 //!
-//! Contract: pure; the caller passes the time. Principals that have been quiet for a while are forgotten.
+//! Contract: pure; the caller passes the time. Accounts that have been quiet for a while are forgotten.
 
 use hashbrown::HashMap;
 
-/// The maximum burst. Every watcher of connections receives each event, so one principal's burst is work for all of
+/// The maximum burst. Every watcher of connections receives each event, so one account's burst is work for all of
 /// them: with a thousand, a user without any role delayed a hundred watchers on a shard by 60 to 200 ms
 /// (docs/benchmarks/hostile-2026-11-28.md).
 const BURST: u64 = 100;
@@ -19,7 +19,7 @@ const RATE: u64 = 10;
 /// The cost of one event in microseconds at [`RATE`].
 const COST_US: u64 = 1_000_000 / RATE;
 
-/// The number of principals beyond which idle ones are removed.
+/// The number of accounts beyond which idle ones are removed.
 const MOST: usize = 10_000;
 
 #[derive(Debug, Default)]
@@ -36,16 +36,16 @@ pub(super) struct Omitted {
     pub(super) first: bool,
 }
 
-/// Limits connection events per principal.
+/// Limits connection events per account.
 #[derive(Debug)]
 pub(super) struct Pace {
-    principals: HashMap<String, Spent>,
+    accounts: HashMap<String, Spent>,
     bound: usize,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { principals: HashMap::new(), bound: MOST }
+        Self { accounts: HashMap::new(), bound: MOST }
     }
 }
 
@@ -54,12 +54,12 @@ impl Pace {
     ///
     /// # Errors
     /// [`Omitted`] if the event has to be left out.
-    pub(super) fn ask(&mut self, principal: &str, now_us: u64) -> Result<u64, Omitted> {
-        if self.principals.len() >= self.bound {
-            self.principals.retain(|_, spent| spent.until_us > now_us || spent.omitted > 0);
-            self.bound = MOST.max(2 * self.principals.len());
+    pub(super) fn ask(&mut self, account: &str, now_us: u64) -> Result<u64, Omitted> {
+        if self.accounts.len() >= self.bound {
+            self.accounts.retain(|_, spent| spent.until_us > now_us || spent.omitted > 0);
+            self.bound = MOST.max(2 * self.accounts.len());
         }
-        let spent = self.principals.entry_ref(principal).or_default();
+        let spent = self.accounts.entry_ref(account).or_default();
         let until_us = spent.until_us.max(now_us) + COST_US;
         if until_us > now_us + BURST * COST_US {
             spent.omitted += 1;
@@ -67,6 +67,11 @@ impl Pace {
         }
         spent.until_us = until_us;
         Ok(std::mem::take(&mut spent.omitted))
+    }
+
+    /// Counts events that were left out for another reason, including those that the last one would have reported.
+    pub(super) fn omit(&mut self, account: &str, events: u64) {
+        self.accounts.entry_ref(account).or_default().omitted += events;
     }
 }
 
@@ -97,6 +102,6 @@ mod tests {
         for n in 0..5 * MOST as u64 {
             assert_eq!(pace.ask(&n.to_string(), n * 1000), Ok(0));
         }
-        assert!(pace.principals.len() <= 2 * MOST);
+        assert!(pace.accounts.len() <= 2 * MOST);
     }
 }

@@ -49,9 +49,10 @@ pub fn run(settings: Settings, notes: &[String], out: &mut dyn Write) -> Result<
     let _flushed = Flushed;
     crash::report();
     notes.iter().for_each(|note| tracing::warn!("{note}"));
+    let nice = control_nice();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("control")
-        .on_thread_start(yield_to_shards)
+        .on_thread_start(move || yield_to_shards(nice))
         .enable_all()
         .build()?;
     let result = runtime.block_on(serve(settings, out));
@@ -90,18 +91,24 @@ async fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError
     }
 }
 
-/// Nice value of the control threads: a third of a shard's weight (`sched(7)`).
+/// Nice value of the control threads, in addition to that of the main thread: a third of a shard's weight (`sched(7)`).
 const CONTROL_NICE: i32 = 5;
+
+/// Returns the nice value of the control threads. Called on the main thread, whose value the shards have.
+fn control_nice() -> i32 {
+    rustix::process::getpriority_process(None).unwrap_or_default() + CONTROL_NICE
+}
 
 /// Gives the shards' threads priority over the calling one where they share a core. A burst of connects or downloads
 /// would otherwise get half of the core, and a shard that needs more would lag for as long as the burst lasts. On free
 /// cores this has no effect.
 ///
 /// Threads inherit the nice value of the thread that starts them, and cannot lower it again. So the main thread, which
-/// starts the shards and the threads that hash passwords, keeps its own.
-fn yield_to_shards() {
-    // If the system refuses even this, the thread runs with its old priority.
-    let _ = rustix::process::nice(CONTROL_NICE);
+/// starts the shards and the threads that hash passwords, keeps its own. And the value is absolute: control threads
+/// start more of them, each of which would otherwise be nicer than the one that started it.
+fn yield_to_shards(nice: i32) {
+    // If the system refuses even this, the thread runs with its old priority. The process 0 is the calling thread.
+    let _ = rustix::process::setpriority_process(None, nice);
 }
 
 /// Timeout for flushing the last lines of the log.

@@ -26,7 +26,7 @@ use super::nats::op::Message;
 use super::order::After;
 use super::peers::NodeId;
 use crate::broker::dedup::RepeatIndex;
-use crate::event::{Draft, Event, EventError};
+use crate::event::{Draft, ENDPOINT, Event, EventError};
 use crate::json::{JsonError, Validator};
 
 const NODE: &str = "Hydrant-Node";
@@ -199,10 +199,10 @@ fn read_draft(message: &Message, longest: usize, seal: impl Fn(&Draft<'_>) -> Ev
     if message.payload.len() > longest {
         return Err(WireError::TooLarge(message.payload.len()));
     }
-    let of_endpoint = first(&message.headers, OCCURRENCE).is_some();
+    let store = if first(&message.headers, OCCURRENCE).is_some() { ENDPOINT } else { "" };
     Validator::lend(|validator| {
         let draft = Draft::of(&validator.read(&message.payload)?)?;
-        Ok(seal(&Draft { of_endpoint, ..draft }))
+        Ok(seal(&Draft { store, ..draft }))
     })
 }
 

@@ -48,7 +48,7 @@ pub use error::EventError;
 use field::Field;
 use holders::{Holders, Turned};
 use names::Names;
-pub use owner::ENDPOINT;
+pub use owner::{ENDPOINT, ISSUER, store};
 pub use position::Position;
 use stream::StreamText;
 use wire::{FrameStart, TIME, Wire, offset};
@@ -92,8 +92,9 @@ pub struct Draft<'t> {
     pub object: &'t str,
     /// The object before the change, as JSON text; `null` if there is none.
     pub original: &'t str,
-    /// Whether the users it names are the endpoint's, and not hydrant's own of the same name.
-    pub of_endpoint: bool,
+    /// The prefix of the accounts of the users it names, which may have namesakes among hydrant's own: [`ENDPOINT`],
+    /// [`ISSUER`] or nothing.
+    pub store: &'static str,
 }
 
 impl<'t> Draft<'t> {
@@ -107,7 +108,7 @@ impl<'t> Draft<'t> {
             principal: Cow::Borrowed(""),
             object: "null",
             original: "null",
-            of_endpoint: false,
+            store: "",
         }
     }
 
@@ -205,7 +206,7 @@ impl<'t> Draft<'t> {
         let names = Names::new([
             self.kind.as_ref(),
             self.action.as_ref(),
-            owner::source(&self.kind, &self.key, self.of_endpoint),
+            owner::source(&self.kind, &self.key, self.store),
             self.key.as_ref(),
             machine.as_deref().unwrap_or_default(),
             work_order.as_deref().unwrap_or_default(),

@@ -12,10 +12,13 @@ use crate::json;
 /// Prefix of the account of a user of the endpoint; no name contains a slash.
 pub const ENDPOINT: &str = "endpoint/";
 
+/// Prefix of the account of a user that only another issuer knows.
+pub const ISSUER: &str = "issuer/";
+
 /// Prefix of the principal of a machine's agent.
 const RUNNER: &str = "runner:";
 
-/// Prefix of the principal of a user: only users exist both at the endpoint and here.
+/// Prefix of the principal of a user: only users have namesakes elsewhere.
 const USER: &str = "user:";
 
 /// Returns `Machine` and `WorkOrder` of a job if they are strings; the last of several members wins.
@@ -47,8 +50,13 @@ pub(super) fn machine<'t>(kind: &str, key: &'t str, object: &'t str, original: &
 }
 
 /// Returns the prefix of the Key of a connection event that together with the Key names its account.
-pub(super) fn source(kind: &str, key: &str, of_endpoint: bool) -> &'static str {
-    if of_endpoint && kind == "connections" && key.starts_with(USER) { ENDPOINT } else { "" }
+pub(super) fn source(kind: &str, key: &str, store: &'static str) -> &'static str {
+    if kind == "connections" && key.starts_with(USER) { store } else { "" }
+}
+
+/// Returns the prefix of an account: [`ENDPOINT`], [`ISSUER`], or nothing for one of hydrant's own.
+pub fn store(account: &str) -> &'static str {
+    [ENDPOINT, ISSUER].into_iter().find(|prefix| account.starts_with(prefix)).unwrap_or_default()
 }
 
 /// Returns the last member with this name.

@@ -73,10 +73,18 @@ fn claims(judgement: &Judgement) -> Step {
 #[cfg(test)]
 mod tests {
     use crate::auth::Principal;
-    use crate::event::ENDPOINT;
+    use crate::event::{ENDPOINT, ISSUER, store};
 
     #[test]
-    fn events_and_principals_tell_the_two_sources_apart_in_the_same_way() {
-        assert_eq!(Principal::endpoint_user("a").unwrap().account(), format!("{ENDPOINT}user:a"));
+    fn events_and_principals_tell_the_stores_apart_in_the_same_way() {
+        for (principal, prefix) in [
+            (Principal::user("a"), ""),
+            (Principal::endpoint_user("a"), ENDPOINT),
+            (Principal::issuer_user("a"), ISSUER),
+        ] {
+            let principal = principal.unwrap();
+            assert_eq!(principal.account(), format!("{prefix}user:a"));
+            assert_eq!(store(principal.account()), prefix);
+        }
     }
 }

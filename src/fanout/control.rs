@@ -6,7 +6,6 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -126,7 +125,6 @@ impl Wanted {
 #[derive(Debug)]
 pub(crate) enum Control<A = Accepted> {
     Adopt(Box<Newcomer<A>>),
-    Drain(Instant),
     /// Lists all connections, or those that have the registration with this text.
     List(Option<Box<str>>, oneshot::Sender<Vec<Vec<Connection>>>),
     Delete(Wanted, oneshot::Sender<Option<Connection>>),

@@ -18,7 +18,12 @@ use crate::protocol::{Command, answer, without_values};
 pub type ReadSpec = Result<Spec, SpecError>;
 
 /// Registrations up to this many bytes are parsed immediately, unless they contain a regular expression.
-const SHORT_SPEC: usize = 512;
+pub const SHORT_SPEC: usize = 512;
+
+/// Returns whether a registration takes long to parse, compared with what a shard does for a command.
+pub fn is_long(spec: &str) -> bool {
+    spec.len() > SHORT_SPEC || spec.contains("Re")
+}
 
 /// Up to this many types are reported by name; beyond it, clients may want any type.
 const KINDS: usize = 64;
@@ -51,7 +56,7 @@ impl Shard {
     pub fn is_long_to_read(&self, conn: ConnId, message: &str) -> bool {
         let Ok(Command::Register(spec)) = Command::parse(message) else { return false };
         let Some(slot) = self.sessions[conn.0 as usize].as_ref().and_then(|session| session.slot) else { return false };
-        (spec.len() > SHORT_SPEC || spec.contains("Re")) && self.index.is_new(slot, spec) == Ok(true)
+        is_long(spec) && self.index.is_new(slot, spec) == Ok(true)
     }
 
     /// Returns whether a message deregisters on a connection that has yet to receive earlier events: it has to wait

@@ -5,8 +5,8 @@
 //! [`Pool::drain`] ends all threads.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ use crate::broker::archive::Wake;
 use crate::broker::connection::Connection;
 use crate::broker::inbox::{InboxLimits, inbox};
 use crate::clock;
-use crate::index::{self, IndexError, Measure, Seen};
+use crate::index::{self, Measure, Seen};
 use crate::logging::crash::Vital;
 use crate::logging::summary::Summary;
 use crate::stats::OutboxLimits;
@@ -44,6 +44,8 @@ pub(super) struct Port {
     load: Arc<AtomicUsize>,
     /// Set when rights have changed since the shard last looked. A flag, not a request: it needs no room in the queue.
     review: Arc<AtomicBool>,
+    /// Set when the shard is to drain, with the deadline. Needs no room in the queue either, which clients can fill.
+    drain: Arc<OnceLock<Instant>>,
 }
 
 /// The settings of every shard.
@@ -143,18 +145,9 @@ impl Pool {
         }
     }
 
-    /// Checks registrations as a shard without other registrations of this connection would, so that mistakes are
-    /// reported before the connection exists. `most` is the limit of the role. Limits on all registrations together are
-    /// only checked later, by the shard.
-    ///
-    /// # Errors
-    /// The first registration that is refused, and why.
-    pub fn check<'r>(&self, registrations: &'r [Box<str>], most: Option<usize>) -> Result<(), (&'r str, IndexError)> {
-        let limit = most.unwrap_or(self.limits.registrations);
-        if let Some(beyond) = registrations.get(limit) {
-            return Err((beyond.trim(), IndexError::TooManyRegistrations { limit }));
-        }
-        registrations.iter().try_for_each(|spec| self.limits.check(spec.trim()).map_err(|error| (spec.trim(), error)))
+    /// Returns the limits on the registrations of a connection; `most` is the limit of the role on their number.
+    pub fn limits(&self, most: Option<usize>) -> index::Limits {
+        index::Limits { registrations: most.unwrap_or(self.limits.registrations), ..self.limits }
     }
 
     /// Returns the size limits of filters.
@@ -255,11 +248,7 @@ impl Pool {
 
     /// Delivers all accepted events, closes all connections and ends the threads, by `deadline` at the latest. Blocks.
     pub fn drain(&self, deadline: Instant) {
-        for port in &self.ports {
-            if port.send(Control::Drain(deadline)).is_err() {
-                tracing::error!("cannot tell a shard to drain");
-            }
-        }
+        self.ports.iter().for_each(|port| port.begin_drain(deadline));
         for thread in self.threads.lock().drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a shard's thread panicked");
@@ -273,8 +262,7 @@ impl Drop for Pool {
     fn drop(&mut self) {
         if !self.threads.get_mut().is_empty() {
             let now = clock::instant();
-            // A shard whose queue is full runs until the process ends.
-            self.ports.iter().for_each(|port| drop(port.send(Control::Drain(now))));
+            self.ports.iter().for_each(|port| port.begin_drain(now));
         }
     }
 }
@@ -291,6 +279,12 @@ impl Port {
         self.control.try_send(control).map_err(crossbeam_channel::TrySendError::into_inner)?;
         self.wake();
         Ok(())
+    }
+
+    fn begin_drain(&self, deadline: Instant) {
+        // The first deadline counts.
+        let _ = self.drain.set(deadline);
+        self.wake();
     }
 
     fn wake(&self) {
@@ -326,7 +320,7 @@ pub(super) fn shard(
     });
     let (sender, control) = crossbeam_channel::bounded(CONTROL_QUEUE);
     let load = Arc::new(AtomicUsize::new(0));
-    let review = Arc::new(AtomicBool::new(false));
+    let (review, drain) = (Arc::new(AtomicBool::new(false)), Arc::new(OnceLock::new()));
     let parts = Parts {
         poll,
         parser: SpecParser::start(number, settings.index.filter, wake.clone())?,
@@ -340,12 +334,13 @@ pub(super) fn shard(
         broker: Arc::clone(broker),
         load: Arc::clone(&load),
         review: Arc::clone(&review),
+        drain: Arc::clone(&drain),
         timing: settings.timing,
         connection_events: settings.connection_events,
         message_limit: settings.message_bytes,
         epoch,
     };
-    Ok((Port { control: sender, waker, load, review }, parts))
+    Ok((Port { control: sender, waker, load, review, drain }, parts))
 }
 
 #[cfg(test)]
@@ -355,6 +350,7 @@ mod tests {
     use crossbeam_channel::Receiver;
 
     use super::*;
+    use crate::fanout::driver::tests::parts;
 
     /// A pool of shards whose requests the test answers.
     fn pool(shards: usize) -> (Pool, Vec<Receiver<Control>>, Poll) {
@@ -362,7 +358,8 @@ mod tests {
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
         let port = |_| {
             let (control, requests) = crossbeam_channel::bounded(1);
-            (Port { control, waker: Arc::clone(&waker), load: Arc::default(), review: Arc::default() }, requests)
+            let (waker, load) = (Arc::clone(&waker), Arc::default());
+            (Port { control, waker, load, review: Arc::default(), drain: Arc::default() }, requests)
         };
         let (ports, requests) = (0..shards).map(port).unzip();
         let shards = Pool {
@@ -425,6 +422,22 @@ mod tests {
         drop(requests);
         assert_eq!(outcomes(&pool).await, [Err(PoolError::Unanswered); 4], "ended");
         assert!(pool.seen().await.is_none());
+    }
+
+    /// The requests of clients fill the queue.
+    #[test]
+    fn a_shard_whose_queue_is_full_drains() {
+        let data = tempfile::tempdir().unwrap();
+        let (port, parts, _) = parts(data.path());
+        let mut driver = Driver::new(parts);
+        while port.send(Control::Seen(oneshot::channel().0)).is_ok() {}
+        let limits = index::Limits::default();
+        let pool = Pool { ports: vec![port], threads: parking_lot::Mutex::default(), limits };
+        pool.drain(clock::instant() + std::time::Duration::from_hours(1));
+        for _ in 0..2 * CONTROL_QUEUE {
+            driver.run_turn(std::iter::empty(), std::time::Duration::ZERO);
+        }
+        assert!(driver.is_done());
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Limits, Spec, SpecError};
+use super::{Limits, SpecError};
 
 /// The reason why a registration or deregistration was refused. Nothing has changed then.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -95,16 +95,6 @@ impl IndexError {
             Self::Spec(SpecError::Filter { offset, error }) => Some(offset + error.offset),
             _ => None,
         }
-    }
-}
-
-impl Limits {
-    /// Checks a registration as an index does for a subscriber without other registrations.
-    ///
-    /// # Errors
-    /// [`IndexError`]
-    pub fn check(&self, text: &str) -> Result<(), IndexError> {
-        check_size(Spec::parse(text, &self.filter)?.combinations(), 0, self)
     }
 }
 

@@ -49,6 +49,7 @@
 mod accounts;
 mod advice;
 mod by_class;
+mod checking;
 mod error;
 mod excerpt;
 pub mod filter;
@@ -74,6 +75,7 @@ mod wide;
 
 pub use accounts::{Overdrawn, Work};
 pub use advice::{Seen, warnings};
+pub use checking::Checking;
 pub use error::IndexError;
 pub use excerpt::excerpt;
 pub use list::List;

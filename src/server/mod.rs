@@ -19,7 +19,7 @@ mod files;
 mod nats;
 mod spans;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -49,6 +49,7 @@ use crate::fanout::control::ConnectionLimit;
 use crate::fanout::driver::Timing;
 use crate::fanout::outbox::DeflatePolicy;
 use crate::fanout::pool::{Pool, ShardSettings};
+use crate::files::replace;
 use crate::index;
 use crate::index::filter;
 use crate::logging::crash::Vital;
@@ -358,17 +359,24 @@ fn deflate_policy(settings: &Settings) -> Option<DeflatePolicy> {
     })
 }
 
-/// Returns the id of this data directory, which is created at the first start.
+/// Returns the id of this data directory, which is created at the first start. A file that cannot be read is not
+/// replaced: clients and other nodes know the server by its id.
 fn identity(settings: &Settings) -> Result<String, StartError> {
     let path = settings.data_dir.join("id");
     let file = |source| StartError::DataDir { path: path.clone(), source };
-    if let Ok(id) = std::fs::read_to_string(&path) {
-        return Ok(id.trim().to_owned());
+    match std::fs::read_to_string(&path) {
+        Ok(id) if id.trim().is_empty() => {
+            let reason = "the id is missing; restore it, or remove the file to get a new one";
+            return Err(file(io::Error::new(ErrorKind::InvalidData, reason)));
+        }
+        Ok(id) => return Ok(id.trim().to_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(file(error)),
     }
     let mut bytes = [0; 6];
     getrandom::fill(&mut bytes).map_err(|error| file(io::Error::other(error.to_string())))?;
     let id = bytes.map(|byte| format!("{byte:02x}")).join(":");
-    std::fs::write(&path, &id).map_err(file)?;
+    replace(&settings.data_dir, &settings.data_dir.join("id.new"), &path, &id).map_err(file)?;
     Ok(id)
 }
 

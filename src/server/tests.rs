@@ -114,6 +114,68 @@ async fn warnings_that_are_missing_are_told() {
     server.stop().await;
 }
 
+/// A client that does as it is told, and comes again when there is room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_post_that_full_inboxes_refuse_costs_nothing_of_the_quota() {
+    let data = tempfile::tempdir().unwrap();
+    let mut settings = settings(data.path());
+    settings.limits.posted_events_per_second = 1;
+    let server = Server::start(settings).await.unwrap();
+    let (sender, inbox) = inbox(InboxLimits { events: 1, bytes: 1 << 20 }, || ());
+    server.api.broker.attach(sender);
+    server.api.broker.publish(vec![Draft::new("a", "b", "c").seal(clock::now())], Source::Demo).unwrap();
+    let one = r#"{"Type":"a","Action":"b"}"#;
+    // They are worth a thousand seconds.
+    let many = format!("[{}]", [one; 1000].join(","));
+    let post = async |body: &str| ask(&server, "POST /api/v3/events", body).await;
+    assert!(post(&many).await.starts_with("HTTP/1.1 429 "));
+    while inbox.next().is_some() {}
+    assert!(post(one).await.starts_with("HTTP/1.1 204 "));
+}
+
+/// What any user may ask for is not begun before its turn, however it is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_takes_long_waits_for_its_turn() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(settings(data.path())).await.unwrap();
+    let _turns = server.api.take_all_turns().await;
+    let wrong = "[".repeat(5000);
+    let object = format!("{{{wrong}");
+    let ask = async |head: &str, body: &str| ask(&server, head, body).await.split(' ').nth(1).unwrap().to_owned();
+    let connection = "GET /api/v3/connections/192.0.2.1:9";
+    let streams = ["a.b.c.N=Re((", "a.b", &wrong].map(|spec| format!("GET /api/v3/events?register={spec}"));
+    let statuses = tokio::join!(
+        ask("POST /api/v3/hydrant/explain", &object),
+        ask("POST /api/v3/hydrant/check", &object),
+        ask(connection, ""),
+        ask(&streams[0], ""),
+        ask(&streams[2], ""),
+        ask(&streams[1], ""),
+        ask("GET /api/v3/events?register=a.b.c", ""),
+        ask("POST /api/v3/events", r#"{"Type":"a","Action":"b"}"#),
+    );
+    let expected = ["503", "503", "503", "503", "503", "400", "200", "204"].map(str::to_owned);
+    assert_eq!(<[String; 8]>::from(statuses), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_id_stays_and_is_never_replaced() {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("id");
+    let id = || super::identity(&settings(data.path()));
+    let first = id().unwrap();
+    assert_eq!((id().unwrap(), std::fs::read_to_string(&file).unwrap()), (first.clone(), first));
+    for bad in [&b""[..], b" \n", b"\xff\xfe"] {
+        std::fs::write(&file, bad).unwrap();
+        let error = id().unwrap_err().to_string();
+        assert!(error.contains(file.to_str().unwrap()), "{error}");
+        assert_eq!(std::fs::read(&file).unwrap(), bad);
+    }
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    assert!(id().is_err() && file.is_dir(), "what cannot be read is not missing");
+}
+
 /// A server whose start fails is dropped too.
 #[test]
 fn nothing_runs_after_a_server_has_been_dropped() {

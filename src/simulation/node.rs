@@ -171,6 +171,7 @@ impl Node {
             broker: Arc::clone(&self.broker),
             load: Arc::clone(&load),
             review: Arc::clone(&review),
+            drain: Arc::default(),
             timing,
             connection_events,
             message_limit: 4096,

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hyper::Response;
 use parking_lot::Mutex;
@@ -17,13 +17,19 @@ use super::pending::PendingSlot;
 use super::socket::Socket;
 use crate::auth::{ClientCertificate, Remembered};
 
+/// The number of HTTP connections opened so far.
+static OPENED: AtomicU64 = AtomicU64::new(0);
+
 /// The sender of a request, and the connection on which it arrived.
 #[derive(Debug)]
 pub struct Caller {
     /// The client's address, even if a trusted proxy is the other end of the connection.
     pub peer: SocketAddr,
-    /// Identifies the connection: the address of its other end, or of the client that the PROXY protocol named.
+    /// The other end of the connection: the address of its other end, or of the client that the PROXY protocol named.
     pub connection: SocketAddr,
+    /// Distinguishes the connection from all others of this process. Two may have the same address, if they come in on
+    /// different ones of the server's.
+    pub number: u64,
     /// What a trusted proxy reports about the request, if it arrived through one.
     pub forwarded: Option<Forwarded>,
     /// The verified certificate that the client presented in the TLS handshake. `None` for the clients of a proxy.
@@ -43,7 +49,8 @@ impl Caller {
         let slot = Arc::new(Mutex::new(Some(slot)));
         let (certificate, handover) = (socket.certificate(), Arc::clone(socket.handover()));
         let (remembered, has_shown) = (Arc::default(), AtomicBool::new(false));
-        Self { peer, connection: peer, forwarded: None, certificate, remembered, slot, has_shown, handover }
+        let number = OPENED.fetch_add(1, Ordering::Relaxed);
+        Self { peer, connection: peer, number, forwarded: None, certificate, remembered, slot, has_shown, handover }
     }
 
     /// Returns the caller that a trusted proxy names for a request on this connection.
@@ -57,6 +64,7 @@ impl Caller {
         Self {
             peer,
             connection,
+            number: self.number,
             forwarded: Some(forwarded),
             certificate: None,
             remembered: Arc::clone(&self.remembered),

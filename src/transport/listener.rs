@@ -63,8 +63,8 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers one request; calls [`Caller::trust`] once the client is authenticated.
     fn handle<'a>(&'a self, request: Request<Incoming>, caller: &'a Caller) -> Answering<'a>;
 
-    /// Called when an HTTP connection ([`Caller::connection`]) has ended or has become a websocket.
-    fn left(&self, _connection: SocketAddr) {}
+    /// Called when an HTTP connection ([`Caller::number`]) has ended or has become a websocket.
+    fn left(&self, _number: u64) {}
 }
 
 /// The time that a connection without a request has for its first one when the server stops.
@@ -225,7 +225,7 @@ struct Server {
 }
 
 /// Notifies the handler when an HTTP connection ends, however it does.
-struct Leaving<'h>(&'h dyn Handler, SocketAddr);
+struct Leaving<'h>(&'h dyn Handler, u64);
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
@@ -308,7 +308,7 @@ impl Server {
 
     async fn serve(&self, socket: Socket, caller: &Caller, signs: &Arc<Signs>, mut stop: watch::Receiver<bool>) {
         let peer = caller.peer;
-        let _leaving = Leaving(&*self.handler, peer);
+        let _leaving = Leaving(&*self.handler, caller.number);
         let stopping = stop.clone();
         let service = service_fn(|request| {
             let stopping = &stopping;

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use crate::common::http::Http;
 use crate::common::people::HASH;
 use crate::common::ws::{Client, Show};
-use crate::common::{self, Hydrant, socket};
+use crate::common::{self, Hydrant, patiently, socket};
 
 const LOUD: &str = "connection_events = true\nshards = 2";
 
@@ -125,6 +125,40 @@ async fn addresses_of_ipv6_stand_in_paths() {
     let deleted = server.request("DELETE", &format!("/api/v3/connections/{address}"), &[], "").await;
     assert_eq!(deleted.status.as_u16(), 200);
     assert_eq!(client.closed().await.0, 1001);
+}
+
+/// Two connections between different addresses, of which the client's are the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_from_one_address_to_two_of_the_servers_are_two() {
+    let server = Hydrant::start("listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]").await;
+    let authorization = format!("Bearer {}", server.token().await);
+    let headers = [("authorization", authorization.as_str())];
+    let mut clients = Vec::new();
+    for &address in server.server.addresses() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        let from = clients.last().map_or("127.0.0.1:0".parse().unwrap(), |(_, from)| *from);
+        socket.bind(from).unwrap();
+        let stream = socket.connect(address).await.unwrap();
+        let from = stream.local_addr().unwrap();
+        let mut http = Http::over(socket::over(stream, false).await, address).await;
+        assert_eq!(http.request("GET", "/api/v3/info", &headers, "").await.status.as_u16(), 200);
+        clients.push((http, from));
+    }
+    let from = clients[0].1;
+    let listed = async || {
+        let path = format!("/api/v3/connections?Type=api&RemoteAddr={from}");
+        server.request("GET", &path, &[], "").await.json().as_array().unwrap().len()
+    };
+    assert_eq!(listed().await, 2);
+    clients.pop();
+    let gone = async {
+        while listed().await == 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently("the end of a connection", gone).await;
+    assert_eq!(listed().await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,6 +18,7 @@ mod files;
 mod log;
 mod outside;
 mod places;
+mod priorities;
 mod slow;
 mod slow_memory;
 mod slowloris;

@@ -1,6 +1,6 @@
 //! Tokens of an identity provider, by the settings of a server.
 
-use hydrant::auth::{Store, StoreError};
+use hydrant::auth::{Store, StoreError, TokenRequest};
 use serde_json::{Value, json};
 
 use crate::common::http::{self, Reply};
@@ -60,6 +60,41 @@ async fn get(server: &Hydrant, token: &str, path: &str) -> Reply {
 
 async fn status(server: &Hydrant, token: &str) -> u16 {
     get(server, token, "/api/v3/info").await.status.as_u16()
+}
+
+/// With roles of the issuer's, a user is not the one of the store who has that name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_of_the_issuer_is_no_namesake_of_the_store() {
+    let provider = Published::new();
+    let settings = format!("connection_events = true\n{}", provider.settings("roles_claim = \"groups\"\n"));
+    let server = Hydrant::with_people(&settings, |store| {
+        people(store)?;
+        store.set_role_limits("writer", "connections=1".parse().unwrap())
+    })
+    .await;
+    let bearer = format!("Bearer {}", provider.sign("ec", &claims("nonce", 1.into())));
+    let mut outside = server.try_connect(&Show::Header(&bearer), &[]).await.unwrap();
+    // The limit of one connection applies to each of them.
+    let mut inside = server.connect_as("user:alice", &TokenRequest::default()).await;
+    for client in [&mut outside, &mut inside] {
+        client.register("connections.create.user:alice.Type=Eq(api)").await;
+        client.register("*.*.the-end").await;
+    }
+    let own = [&bearer, &format!("Bearer {}", server.issue("user:alice", &TokenRequest::default()))];
+    for credential in own {
+        // A request that is a connection of its own.
+        let headers = [("authorization", credential.as_str())];
+        http::request(server.address(), false, "GET", "/api/v3/info", &headers, "").await;
+    }
+    server.announce("machines", "update", "the-end").await;
+    server.announce("tasks", "update", "the-end").await;
+    for (client, end) in [(&mut outside, "machines"), (&mut inside, "tasks")] {
+        let mut seen = Vec::new();
+        while seen.last().is_none_or(|kind| kind != end) {
+            seen.push(patiently("an event", client.event()).await.r#type);
+        }
+        assert_eq!(seen, ["connections", end]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

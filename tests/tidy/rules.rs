@@ -99,6 +99,7 @@ const MODULES: [(&str, &[&str]); 27] = [
             "demo",
             "endpoint",
             "fanout",
+            "files",
             "index",
             "logging",
             "metrics",

@@ -155,15 +155,39 @@ async fn what_is_wrong_is_told_before_the_stream_begins() {
         crate::common::http::request(address, false, "GET", "/api/v3/events?register=a.b.c", &accept, "").await;
     unknown.error(401);
     assert!(get(&"register=a.b.c&".repeat(10)).await.error(400).starts_with("too many registrations"));
-    // What only the shard knows is told by the answer.
     let many: Vec<String> = (0..5).map(|key| format!("register=a.b.c,{key}")).collect();
-    let mut lines = server.stream(NDJSON, &many.join("&"), "").await;
-    for _ in 0..4 {
-        assert_eq!(lines.line().await.unwrap(), "");
-    }
-    assert!(Seen::read(&lines.line().await.unwrap()).error().starts_with("too many combinations"));
+    assert!(get(&many.join("&")).await.error(400).starts_with("too many combinations: all registrations"));
     let head = server.request("HEAD", "/api/v3/events?register=a.b.c", &accept, "").await;
     assert_eq!((head.status.as_u16(), head.header("content-type"), head.body.as_str()), (200, SSE, ""));
+}
+
+/// Only a shard knows the other connections of a principal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_all_connections_of_a_principal_exceed_is_told_by_the_answer() {
+    let server = Hydrant::start("shards = 1\nlimits = { registration_bytes_per_principal = \"64KiB\" }").await;
+    let query = |n: u32| format!("register=a.b.{n}{}", "x".repeat(30 << 10));
+    let mut streams = [server.stream(NDJSON, &query(0), "").await, server.stream(NDJSON, &query(1), "").await];
+    for stream in &mut streams {
+        assert_eq!(stream.line().await.unwrap(), "");
+    }
+    let mut beyond = server.stream(NDJSON, &query(2), "").await;
+    let told = Seen::read(&beyond.line().await.unwrap()).error();
+    assert!(told.starts_with("registrations too long: those of all connections of the principal"), "{told}");
+}
+
+/// Each takes some milliseconds, and a query has room for hundreds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filters_of_a_stream_are_compiled_up_to_the_limit_of_a_connection() {
+    let server = Hydrant::start("[limits]\nfilter_bytes = \"1MiB\"").await;
+    let query = |count: u32| {
+        let specs = (0..count).map(|n| format!("register=a.b.*.Name=Re((x|y){{100}}.{{10}}{n})"));
+        specs.collect::<Vec<_>>().join("&")
+    };
+    assert_eq!(server.stream(SSE, &query(1), "").await.status(), "200");
+    let accept = [("accept", SSE)];
+    let reply = server.request("GET", &format!("/api/v3/events?{}", query(500)), &accept, "").await;
+    let told = reply.error(400);
+    assert!(told.starts_with("filters too large: those of the connection"), "{told}");
 }
 
 /// The entries of streams among the connections.

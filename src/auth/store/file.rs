@@ -6,13 +6,13 @@
 //! here blocks.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Store, StoreError, parse};
-use crate::files::Marks;
+use crate::files::{self, Marks};
 
 const STORE: &str = "auth.toml";
 const KEYS: &str = "token-keys.toml";
@@ -157,7 +157,7 @@ impl Directory {
     fn write(&self, name: &str, text: &str) -> Result<(), StoreError> {
         let path = self.path(name);
         let beside = self.beside(name);
-        let written = replace(&self.0, &beside, &path, text);
+        let written = files::replace(&self.0, &beside, &path, text);
         if written.is_err() {
             // Report the first error, which is the cause; a temporary file that remains is overwritten next time.
             let _ = std::fs::remove_file(&beside);
@@ -177,19 +177,6 @@ fn read_whole(path: &Path) -> Result<String, StoreError> {
         std::thread::sleep(LOCK_PAUSE);
     }
     Err(StoreError::Changing { path: path.to_owned() })
-}
-
-fn replace(directory: &Path, beside: &Path, path: &Path, text: &str) -> std::io::Result<()> {
-    // A file left behind by a crash may have other permissions; only creating it anew guarantees them.
-    match std::fs::remove_file(beside) {
-        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(beside, path)?;
-    File::open(directory)?.sync_all()
 }
 
 fn io(what: &'static str, path: &Path, source: std::io::Error) -> StoreError {

@@ -69,7 +69,7 @@ type Placed = (Range<usize>, String);
 pub(super) fn store(text: &str) -> Result<Store, ParseError> {
     let document: Document = toml::from_str(text).map_err(|e| {
         let at = e.span().map_or(0, |span| span.start);
-        mistake(text, at, without_quotes(e.message()))
+        mistake(text, at, without_values(e.message()))
     })?;
     check(document).map_err(|(span, reason)| mistake(text, span.start, reason))
 }
@@ -151,8 +151,19 @@ fn mistake(text: &str, at: usize, reason: String) -> ParseError {
     ParseError { line, column, reason }
 }
 
-/// Returns the parser's message without the values that it quotes: a hash in the wrong place must not be repeated.
-/// Field names, which are in backticks, stay.
+/// Returns the parser's message without the values that it repeats: a password in the wrong place must not be repeated.
+/// Of a value that is not what was expected, only that stays: the parser puts texts into quotes, but numbers and words
+/// into backticks, like the names of fields, which stay.
+fn without_values(message: &str) -> String {
+    let is_about_a_value = ["invalid type", "invalid value", "invalid length", "unknown variant"];
+    if let Some(what) = is_about_a_value.into_iter().find(|what| message.starts_with(what)) {
+        // The last one: the value may contain the same words.
+        let expected = message.rsplit_once(", expected ").map_or("", |(_, expected)| expected);
+        return format!("{what}, expected {}", without_quotes(expected));
+    }
+    without_quotes(message)
+}
+
 fn without_quotes(message: &str) -> String {
     let mut out = String::with_capacity(message.len());
     for (at, piece) in message.split('"').enumerate() {
@@ -232,10 +243,24 @@ members = { machines = ["m1"] }
 
     #[test]
     fn no_mistake_repeats_a_secret() {
-        for bad in ["password = \"CANARY\"", "roles = \"CANARY\"", "secret = \"CANARY!\"", "secret = [\"CANARY\"]"] {
+        for (bad, expected) in [
+            ("password = \"CANARY\"", "not a password hash"),
+            ("password = 48151623", "invalid type, expected a string"),
+            ("password = 4815.1623", "invalid type, expected a string"),
+            ("password = 2048-05-16", "invalid type"),
+            ("password = [48151623]", "invalid type"),
+            ("roles = \"CANARY\"", "invalid type, expected a sequence"),
+            ("roles = \"a\\\"CANARY, expected CANARY\"", "invalid type, expected"),
+            ("roles = [48151623]", "invalid type"),
+            ("secret = \"CANARY!\"", "secret must be"),
+            ("secret = [\"CANARY\"]", "invalid type"),
+            ("secret = 48151623", "invalid type"),
+        ] {
             let text = format!("[users.alice]\n{bad}\n");
             let mistake = store(&text).unwrap_err();
-            assert!(!mistake.reason.contains("CANARY"), "{mistake:?}");
+            assert!(mistake.reason.contains(expected), "{bad}: {mistake:?}");
+            let is_secret = |canary| mistake.reason.contains(canary);
+            assert!(!["CANARY", "4815", "1623", "2048"].into_iter().any(is_secret), "{mistake:?}");
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{self, sleep};
 use crate::broker::{Broker, PublishError};
 use crate::client::Endpoint;
 use crate::clock;
-use crate::event::{Draft, Event, EventError};
+use crate::event::{Draft, ENDPOINT, Event, EventError};
 use crate::json::{JsonError, Validator};
 use crate::metrics::{EndpointMetrics, Source};
 use crate::protocol::gap::{GAP, HYDRANT, QUEUE};
@@ -204,7 +204,7 @@ impl Intake {
 /// Parses an event; returns `None` for a hydrant's notice that it dropped events of this very link.
 fn read(text: &str, from_hydrant: bool) -> Result<Option<Event>, IntakeError> {
     Validator::lend(|validator| {
-        let draft = Draft { of_endpoint: true, ..Draft::of(&validator.read(text.as_bytes())?)? };
+        let draft = Draft { store: ENDPOINT, ..Draft::of(&validator.read(text.as_bytes())?)? };
         if draft.kind == HYDRANT && !from_hydrant {
             return Err(IntakeError::Notice);
         }

@@ -32,7 +32,13 @@ impl Drain {
 }
 
 impl<S: Socket> Driver<S> {
-    /// Begins to drain.
+    /// Begins to drain if the pool has said so.
+    pub(super) fn begin_drain(&mut self) {
+        if let Some(&deadline) = self.parts.drain.get().filter(|_| self.draining.is_none()) {
+            self.drain(deadline);
+        }
+    }
+
     pub(super) fn drain(&mut self, deadline: Instant) {
         let now = clock::instant();
         let reader_deadline = now + deadline.saturating_duration_since(now) / 2;

@@ -1,6 +1,7 @@
 //! Requests that visit all connections of a shard: listing them, or finding the one from an address.
 //!
-//! Contract: each turn visits some hundred connections, whatever the number of requests. A list contains every
+//! Contract: each turn visits some hundred connections and reports on the registrations of one, whatever the number of
+//! requests. A list contains every
 //! connection that exists throughout exactly once, and may contain some that open or close meanwhile. A request whose
 //! caller is gone is abandoned; beyond [`ERRANDS`] queued requests, new ones are not answered, which their callers
 //! notice.
@@ -81,14 +82,21 @@ impl<S: Socket> Driver<S> {
 
     /// Continues the first request.
     pub(super) fn run_errands(&mut self) {
-        let mut left = LISTED;
+        let (mut left, mut has_inspected) = (LISTED, false);
         while left > 0
             && let Some(Errand { next, mut what }) = self.errands.pop_front()
         {
+            let is_inspection = matches!(what, What::Inspect(..));
+            if is_inspection && has_inspected {
+                // Each may copy thousands of registrations.
+                self.errands.push_front(Errand { next, what });
+                break;
+            }
             let end = self.conns.len().min(next + left);
             left -= end - next;
             what.begin_part(end - next);
             let found = !what.is_in_vain() && (next..end).any(|at| self.look_at(at, &mut what));
+            has_inspected |= found && is_inspection;
             if found || what.is_in_vain() {
                 continue;
             }

@@ -25,8 +25,8 @@ mod write;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -161,6 +161,7 @@ pub(crate) struct Parts<S: Socket = Link> {
     pub(crate) broker: Arc<Broker>,
     pub(crate) load: Arc<AtomicUsize>,
     pub(crate) review: Arc<AtomicBool>,
+    pub(crate) drain: Arc<OnceLock<Instant>>,
     pub(crate) timing: Timing,
     pub(crate) connection_events: bool,
     pub(crate) message_limit: usize,
@@ -265,7 +266,8 @@ impl<S: Socket> Driver<S> {
 
     /// Returns whether the shard has been drained.
     pub(crate) fn is_done(&self) -> bool {
-        let is_over = |drain: Drain| drain.close_sent && self.open == 0 || drain.is_overdue(clock::instant());
+        let is_empty = self.open == 0 && self.parts.control.is_empty();
+        let is_over = |drain: Drain| drain.close_sent && is_empty || drain.is_overdue(clock::instant());
         self.draining.is_some_and(is_over)
     }
 
@@ -346,6 +348,7 @@ impl<S: Socket> Driver<S> {
     }
 
     fn handle_control(&mut self) {
+        self.begin_drain();
         // Before newcomers are adopted: their rights are looked up when they are.
         self.review_access();
         self.run_errands();
@@ -359,7 +362,6 @@ impl<S: Socket> Driver<S> {
                 Control::Survey(measure, reply) => self.begin_survey(measure, reply),
                 Control::Seen(reply) => drop(reply.send(self.parts.shard.seen.clone())),
                 Control::Types(types) => self.parts.shard.seen.set_types(types),
-                Control::Drain(deadline) => self.drain(deadline),
             }
             if clock::instant() >= until {
                 break;
@@ -387,7 +389,7 @@ impl<S: Socket> Driver<S> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 #[cfg(test)]
 mod write_tests;

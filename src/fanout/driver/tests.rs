@@ -29,7 +29,7 @@ struct World {
 }
 
 /// Everything that a shard's thread is given, with a store of users in this directory; and who may do everything.
-pub(super) fn parts(data: &std::path::Path) -> (Port, Parts, Identity) {
+pub(in crate::fanout) fn parts(data: &std::path::Path) -> (Port, Parts, Identity) {
     let (authority, _) = Authority::open(data, AuthOptions::default()).unwrap();
     let credential = Credential::Basic { user: "rocketskates".to_owned(), password: Secret::new("r0cketsk8ts") };
     let identity = authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), crate::clock::both()).unwrap();
@@ -277,6 +277,25 @@ fn a_turn_lists_some_connections_and_the_list_is_whole() {
     assert_eq!(found.try_recv().unwrap().map(|connection| connection.remote_addr), Some(peer));
     assert!(world.driver.errands.is_empty());
     assert!(world.driver.parts.shard.fanout().is_closing(clients[LISTED + 5].0));
+}
+
+#[test]
+fn a_turn_reports_on_the_registrations_of_one_connection() {
+    let mut world = World::new();
+    let clients = [world.connect(), world.connect()].map(|(_, client)| client);
+    let peers = clients.each_ref().map(|client| client.local_addr().unwrap());
+    let mut replies: Vec<_> = (0..64)
+        .map(|n| {
+            let (reply, inspection) = tokio::sync::oneshot::channel();
+            world.driver.look_into(Wanted::at(peers[n % 2]), reply);
+            inspection
+        })
+        .collect();
+    for answered in 0..64 {
+        assert_eq!(replies.iter_mut().filter_map(|reply| reply.try_recv().ok()?).count(), usize::from(answered > 0));
+        world.turn();
+    }
+    assert!(world.driver.errands.is_empty());
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn shard_with(encodings: &[Encoding]) -> (Driver<Taped>, Tape) {
     let data = tempfile::tempdir().unwrap();
     let (_, parts, identity) = parts(data.path());
     let Parts { poll, shard, parser, inbox, metrics, budget, number, authority, broker, .. } = parts;
-    let Parts { load, review, timing, connection_events, message_limit, epoch, .. } = parts;
+    let Parts { load, review, drain, timing, connection_events, message_limit, epoch, .. } = parts;
     let control = crossbeam_channel::bounded(1).1;
     let mut driver = Driver::new(Parts::<Taped> {
         poll,
@@ -84,6 +84,7 @@ fn shard_with(encodings: &[Encoding]) -> (Driver<Taped>, Tape) {
         broker,
         load,
         review,
+        drain,
         timing,
         connection_events,
         message_limit,
