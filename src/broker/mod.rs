@@ -301,11 +301,7 @@ impl Broker {
             origins: origins.to_vec(),
         };
         let span = self.spans.ingest(source.label(), events.len(), intake.bytes);
-        let result = self.sequence(events, intake);
-        if let Err((error, _)) = &result {
-            span.failed(error);
-        }
-        result
+        self.sequence(events, intake).inspect_err(|(error, _)| span.failed(error))
     }
 
     fn sequence(&self, mut events: Vec<Event>, mut intake: Intake<'_>) -> Result<u64, (PublishError, Vec<Event>)> {

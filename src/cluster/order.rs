@@ -96,6 +96,11 @@ impl<T> Order<T> {
         // The longest waiting one; of several the lowest node's, so that the order does not depend on the map.
         let fronts = self.held.iter().filter_map(|(node, queue)| Some((*node, queue.front()?)));
         let (node, _) = fronts.filter(|(_, held)| may_go(held)).min_by_key(|(node, held)| (held.since, *node))?;
+        self.take_from(node)
+    }
+
+    /// Removes the oldest message of a node.
+    fn take_from(&mut self, node: NodeId) -> Option<T> {
         let queue = self.held.get_mut(&node)?;
         let held = queue.pop_front()?;
         self.count -= 1;

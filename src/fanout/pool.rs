@@ -432,7 +432,13 @@ mod tests {
         let mut driver = Driver::new(parts);
         while port.send(Control::Seen(oneshot::channel().0)).is_ok() {}
         let limits = index::Limits::default();
-        let pool = Pool { ports: vec![port], threads: parking_lot::Mutex::default(), limits };
+        let pool = Pool {
+            ports: vec![port],
+            threads: parking_lot::Mutex::default(),
+            limits,
+            refused: Summary::default(),
+            hides_names: AtomicBool::default(),
+        };
         pool.drain(clock::instant() + std::time::Duration::from_hours(1));
         for _ in 0..2 * CONTROL_QUEUE {
             driver.run_turn(std::iter::empty(), std::time::Duration::ZERO);

@@ -8,7 +8,6 @@ use hashbrown::HashSet;
 
 use super::error::check_size;
 use super::{IndexError, Limits, Spec};
-use crate::index::filter::Filter;
 
 /// The sizes of the registrations checked so far.
 #[derive(Debug)]
@@ -34,23 +33,25 @@ impl Checking {
         if self.texts.contains(text) {
             return Ok(());
         }
-        let Limits { text_bytes: most_text, filter_bytes: most_filters, .. } = self.limits;
-        let text_bytes = self.text_bytes + text.len();
-        if text_bytes > most_text {
-            return Err(IndexError::TextBytes { bytes: text_bytes, limit: most_text });
+        let (bytes, limit) = (self.text_bytes + text.len(), self.limits.text_bytes);
+        if bytes > limit {
+            return Err(IndexError::TextBytes { bytes, limit });
         }
         let spec = Spec::parse(text, &self.limits.filter)?;
         let combinations = spec.combinations();
         check_size(combinations, self.combinations, &self.limits)?;
-        let more = spec.filter.as_ref().map_or(0, Filter::bytes);
-        let filter_bytes = self.filter_bytes + more;
-        if more > 0 && filter_bytes > most_filters {
-            return Err(IndexError::FilterBytes { bytes: filter_bytes, limit: most_filters });
-        }
+        self.filter_bytes = self.filter_bytes_with(&spec)?;
         self.combinations += combinations;
-        (self.text_bytes, self.filter_bytes) = (text_bytes, filter_bytes);
+        self.text_bytes = bytes;
         self.texts.insert(text.into());
         Ok(())
+    }
+
+    /// Returns the size of all filters with that of another registration.
+    fn filter_bytes_with(&self, spec: &Spec) -> Result<usize, IndexError> {
+        let Some(filter) = &spec.filter else { return Ok(self.filter_bytes) };
+        let (bytes, limit) = (self.filter_bytes + filter.bytes(), self.limits.filter_bytes);
+        if bytes > limit { Err(IndexError::FilterBytes { bytes, limit }) } else { Ok(bytes) }
     }
 }
 

@@ -294,6 +294,20 @@ impl Feed {
 
     /// Waits before the next connection.
     async fn wait(&mut self, error: &ClientError, err: &mut dyn Write) {
+        self.note_end();
+        // A server that takes long to refuse is no better than one that refuses at once.
+        if self.opened.take().is_some_and(|opened| opened.elapsed() >= GOOD_AFTER) {
+            self.backoff.reset();
+        }
+        // Spreads out clients that were told to wait for the same time.
+        let told = error.retry_after().map(|told| told + jitter(told / 10));
+        let wait = self.backoff.next_wait().max(told.unwrap_or_default());
+        report(err, format_args!("{error}; retrying in {:.1} s", wait.as_secs_f64()));
+        sleep(wait).await;
+    }
+
+    /// Notes where the connection ended.
+    fn note_end(&mut self) {
         let link = self.link.take();
         self.connected |= link.is_some();
         match &link {
@@ -305,15 +319,6 @@ impl Feed {
             None => {}
         }
         self.resume.reconnect();
-        // A server that takes long to refuse is no better than one that refuses at once.
-        if self.opened.take().is_some_and(|opened| opened.elapsed() >= GOOD_AFTER) {
-            self.backoff.reset();
-        }
-        // Spreads out clients that were told to wait for the same time.
-        let told = error.retry_after().map(|told| told + jitter(told / 10));
-        let wait = self.backoff.next_wait().max(told.unwrap_or_default());
-        report(err, format_args!("{error}; retrying in {:.1} s", wait.as_secs_f64()));
-        sleep(wait).await;
     }
 }
 
