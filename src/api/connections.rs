@@ -13,7 +13,7 @@
 //!
 //! Callers that ask at the same time, or permit a shared answer, use the same list of connections
 //! ([`super::snapshot`]), with the same JSON of each connection. So do those for whom hydrant asks the endpoint with
-//! its own credential: one of them is the caller that the endpoint is told of.
+//! its own credential: the endpoint is told the address of only one of them.
 //!
 //! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`. If the
 //! endpoint does not return them, only ours are listed, and the header `X-Hydrant-Incomplete` says so. If a shard of
@@ -24,6 +24,7 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use hyper::body::Incoming;
+use hyper::header::{ACCEPT, HOST};
 use hyper::{HeaderMap, Request, StatusCode};
 use serde::Serialize;
 use thiserror::Error;
@@ -193,6 +194,7 @@ impl Api {
         // The endpoint answers each of its users differently, and about each machine.
         let is_same_for_all = !identity.is_endpoints() && request.uri().path() == ALL;
         let inquiry = self.as_service_unless_known(upstream, request, identity).map_err(FetchError::from);
+        let inquiry = inquiry.map(|inquiry| if is_same_for_all { without_callers_headers(inquiry) } else { inquiry });
         let asked = Box::pin(self.ask_for_theirs(upstream, inquiry, caller));
         let all = if is_same_for_all {
             self.theirs.get_for_caller(age, asked).await.ok()?
@@ -274,6 +276,14 @@ impl Api {
         };
         self.present.get(permitted_age(headers), look).await
     }
+}
+
+/// Removes what would make the endpoint's answer depend on the caller.
+fn without_callers_headers(mut inquiry: Inquiry) -> Inquiry {
+    for name in [ACCEPT, HOST] {
+        inquiry.headers_mut().remove(name);
+    }
+    inquiry
 }
 
 /// The connection of a shard with its registrations, which may be thousands: one of them is held in memory at a time.

@@ -1,8 +1,8 @@
 //! Turns: expensive requests of one kind are processed one at a time, principals in turn.
 //!
-//! Contract: a request waits for at most one request of each other principal, and for earlier ones of its own. One that
-//! has waited for [`TURN`] is refused with the reason. So a caller with many requests delays itself, and others by one
-//! of its requests.
+//! Contract: a request waits for the one in progress, for at most one more of each other principal, and for earlier
+//! ones of its own. One that has waited for [`TURN`] is refused with the reason. So a caller with many requests delays
+//! itself, and others by two of its requests at most.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -112,7 +112,7 @@ impl Http {
         request.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
         let answer = self.send(request).await?;
         if answer.status().as_u16() >= 400 {
-            return Err(ClientError::Refused(refusal(answer).await));
+            return Err(self.refused(answer).await);
         }
         // The connection can only be reused if the answer is read to its end.
         let rest = limited(&self.target, ANSWER_LIMIT, async {
@@ -152,11 +152,18 @@ impl Http {
         Ok(ListAnswer { body: answer.into_body(), missing })
     }
 
+    /// Reads a refusal. The connection may be used again.
+    async fn refused(&mut self, answer: Response<Incoming>) -> ClientError {
+        let refusal = refusal(answer).await;
+        self.answered = Some(Instant::now());
+        ClientError::Refused(refusal)
+    }
+
     /// Sends a request and reads a good answer to its end.
     async fn whole(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, ClientError> {
         let answer = self.send(request).await?;
         if answer.status().as_u16() >= 400 {
-            return Err(ClientError::Refused(refusal(answer).await));
+            return Err(self.refused(answer).await);
         }
         let (head, body) = answer.into_parts();
         let body = limited(&self.target, ANSWER_LIMIT, async {

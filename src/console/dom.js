@@ -4,7 +4,7 @@
 // any. Numbers and times are written here too, so that they look the same everywhere.
 
 /**
- * An element; attributes may be left out. Those that are functions are listeners, and no text becomes one; `class`,
+ * An element; attributes may be left out. Those that are functions are listeners; a text is never made one; `class`,
  * `data-*` and ARIA are plain attributes.
  */
 export const h = (tag, ...parts) => made(document.createElement(tag), parts);

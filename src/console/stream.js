@@ -95,7 +95,7 @@ export function follow(specs, on, since) {
 
   function isNew(event, id) {
     const then = Date.parse(event.Time);
-    if (then > 0 && then < Date.now() + SKEW) time = then;
+    if (then > 0 && then < Date.now() + SKEW) time = Math.min(then, Date.now());
     const known = [event.Time, event.Type, event.Action, event.Key].join();
     // What the same run numbers later has not come before.
     if (old.delete(known) && !(same && runOf(id) === same)) return false;

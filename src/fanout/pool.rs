@@ -8,13 +8,14 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use mio::{Poll, Waker};
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use super::control::{Control, Newcomer, Wanted};
 use super::driver::{Driver, Parts, Timing, WAKE};
@@ -36,6 +37,9 @@ use crate::stats::OutboxLimits;
 
 /// Capacity of a shard's control queue, in requests.
 const CONTROL_QUEUE: usize = 4096;
+
+/// Longest wait for the answer of a shard, which takes milliseconds unless the shard is stuck.
+const ANSWER: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Port {
@@ -77,7 +81,7 @@ pub enum PoolError {
     Unanswered,
 }
 
-/// Whoever waits for a shard may wait for so long only.
+/// A wait for a shard that took too long.
 impl From<Elapsed> for PoolError {
     fn from(_: Elapsed) -> Self {
         Self::Unanswered
@@ -91,7 +95,7 @@ pub struct Pool {
     threads: parking_lot::Mutex<Vec<JoinHandle<()>>>,
     limits: index::Limits,
     refused: Summary,
-    /// Whether no shard returns the names seen in events: from outside they cannot be kept from that for sure.
+    /// Whether no shard returns the names seen in events: a test cannot make shards silent from outside.
     #[cfg(test)]
     pub(crate) hides_names: AtomicBool,
 }
@@ -272,7 +276,8 @@ impl Port {
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, PoolError> {
         let (reply, answer) = oneshot::channel();
         self.send(request(reply)).map_err(|_| PoolError::Unanswered)?;
-        answer.await.map_err(|_| PoolError::Unanswered)
+        // The caller may hold a turn that others wait for.
+        timeout(ANSWER, answer).await?.map_err(|_| PoolError::Unanswered)
     }
 
     fn send(&self, control: Control) -> Result<(), Control> {
@@ -351,6 +356,15 @@ mod tests {
 
     use super::*;
     use crate::fanout::driver::tests::parts;
+
+    /// A stuck shard accepts requests and does not answer them.
+    #[tokio::test(start_paused = true)]
+    async fn a_stuck_shard_is_given_up() {
+        let (shards, _requests, _poll) = pool(1);
+        let begun = tokio::time::Instant::now();
+        assert_eq!(outcomes(&shards).await, [Err(PoolError::Unanswered); 4]);
+        assert!(begun.elapsed() >= ANSWER);
+    }
 
     /// A pool of shards whose requests the test answers.
     fn pool(shards: usize) -> (Pool, Vec<Receiver<Control>>, Poll) {
@@ -439,9 +453,9 @@ mod tests {
             refused: Summary::default(),
             hides_names: AtomicBool::default(),
         };
-        pool.drain(clock::instant() + std::time::Duration::from_hours(1));
+        pool.drain(clock::instant() + Duration::from_hours(1));
         for _ in 0..2 * CONTROL_QUEUE {
-            driver.run_turn(std::iter::empty(), std::time::Duration::ZERO);
+            driver.run_turn(std::iter::empty(), Duration::ZERO);
         }
         assert!(driver.is_done());
     }

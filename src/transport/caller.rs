@@ -25,7 +25,7 @@ static OPENED: AtomicU64 = AtomicU64::new(0);
 pub struct Caller {
     /// The client's address, even if a trusted proxy is the other end of the connection.
     pub peer: SocketAddr,
-    /// The other end of the connection: the address of its other end, or of the client that the PROXY protocol named.
+    /// The address of the connection's other end, or of the client that the PROXY protocol named.
     pub connection: SocketAddr,
     /// Distinguishes the connection from all others of this process. Two may have the same address, if they come in on
     /// different ones of the server's.

@@ -132,8 +132,12 @@ async fn with_the_services_credential_goes_nothing_of_the_callers() {
         assert_eq!((got.method.as_str(), got.header("authorization")), ("GET", &*basic(LOGIN)), "{path}");
         let mut names: Vec<&str> = got.headers.keys().map(hyper::header::HeaderName::as_str).collect();
         names.sort_unstable();
-        let expected =
-            ["accept", "authorization", "host", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+        let mut expected =
+            vec!["accept", "authorization", "host", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+        if path == "/api/v3/connections" {
+            // Callers share the endpoint's list, so it must not depend on one of them.
+            expected.retain(|name| !["accept", "x-forwarded-host"].contains(name));
+        }
         assert_eq!(names, expected, "{path}");
     }
 }

@@ -83,7 +83,7 @@ async fn a_session_starts_with_a_password_and_goes_on_with_its_token() {
 async fn foreign_tokens_are_refused() {
     let (server, other) = (Hydrant::start("").await, Hydrant::start("").await);
     let foreign = other.token().await.to_owned();
-    let long = "x".repeat(20_000);
+    let long = "no-token-".repeat(2_300);
     for token in [&foreign, "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.", "x", "a:b", "%00", "=", &long] {
         let mut cli = Cli::new(&server, &format!("Bearer {token}")).await;
         let status = cli.request("GET", "info", "").await.status.as_u16();

@@ -78,8 +78,12 @@ func (e *events) take(frame []byte, at string) {
 	if len(e.shown) > known {
 		e.shown = e.shown[1:]
 	}
-	if when, err := time.Parse(time.RFC3339Nano, at); err == nil && when.Before(time.Now().Add(ahead)) {
+	now := time.Now()
+	if when, err := time.Parse(time.RFC3339Nano, at); err == nil && when.Unix() > 0 && when.Before(now.Add(ahead)) {
 		e.last = when
+		if when.After(now) {
+			e.last = now
+		}
 	}
 	fmt.Printf("%s\n", frame)
 }

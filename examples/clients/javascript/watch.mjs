@@ -49,7 +49,7 @@ function take(text, event) {
   shown.push(name);
   if (shown.length > KNOWN) shown.shift();
   const time = Date.parse(event.Time);
-  if (time > 0 && time < Date.now() + AHEAD) last = time;
+  if (time > 0 && time < Date.now() + AHEAD) last = Math.min(time, Date.now());
   // As it came: JavaScript's numbers would round large integers.
   process.stdout.write(`${text}\n`);
 }

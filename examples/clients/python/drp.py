@@ -50,6 +50,7 @@ class Events:
     OVERLAP = timedelta(seconds=5)
     AHEAD = timedelta(minutes=4)
     KNOWN = 65536
+    EPOCH = datetime.fromtimestamp(0, timezone.utc)
 
     def __init__(self):
         self.began = self.last = None
@@ -81,5 +82,6 @@ class Events:
             at = datetime.strptime(time[:19] + time[-1:], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
         except ValueError:
             return
-        if at < datetime.now(timezone.utc) + self.AHEAD:
-            self.last = at
+        now = datetime.now(timezone.utc)
+        if self.EPOCH < at < now + self.AHEAD:
+            self.last = min(at, now)

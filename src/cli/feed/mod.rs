@@ -205,6 +205,8 @@ impl Feed {
         let mut link = self.connect().await?;
         if self.is_elsewhere(&link) && self.resume.moved() {
             self.last_id = None;
+            // The user may be permitted one connection only.
+            drop(link);
             link = self.connect().await?;
         }
         self.opened = Some(Instant::now());

@@ -90,6 +90,8 @@ impl Resume {
     /// Notes that the connection is lost.
     pub(super) fn reconnect(&mut self) {
         if let Some(time) = self.last_time.take().filter(|_| self.unanswered == 0) {
+            // What other nodes numbered before an event with a Time ahead has earlier Times.
+            let time = time.min(clock::now());
             let before = time.saturating_sub(OVERLAP).unwrap_or(time);
             self.since = Some(self.began.map_or(before, |began| before.max(began)).to_string());
         }

@@ -1,10 +1,9 @@
 //! Requests that visit all connections of a shard: listing them, or finding the one from an address.
 //!
 //! Contract: each turn visits some hundred connections and reports on the registrations of one, whatever the number of
-//! requests. A list contains every
-//! connection that exists throughout exactly once, and may contain some that open or close meanwhile. A request whose
-//! caller is gone is abandoned; beyond [`ERRANDS`] queued requests, new ones are not answered, which their callers
-//! notice.
+//! requests. A list contains every connection that exists throughout exactly once, and may contain some that open or
+//! close meanwhile. A request whose caller is gone is abandoned; beyond [`ERRANDS`] queued requests, new ones are not
+//! answered, which their callers notice.
 
 use tokio::sync::oneshot;
 
