@@ -58,6 +58,10 @@ def copy(name):
         put(to / name, content)
     for manifest in ["Cargo.toml", *(name for name in names if name.endswith("/Cargo.toml"))]:
         rename(to, manifest, name=to.name)
+    # Tests look for the programs they need beside the sources.
+    (to / "target").mkdir(exist_ok=True)
+    if not (to / "target/tools").is_symlink():
+        (to / "target/tools").symlink_to(ROOT / "target/tools")
     clock = to / "src/clock.rs"
     put(clock, (clock.read_text() + SWITCH).encode())
     return to

@@ -157,7 +157,8 @@ impl Peers {
             return check;
         }
         let was_here = self.peers.get_mut(&node).expect("heard").count(digest);
-        if was_here && check == SequenceCheck::Next { SequenceCheck::Repeated } else { check }
+        // Also after a jump: what is missing before it was reported when it came for the first time, or had come.
+        if was_here { SequenceCheck::Repeated } else { check }
     }
 
     /// Records a heartbeat: the next event will have the number `next`.
@@ -290,6 +291,19 @@ mod tests {
         assert_eq!(event(&mut peers, 7, 106, at(4)), SequenceCheck::Next);
         assert_eq!(event(&mut peers, 7, 101, at(4)), SequenceCheck::Repeated, "before what was jumped over");
         assert_eq!(event(&mut peers, 8, 1, at(4)), SequenceCheck::Next);
+    }
+
+    #[test]
+    fn a_repetition_is_one_even_after_a_jump() {
+        let mut peers = Peers::default();
+        event(&mut peers, 7, 30, at(1));
+        assert_eq!(event(&mut peers, 7, 41, at(1)), SequenceCheck::After(loss(Missing::Events(10), 1)));
+        assert_eq!(event(&mut peers, 7, 42, at(1)), SequenceCheck::Next);
+        assert_eq!(event(&mut peers, 7, 35, at(2)), SequenceCheck::Next, "not lost after all");
+        for number in [41, 42] {
+            assert_eq!(event(&mut peers, 7, number, at(2)), SequenceCheck::Repeated, "{number}");
+        }
+        assert_eq!(event(&mut peers, 7, 43, at(2)), SequenceCheck::Next);
     }
 
     #[test]
