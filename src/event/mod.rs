@@ -1,16 +1,15 @@
 //! Events: validated once, framed once, immutable afterwards.
 //!
 //! A [`Draft`] is what a producer sent, as slices of its text. [`Draft::seal`] writes the event's only wire form: the
-//! seven fields in fixed order, compact, with the websocket frame header in front, ready to be written to any number
-//! of sockets. Object and Original are copied byte for byte except for insignificant white space, so large integers,
-//! key order and escapes survive.
+//! seven fields in fixed order, compact, with the websocket frame header in front. Object and Original are copied byte
+//! for byte except for insignificant white space, so large integers, key order and escapes survive.
 //!
 //! Contract: a sealed [`Event`] never changes. It is shared by reference count, one count per shard and not per
 //! delivery. Nothing here reads a clock or does I/O; the caller of `seal` passes the time.
 //!
 //! Why the frame is built here rather than for the first subscriber: the event is serialized once anyway, and the
-//! header costs ten bytes. The deflated frame and the text for event streams are built by the shard whose subscriber
-//! needs them first, because most events never need either; other shards wait meanwhile.
+//! header costs ten bytes. Most events need no deflated frame and no text for event streams, so the shard whose
+//! subscriber needs one first builds it, while other shards wait.
 //!
 //! ```
 //! use hydrant::event::Draft;
@@ -92,8 +91,7 @@ pub struct Draft<'t> {
     pub object: &'t str,
     /// The object before the change, as JSON text; `null` if there is none.
     pub original: &'t str,
-    /// The prefix of the accounts of the users it names, which may have namesakes among hydrant's own: [`ENDPOINT`],
-    /// [`ISSUER`] or nothing.
+    /// The prefix of the accounts of the users it names: [`ENDPOINT`], [`ISSUER`] or, for hydrant's own, nothing.
     pub store: &'static str,
 }
 
