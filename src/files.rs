@@ -57,6 +57,12 @@ impl Marks {
     }
 }
 
+/// Returns whether something has this name, even a link whose target is missing, as on a file system that is not
+/// mounted yet. Blocks.
+pub fn is_taken(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
 /// Replaces a file in `directory` with one that only the owner can read, or creates it. It is written as `beside`
 /// first, so a reader sees the old text or the new one, even after a crash. Blocks.
 ///

@@ -49,7 +49,7 @@ use crate::fanout::control::ConnectionLimit;
 use crate::fanout::driver::Timing;
 use crate::fanout::outbox::DeflatePolicy;
 use crate::fanout::pool::{Pool, ShardSettings};
-use crate::files::replace;
+use crate::files::{is_taken, replace};
 use crate::index;
 use crate::index::filter;
 use crate::logging::crash::Vital;
@@ -370,7 +370,7 @@ fn identity(settings: &Settings) -> Result<String, StartError> {
             return Err(file(io::Error::new(ErrorKind::InvalidData, reason)));
         }
         Ok(id) => return Ok(id.trim().to_owned()),
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::NotFound && !is_taken(&path) => {}
         Err(error) => return Err(file(error)),
     }
     let mut bytes = [0; 6];

@@ -174,6 +174,9 @@ async fn the_id_stays_and_is_never_replaced() {
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
     assert!(id().is_err() && file.is_dir(), "what cannot be read is not missing");
+    std::fs::remove_dir(&file).unwrap();
+    std::os::unix::fs::symlink("not-mounted", &file).unwrap();
+    assert!(id().is_err() && file.is_symlink(), "nor is a link whose target is missing");
 }
 
 /// A server whose start fails is dropped too.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Store, StoreError, parse};
-use crate::files::{self, Marks};
+use crate::files::{self, Marks, is_taken};
 
 const STORE: &str = "auth.toml";
 const KEYS: &str = "token-keys.toml";
@@ -143,8 +143,9 @@ impl Directory {
     }
 
     fn read(&self, name: &str) -> Result<Option<String>, StoreError> {
-        match read_whole(&self.path(name)) {
-            Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        let path = self.path(name);
+        match read_whole(&path) {
+            Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound && !is_taken(&path) => Ok(None),
             other => other.map(Some),
         }
     }
@@ -236,6 +237,16 @@ mod tests {
         let mode = |path: PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(data.clone()), mode(data.join(STORE)), mode(data.join(LOCK))), (0o700, 0o600, 0o600));
         assert!(!data.join("auth.toml.new").exists());
+    }
+
+    /// Users that are not there yet must not be replaced by the well-known one.
+    #[test]
+    fn a_link_whose_target_is_missing_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join(STORE);
+        std::os::unix::fs::symlink("not-mounted", &store).unwrap();
+        let told = role(dir.path(), "one").unwrap_err().to_string();
+        assert!(told.contains(store.to_str().unwrap()) && store.is_symlink(), "{told}");
     }
 
     #[test]

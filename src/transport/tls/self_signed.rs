@@ -20,6 +20,7 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use super::TlsError;
+use crate::files::is_taken;
 
 /// Days of validity; some clients reject more.
 const DAYS: i64 = 825;
@@ -37,7 +38,7 @@ const NAME: &str = "hydrant on ";
 /// [`TlsError`] that names the file, if one is missing and cannot be created.
 pub fn self_signed(data_dir: &Path, addresses: &[IpAddr], now: Timestamp) -> Result<(PathBuf, PathBuf), TlsError> {
     let (certificate, key) = (data_dir.join("tls-cert.pem"), data_dir.join("tls-key.pem"));
-    if !certificate.exists() || !key.exists() {
+    if !is_taken(&certificate) || !is_taken(&key) {
         let pair = KeyPair::generate()?;
         write(&key, pair.serialize_pem().as_bytes(), 0o600)?;
         make(&certificate, &pair, addresses, now)?;
@@ -158,6 +159,17 @@ mod tests {
         let (subject, _, from, until) = read(&certificate);
         assert!(subject.contains("hydrant on ") && subject.contains(&host()), "{subject}");
         assert!(from <= now.as_second() && until - from == 825 * 86_400);
+    }
+
+    /// As while the file system of the files is not mounted.
+    #[test]
+    fn links_whose_targets_are_missing_are_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["tls-cert.pem", "tls-key.pem"].map(|name| dir.path().join(name));
+        paths.iter().for_each(|path| std::os::unix::fs::symlink("not-mounted", path).unwrap());
+        let (certificate, key) = self_signed(dir.path(), &[], at("2026-02-03T04:05:06Z")).unwrap();
+        assert!(paths.iter().all(|path| path.is_symlink()));
+        assert!(from_files(&certificate, &key, None).is_err(), "loading names what is missing");
     }
 
     #[test]
