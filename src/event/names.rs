@@ -23,11 +23,13 @@ impl Names {
     }
 
     /// Returns the name of this number, in the order given to [`Names::new`].
+    #[inline]
     pub(super) fn get(&self, at: usize) -> &str {
         self.range(at, at)
     }
 
     /// Returns the names from one number to another, joined.
+    #[inline]
     pub(super) fn range(&self, first: usize, last: usize) -> &str {
         let start = if first == 0 { 0 } else { self.ends[first - 1] };
         &self.text[start as usize..self.ends[last] as usize]

@@ -16,7 +16,7 @@ use super::symbols::Symbol;
 use super::tallies::Tallies;
 use super::trie::Names;
 use super::wide::{Wide, Wides};
-use super::{Class, Index, Mark};
+use super::{Class, Index, Mark, Subscriber};
 use crate::event::Event;
 
 /// Units of work for checking what a subscriber has registered about its own owner.
@@ -48,7 +48,6 @@ impl<S: Copy> Index<S> {
         let names = self.names(event);
         self.next_event();
         let Self { trie, engine, groups, tallies, marks, decisions, accounts, subscribers, owners, wides, .. } = self;
-        let class_of = |slot: u32| subscribers[slot as usize].as_ref().expect("registered").class;
         let mut hits = Hits { event: self.event, groups, tallies, marks, decisions, accounts, allowed, hit };
         let mut filters = Filters { engine: Some(engine), evaluation: None, event };
         trie.visit(&names, |leaf: &mut Leaf| {
@@ -58,24 +57,15 @@ impl<S: Copy> Index<S> {
                 Content::Numbered(group) => hits.hit_group(group),
             }
             leaf.listed().iter().for_each(|&group| hits.hit_group(group));
-            for (class, leaf) in leaf.filtered().into_iter().flat_map(ByClass::iter_mut) {
-                if hits.may_see(*class) {
-                    leaf.candidates(filters.begun(), &mut hits);
-                }
+            if let Some(filtered) = leaf.filtered() {
+                hits.hit_filtered(filtered, &mut filters);
             }
         });
-        for (slot, numbers) in wides.by_slot() {
-            if hits.may_see(class_of(slot)) {
-                hits.hit_wides(slot, numbers, wides, &mut filters);
-            }
+        if !wides.is_empty() {
+            hits.hit_all_wides(wides, subscribers, &mut filters);
         }
-        // Registrations of a moving subscriber may still be under a class that may not see the event.
-        let is_moving = |slot: u32| subscribers[slot as usize].as_ref().is_some_and(|subscriber| subscriber.is_moving);
-        for (slot, watch) in owner.into_iter().flat_map(|owner| owners.watching(owner)) {
-            let is_found = !is_moving(slot) && hits.may_see(class_of(slot));
-            if !is_found && hits.wants_own(slot, watch, wides, names.action.symbol, &mut filters) {
-                hits.mark(&[slot]);
-            }
+        if let Some(owner) = owner {
+            hits.hit_watching(owners.watching(owner), subscribers, wides, names.action.symbol, &mut filters);
         }
     }
 
@@ -103,6 +93,10 @@ impl<S: Copy> Index<S> {
             work_order: work_order.map(name),
         }
     }
+}
+
+fn class_of(subscribers: &[Option<Subscriber>], slot: u32) -> Class {
+    subscribers[slot as usize].as_ref().expect("registered").class
 }
 
 /// The filters evaluated for one event; begun only when the trie leads to a filter of a class that may see it.
@@ -140,7 +134,7 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
     fn hit_members(&mut self, group: u32, class: Class, members: &[u32]) {
         if self.may_see(class) {
             self.mark(members);
-            self.tallies.hit(group, members.len());
+            self.tallies.hit(group);
         }
     }
 
@@ -180,6 +174,47 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
             self.decisions[at] = (self.event, (self.allowed)(class));
         }
         self.decisions[at].1
+    }
+
+    /// Reports the subscribers whose filters match, of all classes that may see the event. A function of its own, as
+    /// are the next two: most events reach none of them, and the code for those that do slows the others down.
+    #[inline(never)]
+    fn hit_filtered(&mut self, filtered: &mut ByClass, filters: &mut Filters<'_>) {
+        for (class, leaf) in filtered.iter_mut() {
+            if self.may_see(*class) {
+                leaf.candidates(filters.begun(), &mut *self);
+            }
+        }
+    }
+
+    /// Reports the subscribers of wide registrations.
+    #[inline(never)]
+    fn hit_all_wides(&mut self, wides: &Wides, subscribers: &[Option<Subscriber>], filters: &mut Filters<'_>) {
+        for (slot, numbers) in wides.by_slot() {
+            if self.may_see(class_of(subscribers, slot)) {
+                self.hit_wides(slot, numbers, wides, filters);
+            }
+        }
+    }
+
+    /// Reports the subscribers of the event's owner that may not see it otherwise.
+    #[inline(never)]
+    fn hit_watching<'o>(
+        &mut self,
+        watching: impl Iterator<Item = (u32, &'o Watch)>,
+        subscribers: &[Option<Subscriber>],
+        wides: &Wides,
+        action: Option<Symbol>,
+        filters: &mut Filters<'_>,
+    ) {
+        // Registrations of a moving subscriber may still be under a class that may not see the event.
+        let is_moving = |slot: u32| subscribers[slot as usize].as_ref().is_some_and(|subscriber| subscriber.is_moving);
+        for (slot, watch) in watching {
+            let is_found = !is_moving(slot) && self.may_see(class_of(subscribers, slot));
+            if !is_found && self.wants_own(slot, watch, wides, action, filters) {
+                self.mark(&[slot]);
+            }
+        }
     }
 
     /// Returns whether a subscriber has registered for this event about its owner.
@@ -265,8 +300,7 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Payers for &mut Hits<'_, S, 
 
     #[inline]
     fn found(&mut self, group: u32) {
-        let members = self.groups.get(group).slots();
-        self.mark(members);
-        self.tallies.hit_filtered(group, members.len());
+        self.mark(self.groups.get(group).slots());
+        self.tallies.hit_filtered(group);
     }
 }

@@ -4,8 +4,8 @@
 //! reaches a group updates one entry, whatever the number of members.
 //!
 //! An event that waits for that entry takes up to 50 % longer. So:
-//! - A match only notes its hits, and the entries of about a hundred hits are updated together. The processor then
-//!   waits for many of them at the same time. Groups with a filter are counted at once.
+//! - A match only notes the group's number, and the entries of about a hundred hits are updated together. The processor
+//!   then waits for many of them at the same time. Groups with a filter are counted at once.
 //! - What a match updates is small: a count and a second, so that a cache line holds eight entries. Deliveries are not
 //!   counted but computed when they are asked for, as hits times members; so the entry is folded into the totals when
 //!   the members change.
@@ -17,7 +17,7 @@
 //! begin when the group is created. Notes are counted within their second, and before a count is read or folded, so all
 //! counts are exact.
 
-use super::small;
+use hashbrown::HashMap;
 
 /// Number of hits that are noted before they are counted.
 const NOTES: usize = 128;
@@ -75,10 +75,24 @@ struct Folded {
 pub(super) struct Tallies {
     recent: Vec<Recent>,
     folded: Vec<Folded>,
-    /// Hits that are not counted yet: the group, and the number of its members.
-    notes: Vec<(u32, u32)>,
+    /// For groups with four billion recent hits or more: how many times that many are missing in `recent`.
+    wrapped: HashMap<u32, u32>,
+    notes: Notes,
     /// The current second, plus one.
     second: u32,
+}
+
+/// The groups of hits that are not counted yet.
+#[derive(Debug)]
+struct Notes {
+    groups: [u32; NOTES],
+    count: usize,
+}
+
+impl Default for Notes {
+    fn default() -> Self {
+        Self { groups: [0; NOTES], count: 0 }
+    }
 }
 
 impl Tallies {
@@ -90,6 +104,7 @@ impl Tallies {
         self.folded.resize(count, Folded::default());
         self.recent[group as usize] = Recent::default();
         self.folded[group as usize] = Folded::default();
+        self.wrapped.remove(&group);
     }
 
     /// Begins this second, if it is another one.
@@ -101,55 +116,61 @@ impl Tallies {
         }
     }
 
-    /// Counts an event that matched a group with this many members.
+    /// Counts an event that matched a group.
     #[inline]
-    pub(super) fn hit(&mut self, group: u32, members: usize) {
-        self.notes.push((group, small(members)));
-        if self.notes.len() == NOTES {
+    pub(super) fn hit(&mut self, group: u32) {
+        let Notes { groups, count } = &mut self.notes;
+        groups[*count % NOTES] = group;
+        *count += 1;
+        if *count == NOTES {
             self.settle();
         }
     }
 
-    /// Counts an event that matched a group with a filter and this many members. Several such groups, often adjacent
-    /// ones, match an event, so that counting them at once costs less than a note.
+    /// Counts an event that matched a group with a filter. Several such groups, often adjacent ones, match an event, so
+    /// that counting them at once costs less than a note.
     #[inline]
-    pub(super) fn hit_filtered(&mut self, group: u32, members: usize) {
-        self.count(group, small(members));
+    pub(super) fn hit_filtered(&mut self, group: u32) {
+        self.count(group);
     }
 
     /// Counts the noted hits.
     #[inline(never)]
     fn settle(&mut self) {
-        let mut notes = std::mem::take(&mut self.notes);
-        notes.drain(..).for_each(|(group, members)| self.count(group, members));
-        self.notes = notes;
+        let Notes { groups, count } = std::mem::take(&mut self.notes);
+        groups[..count].iter().for_each(|&group| self.count(group));
     }
 
     #[inline]
-    fn count(&mut self, group: u32, members: u32) {
+    fn count(&mut self, group: u32) {
         let recent = &mut self.recent[group as usize];
-        recent.hits += 1;
-        recent.last = self.second;
-        if recent.hits == u32::MAX {
-            self.add(group, members as usize);
+        let (hits, is_wrapped) = recent.hits.overflowing_add(1);
+        *recent = Recent { hits, last: self.second };
+        if is_wrapped {
+            self.wrap(group);
         }
     }
 
-    /// Adds the recent hits of a group with this many members to its totals.
     #[cold]
-    fn add(&mut self, group: u32, members: usize) {
-        let hits = u64::from(std::mem::take(&mut self.recent[group as usize].hits));
-        let folded = &mut self.folded[group as usize];
-        folded.hits += hits;
-        folded.deliveries += hits * members as u64;
+    fn wrap(&mut self, group: u32) {
+        *self.wrapped.entry(group).or_default() += 1;
+    }
+
+    /// Returns a group's hits since it was folded.
+    fn recent_hits(&self, group: u32) -> u64 {
+        let wrapped = self.wrapped.get(&group).copied().unwrap_or_default();
+        u64::from(self.recent[group as usize].hits) + (u64::from(wrapped) << u32::BITS)
     }
 
     /// Brings a group's totals up to date when its members change; `members` is their number before.
     pub(super) fn fold(&mut self, group: u32, members: usize) {
         self.settle();
-        if self.recent[group as usize].hits > 0 {
-            self.add(group, members);
-        }
+        let hits = self.recent_hits(group);
+        self.recent[group as usize].hits = 0;
+        self.wrapped.remove(&group);
+        let folded = &mut self.folded[group as usize];
+        folded.hits += hits;
+        folded.deliveries += hits * members as u64;
     }
 
     /// Adds collected work to the totals of a group.
@@ -172,15 +193,15 @@ impl Tallies {
     /// in the totals yet is `work`.
     #[inline]
     pub(super) fn get(&mut self, group: u32, members: usize, work: u32) -> Tally {
-        if !self.notes.is_empty() {
+        if self.notes.count > 0 {
             self.settle();
         }
-        let (recent, folded) = (self.recent[group as usize], self.folded[group as usize]);
+        let (recent, folded) = (self.recent_hits(group), self.folded[group as usize]);
         Tally {
-            hits: folded.hits + u64::from(recent.hits),
-            deliveries: folded.deliveries + u64::from(recent.hits) * members as u64,
+            hits: folded.hits + recent,
+            deliveries: folded.deliveries + recent * members as u64,
             work: folded.work + u64::from(work),
-            last: recent.last,
+            last: self.recent[group as usize].last,
         }
     }
 
@@ -206,16 +227,16 @@ mod tests {
         tallies.reset(0);
         for _ in 0..3 {
             tallies.begin_second(7);
-            tallies.hit(0, 2);
+            tallies.hit(0);
         }
-        assert_eq!(tallies.notes.len(), 3);
+        assert_eq!(tallies.notes.count, 3);
         let three = Tally { hits: 3, deliveries: 6, work: 0, last: 8 };
-        assert_eq!((tallies.get(0, 2, 0), tallies.notes.len()), (three, 0));
-        tallies.hit(0, 2);
+        assert_eq!((tallies.get(0, 2, 0), tallies.notes.count), (three, 0));
+        tallies.hit(0);
         tallies.begin_second(8);
-        assert_eq!((tallies.notes.len(), tallies.get(0, 2, 0).last()), (0, Some(7)), "counted within its second");
-        (0..NOTES).for_each(|_| tallies.hit(0, 2));
-        assert_eq!((tallies.notes.len(), tallies.recent[0].hits), (0, 4 + small(NOTES)), "no more are kept");
+        assert_eq!((tallies.notes.count, tallies.get(0, 2, 0).last()), (0, Some(7)), "counted within its second");
+        (0..NOTES).for_each(|_| tallies.hit(0));
+        assert_eq!((tallies.notes.count, tallies.get(0, 2, 0).hits), (0, 4 + NOTES as u64), "no more are kept");
     }
 
     #[test]
@@ -225,8 +246,8 @@ mod tests {
         let mut expected = Tally { last: 1, ..Tally::default() };
         tallies.begin_second(0);
         for members in [1, 2, 3, 2, 7] {
-            (0..members + 200).for_each(|_| tallies.hit(0, members));
-            tallies.hit_filtered(0, members);
+            (0..members + 200).for_each(|_| tallies.hit(0));
+            tallies.hit_filtered(0);
             expected.hits += members as u64 + 201;
             expected.deliveries += (members as u64 + 201) * members as u64;
             assert_eq!(tallies.get(0, members, 0), expected);
@@ -241,10 +262,16 @@ mod tests {
         tallies.reset(0);
         let most = u64::from(u32::MAX);
         tallies.recent[0].hits = u32::MAX - 1;
-        (0..2).for_each(|_| tallies.hit(0, 3));
+        (0..3).for_each(|_| tallies.hit(0));
         tallies.spend(0, u32::MAX);
-        let expected = Tally { hits: most + 1, deliveries: 3 * (most + 1), work: 2 * most, last: 0 };
+        let expected = Tally { hits: most + 2, deliveries: 3 * (most + 2), work: 2 * most, last: 0 };
         assert_eq!(tallies.get(0, 3, u32::MAX), expected);
+        tallies.fold(0, 3);
+        assert_eq!(tallies.get(0, 1, u32::MAX), expected, "folded once");
+        tallies.recent[0].hits = u32::MAX;
+        tallies.hit_filtered(0);
+        tallies.reset(0);
+        assert_eq!(tallies.get(0, 3, 0), Tally::default(), "nothing is left for a new group");
     }
 
     #[test]

@@ -154,4 +154,8 @@ impl Wides {
     pub(super) fn len(&self) -> usize {
         self.all.len() - self.free.len()
     }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_slot.is_empty()
+    }
 }
