@@ -42,8 +42,8 @@ impl<N: Node> Node for Level<N> {
 }
 
 impl<N: Node> Level<N> {
-    /// Calls `visit` with the nodes that match `name`: that of the branch by its name and that of the branch `*`. Not an
-    /// iterator, because nested ones are not inlined, which costs a tenth of a match.
+    /// Calls `visit` with the nodes that match `name`: that of the branch by its name and that of the branch `*`. It is
+    /// not an iterator, because nested ones are not inlined, which costs a tenth of a match.
     #[inline]
     fn each(&mut self, name: Name, mut visit: impl FnMut(&mut N)) {
         if let Some(symbol) = name.symbol
