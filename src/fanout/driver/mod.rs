@@ -10,6 +10,7 @@
 //! is written to, at most once per round: the websockets, then the streams, each starting at another one
 //! ([`mod@write`]).
 
+mod closings;
 mod connections;
 mod drain;
 mod errands;
@@ -48,6 +49,7 @@ use crate::metrics::{FilterCost, LONG_TURN, Limit, ShardMetrics};
 use crate::protocol::Close;
 use crate::websocket::deflate::Inflater;
 use crate::websocket::validator::FrameValidator;
+use closings::Closings;
 use errands::Errand;
 use listening::Listening;
 pub(crate) use ready::Ready;
@@ -192,6 +194,7 @@ pub(crate) struct Driver<S: Socket = Link> {
     slice: Slice,
     /// Surveys in progress.
     surveys: VecDeque<Survey>,
+    closings: Closings,
     listening: Listening,
     /// When the shard last stalled, in microseconds since the broker's epoch.
     stalled_us: u64,
@@ -231,6 +234,7 @@ impl<S: Socket> Driver<S> {
             round: None,
             slice: Slice::begin(now),
             surveys: VecDeque::new(),
+            closings: Closings::default(),
             listening: Listening::begin(now),
             stalled_us: 0,
             dirty: Vec::new(),
