@@ -13,7 +13,8 @@
 //!
 //! Callers that ask at the same time, or permit a shared answer, use the same list of connections
 //! ([`super::snapshot`]), with the same JSON of each connection. So do those for whom hydrant asks the endpoint with
-//! its own credential: the endpoint is told the address of only one of them.
+//! its own credential: the endpoint is told the address of only one of them. Lists of the endpoint that they cannot
+//! share are asked for [`UNSHARED`] at a time for each principal.
 //!
 //! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`. If the
 //! endpoint does not return them, only ours are listed, and the header `X-Hydrant-Incomplete` says so. If a shard of
@@ -46,6 +47,10 @@ use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 
 /// The path of the list of all connections.
+/// The number of lists of connections that the endpoint is asked for at a time on behalf of one principal, of those
+/// that callers do not share. Each may take 16 MiB.
+pub(super) const UNSHARED: usize = 8;
+
 const ALL: &str = "/api/v3/connections";
 
 /// A connection and, once a caller has requested it, its JSON.
@@ -200,6 +205,7 @@ impl Api {
             self.theirs.get_for_caller(age, asked).await.ok()?
         } else {
             Arc::new(asked.await.ok()?)
+            let _place = self.unshared.enter(identity.principal().account(), upstream.limits().connect).await?;
         };
         let access = self.authority.access(identity).ok()?;
         Some(all.iter().filter(|connection| access.shows_connection(&principal_of(connection))).cloned().collect())
