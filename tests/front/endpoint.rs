@@ -317,10 +317,9 @@ impl State {
                 let token = self.users.lock()[*name].token(name, &self.base.lock(), &json!({}));
                 json(200, &json!({"Token": token, "Info": {}}))
             }
-            (&Method::GET, ["users" | "roles" | "tenants" | "prefs", ..]) if self.hangs.load(Ordering::Relaxed) => {
-                std::future::pending().await
-            }
-            (&Method::GET, ["machines", _, "connections"]) if self.hangs.load(Ordering::Relaxed) => {
+            (&Method::GET, ["users" | "roles" | "tenants" | "prefs", ..] | ["machines", _, "connections"])
+                if self.hangs.load(Ordering::Relaxed) =>
+            {
                 std::future::pending().await
             }
             (&Method::GET, ["tenants"]) if self.loses_tenants.load(Ordering::Relaxed) => {
