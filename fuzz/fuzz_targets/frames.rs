@@ -19,7 +19,10 @@ fn read(bytes: &[u8], piece: usize, inflater: &mut Inflater) -> (Vec<Option<Mess
     let (mut validator, mut messages) = (FrameValidator::new(Encoding::Deflate), Vec::new());
     for input in bytes.chunks(piece) {
         let fed = validator.feed(input, LIMIT, |unit| {
-            messages.push(decode(unit, LIMIT, inflater).ok());
+            messages.push(match decode(unit, LIMIT, inflater) {
+                Ok(Message::Long(message)) => message.decode(inflater).ok(),
+                message => message.ok(),
+            });
             ControlFlow::Continue(())
         });
         if let Err(error) = fed {
@@ -34,6 +37,7 @@ fn length(message: &Message) -> usize {
         Message::Text(text) => text.len(),
         Message::Binary(bytes) | Message::Ping(bytes) => bytes.len(),
         Message::Pong | Message::Close(_) => 0,
+        Message::Long(_) => unreachable!("decoded when it was read"),
     }
 }
 

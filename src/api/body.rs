@@ -61,16 +61,19 @@ pub(super) struct Bodies {
 struct Buffer<'b> {
     bodies: &'b Bodies,
     bytes: Vec<u8>,
-    held: Option<OwnedSemaphorePermit>,
+    held: Held,
     /// The length that the body will not exceed.
     longest: usize,
 }
+
+/// Memory that is reserved until this is dropped.
+pub(super) type Held = Option<OwnedSemaphorePermit>;
 
 /// A complete body, with the memory reserved for it.
 #[derive(Debug)]
 pub(super) struct Whole {
     pub(super) bytes: Bytes,
-    _held: Option<OwnedSemaphorePermit>,
+    _held: Held,
 }
 
 impl Bodies {
@@ -137,8 +140,15 @@ impl Bodies {
         Buffer { bodies: self, bytes: Vec::new(), held: None, longest }
     }
 
+    /// Reserves memory for something else that takes as much as a body may.
+    pub(super) fn reserve(&self, bytes: usize) -> Result<Held, ApiError> {
+        let mut held = None;
+        self.hold(bytes, &mut held)?;
+        Ok(held)
+    }
+
     /// Reserves memory so that `held` covers `bytes` in all.
-    fn hold(&self, bytes: usize, held: &mut Option<OwnedSemaphorePermit>) -> Result<(), ApiError> {
+    fn hold(&self, bytes: usize, held: &mut Held) -> Result<(), ApiError> {
         let have = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let missing = bytes.div_ceil(UNIT).saturating_sub(have);
         let missing = u32::try_from(missing).map_err(|_| ApiError::Bodies)?;

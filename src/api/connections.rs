@@ -13,7 +13,8 @@
 //!
 //! Callers that ask at the same time, or permit a shared answer, use the same list of connections
 //! ([`super::snapshot`]), with the same JSON of each connection. So do those for whom hydrant asks the endpoint with
-//! its own credential: the endpoint is told the address of only one of them.
+//! its own credential: the endpoint is told the address of only one of them. Lists of the endpoint that they cannot
+//! share are asked for [`UNSHARED`] at a time for each principal.
 //!
 //! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`. If the
 //! endpoint does not return them, only ours are listed, and the header `X-Hydrant-Incomplete` says so. If a shard of
@@ -31,6 +32,7 @@ use thiserror::Error;
 use tokio::time::error::Elapsed;
 
 use super::answer::{self, Incomplete};
+use super::body::{Bodies, Held};
 use super::list_filter::ListFilter;
 use super::proxy::{FetchError, Inquiry, merge};
 use super::snapshot::permitted_age;
@@ -44,6 +46,10 @@ use crate::fanout::pool::PoolError;
 use crate::fanout::report::{Inspection, Registration};
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
+
+/// The number of lists of connections that the endpoint is asked for at a time on behalf of one principal, of those
+/// that callers do not share. Each may take 16 MiB.
+pub(super) const UNSHARED: usize = 8;
 
 /// The path of the list of all connections.
 const ALL: &str = "/api/v3/connections";
@@ -149,7 +155,7 @@ impl Api {
         let turn = self.inspecting.take(identity.principal()).await?;
         let wanted = Wanted::at(address).shown_to(self.authority.access(identity)?);
         let found = self.pool.inspect(&wanted).await?;
-        Ok(found.map(|inspection| Inspected { inspection, _turn: turn }))
+        Ok(found.map(|inspection| Inspected { inspection, _guard: turn }))
     }
 
     pub(super) async fn delete_connection(
@@ -199,6 +205,7 @@ impl Api {
         let all = if is_same_for_all {
             self.theirs.get_for_caller(age, asked).await.ok()?
         } else {
+            let _place = self.unshared.enter(identity.principal().account(), upstream.limits().connect).await?;
             Arc::new(asked.await.ok()?)
         };
         let access = self.authority.access(identity).ok()?;
@@ -286,14 +293,26 @@ fn without_callers_headers(mut inquiry: Inquiry) -> Inquiry {
     inquiry
 }
 
-/// The connection of a shard with its registrations, which may be thousands: one of them is held in memory at a time.
+/// The connection of a shard with its registrations, which may be thousands: with a turn, one of them is held in memory
+/// at a time; otherwise their memory is reserved.
 #[derive(Debug)]
-pub(super) struct Inspected {
+pub(super) struct Inspected<G = Turn> {
     inspection: Inspection,
-    _turn: Turn,
+    _guard: G,
 }
 
-impl Deref for Inspected {
+impl Inspected {
+    /// Lets others have a connection inspected, and reserves memory instead.
+    pub(super) fn pass_on(self, bodies: &Bodies) -> Result<Inspected<Held>, ApiError> {
+        let Self { inspection, _guard: turn } = self;
+        let bytes = inspection.registrations.iter().map(|one| size_of::<Registration>() + one.spec.len()).sum();
+        let held = bodies.reserve(bytes)?;
+        drop(turn);
+        Ok(Inspected { inspection, _guard: held })
+    }
+}
+
+impl<G> Deref for Inspected<G> {
     type Target = Inspection;
 
     fn deref(&self) -> &Inspection {

@@ -12,8 +12,9 @@
 //! with the rights known since that user first logged in.
 //!
 //! Bounds: any caller may ask, so one question is processed at a time, from its first byte to the answer, principals in
-//! turn and outside the shards. Its cost is limited by the number of registrations, including those of a connection,
-//! and by their number times the bytes of the event.
+//! turn and outside the shards. Only the answer of a shard about a connection is not waited for in the turn: a shard
+//! that is stuck would hold up all other questions. The cost of a question is limited by the number of registrations,
+//! including those of a connection, and by their number times the bytes of the event.
 
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
+use super::body::Held;
 use super::connections::Inspected;
 use super::turn::Turn;
 use super::{Api, ApiError, answer, body};
@@ -79,7 +81,7 @@ struct Asked {
     principal: String,
     account: String,
     access: Arc<Access>,
-    inspection: Option<Inspected>,
+    inspection: Option<Inspected<Held>>,
     /// Whether the caller may learn about the recipient's rights.
     is_known: bool,
 }
@@ -89,11 +91,20 @@ impl Api {
         let most = self.limits.event_bytes.saturating_add(REST).min(self.limits.body_bytes);
         let whole = self.read_body(request, most).await?;
         // A question may be long: parsing it is already a part of the work.
-        let _turn = self.turn_to_explain(identity).await?;
+        let mut turn = self.turn_to_explain(identity).await?;
         let question: Question = self.at_length(|| body::object(&whole.bytes))?;
         let specs = specs(&question)?;
-        let asked = self.receiver_in_question(&question, identity).await?;
-        self.at_length(|| self.work_out(&question, specs, asked, identity))
+        let asked = if let Some(address) = &question.connection {
+            drop(turn);
+            let asked = self.receiver_at(address, &question, identity).await?;
+            turn = self.turn_to_explain(identity).await?;
+            asked
+        } else {
+            self.receiver_in_question(&question, identity)?
+        };
+        let told = self.at_length(|| self.work_out(&question, specs, asked, identity));
+        drop(turn);
+        told
     }
 
     /// Explains the event and writes the answer.
@@ -169,31 +180,31 @@ impl Api {
         Err(unknown())
     }
 
-    async fn receiver_in_question(&self, question: &Question, identity: &Identity) -> Result<Asked, ApiError> {
-        match (&question.connection, &question.user) {
-            (Some(_), Some(_)) => Err(bad("give either User or Connection, not both".to_owned())),
-            (Some(address), None) => {
-                let inspection = self.inspect(address, identity).await?;
-                let (principal, account) =
-                    (inspection.connection.principal.clone(), inspection.connection.account.clone());
-                let is_known = self.knows(identity, &principal, &account)?;
-                let access = Arc::clone(&inspection.access);
-                Ok(Asked { principal, account, access, inspection: Some(inspection), is_known })
-            }
-            (None, Some(user)) if identity.user() != Some(user) => {
-                let unknown = || ApiError::Unknown { model: "users", key: user.clone() };
-                if !self.permits(identity, "users", "get", user)? {
-                    return Err(unknown());
-                }
-                self.user_in_question(user)?.ok_or_else(unknown)
-            }
-            (None, _) => {
-                let access = self.authority.access(identity)?;
-                let principal = identity.principal();
-                let (principal, account) = (principal.as_str().to_owned(), principal.account().to_owned());
-                Ok(Asked { principal, account, access, inspection: None, is_known: true })
-            }
+    /// Returns the recipient whose connection comes from this address.
+    async fn receiver_at(&self, address: &str, question: &Question, identity: &Identity) -> Result<Asked, ApiError> {
+        if question.user.is_some() {
+            return Err(bad("give either User or Connection, not both".to_owned()));
         }
+        let inspection = self.inspect(address, identity).await?.pass_on(&self.bodies)?;
+        let (principal, account) = (inspection.connection.principal.clone(), inspection.connection.account.clone());
+        let is_known = self.knows(identity, &principal, &account)?;
+        let access = Arc::clone(&inspection.access);
+        Ok(Asked { principal, account, access, inspection: Some(inspection), is_known })
+    }
+
+    /// Returns the recipient that is given by its name, or the caller.
+    fn receiver_in_question(&self, question: &Question, identity: &Identity) -> Result<Asked, ApiError> {
+        if let Some(user) = question.user.as_ref().filter(|user| identity.user() != Some(user)) {
+            let unknown = || ApiError::Unknown { model: "users", key: user.clone() };
+            if !self.permits(identity, "users", "get", user)? {
+                return Err(unknown());
+            }
+            return self.user_in_question(user)?.ok_or_else(unknown);
+        }
+        let access = self.authority.access(identity)?;
+        let principal = identity.principal();
+        let (principal, account) = (principal.as_str().to_owned(), principal.account().to_owned());
+        Ok(Asked { principal, account, access, inspection: None, is_known: true })
     }
 
     /// Whoever would log in by this name: as [`Api::login`] decides.

@@ -36,6 +36,7 @@ mod explain;
 mod failures;
 mod inflate;
 mod info;
+mod lanes;
 mod list_filter;
 mod login;
 mod me;
@@ -81,6 +82,7 @@ use client_gauge::ClientGauge;
 use connections::{Listed, MissingError};
 use cors::Visit;
 use failures::Failures;
+use lanes::Lanes;
 use proxy::vouch::Vouched;
 use quota::{PostQuota, SocketQuota};
 use refusals::Refusals;
@@ -132,6 +134,8 @@ pub struct Api {
     present: Snapshot<Vec<Listed>>,
     /// The endpoint's connections, for callers for whom the service asks.
     theirs: Snapshot<Vec<String>, MissingError>,
+    /// Requests for the endpoint's connections that callers do not share.
+    unshared: Lanes,
     /// Turns to explain an event or to check a registration.
     explaining: Turns,
     /// Turns to look for the connections that have a registration.
@@ -233,6 +237,7 @@ impl Api {
             status: Status::new(Instant::now()),
             present: Snapshot::default(),
             theirs: Snapshot::default(),
+            unshared: Lanes::new(connections::UNSHARED),
             explaining: Turns::new("explanations"),
             finding: Turns::new("searches"),
             inspecting: Turns::new("questions about connections"),

@@ -16,7 +16,6 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 
-use super::websocket::Opening;
 use super::{Api, ApiError, answer, query};
 use crate::auth::Identity;
 use crate::broker::history::{Since, Start};
@@ -65,23 +64,10 @@ impl Api {
         headers.insert(PING, (self.ping.as_secs() + u64::from(self.ping.subsec_nanos() > 0)).into());
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         if request.method() == Method::GET {
-            let Opening { registrations, warnings, overflow, permit, .. } = opening;
             let (pool, peer) = (Arc::clone(&self.pool), caller.peer);
             caller.take_socket(move |(stream, tls), head| {
-                let (head, early) = (Some(head), Bytes::new());
-                pool.adopt(Box::new(Newcomer {
-                    socket: Accepted { stream, tls },
-                    head,
-                    early,
-                    encoding,
-                    identity,
-                    overflow,
-                    peer,
-                    since,
-                    warnings,
-                    registrations,
-                    permit,
-                }));
+                let newcomer = opening.newcomer(Accepted { stream, tls }, encoding, (identity, peer), since);
+                pool.adopt(Box::new(Newcomer { head: Some(head), ..newcomer }));
             });
         }
         Ok(answer)

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -19,6 +20,7 @@ use crate::metrics::{Limit, Rejection};
 use crate::overflow::{Overflow, OverflowError};
 use crate::transport::listener::Answer;
 use crate::transport::upgrade::{self, UpgradeError};
+use crate::websocket::frame::Encoding;
 
 /// The position of the next event, for a later `?since=`.
 const POSITION: HeaderName = HeaderName::from_static("x-hydrant-sequence");
@@ -31,9 +33,9 @@ pub(super) struct Opening {
     /// The position of the next event.
     position: Position,
     pub(super) registrations: Vec<Box<str>>,
-    pub(super) warnings: bool,
-    pub(super) overflow: Overflow,
-    pub(super) permit: Permit,
+    warnings: bool,
+    overflow: Overflow,
+    permit: Permit,
 }
 
 impl Opening {
@@ -46,6 +48,19 @@ impl Opening {
             headers.insert(REGISTERED, self.registrations.len().into());
         }
         headers
+    }
+
+    /// Returns the connection for a shard, without a head to be written or bytes that came early.
+    pub(super) fn newcomer(
+        self,
+        socket: Accepted,
+        encoding: Encoding,
+        (identity, peer): (Identity, SocketAddr),
+        since: Option<Start>,
+    ) -> Newcomer {
+        let Self { registrations, warnings, overflow, permit, .. } = self;
+        let (head, early) = (None, Bytes::new());
+        Newcomer { socket, head, early, encoding, identity, overflow, peer, since, warnings, registrations, permit }
     }
 }
 
@@ -65,23 +80,11 @@ impl Api {
         let since = self.since(request.uri().query()).map_err(|error| rejected(Rejection::BadRequest, error))?;
         let opening = self.opening(request.uri().query(), &identity)?;
         let headers = opening.headers();
-        let Opening { registrations, warnings, overflow, permit, .. } = opening;
         let pool = Arc::clone(&self.pool);
         let then = move |socket: crate::transport::socket::Socket, early, encoding| async move {
             let Ok((stream, tls)) = socket.into_parts() else { return };
-            pool.adopt(Box::new(Newcomer {
-                socket: Accepted { stream, tls },
-                head: None,
-                early,
-                encoding,
-                identity,
-                overflow,
-                peer,
-                since,
-                warnings,
-                registrations,
-                permit,
-            }));
+            let newcomer = opening.newcomer(Accepted { stream, tls }, encoding, (identity, peer), since);
+            pool.adopt(Box::new(Newcomer { early, ..newcomer }));
         };
         let mut answer = upgrade::accept(request, self.deflate, then).map_err(bad)?;
         answer.headers_mut().extend(headers);

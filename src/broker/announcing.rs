@@ -2,13 +2,25 @@
 //!
 //! Contract: an account that causes too many of these events has some left out ([`Pace`](super::pace::Pace)). Events
 //! that are left out, for this reason or because the inboxes were full, are counted in the next one of the account.
+//! Log lines about it are limited as by [`Summary`].
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use super::connection::Connection;
+use super::pace::Pace;
 use super::{Broker, PublishError};
+use crate::clock;
 use crate::event::Event;
+use crate::logging::summary::Summary;
 use crate::metrics::Source;
+
+/// What is known about events about connections.
+#[derive(Debug, Default)]
+pub(super) struct Announcing {
+    pace: Mutex<Pace>,
+    omissions: Summary,
+}
 
 impl Broker {
     /// Returns the event that reports a connection: `create` when it opens, `delete` when it closes. Returns `None` if
@@ -26,20 +38,23 @@ impl Broker {
         let published = self.publish(vec![connection.event(action, omitted, now)], Source::Connections);
         published.map(drop).inspect_err(|_| {
             self.metrics.connection_events_omitted.inc();
-            self.pace.lock().omit(&connection.account, omitted + 1);
+            self.announcing.pace.lock().omit(&connection.account, omitted + 1);
         })
     }
 
     /// Returns the number of events left out before the next one about this account, or `None` if that is left out too.
     fn may_report(&self, connection: &Connection) -> Option<u64> {
-        let asked = self.pace.lock().ask(&connection.account, self.now_us());
+        let asked = self.announcing.pace.lock().ask(&connection.account, self.now_us());
         asked
             .map_err(|omitted| {
                 self.metrics.connection_events_omitted.inc();
-                if omitted.first {
+                if omitted.first
+                    && let Some(suppressed) = self.announcing.omissions.count(clock::instant())
+                {
                     let principal = &connection.principal;
                     tracing::warn!(
                         principal,
+                        suppressed,
                         "a principal connects too often: dropping some of the events about its connections"
                     );
                 }
@@ -51,14 +66,14 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Instant;
 
     use super::*;
     use crate::broker::connection::Kind;
     use crate::broker::history::{History, HistoryLimits};
     use crate::broker::inbox::{InboxLimits, inbox};
-    use crate::clock;
+    use crate::clock::simulated;
     use crate::event::Draft;
+    use crate::logging::summary::{INTERVAL, captured};
     use crate::metrics::Metrics;
 
     fn connection(account: &str) -> Connection {
@@ -68,7 +83,7 @@ mod tests {
 
     fn broker() -> Broker {
         let limits = HistoryLimits { events: 10, bytes: 1 << 20 };
-        Broker::new(Arc::new(Metrics::new()), Instant::now(), History::new(limits, 1, clock::now()))
+        Broker::new(Arc::new(Metrics::new()), clock::instant(), History::new(limits, 1, clock::now()))
     }
 
     #[test]
@@ -84,6 +99,23 @@ mod tests {
         announce().unwrap();
         let batch = inbox.next().unwrap();
         assert!(batch.events[0].object().ends_with(r#""OmittedEvents":2}"#), "{}", batch.events[0].object());
+    }
+
+    /// After each event that is let through, dropping begins anew.
+    #[test]
+    fn a_principal_that_connects_too_often_fills_no_log() {
+        simulated::begin();
+        let broker = broker();
+        let report = |account: &str| broker.connection_event("create", &connection(account), clock::now());
+        let lines = captured::lines(|| {
+            for n in 0..1000 {
+                while report(&format!("user:{n}")).is_some() {}
+            }
+            simulated::pass(INTERVAL);
+            while report("user:a").is_some() {}
+        });
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        assert!(lines[1].contains("suppressed=999"), "{lines:#?}");
     }
 
     #[test]

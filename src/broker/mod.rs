@@ -48,6 +48,7 @@ use crate::clock::{self, ClockReading};
 use crate::event::{self, Event};
 use crate::metrics::{Metrics, Source};
 use crate::spans::Spans;
+use announcing::Announcing;
 use archive::Archive;
 use bells::Bells;
 use dedup::{Duplicates, Keys};
@@ -55,7 +56,6 @@ use export::{ExportLimits, Exports};
 use history::{Beyond, History, Position, Since, SinceError, Start};
 use interest::Interest;
 use origin::{NodeId, Origin};
-use pace::Pace;
 use sequencer::{Intake, LossMark, Sequencer, Ways};
 
 /// Numbers events and hands every batch to all shards. Shared by all threads; publishing never waits for a shard.
@@ -73,8 +73,7 @@ pub struct Broker {
     observer: OnceLock<Observer>,
     archive: OnceLock<Arc<dyn Archive>>,
     interest: Interest,
-    /// Limits events about connections.
-    pace: Mutex<Pace>,
+    announcing: Announcing,
 }
 
 /// Receives events after they were sequenced. Must not take long.
@@ -103,7 +102,7 @@ impl Broker {
             observer: OnceLock::new(),
             archive: OnceLock::new(),
             interest: Interest::default(),
-            pace: Mutex::default(),
+            announcing: Announcing::default(),
         }
     }
 

@@ -4,7 +4,9 @@
 //! by a metric, by a log line when it begins, and in the next connection event of that account (`OmittedEvents`).
 //! Only the events are limited, not the connections.
 //!
-//! Contract: pure; the caller passes the time. Accounts that have been quiet for a while are forgotten.
+//! Contract: pure; the caller passes the time. Accounts that have been quiet for a while are forgotten: beyond
+//! [`MOST`] first those of which nothing was left out, then the half of the others that was quiet longest, whose counts
+//! are lost. Only accounts that have caused events within the last seconds are never forgotten.
 
 use hashbrown::HashMap;
 
@@ -56,8 +58,7 @@ impl Pace {
     /// [`Omitted`] if the event has to be left out.
     pub(super) fn ask(&mut self, account: &str, now_us: u64) -> Result<u64, Omitted> {
         if self.accounts.len() >= self.bound {
-            self.accounts.retain(|_, spent| spent.until_us > now_us || spent.omitted > 0);
-            self.bound = MOST.max(2 * self.accounts.len());
+            self.forget_quiet(now_us);
         }
         let spent = self.accounts.entry_ref(account).or_default();
         let until_us = spent.until_us.max(now_us) + COST_US;
@@ -67,6 +68,18 @@ impl Pace {
         }
         spent.until_us = until_us;
         Ok(std::mem::take(&mut spent.omitted))
+    }
+
+    fn forget_quiet(&mut self, now_us: u64) {
+        self.accounts.retain(|_, spent| spent.until_us > now_us || spent.omitted > 0);
+        if self.accounts.len() > MOST / 2 {
+            // Otherwise names that never come again would accumulate.
+            let mut times: Vec<u64> = self.accounts.values().map(|spent| spent.until_us).collect();
+            let middle = times.len() / 2;
+            let (_, &mut median, _) = times.select_nth_unstable(middle);
+            self.accounts.retain(|_, spent| spent.until_us > median.min(now_us));
+        }
+        self.bound = MOST.max(2 * self.accounts.len());
     }
 
     /// Counts events that were left out for another reason, including those that the last one would have reported.
@@ -103,5 +116,19 @@ mod tests {
             assert_eq!(pace.ask(&n.to_string(), n * 1000), Ok(0));
         }
         assert!(pace.accounts.len() <= 2 * MOST);
+    }
+
+    /// Names may come without end, and each may be owed a count.
+    #[test]
+    fn who_never_comes_again_is_forgotten_though_a_count_is_owed() {
+        let (mut pace, second) = (Pace::default(), 1_000_000);
+        let names = 5 * MOST as u64;
+        for n in 0..names {
+            let (name, now) = (n.to_string(), n * second);
+            while pace.ask(&name, now).is_ok() {}
+            assert!(pace.accounts.len() <= MOST, "{n}");
+        }
+        assert_eq!(pace.ask("0", names * second), Ok(0), "forgotten");
+        assert_eq!(pace.ask(&(names - 100).to_string(), names * second), Ok(1), "owed to one of the last");
     }
 }

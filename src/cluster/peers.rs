@@ -6,7 +6,8 @@
 //! accepted events that it never forwarded.
 //!
 //! Anyone who may publish can make up numbers. Since the events of a node arrive in order, an event from a skipped
-//! range shows that the jump was not real, and counting resumes there. A live node does so within two seconds, by its
+//! range shows that the jump was not real, and counting resumes there. The numbers before the first one that is heard
+//! are such a range too, though they are no loss. A live node does so within two seconds, by its
 //! next heartbeat; a range from which nothing arrives for [`SETTLED`] was a loss. Until then the events after the jump
 //! are remembered by a digest. When counting reaches one of their numbers, the same event is a repetition (it was sent
 //! again after a connection broke), and any other is new (the former one was made up). A jump of more than [`WINDOW`]
@@ -63,8 +64,11 @@ struct Peer {
 }
 
 impl Peer {
+    /// Creates a node whose first number is `next`, which may be made up, and the node's own ones below it.
     fn new(next: u64, heard: Instant) -> Self {
-        Self { next, heard, skipped: SmallVec::new(), recalled: BTreeMap::new() }
+        let before = Stretch { numbers: 0..next, since: heard };
+        let skipped = Some(before).filter(|before| !before.numbers.is_empty()).into_iter().collect();
+        Self { next, heard, skipped, recalled: BTreeMap::new() }
     }
 
     fn jump(&mut self, to: u64, now: Instant) {
@@ -196,8 +200,6 @@ impl Peers {
             Ordering::Less if peer.falls_back(number) => SequenceCheck::Next,
             Ordering::Less if expected - number > WINDOW => {
                 *peer = Peer::new(number, now);
-                // This number may be made up too, and the node's own ones below it.
-                peer.skipped.push(Stretch { numbers: 0..number, since: now });
                 SequenceCheck::After(Loss { node, missing: Missing::Unknown, since })
             }
             Ordering::Less => return SequenceCheck::Repeated,
@@ -343,6 +345,17 @@ mod tests {
             assert!((58..60).all(|number| event(&mut peers, 7, number, at(3)) == SequenceCheck::Next), "{made_up}");
             assert_eq!(event(&mut peers, 7, 59, at(3)), SequenceCheck::Repeated);
             assert_eq!(peers.next(7), Some(60));
+        }
+    }
+
+    #[test]
+    fn a_first_number_that_somebody_made_up_silences_nobody() {
+        for made_up in [1 << 60, 58 + WINDOW, 60] {
+            let mut peers = Peers::default();
+            assert_eq!(peers.event(7, made_up, || !made_up, at(1)), SequenceCheck::Next, "{made_up}");
+            assert_eq!(peers.heartbeat(7, 58, at(2)), None, "{made_up}");
+            assert!((58..70).all(|number| event(&mut peers, 7, number, at(3)) == SequenceCheck::Next), "{made_up}");
+            assert_eq!(event(&mut peers, 7, 69, at(3)), SequenceCheck::Repeated, "{made_up}");
         }
     }
 

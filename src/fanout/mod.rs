@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`pool`], [`control`] | the threads, and what the control plane hands to them |
 //! | [`driver`] | the event loop of a thread: reads, takes events in, writes, keeps time |
-//! | `spec_parser` | parses long registrations beside the shard's thread |
+//! | `spec_parser` | decodes and parses long messages beside the shard's thread |
 //! | [`socket`] | one client's socket, plain or TLS, non-blocking |
 //! | [`session`], [`execute`], [`classes`], [`commands`] | commands in, frames out; rights as classes of the index |
 //! | [`report`] | what operators see of registrations |

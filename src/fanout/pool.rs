@@ -11,6 +11,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use mio::{Poll, Waker};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -40,6 +42,9 @@ const CONTROL_QUEUE: usize = 4096;
 
 /// Longest wait for the answer of a shard, which takes milliseconds unless the shard is stuck.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// The same for an answer that callers can do without.
+const SOON: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Port {
@@ -95,9 +100,14 @@ pub struct Pool {
     threads: parking_lot::Mutex<Vec<JoinHandle<()>>>,
     limits: index::Limits,
     refused: Summary,
+    /// The shard that has returned the names seen in events last.
+    knowing: AtomicUsize,
     /// Whether no shard returns the names seen in events: a test cannot make shards silent from outside.
     #[cfg(test)]
     pub(crate) hides_names: AtomicBool,
+    /// If not 0, no shard returns a connection with its registrations, and each such request is counted.
+    #[cfg(test)]
+    pub(crate) hides_connections: AtomicUsize,
 }
 
 impl Pool {
@@ -117,8 +127,11 @@ impl Pool {
             threads: parking_lot::Mutex::default(),
             limits: settings.index,
             refused: Summary::default(),
+            knowing: AtomicUsize::default(),
             #[cfg(test)]
             hides_names: AtomicBool::default(),
+            #[cfg(test)]
+            hides_connections: AtomicUsize::default(),
         };
         let budget = Arc::new(Budget::new(settings.total_bytes, shards));
         for number in 0..shards {
@@ -175,18 +188,27 @@ impl Pool {
     pub async fn connections(&self, registration: Option<&str>) -> Result<Vec<Connection>, PoolError> {
         let mut all = Vec::new();
         for port in &self.ports {
-            let found = port.ask(|reply| Control::List(registration.map(Box::from), reply)).await?;
+            let found = port.ask(ANSWER, |reply| Control::List(registration.map(Box::from), reply)).await?;
             all.extend(found.into_iter().flatten());
         }
         Ok(all)
     }
 
-    /// Closes this websocket or stream and returns its last state, or `None` if there is none.
+    /// Closes this websocket or stream and returns its last state, or `None` if there is none. Asks one shard after the
+    /// other, because only one connection is to be closed.
     ///
     /// # Errors
     /// A shard that may have it did not answer.
     pub async fn delete(&self, wanted: &Wanted) -> Result<Option<Connection>, PoolError> {
-        self.find(|reply| Control::Delete(wanted.clone(), reply)).await
+        let mut nothing = Ok(None);
+        for port in &self.ports {
+            match port.ask(ANSWER, |reply| Control::Delete(wanted.clone(), reply)).await {
+                Ok(None) => {}
+                Ok(found) => return Ok(found),
+                Err(error) => nothing = Err(error),
+            }
+        }
+        nothing
     }
 
     /// Returns this connection with its registrations, or `None` if there is none.
@@ -194,14 +216,17 @@ impl Pool {
     /// # Errors
     /// A shard that may have it did not answer.
     pub async fn inspect(&self, wanted: &Wanted) -> Result<Option<Inspection>, PoolError> {
-        self.find(|reply| Control::Inspect(wanted.clone(), reply)).await
-    }
-
-    /// Asks one shard after the other until one has found something.
-    async fn find<T>(&self, request: impl Fn(oneshot::Sender<Option<T>>) -> Control) -> Result<Option<T>, PoolError> {
+        #[cfg(test)]
+        if self.hides_connections.load(Ordering::Relaxed) > 0 {
+            self.hides_connections.fetch_add(1, Ordering::Relaxed);
+            std::future::pending::<()>().await;
+        }
+        // All at once: one that is stuck must not hide the connections of the others.
+        let request = |reply| Control::Inspect(wanted.clone(), reply);
+        let mut answers: FuturesUnordered<_> = self.ports.iter().map(|port| port.ask(ANSWER, request)).collect();
         let mut nothing = Ok(None);
-        for port in &self.ports {
-            match port.ask(&request).await {
+        while let Some(answer) = answers.next().await {
+            match answer {
                 Ok(None) => {}
                 Ok(found) => return Ok(found),
                 Err(error) => nothing = Err(error),
@@ -217,21 +242,25 @@ impl Pool {
     pub async fn registrations(&self, measure: Measure) -> Result<Vec<Registration>, PoolError> {
         let mut all = Vec::new();
         for port in &self.ports {
-            all.append(&mut port.ask(|reply| Control::Survey(measure, reply)).await?);
+            all.append(&mut port.ask(ANSWER, |reply| Control::Survey(measure, reply)).await?);
         }
         Ok(all)
     }
 
-    /// Returns the names seen in events, from the first shard that answers: every shard receives all events. `None` if
-    /// none does.
+    /// Returns the names seen in events, from a shard that answers soon: every shard receives all events. `None` if none
+    /// does. The one that has answered last is asked first, so that one that is stuck is waited for only once.
     pub async fn seen(&self) -> Option<Seen> {
         #[cfg(test)]
         if self.hides_names.load(Ordering::Relaxed) {
             return None;
         }
-        for port in &self.ports {
-            match port.ask(Control::Seen).await {
-                Ok(seen) => return Some(seen),
+        let first = self.knowing.load(Ordering::Relaxed);
+        for number in (first..self.ports.len()).chain(0..first) {
+            match self.ports[number].ask(SOON, Control::Seen).await {
+                Ok(seen) => {
+                    self.knowing.store(number, Ordering::Relaxed);
+                    return Some(seen);
+                }
                 Err(error) => tracing::debug!(%error, "cannot read the names seen in events"),
             }
         }
@@ -272,12 +301,16 @@ impl Drop for Pool {
 }
 
 impl Port {
-    /// Sends a request and waits for the answer.
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, PoolError> {
+    /// Sends a request and waits so long for the answer.
+    async fn ask<T>(
+        &self,
+        longest: Duration,
+        request: impl FnOnce(oneshot::Sender<T>) -> Control,
+    ) -> Result<T, PoolError> {
         let (reply, answer) = oneshot::channel();
         self.send(request(reply)).map_err(|_| PoolError::Unanswered)?;
         // The caller may hold a turn that others wait for.
-        timeout(ANSWER, answer).await?.map_err(|_| PoolError::Unanswered)
+        timeout(longest, answer).await?.map_err(|_| PoolError::Unanswered)
     }
 
     fn send(&self, control: Control) -> Result<(), Control> {
@@ -353,6 +386,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use crossbeam_channel::Receiver;
+    use futures_util::FutureExt;
 
     use super::*;
     use crate::fanout::driver::tests::parts;
@@ -381,7 +415,9 @@ mod tests {
             threads: parking_lot::Mutex::default(),
             limits: index::Limits::default(),
             refused: Summary::default(),
+            knowing: AtomicUsize::default(),
             hides_names: AtomicBool::default(),
+            hides_connections: AtomicUsize::default(),
         };
         (shards, requests, poll)
     }
@@ -451,13 +487,40 @@ mod tests {
             threads: parking_lot::Mutex::default(),
             limits,
             refused: Summary::default(),
+            knowing: AtomicUsize::default(),
             hides_names: AtomicBool::default(),
+            hides_connections: AtomicUsize::default(),
         };
         pool.drain(clock::instant() + Duration::from_hours(1));
         for _ in 0..2 * CONTROL_QUEUE {
             driver.run_turn(std::iter::empty(), Duration::ZERO);
         }
         assert!(driver.is_done());
+    }
+
+    /// Whoever asks may hold a turn that others wait for.
+    #[tokio::test(start_paused = true)]
+    async fn a_stuck_shard_is_waited_for_once_for_the_names() {
+        let (pool, requests, _poll) = pool(2);
+        let is_asked = |shard: usize| matches!(requests[shard].try_recv(), Ok(Control::Seen(_)));
+        let mut names = Box::pin(pool.seen());
+        assert!(names.as_mut().now_or_never().is_none() && requests[1].is_empty());
+        tokio::time::advance(SOON).await;
+        assert!(names.as_mut().now_or_never().is_none() && is_asked(0));
+        let Ok(Control::Seen(reply)) = requests[1].try_recv() else { panic!("the other is not asked") };
+        reply.send(Seen::default()).unwrap();
+        assert!(names.now_or_never().unwrap().is_some());
+        assert!(pool.seen().now_or_never().is_none());
+        assert!(!is_asked(0) && is_asked(1), "the one that has answered");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stuck_shard_hides_no_connection_of_another() {
+        let (pool, requests, _poll) = pool(2);
+        let wanted = Wanted::at(peer());
+        let mut inspection = Box::pin(pool.inspect(&wanted));
+        assert!(inspection.as_mut().now_or_never().is_none());
+        assert!(requests.iter().all(|shard| matches!(shard.try_recv(), Ok(Control::Inspect(..)))), "both are asked");
     }
 
     #[tokio::test]

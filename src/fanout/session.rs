@@ -211,13 +211,6 @@ impl Shard {
             Overdrawn::Second => "limits.filter_work_per_second",
             Overdrawn::Owner => "limits.filter_work_per_principal",
         };
-        if self.fanout.is_closing(conn) {
-            return;
-        }
-        if let Some(session) = &self.sessions[conn.0 as usize] {
-            tracing::warn!(principal = %session.principal, setting, "the filters of a connection cost too much; \
-                closing it");
-        }
         self.close(conn, Close::FilterWork { setting });
     }
 

@@ -1,9 +1,10 @@
-//! Parses expensive registrations on a thread beside the shard's.
+//! Decodes and parses expensive messages on a thread beside the shard's.
 //!
 //! Parsing 64 KiB of names or values, or compiling the automaton of a regular expression, takes up to some ten
-//! milliseconds. On the shard's thread every connection would wait for that. Instead only the connection that sent the
-//! registration waits, together with everything it sent afterwards. The registration takes effect when the shard
-//! receives the result.
+//! milliseconds; decoding as much in deflated blocks or fragments takes some milliseconds. On the shard's thread every
+//! connection would wait for that. Instead only the connection that sent the message waits, together with everything it
+//! sent afterwards. The message takes effect when the shard receives the result. One that was decoded is then read like
+//! any other, so a registration in it may become a second job.
 //!
 //! Contract: each connection has at most one job at a time, and a job is cancelled when its connection is gone
 //! ([`SpecParser::cancel`]), so there are never more jobs than connections. Principals take turns: a job waits for at
@@ -28,26 +29,56 @@ use crate::index::Spec;
 use crate::index::filter::Limits;
 use crate::logging::crash::Vital;
 use crate::protocol::Command;
+use crate::websocket::decode::{DecodeError, LongMessage, Message};
+use crate::websocket::deflate::Inflater;
 
 /// The thread's nice value: deliveries and logins have priority.
 const NICE: i32 = 5;
 
-/// A message to parse. The ticket distinguishes it from jobs of an earlier connection with the same number.
+/// A message to read. The ticket distinguishes it from jobs of an earlier connection with the same number.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) conn: ConnId,
     pub(super) ticket: u64,
     pub(super) principal: Principal,
-    pub(super) message: String,
+    pub(super) work: Work,
 }
 
-/// A parsed message.
+/// What is to be done with a message.
 #[derive(Debug)]
-pub(super) struct Parsed {
+pub(super) enum Work {
+    Decode(LongMessage),
+    Parse(String),
+}
+
+/// A job that is done.
+#[derive(Debug)]
+pub(super) struct Done {
     pub(super) conn: ConnId,
     pub(super) ticket: u64,
-    pub(super) message: String,
-    pub(super) spec: ReadSpec,
+    pub(super) result: WorkResult,
+}
+
+/// The result of a job.
+#[derive(Debug)]
+pub(super) enum WorkResult {
+    Decoded(Result<Message, DecodeError>),
+    /// The registration in this message.
+    Parsed(String, ReadSpec),
+}
+
+impl Work {
+    fn carry_out(self, limits: &Limits) -> WorkResult {
+        match self {
+            // An inflater is cheap compared with what such a message may take.
+            Self::Decode(message) => WorkResult::Decoded(message.decode(&mut Inflater::default())),
+            Self::Parse(message) => {
+                let text = Command::parse(&message).map_or("", Command::spec);
+                let spec = Spec::parse(text, limits);
+                WorkResult::Parsed(message, spec)
+            }
+        }
+    }
 }
 
 /// Queued jobs by principal; principals take turns.
@@ -97,11 +128,11 @@ impl Queue {
 struct Shared {
     queue: Mutex<Queue>,
     has_jobs: Condvar,
-    done: Mutex<Vec<Parsed>>,
+    done: Mutex<Vec<Done>>,
     is_done: AtomicBool,
 }
 
-/// The thread that parses expensive registrations for a shard. Dropping it ends the thread.
+/// The thread that reads expensive messages for a shard. Dropping it ends the thread.
 #[derive(Debug)]
 pub(crate) struct SpecParser {
     shared: Arc<Shared>,
@@ -109,7 +140,7 @@ pub(crate) struct SpecParser {
 }
 
 impl SpecParser {
-    /// Starts the thread. It parses within `limits` and calls `wake` when a result is ready.
+    /// Starts the thread. It parses registrations within `limits` and calls `wake` when a result is ready.
     ///
     /// # Errors
     /// The system refuses to start a thread.
@@ -132,13 +163,13 @@ impl SpecParser {
         self.shared.has_jobs.notify_one();
     }
 
-    /// Cancels the job of a connection that is gone. Returns false if it is being parsed or was parsed.
+    /// Cancels the job of a connection that is gone. Returns false if it is in progress or done.
     pub(super) fn cancel(&self, principal: &Principal, ticket: u64) -> bool {
         self.shared.queue.lock().remove(principal, ticket)
     }
 
-    /// Returns the messages parsed since the last call.
-    pub(super) fn take(&self) -> Vec<Parsed> {
+    /// Returns the jobs done since the last call.
+    pub(super) fn take(&self) -> Vec<Done> {
         if self.shared.is_done.swap(false, Ordering::AcqRel) {
             mem::take(&mut self.shared.done.lock())
         } else {
@@ -150,15 +181,14 @@ impl SpecParser {
 impl Shared {
     fn run(&self, limits: &Limits, wake: &Wake) {
         while let Some(job) = self.next() {
-            self.parse(job, limits);
+            self.carry_out(job, limits);
             wake.wake();
         }
     }
 
-    fn parse(&self, Job { conn, ticket, message, .. }: Job, limits: &Limits) {
-        let text = Command::parse(&message).map_or("", Command::spec);
-        let spec = Spec::parse(text, limits);
-        self.done.lock().push(Parsed { conn, ticket, message, spec });
+    fn carry_out(&self, Job { conn, ticket, work, .. }: Job, limits: &Limits) {
+        let result = work.carry_out(limits);
+        self.done.lock().push(Done { conn, ticket, result });
         self.is_done.store(true, Ordering::Release);
     }
 
@@ -195,10 +225,10 @@ impl SpecParser {
         [Arc::clone(&shared), shared].map(|shared| Self { shared, thread: None })
     }
 
-    /// Parses the next job. Returns whether there was one.
+    /// Does the next job. Returns whether there was one.
     pub(crate) fn parse_next(&self, limits: &Limits) -> bool {
         let job = self.shared.queue.lock().pop();
-        job.map(|job| self.shared.parse(job, limits)).is_some()
+        job.map(|job| self.shared.carry_out(job, limits)).is_some()
     }
 
     /// Returns the number of queued jobs.
@@ -216,7 +246,7 @@ mod tests {
         let mut queue = Queue::default();
         for (ticket, name) in (0..).zip(["a", "a", "a", "b", "a", "c"]) {
             let principal: Principal = format!("user:{name}").parse().unwrap();
-            queue.push(Job { conn: ConnId(0), ticket, principal, message: String::new() });
+            queue.push(Job { conn: ConnId(0), ticket, principal, work: Work::Parse(String::new()) });
         }
         let order: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|job| job.ticket).collect();
         assert_eq!(order, [0, 3, 5, 1, 2, 4]);
@@ -228,7 +258,7 @@ mod tests {
         let mut queue = Queue::default();
         let of = |name: &str| format!("user:{name}").parse::<Principal>().unwrap();
         for (ticket, name) in (0..).zip(["a", "b", "a"]) {
-            queue.push(Job { conn: ConnId(0), ticket, principal: of(name), message: String::new() });
+            queue.push(Job { conn: ConnId(0), ticket, principal: of(name), work: Work::Parse(String::new()) });
         }
         assert!(queue.remove(&of("b"), 1) && !queue.remove(&of("b"), 1) && !queue.remove(&of("a"), 1));
         assert!(queue.remove(&of("a"), 0));
@@ -244,14 +274,16 @@ mod tests {
         let parser = SpecParser::start(0, Limits::default(), wake).unwrap();
         for (ticket, message) in (0..).zip(["register a.b.c.N=Re(^x)", "register a.b.c.N=Re(("]) {
             let principal = "user:a".parse().unwrap();
-            parser.submit(Job { conn: ConnId(7), ticket, principal, message: message.to_owned() });
+            let work = Work::Parse(message.to_owned());
+            parser.submit(Job { conn: ConnId(7), ticket, principal, work });
         }
-        let mut parsed = Vec::new();
-        while parsed.len() < 2 {
+        let mut done = Vec::new();
+        while done.len() < 2 {
             receiver.recv().unwrap();
-            parsed.extend(parser.take());
+            done.extend(parser.take());
         }
-        let told = parsed.iter().map(|parsed| (parsed.conn.0, parsed.ticket, parsed.spec.is_ok()));
+        let is_good = |done: &Done| matches!(done.result, WorkResult::Parsed(_, Ok(_)));
+        let told = done.iter().map(|done| (done.conn.0, done.ticket, is_good(done)));
         assert_eq!(told.collect::<Vec<_>>(), [(7, 0, true), (7, 1, false)]);
     }
 }

@@ -33,6 +33,41 @@ impl Summary {
     }
 }
 
+/// The log of the current thread, for tests.
+#[cfg(test)]
+pub(crate) mod captured {
+    use std::io::{self, Write};
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use tracing::Dispatch;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Returns the lines that this thread logs meanwhile.
+    pub(crate) fn lines(work: impl FnOnce()) -> Vec<String> {
+        let lines = Lines::default();
+        let out = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || out.clone()).finish();
+        // While there is only one subscriber, a thread without it that logs the same line first would switch it off.
+        let _another = Dispatch::new(tracing_subscriber::registry());
+        tracing::subscriber::with_default(subscriber, work);
+        let text = lines.0.lock();
+        String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -158,6 +158,30 @@ async fn whatever_takes_long_waits_for_its_turn() {
     assert_eq!(<[String; 8]>::from(statuses), expected);
 }
 
+/// A shard that is stuck holds up only the questions about its connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_about_a_connection_of_a_stuck_shard_holds_up_no_other_question() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(settings(data.path())).await.unwrap();
+    let hidden = &server.api.pool.hides_connections;
+    hidden.store(1, Ordering::Relaxed);
+    let event = r#""Event":{"Type":"a","Action":"b","Key":"c"}"#;
+    let about_one = format!(r#"{{{event},"Connection":"192.0.2.1:9"}}"#);
+    let stuck = ask(&server, "POST /api/v3/hydrant/explain", &about_one);
+    let others = async {
+        while hidden.load(Ordering::Relaxed) < 2 {
+            tokio::task::yield_now().await;
+        }
+        let question = format!(r#"{{{event},"Spec":"a.b.c"}}"#);
+        let explained = ask(&server, "POST /api/v3/hydrant/explain", &question).await;
+        [explained, ask(&server, "POST /api/v3/hydrant/check", r#"{"Spec":"a.b.c"}"#).await]
+    };
+    tokio::select! {
+        answer = stuck => panic!("{answer}"),
+        answers = others => assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200 ")), "{answers:?}"),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_id_stays_and_is_never_replaced() {
     let data = tempfile::tempdir().unwrap();

@@ -1,5 +1,9 @@
 //! Turns the frames of one unit into a message, with fastwebsockets and, where it was negotiated, the inflater.
 //!
+//! What a message costs is not proportional to its length if it is deflated or fragmented: each empty block or fragment
+//! takes a few bytes, and as long as hundreds of bytes of text. Such a message, if it is not short ([`SHORT`]), is
+//! returned as a [`LongMessage`], and the caller decides where it is decoded.
+//!
 //! The parser runs over memory that holds a whole unit, so it never waits: there is no task per connection, idle
 //! connections hold no read buffer, and nothing can be cancelled halfway. Two checks are made here because the parser
 //! does not follow RFC 6455: that the text of a fragmented message is UTF-8 to its end, and which codes a close may
@@ -29,6 +33,27 @@ pub enum Message {
     Pong,
     /// The client closes, with its code if it sent one.
     Close(Option<u16>),
+    /// A message that may take long to decode.
+    Long(LongMessage),
+}
+
+/// A deflated or fragmented message that may take long to decode: some milliseconds for every 64 KiB.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LongMessage {
+    frames: Vec<u8>,
+    is_deflated: bool,
+    limit: usize,
+}
+
+impl LongMessage {
+    /// Decodes the message; never returns [`Message::Long`].
+    ///
+    /// # Errors
+    /// Returns a [`DecodeError`], with whose code the connection should be closed.
+    pub fn decode(self, inflater: &mut Inflater) -> Result<Message, DecodeError> {
+        let (opcode, payload) = join(self.frames, self.limit)?;
+        message(opcode, if self.is_deflated { inflater.inflate(&payload, self.limit)? } else { payload })
+    }
 }
 
 /// The reason why a unit is not a message.
@@ -56,6 +81,13 @@ impl From<InflateError> for DecodeError {
         }
     }
 }
+
+/// Length up to which a deflated or fragmented message counts as short, in bytes: some ten microseconds. Commands are
+/// hardly longer.
+pub const SHORT: usize = 1 << 10;
+
+/// Length up to which a message counts as short once inflated, in bytes.
+const SHORT_INFLATED: usize = 16 << 10;
 
 /// The FIN bit: the last frame of a message.
 const FIN: u8 = 0x80;
@@ -86,20 +118,31 @@ impl AsyncWrite for Memory<'_> {
     }
 }
 
-/// Decodes one unit. A message is at most `limit` bytes long, inflated or not.
+/// Decodes one unit, unless it may take long. A message is at most `limit` bytes long, inflated or not.
 ///
 /// # Errors
 /// Returns a [`DecodeError`], with whose code the connection should be closed.
 pub fn decode(unit: Unit<'_>, limit: usize, inflater: &mut Inflater) -> Result<Message, DecodeError> {
+    let long = |frames: &[u8], is_deflated| Message::Long(LongMessage { frames: frames.to_vec(), is_deflated, limit });
     let (opcode, payload) = match unit {
         Unit::Control(frame) if is_close(frame) => return close(frame),
-        Unit::Message(frames) if is_fragmented(frames) => join(frames, limit)?,
+        Unit::Message(frames) if is_fragmented(frames) && frames.len() > SHORT => return Ok(long(frames, false)),
+        Unit::Message(frames) if is_fragmented(frames) => join(frames.to_vec(), limit)?,
         Unit::Control(frames) | Unit::Message(frames) => parse(frames, limit)?,
+        Unit::Deflated(frames) if frames.len() > SHORT => return Ok(long(frames, true)),
         Unit::Deflated(frames) => {
-            let (opcode, deflated) = join(frames, limit)?;
-            (opcode, inflater.inflate(&deflated, limit)?)
+            let (opcode, deflated) = join(frames.to_vec(), limit)?;
+            match inflater.inflate(&deflated, limit.min(SHORT_INFLATED)) {
+                // A few bytes may inflate to many.
+                Err(InflateError::TooBig) if limit > SHORT_INFLATED => return Ok(long(frames, true)),
+                payload => (opcode, payload?),
+            }
         }
     };
+    message(opcode, payload)
+}
+
+fn message(opcode: OpCode, payload: Vec<u8>) -> Result<Message, DecodeError> {
     Ok(match opcode {
         OpCode::Text => Message::Text(String::from_utf8(payload).map_err(|_| DecodeError::BadUtf8)?),
         OpCode::Binary | OpCode::Continuation => Message::Binary(payload),
@@ -142,8 +185,7 @@ fn close(frame: &[u8]) -> Result<Message, DecodeError> {
 
 /// Returns the opcode and the joined payload of a deflated or fragmented message. The parser knows no extensions, and
 /// drops an incomplete character at the end of a fragmented text; therefore it is given a binary message.
-fn join(frames: &[u8], limit: usize) -> Result<(OpCode, Vec<u8>), DecodeError> {
-    let mut frames = frames.to_vec();
+fn join(mut frames: Vec<u8>, limit: usize) -> Result<(OpCode, Vec<u8>), DecodeError> {
     let first = frames.first_mut().ok_or(DecodeError::Malformed)?;
     let opcode = if *first & 0x0F == OpCode::Text as u8 { OpCode::Text } else { OpCode::Binary };
     *first = *first & FIN | OpCode::Binary as u8;
@@ -173,7 +215,11 @@ mod tests {
     use crate::websocket::deflate::Deflater;
 
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let mut frame = vec![first, 0x80 | u8::try_from(payload.len()).unwrap(), 9, 9, 9, 9];
+        let mut frame = match u8::try_from(payload.len()) {
+            Ok(short @ ..126) => vec![first, 0x80 | short],
+            _ => [&[first, 0xFE][..], &u16::try_from(payload.len()).unwrap().to_be_bytes()].concat(),
+        };
+        frame.extend([9; 4]);
         frame.extend(payload.iter().map(|b| b ^ 9));
         frame
     }
@@ -210,6 +256,36 @@ mod tests {
         assert_eq!(deflated(&frame(0xC1, &not_text)), Err(DecodeError::BadUtf8));
         let long = Deflater::new(1).frame(&[b'a'; 1001]).unwrap();
         assert_eq!(deflated(&frame(0xC1, &long[2..])), Err(DecodeError::TooBig));
+    }
+
+    /// What takes long is left to the caller, and is then the same message.
+    #[test]
+    fn what_may_take_long_is_decoded_later() {
+        let limit = 4 * SHORT_INFLATED;
+        let begun = |unit: Unit<'_>| decode(unit, limit, &mut Inflater::default());
+        let finished = |unit: Unit<'_>| match begun(unit) {
+            Ok(Message::Long(message)) => message.decode(&mut Inflater::default()),
+            other => panic!("{other:?}"),
+        };
+        let hello = [0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00];
+        let empty = [0x00, 0x00, 0x00, 0xFF, 0xFF];
+        let blocks = |count| frame(0xC1, &[&empty.repeat(count), &hello[..]].concat());
+        let text = |text: &str| Ok(Message::Text(text.to_owned()));
+        assert_eq!(begun(Unit::Deflated(&blocks(20))), text("Hello"), "short");
+        assert_eq!(finished(Unit::Deflated(&blocks(SHORT / 5))), text("Hello"));
+        let inflated = |length| {
+            let made = Deflater::new(1).frame(&vec![b'a'; length]).unwrap();
+            frame(0xC1, &made[if made[1] == 126 { 4 } else { 2 }..])
+        };
+        for length in [SHORT_INFLATED + 1, limit] {
+            assert_eq!(finished(Unit::Deflated(&inflated(length))), text(&"a".repeat(length)), "{length}");
+        }
+        assert_eq!(finished(Unit::Deflated(&inflated(limit + 1))), Err(DecodeError::TooBig));
+        let fragments = |count| [frame(0x01, b"\xC3"), frame(0x00, b"").repeat(count), frame(0x80, b"\xA9")].concat();
+        assert_eq!(begun(Unit::Message(&fragments(20))), text("\u{e9}"), "short");
+        assert_eq!(finished(Unit::Message(&fragments(SHORT / 6))), text("\u{e9}"));
+        let cut = [frame(0x01, b"\xC3"), frame(0x00, b"").repeat(SHORT / 6), frame(0x80, b"")].concat();
+        assert_eq!(finished(Unit::Message(&cut)), Err(DecodeError::BadUtf8));
     }
 
     #[test]

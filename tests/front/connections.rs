@@ -1,17 +1,26 @@
 //! The endpoint's connections, listed and asked for through hydrant: as the service where the caller is not known
 //! there, so it is for hydrant to hide what the caller's tenant hides.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use hydrant::auth::{TenantRow, TokenRequest};
 use serde_json::{Value, json};
 
 use crate::common::program::Program;
-use crate::common::{Hydrant, LOGIN, basic, http};
+use crate::common::{Hydrant, LOGIN, basic, http, patiently};
 use crate::endpoint::{Drp, MACHINE};
 
 const OTHER: &str = "4f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e";
 
 /// An endpoint with connections of two machines and a user, and a hydrant whose user `lab` has a tenant of one machine.
 async fn front() -> (Drp, Hydrant) {
+    front_with("").await
+}
+
+async fn front_with(settings: &str) -> (Drp, Hydrant) {
     let drp = Drp::start().await;
     let row = |principal: String, n: usize| {
         let address = format!("192.0.2.{n}:99");
@@ -19,7 +28,7 @@ async fn front() -> (Drp, Hydrant) {
     };
     let principals = [format!("runner:{MACHINE}"), format!("runner:{OTHER}"), "user:other".to_owned()];
     *drp.state.connections.lock() = principals.into_iter().zip(7..).map(|(principal, n)| row(principal, n)).collect();
-    let toml = format!("{}[auth]\nmode = \"local\"\n", drp.settings());
+    let toml = format!("{}[auth]\nmode = \"local\"\n{settings}", drp.settings());
     let hydrant = Hydrant::with_people_over(&toml, true, |store| {
         for user in ["lab", "all"] {
             store.add_user(user, crate::common::people::HASH.clone(), &["superuser".to_owned()])?;
@@ -125,6 +134,29 @@ async fn whoever_permits_it_shares_the_part_of_the_endpoint() {
         [("all", "no-cache", 3, 1), ("lab", "max-age=5", 2, 1), ("all", "max-age=5", 3, 1), ("lab", "no-cache", 2, 2)]
     {
         assert_eq!((list(user, age).await, drp.asked(path)), (shown, asked), "{user}, {age}");
+    }
+}
+
+/// While the endpoint does not answer, whoever asks again and again holds some places there and not all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_principal_has_few_lists_of_the_endpoint_at_a_time() {
+    let (drp, hydrant) = front_with("[proxy]\nconnect = \"3s\"\n").await;
+    drp.state.hangs.store(true, Ordering::Relaxed);
+    let path = format!("/api/v3/machines/{MACHINE}/connections");
+    let mut lists: FuturesUnordered<_> = (0..12).map(|_| ask(&hydrant, "all", "GET", &path)).collect();
+    for _ in 0..4 {
+        let reply = patiently("an answer without the endpoint's", lists.next()).await.unwrap();
+        assert_eq!((reply.status.as_u16(), reply.header("x-hydrant-incomplete")), (200, "endpoint"));
+    }
+    assert_eq!(drp.asked(&path), 8);
+    let other = async {
+        while drp.asked(&path) < 9 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = patiently("the question of another", other) => {}
+        reply = ask(&hydrant, "lab", "GET", &path) => panic!("{reply:?}"),
     }
 }
 

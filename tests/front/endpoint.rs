@@ -111,7 +111,7 @@ pub struct State {
     pub tells_base: AtomicBool,
     /// Whether users' secrets are told.
     pub tells_secrets: AtomicBool,
-    /// Whether users, roles, tenants and preferences are never answered for.
+    /// Whether questions for users, roles, tenants, preferences and the connections of a machine are never answered.
     pub hangs: AtomicBool,
     /// Everything is answered by a page, with 200, as a proxy in front of an endpoint does during maintenance.
     pub maintenance: AtomicBool,
@@ -317,7 +317,9 @@ impl State {
                 let token = self.users.lock()[*name].token(name, &self.base.lock(), &json!({}));
                 json(200, &json!({"Token": token, "Info": {}}))
             }
-            (&Method::GET, ["users" | "roles" | "tenants" | "prefs", ..]) if self.hangs.load(Ordering::Relaxed) => {
+            (&Method::GET, ["users" | "roles" | "tenants" | "prefs", ..] | ["machines", _, "connections"])
+                if self.hangs.load(Ordering::Relaxed) =>
+            {
                 std::future::pending().await
             }
             (&Method::GET, ["tenants"]) if self.loses_tenants.load(Ordering::Relaxed) => {

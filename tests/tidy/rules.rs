@@ -41,7 +41,7 @@ const MODULES: [(&str, &[&str]); 27] = [
     ("config", &["client", "overflow"]),
     ("metrics", &["event", "logging", "overflow", "protocol", "stats"]),
     ("transport", &["auth", "clock", "files", "logging", "metrics", "tasks", "tls", "websocket"]),
-    ("broker", &["clock", "event", "metrics", "protocol", "spans"]),
+    ("broker", &["clock", "event", "logging", "metrics", "protocol", "spans"]),
     ("demo", &["broker", "clock", "event", "json", "metrics"]),
     ("cluster", &["auth", "broker", "clock", "event", "json", "logging", "metrics", "protocol", "tasks"]),
     ("endpoint", &["auth", "broker", "client", "clock", "event", "json", "logging", "metrics", "protocol"]),

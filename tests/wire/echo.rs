@@ -123,7 +123,11 @@ impl Talk {
         let mut heard = VecDeque::new();
         let inflater = &mut self.inflater;
         let result = self.validator.feed(bytes, LIMIT, |unit| {
-            heard.push_back(decode(unit, LIMIT, inflater));
+            let message = decode(unit, LIMIT, inflater);
+            heard.push_back(match message {
+                Ok(Message::Long(message)) => message.decode(inflater),
+                message => message,
+            });
             ControlFlow::Continue(())
         });
         heard.into_iter().for_each(|message| self.on_message(message));
@@ -141,6 +145,7 @@ impl Talk {
             Ok(Message::Ping(payload)) => self.outboxes.offer(self.conn, Frame::Control(frame::pong(&payload))),
             Ok(Message::Pong) => {}
             Ok(Message::Close(code)) => self.close(Close::Normal(code.unwrap_or(1000))),
+            Ok(Message::Long(_)) => unreachable!("decoded when it was heard"),
             Err(DecodeError::BadUtf8) => self.close(Close::BadUtf8),
             Err(DecodeError::Corrupt) => self.close(Close::BadDeflate),
             Err(DecodeError::TooBig) => self.close(Close::TooBig),

@@ -16,6 +16,7 @@ use crate::client::Endpoint;
 use crate::clock;
 use crate::event::{Draft, ENDPOINT, Event, EventError};
 use crate::json::{JsonError, Validator};
+use crate::logging::summary::Summary;
 use crate::metrics::{EndpointMetrics, Source};
 use crate::protocol::gap::{GAP, HYDRANT, QUEUE};
 
@@ -61,6 +62,7 @@ pub(super) struct Intake {
     published: Instant,
     /// The number of binary messages received over this connection.
     binaries: u64,
+    skipped: Summary,
     /// Whether the link has just begun, so its first event is not published yet.
     begins: bool,
     /// Until when that event waits for other nodes.
@@ -80,6 +82,7 @@ impl Intake {
             received: 0,
             published: clock::instant(),
             binaries: 0,
+            skipped: Summary::default(),
             begins: true,
             waits_until: None,
         }
@@ -140,7 +143,11 @@ impl Intake {
 
     /// Adds a notice that one event was skipped because it is longer than allowed.
     pub(super) fn add_skipped(&mut self, bytes: u64) {
-        tracing::warn!(endpoint = %self.endpoint, bytes, "skipped an event that is longer than limits.event_bytes");
+        // Whoever may write long objects at the endpoint can cause it.
+        if let Some(suppressed) = self.skipped.count(clock::instant()) {
+            let endpoint = &self.endpoint;
+            tracing::warn!(%endpoint, bytes, suppressed, "skipped an event that is longer than limits.event_bytes");
+        }
         self.metrics.gaps.inc();
         let (from, to) = interval(self.published);
         self.push(gap(&self.endpoint, from, to, Some(1)));
@@ -233,6 +240,9 @@ fn gap(endpoint: &Endpoint, from: Timestamp, to: Timestamp, events: Option<u64>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::history::{History, HistoryLimits};
+    use crate::logging::summary::captured;
+    use crate::metrics::Metrics;
 
     #[test]
     fn a_gap_names_the_endpoint_and_the_times() {
@@ -246,6 +256,15 @@ mod tests {
             )
         );
         assert_eq!(event.json(), expected);
+    }
+
+    #[test]
+    fn long_events_are_all_reported_and_fill_no_log() {
+        let history = History::new(HistoryLimits { events: 10, bytes: 1 << 20 }, 1, clock::now());
+        let broker = Broker::new(Arc::new(Metrics::new()), clock::instant(), history);
+        let mut intake = Intake::new(Arc::new(broker), "https://drp:8092".parse().unwrap());
+        let lines = captured::lines(|| (0..100).for_each(|_| intake.add_skipped(1 << 20)));
+        assert_eq!((lines.len(), intake.batch.len(), intake.metrics.gaps.get()), (1, 100, 100), "{lines:#?}");
     }
 
     #[test]

@@ -189,19 +189,17 @@ impl<S: Socket> Driver<S> {
 
     /// Sets the deadline of connections that were sent their close frame.
     pub(super) fn note_closing(&mut self) {
-        let deadline = clock::instant() + self.parts.timing.close;
+        let now = clock::instant();
+        let deadline = now + self.parts.timing.close;
         for (conn, close) in self.parts.shard.take_closing() {
             let draining = self.draining;
             // It gets nothing more that its command could wait for, and its answer to the close frame has to be read.
             self.release_lagging(conn);
-            if let Some(entry) = self.conn(conn) {
+            if let Some(entry) = self.conns.get_mut(conn.0 as usize).and_then(Option::as_mut) {
                 let deadline =
                     draining.filter(|_| entry.output != Output::Finished).map_or(deadline, |drain| drain.deadline);
                 entry.ending = Some(Box::new(Ending { reason: close, deadline }));
-                if close.is_slow_consumer() {
-                    let (peer, principal) = (entry.peer, entry.identity.principal());
-                    tracing::warn!(%peer, %principal, reason = %close.reason(), "closing a slow consumer");
-                }
+                self.closings.note(close, entry.identity.principal(), entry.peer, now);
             }
         }
     }

@@ -10,6 +10,7 @@
 //! is written to, at most once per round: the websockets, then the streams, each starting at another one
 //! ([`mod@write`]).
 
+mod closings;
 mod connections;
 mod drain;
 mod errands;
@@ -34,12 +35,11 @@ use jiff::Timestamp;
 use mio::{Events, Poll, Token};
 
 use super::control::{Control, Permit};
-use super::execute::ReadSpec;
 use super::outbox::Budget;
 use super::outbox::ConnId;
 use super::session::Shard;
 use super::socket::{Link, Socket};
-use super::spec_parser::SpecParser;
+use super::spec_parser::{SpecParser, WorkResult};
 use crate::auth::{Authority, Identity};
 use crate::broker::Broker;
 use crate::broker::inbox::{Batch, Inbox};
@@ -49,6 +49,7 @@ use crate::metrics::{FilterCost, LONG_TURN, Limit, ShardMetrics};
 use crate::protocol::Close;
 use crate::websocket::deflate::Inflater;
 use crate::websocket::validator::FrameValidator;
+use closings::Closings;
 use errands::Errand;
 use listening::Listening;
 pub(crate) use ready::Ready;
@@ -116,7 +117,7 @@ struct Conn<S> {
     kept: bool,
     /// The number of the next event when its last bytes were read.
     mark: u64,
-    /// The command that waits for that number, or to be parsed.
+    /// The command that waits for that number, or to be decoded or parsed.
     command: Option<Box<HeldCommand>>,
     /// `None` while the connection is open.
     ending: Option<Box<Ending>>,
@@ -129,10 +130,10 @@ struct Conn<S> {
 enum HeldCommand {
     /// It waits until all events before it are published.
     Waits(String),
-    /// It is being parsed on another thread, with this ticket.
+    /// It is being decoded or parsed on another thread, with this ticket.
     Parsing(u64),
-    /// It was parsed on the other thread.
-    Parsed(String, ReadSpec),
+    /// The other thread is done.
+    Parsed(WorkResult),
     /// It waits until the connection's replay has caught up.
     Lags(String),
 }
@@ -180,7 +181,7 @@ pub(crate) struct Driver<S: Socket = Link> {
     pub(crate) lost: VecDeque<ConnId>,
     /// Connections whose commands wait for events before them, with their marks.
     pub(crate) held: VecDeque<(u64, ConnId)>,
-    /// The number of registrations being parsed, and the last ticket.
+    /// The number of messages being decoded or parsed, and the last ticket.
     pub(crate) parsing: usize,
     tickets: u64,
     /// Lists and searches in progress.
@@ -193,6 +194,7 @@ pub(crate) struct Driver<S: Socket = Link> {
     slice: Slice,
     /// Surveys in progress.
     surveys: VecDeque<Survey>,
+    closings: Closings,
     listening: Listening,
     /// When the shard last stalled, in microseconds since the broker's epoch.
     stalled_us: u64,
@@ -232,6 +234,7 @@ impl<S: Socket> Driver<S> {
             round: None,
             slice: Slice::begin(now),
             surveys: VecDeque::new(),
+            closings: Closings::default(),
             listening: Listening::begin(now),
             stalled_us: 0,
             dirty: Vec::new(),

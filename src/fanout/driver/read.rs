@@ -2,8 +2,9 @@
 //!
 //! Each connection gets a [`Slice`] at a time, and all connections together at most [`READ_TIME`] per turn. A client
 //! that exceeds its slice waits behind the other connections with input. While it waits nothing more is read from it,
-//! so TCP slows it down. Only the message in progress is finished when the time is up; the cost of one message is
-//! bounded where it is executed.
+//! so TCP slows it down. Only the message in progress is finished when the time is up. A message that may take long to
+//! decode is decoded on another thread, like a registration that takes long to parse; otherwise the cost of one message
+//! is bounded where it is executed.
 //!
 //! Order: when bytes are read they are marked with the number of the next event. A command among them is executed once
 //! the shard has reached that number, so every event that was sequenced earlier precedes its answer and is matched
@@ -20,7 +21,7 @@ use crate::clock;
 use crate::fanout::outbox::ConnId;
 use crate::fanout::outbox::Frame;
 use crate::fanout::socket::Socket;
-use crate::fanout::spec_parser::{Job, Parsed};
+use crate::fanout::spec_parser::{Done, Job, Work, WorkResult};
 use crate::protocol::Close;
 use crate::websocket::decode::{DecodeError, Message, decode};
 use crate::websocket::frame;
@@ -75,7 +76,8 @@ impl<S: Socket> Driver<S> {
         entry.input = Input::Idle;
         match entry.command.take().map(|command| *command) {
             Some(HeldCommand::Waits(text) | HeldCommand::Lags(text)) => self.on_text(conn, text),
-            Some(HeldCommand::Parsed(text, spec)) => {
+            Some(HeldCommand::Parsed(WorkResult::Decoded(message))) => self.on_decoded(conn, message),
+            Some(HeldCommand::Parsed(WorkResult::Parsed(text, spec))) => {
                 self.parts.shard.text_read(conn, &text, Some(spec), clock::now());
             }
             Some(HeldCommand::Parsing(_)) | None => {}
@@ -101,7 +103,7 @@ impl<S: Socket> Driver<S> {
     fn read_until_spent(&mut self, conn: ConnId, scratch: &mut [u8]) -> Input {
         let mut bytes = 0;
         loop {
-            // The first command may have to be parsed on another thread: then everything after it waits.
+            // The first command may have to wait, or to be parsed on another thread: then everything after it waits.
             if self.conn(conn).is_some_and(|entry| entry.command.is_none()) {
                 self.hear(conn, &scratch[..bytes]);
             }
@@ -169,20 +171,25 @@ impl<S: Socket> Driver<S> {
     }
 
     fn on_unit(&mut self, conn: ConnId, unit: Unit<'_>) -> ControlFlow<()> {
-        match decode(unit, self.parts.message_limit, &mut self.inflater) {
-            Ok(Message::Text(text)) if self.must_wait(conn) => {
-                if let Some(entry) = self.conn(conn) {
-                    entry.command = Some(Box::new(HeldCommand::Waits(text)));
-                }
-                return ControlFlow::Break(());
-            }
-            message => self.on_message(conn, message),
-        }
+        let message = decode(unit, self.parts.message_limit, &mut self.inflater);
+        self.on_decoded(conn, message);
         // A second close frame ends the connection immediately, whatever follows it.
         if self.conn(conn).is_none_or(|entry| entry.command.is_some()) {
             return ControlFlow::Break(());
         }
         self.slice.count()
+    }
+
+    /// Handles a message, or has it wait until its place has come.
+    fn on_decoded(&mut self, conn: ConnId, message: Result<Message, DecodeError>) {
+        match message {
+            Ok(Message::Text(text)) if self.must_wait(conn) => {
+                if let Some(entry) = self.conn(conn) {
+                    entry.command = Some(Box::new(HeldCommand::Waits(text)));
+                }
+            }
+            message => self.on_message(conn, message),
+        }
     }
 
     /// Returns whether events that were sequenced before a command was read have yet to be published.
@@ -211,18 +218,23 @@ impl<S: Socket> Driver<S> {
         if !self.parts.shard.is_long_to_read(conn, &text) {
             return self.parts.shard.text(conn, &text, clock::now());
         }
+        self.submit(conn, Work::Parse(text));
+    }
+
+    /// Has a message decoded or parsed on another thread. Everything after it waits.
+    fn submit(&mut self, conn: ConnId, work: Work) {
         self.tickets += 1;
         let ticket = self.tickets;
         let Some(entry) = self.conn(conn) else { return };
         entry.command = Some(Box::new(HeldCommand::Parsing(ticket)));
         let principal = entry.identity.principal().clone();
         self.parsing += 1;
-        self.parts.parser.submit(Job { conn, ticket, principal, message: text });
+        self.parts.parser.submit(Job { conn, ticket, principal, work });
     }
 
-    /// Queues the connections whose registrations were parsed.
+    /// Queues the connections whose messages were decoded or parsed.
     fn release_parsed(&mut self) {
-        for Parsed { conn, ticket, message, spec } in self.parts.parser.take() {
+        for Done { conn, ticket, result } in self.parts.parser.take() {
             self.parsing -= 1;
             let is_it = |entry: &&mut super::Conn<S>| {
                 let command = entry.command.as_deref();
@@ -230,7 +242,7 @@ impl<S: Socket> Driver<S> {
             };
             // The number may have been reused for another connection.
             if let Some(entry) = self.conn(conn).filter(is_it) {
-                entry.command = Some(Box::new(HeldCommand::Parsed(message, spec)));
+                entry.command = Some(Box::new(HeldCommand::Parsed(result)));
                 entry.input = Input::Queued;
                 self.queue.push_back(conn);
             }
@@ -241,6 +253,7 @@ impl<S: Socket> Driver<S> {
         let shard = &mut self.parts.shard;
         match message {
             Ok(Message::Text(text)) => self.on_text(conn, text),
+            Ok(Message::Long(message)) => self.submit(conn, Work::Decode(message)),
             Ok(Message::Binary(_)) => shard.binary(conn, clock::now()),
             Ok(Message::Ping(payload)) => shard.control(conn, Frame::Control(frame::pong(&payload))),
             Ok(Message::Pong) => {}

@@ -12,10 +12,12 @@ use crate::broker::inbox::InboxLimits;
 use crate::fanout::control::{ConnectionLimit, Newcomer, Wanted};
 use crate::fanout::pool::{Port, ShardSettings, shard};
 use crate::fanout::socket::Accepted;
+use crate::fanout::spec_parser::{Job, Work};
 use crate::index;
 use crate::metrics::{Metrics, Source};
 use crate::overflow::Overflow;
 use crate::stats::OutboxLimits;
+use crate::websocket::deflate::Deflater;
 use crate::websocket::frame::{self, Encoding};
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -148,11 +150,11 @@ fn what_was_noted_of_a_connection_that_is_gone_moves_no_other() {
     world.driver.held.push_front((0, conn));
     world.turn();
     assert!(world.entry(conn).command.is_some() && world.registrations(conn) == 0, "its place has not come");
-    world.driver.parts.parser.submit(crate::fanout::spec_parser::Job {
+    world.driver.parts.parser.submit(Job {
         conn,
         ticket: 0,
         principal: world.identity.principal().clone(),
-        message: "register a.b.d".to_owned(),
+        work: Work::Parse("register a.b.d".to_owned()),
     });
     world.driver.parsing += 1;
     while world.driver.parsing > 0 {
@@ -207,6 +209,92 @@ fn a_registration_that_takes_long_to_read_is_read_beside_the_shard() {
     let text = String::from_utf8_lossy(&text);
     let places = ["\"register\",\"Key\":\"a.b.c.", "\"register\",\"Key\":\"a.b.d", "\"deregister\",\"Key\":\"a.b.c."];
     assert!(places.map(|part| text.find(part).unwrap()).is_sorted(), "{text}");
+}
+
+/// Returns a frame as a client writes it, with this first byte and a mask of zeros.
+fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut header = [0; frame::HEADER_ROOM];
+    let length = frame::text_header(payload.len(), Encoding::Plain, &mut header);
+    (header[0], header[1]) = (first, header[1] | 0x80);
+    [&header[..length], &[0; 4], payload].concat()
+}
+
+/// Returns a text message of many empty deflate blocks with these bytes behind them.
+fn in_many_blocks(text: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(text.len()).unwrap();
+    let stored = [&[0][..], &length.to_le_bytes(), &(!length).to_le_bytes(), text, &[0]].concat();
+    client_frame(0xC1, &[[0, 0, 0, 0xFF, 0xFF].repeat(1000), stored].concat())
+}
+
+/// Returns a text message of this length that deflates to few bytes.
+fn bomb(prefix: &str, length: usize) -> Vec<u8> {
+    let text = format!("{prefix}{}", "x".repeat(length - prefix.len()));
+    let frame = Deflater::new(1).frame(text.as_bytes()).unwrap();
+    assert!(frame.len() < 1000);
+    client_frame(0xC1, &frame[if frame[1] == 126 { 4 } else { 2 }..])
+}
+
+/// Opens a connection that negotiated compression, whose client sends this, and reads until another thread decodes it.
+fn decode_elsewhere(world: &mut World, message: &[u8]) -> (ConnId, TcpStream) {
+    let (conn, mut client) = world.connect();
+    world.turn();
+    world.entry(conn).validator = FrameValidator::new(Encoding::Deflate);
+    client.write_all(message).unwrap();
+    while world.entry(conn).input != Input::Parsing {
+        let is_open = !world.driver.parts.shard.fanout().is_closing(conn);
+        assert!(is_open && world.registrations(conn) == 0, "it was decoded on the shard's thread");
+        world.driver.enqueue(conn);
+        world.driver.read_queued();
+    }
+    (conn, client)
+}
+
+/// Empty blocks and fragments take a few bytes each, and a few bytes may inflate to many.
+#[test]
+fn a_message_that_takes_long_to_decode_is_decoded_beside_the_shard() {
+    let command = "register a.b.c";
+    let fragments =
+        [client_frame(0x01, command.as_bytes()), client_frame(0, b"").repeat(1000), client_frame(0x80, b"")];
+    for message in [in_many_blocks(command.as_bytes()), fragments.concat(), bomb("register a.b.", 20_000)] {
+        let mut world = World::new();
+        let then = frame::from_client("register a.b.d");
+        let (conn, _client) = decode_elsewhere(&mut world, &[message, then].concat());
+        while world.driver.parsing > 0 || world.registrations(conn) < 2 {
+            assert!(!world.driver.parts.shard.fanout().is_closing(conn));
+            world.turn();
+        }
+    }
+}
+
+#[test]
+fn a_message_that_cannot_be_decoded_elsewhere_closes_its_connection() {
+    let garbled = client_frame(0xC1, &[0xFF; 2000]);
+    for (message, expected) in
+        [(garbled, Close::BadDeflate), (bomb("", 65_537), Close::TooBig), (in_many_blocks(b"\xFF"), Close::BadUtf8)]
+    {
+        let mut world = World::new();
+        let (conn, _client) = decode_elsewhere(&mut world, &message);
+        while !world.driver.parts.shard.fanout().is_closing(conn) {
+            world.turn();
+        }
+        world.driver.note_closing();
+        assert_eq!(world.entry(conn).ending.as_ref().map(|ending| ending.reason), Some(expected));
+    }
+}
+
+/// A command that was decoded elsewhere waits for the events before it, like any other.
+#[test]
+fn a_decoded_command_keeps_its_place_among_the_events() {
+    let mut world = World::new();
+    let (conn, _client) = decode_elsewhere(&mut world, &in_many_blocks(b"register a.b.c"));
+    world.entry(conn).mark = 100;
+    while world.entry(conn).input != Input::Held {
+        world.turn();
+    }
+    assert_eq!((world.registrations(conn), world.driver.held.back()), (0, Some(&(100, conn))));
+    world.driver.parts.shard.set_position(100);
+    world.turn();
+    assert_eq!(world.registrations(conn), 1);
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub(super) enum Input {
     Queued,
     /// A command waits until the shard has reached the connection's mark.
     Held,
-    /// A registration is being parsed on another thread.
+    /// A message is being decoded or parsed on another thread.
     Parsing,
     /// A deregistration waits until the connection's replay has caught up.
     Lagging,
