@@ -44,6 +44,13 @@ pub(super) struct Restriction {
     pub(super) claim: Option<Claim>,
 }
 
+impl Restriction {
+    /// Returns the number of names that it lists.
+    pub(super) fn names(&self) -> usize {
+        self.roles.as_ref().map_or(0, Vec::len) + self.claim.as_ref().map_or(0, Claim::names)
+    }
+}
+
 /// The subject whose rights a caller has.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Subject {
