@@ -132,6 +132,11 @@ impl Identity {
         matches!(self.subject, Subject::Account(_))
     }
 
+    /// Returns the number of names that the endpoint's token has given it.
+    pub(super) fn names(&self) -> usize {
+        if let Subject::Account(holder) = &self.subject { holder.names() } else { 0 }
+    }
+
     /// Returns the token's expiry; `None` for a password.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
