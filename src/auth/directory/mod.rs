@@ -19,7 +19,9 @@ use parking_lot::Mutex;
 
 pub use super::account::{Account, TenantOf};
 pub use identity_cache::{IdentityCache, Known};
-pub use parse::{Rows, accounts, base_secret, is_info, is_issued_token, issued_token, roles, system_secret, tenants};
+pub use parse::{
+    Rows, accounts, base_secret, is_info, is_issued_token, is_preferences, issued_token, roles, system_secret, tenants,
+};
 pub use token::{EndpointToken, TokenKey, TokenKeyError, read_plain};
 
 use super::access::{Access, Content, Interner, Tenant};

@@ -335,6 +335,7 @@ impl Delegation {
 /// Logs rows that are ignored.
 fn tell_bad(list: &str, rows: &[String]) {
     if !rows.is_empty() {
+        let rows: Vec<String> = rows.iter().map(|name| name.chars().take(64).collect()).collect();
         tracing::warn!(list, ?rows, "ignoring unreadable rows of a list of the endpoint");
     }
 }
@@ -348,21 +349,24 @@ fn read<T>(what: &'static str, answer: &Whole, parse: impl FnOnce(&[u8]) -> Opti
 }
 
 impl Delegation {
-    /// Reads the keys. Without the right to read preferences there are none, which is not an error. A server error of
-    /// the endpoint leaves the known keys unchanged.
+    /// Reads the keys. Without the right to read preferences there are none, which is not an error. Any other answer
+    /// that has no preferences, such as a page of a server in front of the endpoint, leaves the known keys unchanged.
     pub(super) async fn read_keys(&self, known: Keys, own: &HeaderValue) -> Result<Keys, IdentityError> {
         let answer = self.get("prefs", own).await?;
         let read_at = Some(clock::instant());
-        if answer.status.is_server_error() {
-            tracing::warn!(status = %answer.status, "cannot read the endpoint's preferences now");
-            return Ok(Keys { read_at, ..known });
-        }
-        if answer.status != StatusCode::OK {
-            tracing::info!(status = %answer.status, "cannot read the endpoint's preferences; the endpoint checks its \
-                tokens");
-            return Ok(Keys { read_at, ..Keys::default() });
-        }
-        Ok(Keys::of(&answer.body, read_at))
+        let status = answer.status;
+        let keys = match status {
+            StatusCode::OK => Keys::of(&answer.body, read_at),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                tracing::info!(%status, "cannot read the endpoint's preferences; the endpoint checks its tokens");
+                Some(Keys { read_at, ..Keys::default() })
+            }
+            _ => None,
+        };
+        Ok(keys.unwrap_or_else(|| {
+            tracing::warn!(%status, "cannot read the endpoint's preferences now");
+            Keys { read_at, ..known }
+        }))
     }
 
     /// Returns the keys; reads them if that was never done.
