@@ -6,11 +6,12 @@
 //! reads no clock.
 //!
 //! What makes an event visible is in `docs/security.md`, "Events": one claim must have scope, action and specific
-//! together. Merging claims into sets is exact all the same, because a set is kept per scope and action.
+//! together. Merging claims into sets is exact all the same, because a set is kept per scope and action. Claims that
+//! have too many combinations for that are evaluated one by one.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
 
 use hashbrown::{HashMap, HashSet};
@@ -19,6 +20,10 @@ use parking_lot::Mutex;
 use super::claim::{Claim, Terms};
 use super::judgement::{ClaimVerdict, Judgement};
 use super::limits::RoleLimits;
+
+/// The maximum number of combinations of scope, action and key that a set of claims is compiled into. A token may list
+/// a thousand names in each part of a claim.
+const COMPILED: usize = 16_384;
 
 /// Identifies one set of claims for the lifetime of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,12 +44,16 @@ pub(super) type Members = BTreeMap<Box<str>, Box<[Box<str>]>>;
 pub(super) struct Tenant {
     members: Members,
     keys: HashMap<Box<str>, HashSet<Box<str>>>,
+    /// A hash of the members, which may be a hundred thousand: rights are looked up by their contents.
+    hash: u64,
 }
 
 impl Tenant {
     pub(super) fn new(members: Members) -> Self {
         let keys = members.iter().map(|(kind, keys)| (kind.clone(), keys.iter().cloned().collect())).collect();
-        Self { members, keys }
+        let mut hasher = DefaultHasher::new();
+        members.hash(&mut hasher);
+        Self { members, keys, hash: hasher.finish() }
     }
 
     /// Returns whether the tenant shows an object. `machine` is the machine that the object belongs to.
@@ -93,7 +102,7 @@ impl Eq for Tenant {}
 
 impl Hash for Tenant {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.members.hash(state);
+        self.hash.hash(state);
     }
 }
 
@@ -125,6 +134,11 @@ impl Content {
         self.narrowing.is_empty()
             && self.claims.iter().any(|claim| claim.contains(wanted))
             && self.tenant.as_ref().is_none_or(|tenant| tenant.permits(wanted))
+    }
+
+    /// Returns the number of names in the claims.
+    fn names(&self) -> usize {
+        self.claims.iter().chain(&self.narrowing).map(Claim::names).sum()
     }
 
     /// Replaces the limits.
@@ -182,28 +196,48 @@ impl Scope {
 struct Sight {
     any_scope: Scope,
     by_scope: HashMap<Box<str>, Scope>,
+    /// The number of combinations in these two.
+    compiled: usize,
+    /// The claims whose combinations would be more than [`COMPILED`].
+    wide: Vec<Claim>,
 }
 
 impl Sight {
-    fn new<'c>(claims: impl IntoIterator<Item = &'c Claim>) -> Self {
+    fn new(claims: &[Claim]) -> Self {
         let mut sight = Self::default();
         for claim in claims {
-            match &claim.scope {
-                Terms::Any => sight.any_scope.add(&claim.action, &claim.specific),
-                Terms::Only(scopes) => {
-                    for scope in scopes {
-                        sight.by_scope.entry(scope.clone()).or_default().add(&claim.action, &claim.specific);
-                    }
-                }
+            let compiled = sight.compiled.saturating_add(claim.combinations());
+            if compiled > COMPILED {
+                sight.wide.push(claim.clone());
+            } else {
+                sight.compiled = compiled;
+                sight.add(claim);
             }
         }
         sight
     }
 
+    fn add(&mut self, claim: &Claim) {
+        match &claim.scope {
+            Terms::Any => self.any_scope.add(&claim.action, &claim.specific),
+            Terms::Only(scopes) => {
+                for scope in scopes {
+                    self.by_scope.entry(scope.clone()).or_default().add(&claim.action, &claim.specific);
+                }
+            }
+        }
+    }
+
     fn sees(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> bool {
         self.by_scope.get(kind).is_some_and(|scope| scope.sees(action, key, machine))
             || self.any_scope.sees(action, key, machine)
+            || self.wide.iter().any(|claim| claim.shows(kind, action, names(key, machine)))
     }
+}
+
+/// Returns the names by which a specific may match an event.
+fn names<'n>(key: &'n str, machine: Option<&'n str>) -> impl Iterator<Item = &'n str> {
+    [key].into_iter().chain(machine)
 }
 
 /// The compiled rights of one set of claims. Immutable; equal sets share one allocation and one [`AccessId`].
@@ -213,7 +247,6 @@ pub struct Access {
     content: Arc<Content>,
     everything: bool,
     sight: Sight,
-    narrowing: Box<[Sight]>,
 }
 
 impl Access {
@@ -223,7 +256,6 @@ impl Access {
             id,
             everything: unrestricted && content.claims.iter().any(Claim::is_everything),
             sight: Sight::new(&content.claims),
-            narrowing: content.narrowing.iter().map(|claim| Sight::new([claim])).collect(),
             content,
         }
     }
@@ -231,6 +263,11 @@ impl Access {
     /// Returns the id of this set of claims.
     pub fn id(&self) -> AccessId {
         self.id
+    }
+
+    /// Returns the number of names that it holds, which is a measure of its size and of the time to compile it.
+    pub fn names(&self) -> usize {
+        self.content.names() + self.sight.compiled
     }
 
     /// Returns whether the holder is an unrestricted superuser.
@@ -255,7 +292,7 @@ impl Access {
         let machine = machine.filter(|machine| !machine.is_empty());
         let of_job = machine.filter(|_| kind == "jobs");
         self.sight.sees(kind, action, key, of_job)
-            && self.narrowing.iter().all(|sight| sight.sees(kind, action, key, of_job))
+            && self.content.narrowing.iter().all(|claim| claim.shows(kind, action, names(key, of_job)))
             && self.content.tenant.as_ref().is_none_or(|tenant| tenant.shows(kind, key, machine))
     }
 
@@ -264,18 +301,16 @@ impl Access {
         let machine = machine.filter(|machine| !machine.is_empty());
         let of_job = machine.filter(|_| kind == "jobs");
         let tenant = self.content.tenant.as_ref().map(|tenant| tenant.shows(kind, key, machine));
-        let narrowed = self.content.narrowing.iter().zip(&self.narrowing);
+        let narrowed = |claim: &Claim| (claim.to_string(), claim.shows(kind, action, names(key, of_job)));
         Judgement {
             by_claims: self.sight.sees(kind, action, key, of_job),
             claims: self
                 .content
                 .claims
                 .iter()
-                .map(|claim| ClaimVerdict::of(claim, kind, action, [key].into_iter().chain(of_job)))
+                .map(|claim| ClaimVerdict::of(claim, kind, action, names(key, of_job)))
                 .collect(),
-            narrowing: narrowed
-                .map(|(claim, sight)| (claim.to_string(), sight.sees(kind, action, key, of_job)))
-                .collect(),
+            narrowing: self.content.narrowing.iter().map(narrowed).collect(),
             tenant,
         }
     }
@@ -454,6 +489,33 @@ mod tests {
         drop(other);
         let again = interner.intern(access(&["a/get/y,x", "b/get/*"], &[], None));
         assert_ne!(again.id(), id, "an id is never used twice");
+    }
+
+    /// Counts what it is given.
+    #[derive(Default)]
+    struct Counter(usize);
+
+    impl Hasher for Counter {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0 += bytes.len();
+        }
+
+        fn finish(&self) -> u64 {
+            0
+        }
+    }
+
+    /// A shard looks up the rights of hundreds of connections in a turn.
+    #[test]
+    fn finding_the_rights_of_a_tenants_user_costs_the_same_however_many_members_it_has() {
+        let keys: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let cost = |keys: &[&str]| {
+            let mut counter = Counter::default();
+            access(&["*/*/*"], &[], Some(&[("machines", keys)])).hash(&mut counter);
+            counter.0
+        };
+        assert_eq!(cost(&keys), cost(&keys[..1]));
     }
 
     #[test]

@@ -58,4 +58,10 @@ impl Holder {
     pub(super) fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
+
+    /// Returns the number of names in the claims and roles of a token.
+    pub(super) fn names(&self) -> usize {
+        let roles = self.roles.as_ref().map_or(0, Vec::len);
+        self.direct.iter().map(Claim::names).sum::<usize>() + roles
+    }
 }

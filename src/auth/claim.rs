@@ -63,12 +63,27 @@ impl Terms {
         }
     }
 
-    /// Returns whether every value of `wanted` matches one of these by `same`.
-    fn contain(&self, wanted: &Self, same: impl Fn(&str, &str) -> bool) -> bool {
+    /// Returns whether a value is one of these.
+    pub fn has(&self, value: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(terms) => terms.binary_search_by(|term| (**term).cmp(value)).is_ok(),
+        }
+    }
+
+    /// Returns the number of values; zero for any.
+    fn count(&self) -> usize {
+        self.list().len()
+    }
+
+    /// Returns whether every value of `wanted` is one of these, or is in one of them by `within`.
+    fn contain(&self, wanted: &Self, within: impl Fn(&str, &str) -> bool) -> bool {
         match (self, wanted) {
             (Self::Any, _) => true,
             (Self::Only(_), Self::Any) => false,
-            (Self::Only(have), Self::Only(wanted)) => wanted.iter().all(|w| have.iter().any(|h| same(h, w))),
+            (Self::Only(have), Self::Only(wanted)) => {
+                wanted.iter().all(|w| self.has(w) || have.iter().any(|h| within(h, w)))
+            }
         }
     }
 
@@ -129,18 +144,37 @@ impl Claim {
 
     /// Returns whether a holder of this claim also holds `wanted`.
     pub fn contains(&self, wanted: &Self) -> bool {
-        self.scope.contain(&wanted.scope, |h, w| h == w)
+        self.scope.contain(&wanted.scope, |_, _| false)
             && self.action.contain(&wanted.action, action_contains)
-            && self.specific.contain(&wanted.specific, |h, w| h == w)
+            && self.specific.contain(&wanted.specific, |_, _| false)
+    }
+
+    /// Returns whether it shows an event. `names` are the event's Key and any other names that a specific may match.
+    pub(super) fn shows<'n>(&self, kind: &str, action: &str, mut names: impl Iterator<Item = &'n str>) -> bool {
+        self.scope.has(kind) && self.shows_action(action) && names.any(|name| self.specific.has(name))
+    }
+
+    /// Returns whether its action shows events of this action: a caller who may read an object may see its events.
+    pub(super) fn shows_action(&self, action: &str) -> bool {
+        self.action.has("get") || self.action.has(action)
+    }
+
+    /// Returns the number of names that it lists.
+    pub(super) fn names(&self) -> usize {
+        self.scope.count() + self.action.count() + self.specific.count()
+    }
+
+    /// Returns the number of combinations of its parts that show different events.
+    pub(super) fn combinations(&self) -> usize {
+        let actions = if self.action.has("get") { 1 } else { self.action.count() };
+        let [scopes, keys] = [&self.scope, &self.specific].map(|terms| terms.count().max(1));
+        scopes.saturating_mul(actions).saturating_mul(keys)
     }
 }
 
-/// Returns whether action `have` contains action `wanted`. An action contains itself; `action` contains `action:x`;
-/// `update` and `update:` contain `update:/pointer`; `update:/pointer` contains the pointers below it.
+/// Returns whether action `have` contains the different action `wanted`. `action` contains `action:x`; `update` and
+/// `update:` contain `update:/pointer`; `update:/pointer` contains the pointers below it.
 fn action_contains(have: &str, wanted: &str) -> bool {
-    if have == wanted {
-        return true;
-    }
     if wanted.starts_with("action:") {
         return have == "action";
     }

@@ -44,6 +44,13 @@ pub(super) struct Restriction {
     pub(super) claim: Option<Claim>,
 }
 
+impl Restriction {
+    /// Returns the number of names that it lists.
+    pub(super) fn names(&self) -> usize {
+        self.roles.as_ref().map_or(0, Vec::len) + self.claim.as_ref().map_or(0, Claim::names)
+    }
+}
+
 /// The subject whose rights a caller has.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Subject {
@@ -123,6 +130,11 @@ impl Identity {
     /// Returns whether the endpoint vouches for the caller.
     pub fn is_endpoints(&self) -> bool {
         matches!(self.subject, Subject::Account(_))
+    }
+
+    /// Returns the number of names that the endpoint's token has given it.
+    pub(super) fn names(&self) -> usize {
+        if let Subject::Account(holder) = &self.subject { holder.names() } else { 0 }
     }
 
     /// Returns the token's expiry; `None` for a password.

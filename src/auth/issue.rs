@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashSet;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use thiserror::Error;
@@ -22,6 +23,9 @@ use crate::clock;
 
 /// The maximum number of restrictions of a token, and of users who issued it.
 const MAX_LINKS: usize = 8;
+
+/// The maximum number of names in all restrictions of a token. Rights are compiled for each token.
+const MAX_NAMES: usize = 256;
 
 /// The properties of a requested token. The default grants all of the subject's rights for the configured time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,7 +80,7 @@ pub enum IssueError {
         /// The longest lifetime allowed.
         longest: Duration,
     },
-    /// The token has too many restrictions or issuers, or is too long.
+    /// The token has too many restrictions, names in them or issuers, or is too long.
     #[error("the token would be too long: restrict it less")]
     TooLarge,
     /// The system provides no random numbers.
@@ -279,7 +283,9 @@ fn grantors(caller: Option<&Identity>, own: Option<&SecretFingerprint>) -> Resul
 /// Returns the caller's own restrictions and the requested one, without duplicates.
 fn restrictions(caller: Option<&Identity>, request: &TokenRequest) -> Result<Vec<Restriction>, IssueError> {
     let mut all: Vec<Restriction> = caller.map(|caller| caller.restrictions.to_vec()).unwrap_or_default();
-    let roles: Vec<String> = request.roles.iter().filter(|role| !role.is_empty()).cloned().collect();
+    let mut roles: Vec<String> = request.roles.iter().filter(|role| !role.is_empty()).cloned().collect();
+    let mut named = HashSet::new();
+    roles.retain(|role| named.insert(role.clone()));
     if roles.is_empty() && !request.roles.is_empty() {
         return Err(IssueError::Roles);
     }
@@ -287,7 +293,7 @@ fn restrictions(caller: Option<&Identity>, request: &TokenRequest) -> Result<Vec
     if (wanted.roles.is_some() || wanted.claim.is_some()) && !all.contains(&wanted) {
         all.push(wanted);
     }
-    if all.len() > MAX_LINKS {
+    if all.len() > MAX_LINKS || all.iter().map(Restriction::names).sum::<usize>() > MAX_NAMES {
         return Err(IssueError::TooLarge);
     }
     Ok(all)

@@ -3,7 +3,7 @@
 //! Contract: always agrees with [`Access::sees`](super::Access::sees): an event is visible if one claim matches it,
 //! every token restriction matches it, and the tenant, if there is one, contains its object.
 
-use super::claim::{Claim, Terms};
+use super::claim::Claim;
 
 /// All the verdicts that determine whether an event is visible.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,22 +36,14 @@ impl ClaimVerdict {
     pub(super) fn of<'n>(claim: &Claim, kind: &str, action: &str, mut names: impl Iterator<Item = &'n str>) -> Self {
         Self {
             text: claim.to_string(),
-            scope: names_it(&claim.scope, kind),
-            // A caller who may read an object may see its events.
-            action: names_it(&claim.action, "get") || names_it(&claim.action, action),
-            specific: names.any(|name| names_it(&claim.specific, name)),
+            scope: claim.scope.has(kind),
+            action: claim.shows_action(action),
+            specific: names.any(|name| claim.specific.has(name)),
         }
     }
 
     /// Returns the verdicts on scope, action and specific.
     pub fn parts(&self) -> [bool; 3] {
         [self.scope, self.action, self.specific]
-    }
-}
-
-fn names_it(terms: &Terms, name: &str) -> bool {
-    match terms {
-        Terms::Any => true,
-        Terms::Only(names) => names.iter().any(|other| **other == *name),
     }
 }

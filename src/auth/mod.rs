@@ -27,6 +27,7 @@ mod judgement;
 mod keys;
 mod limits;
 mod login;
+mod memo;
 mod options;
 mod password;
 mod principal;

@@ -16,12 +16,10 @@ use super::issuers::Issuers;
 use super::judgement::ClaimVerdict;
 use super::keys::{Fingerprint, KeyRing};
 use super::limits::RoleLimits;
+use super::memo::Memo;
 use super::password::PasswordHash;
 use super::store::{Store, TenantRow, User};
 use crate::overflow::RolePolicies;
-
-/// The maximum number of compiled rights cached per version.
-const MEMO_ENTRIES: usize = 65_536;
 
 /// The properties that determine a user's rights; shared by users with equal rights.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -46,8 +44,6 @@ enum Base {
     Roles(Arc<[String]>),
 }
 
-type Memo = HashMap<(Base, Arc<[Restriction]>), Arc<Access>>;
-
 /// An immutable version of the users, roles, tenants and keys that decide rights. Replaced as a whole on every change.
 #[derive(Debug)]
 pub(super) struct State {
@@ -61,7 +57,7 @@ pub(super) struct State {
     tenants: HashMap<String, Arc<Tenant>>,
     /// Hashes to verify for users who do not exist.
     decoys: Vec<PasswordHash>,
-    memo: Mutex<Memo>,
+    memo: Mutex<Memo<(Base, Arc<[Restriction]>)>>,
 }
 
 impl State {
@@ -118,14 +114,11 @@ impl State {
         let base = self.base(&identity.subject)?;
         let key = (base, Arc::clone(&identity.restrictions));
         if let Some(access) = self.memo.lock().get(&key) {
-            return Ok(Arc::clone(access));
+            return Ok(access);
         }
         let access = interner.intern(self.content(&key.0, &key.1));
-        let mut memo = self.memo.lock();
-        if memo.len() >= MEMO_ENTRIES {
-            memo.clear();
-        }
-        memo.insert(key, Arc::clone(&access));
+        let names = key.1.iter().map(Restriction::names).sum();
+        self.memo.lock().keep(key, names, &access);
         Ok(access)
     }
 

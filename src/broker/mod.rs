@@ -55,7 +55,7 @@ use dedup::{Duplicates, Keys};
 use export::{ExportLimits, Exports};
 use history::{Beyond, History, Position, Since, SinceError, Start};
 use interest::Interest;
-use origin::{NodeId, Origin};
+use origin::{NodeId, Origin, Trace};
 use sequencer::{Intake, LossMark, Sequencer, Ways};
 
 /// Numbers events and hands every batch to all shards. Shared by all threads; publishing never waits for a shard.
@@ -79,7 +79,7 @@ pub struct Broker {
 /// Receives events after they were sequenced. Must not take long.
 struct Observer(Box<Observe>);
 
-type Observe = dyn Fn(&Event, Source) + Send + Sync;
+type Observe = dyn Fn(&Event, Source, Option<Trace>) + Send + Sync;
 
 impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -187,9 +187,10 @@ impl Broker {
         self.sequencer.lock().watermarks.set(node, next, clock::instant(), moved);
     }
 
-    /// Calls `observer` with every event accepted from now on and its source, after the event was sequenced. Use it
-    /// only for reactions that may come later than the event, such as reloading what an event says has changed.
-    pub fn observe(&self, observer: impl Fn(&Event, Source) + Send + Sync + 'static) {
+    /// Calls `observer` with every event accepted from now on, its source and, if nodes share it, its trace, after the
+    /// event was sequenced. Use it only for reactions that may come later than the event, such as reloading what an
+    /// event says has changed.
+    pub fn observe(&self, observer: impl Fn(&Event, Source, Option<Trace>) + Send + Sync + 'static) {
         if self.observer.set(Observer(Box::new(observer))).is_err() {
             tracing::error!("bug: the observer of events was set twice");
         }
@@ -337,7 +338,8 @@ impl Broker {
         drop(sequencer);
         drop(forgotten);
         if let Some(Observer(observe)) = self.observer.get() {
-            batch.events.iter().for_each(|event| observe(event, source));
+            let traces = traces.into_iter().chain(std::iter::repeat(None));
+            batch.events.iter().zip(traces).for_each(|(event, trace)| observe(event, source, trace));
         }
         Ok(first)
     }
@@ -378,6 +380,20 @@ mod tests {
     use crate::broker::inbox::{InboxLimits, inbox};
     use crate::event::Draft;
     use history::HistoryLimits;
+
+    /// They have no traces then.
+    #[test]
+    fn observers_are_called_for_events_that_nodes_do_not_share() {
+        let history = History::new(HistoryLimits { events: 10, bytes: 1 << 20 }, 1, clock::now());
+        let broker = Broker::new(Arc::new(Metrics::new()), Instant::now(), history);
+        let observed = Arc::<Mutex<Vec<_>>>::default();
+        let noted = Arc::clone(&observed);
+        broker.observe(move |event, source, trace| {
+            noted.lock().push((event.key().to_owned(), source, trace.is_some()));
+        });
+        broker.publish(vec![Draft::new("a", "b", "c").seal(clock::now())], Source::Upstream).unwrap();
+        assert_eq!(*observed.lock(), [("c".to_owned(), Source::Upstream, false)]);
+    }
 
     #[test]
     fn only_posts_into_full_inboxes_count_as_refused() {

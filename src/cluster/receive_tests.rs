@@ -37,6 +37,13 @@ fn event(node: NodeId, number: u64, after: &[(NodeId, u64)]) -> Op {
     message(SIGNS + 1, subject::event(PREFIX, "machines", "update", "k"), headers, event.json())
 }
 
+/// Returns an event that a client has posted at a node.
+fn posted(node: NodeId, number: u64) -> Op {
+    let event = Draft::new("users", "update", "posted").seal(Timestamp::UNIX_EPOCH);
+    let headers = event_headers(NodePosition { node, number }, None, &[]);
+    message(SIGNS + 1, subject::event(PREFIX, "users", "update", "posted"), headers, event.json())
+}
+
 /// The events that a node has accepted.
 type Accepted = Arc<Mutex<Vec<(String, serde_json::Value)>>>;
 
@@ -53,7 +60,7 @@ fn member() -> (Member, Accepted) {
     let exports = broker.share(ExportLimits { batches: 10, bytes: 1 << 20 }, 10);
     let accepted = Accepted::default();
     let noted = Arc::clone(&accepted);
-    broker.observe(move |event, _| {
+    broker.observe(move |event, _, _| {
         noted.lock().push((event.key().to_owned(), serde_json::from_str(event.object()).unwrap()));
     });
     let mut member = Member::new(&broker, exports, 1, 100);
@@ -151,4 +158,25 @@ async fn a_postponed_notice_does_not_end_in_the_future() {
     assert_eq!((accepted.len(), &notice["Events"], &notice["Node"]), (33, &30.into(), &serde_json::Value::Null));
     let time = |name: &str| notice[name].as_str().unwrap().parse::<Timestamp>().unwrap();
     assert!(time("From") <= time("To") && time("To") <= clock::now(), "{notice}");
+}
+
+/// An observer can tell what came over another node's link from what was posted there.
+#[tokio::test]
+async fn observers_learn_which_events_a_link_has_delivered() {
+    simulated::begin();
+    let history = History::new(HistoryLimits { events: 10, bytes: 1 << 16 }, 1, clock::now());
+    let broker = Arc::new(Broker::new(Arc::new(Metrics::new()), clock::instant(), history));
+    let exports = broker.share(ExportLimits { batches: 10, bytes: 1 << 20 }, 10);
+    let traces = Arc::<Mutex<Vec<_>>>::default();
+    let noted = Arc::clone(&traces);
+    broker.observe(move |event, _, trace| {
+        noted.lock().push((event.key().to_owned(), trace.map(|trace| trace.repeat_index)));
+    });
+    let mut member = Member::new(&broker, exports, 1, 100);
+    member.connect(1 << 20);
+    [event(2, 0, &[]), posted(2, 1), heartbeat(2, 3)].into_iter().for_each(|op| member.hear(op));
+    member.receive().await;
+    let traces = traces.lock();
+    let traces: Vec<_> = traces.iter().map(|(key, trace)| (key.as_str(), *trace)).collect();
+    assert_eq!(traces, [("k", Some(Some(1))), ("posted", Some(None)), (NATS, None)]);
 }

@@ -34,7 +34,8 @@ pub(super) fn open(settings: &Settings) -> Result<Arc<Authority>, StartError> {
              `hydrant users passwd rocketskates --password-stdin`"
         );
     }
-    let open_to_others = settings.listen.iter().find(|address| !address.ip().is_loopback());
+    let mut addresses = settings.listen.iter().chain(&settings.listen_proxy_protocol);
+    let open_to_others = addresses.find(|address| !address.ip().is_loopback());
     if let Some(&address) = open_to_others
         && !settings.allow_default_credentials
         && settings.auth_mode() != AuthMode::Upstream

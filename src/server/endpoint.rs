@@ -8,6 +8,7 @@ use super::error::StartError;
 use super::{Server, guarded, vital};
 use crate::auth::{Authority, StoreError};
 use crate::broker::Broker;
+use crate::broker::origin::Trace;
 use crate::client::Bounds;
 use crate::config::{Auth, AuthMode, Proxy, Settings, UpstreamTls};
 use crate::endpoint::events::{Link, LinkSettings};
@@ -68,14 +69,23 @@ pub(super) fn delegation(
     let delegation = delegation.map_err(StoreError::from)?;
     let delegation = Arc::new(delegation);
     let observer = Arc::downgrade(&delegation);
-    broker.observe(move |event, source| {
-        // An event posted here, whatever its Type, is not evidence of the endpoint's state.
-        let is_the_endpoints = matches!(source, Source::Upstream | Source::Nats);
-        if let Some(delegation) = observer.upgrade().filter(|_| is_the_endpoints) {
+    broker.observe(move |event, source, trace| {
+        if let Some(delegation) = observer.upgrade().filter(|_| came_over_a_link(source, trace)) {
             delegation.saw(event.kind(), event.action(), event.key());
         }
     });
     Ok(Some(delegation))
+}
+
+/// Returns whether an event came over a link to an endpoint, here or at another node, or is a notice that such events
+/// are missing. An event that a client has posted at any node, whatever its Type, is not evidence of the endpoint's
+/// state.
+fn came_over_a_link(source: Source, trace: Option<Trace>) -> bool {
+    match source {
+        Source::Upstream => true,
+        Source::Nats => trace.is_none_or(|trace| trace.repeat_index.is_some()),
+        Source::Post | Source::Demo | Source::Connections => false,
+    }
 }
 
 /// Creates the links without connecting them.
@@ -104,4 +114,21 @@ pub(super) fn links(settings: &Settings, broker: &Arc<Broker>) -> Vec<Link> {
 /// Returns the position in a chain of hydrants; 0 without upstreams.
 pub(super) fn tier(settings: &Settings) -> u64 {
     if settings.upstream.urls.is_empty() { 0 } else { settings.upstream.tier }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::origin::Origin;
+
+    #[test]
+    fn what_clients_post_at_any_node_is_no_evidence() {
+        let origin = Origin { node: 2, number: 7 };
+        let trace = |repeat_index| Some(Trace { origin, repeat_index });
+        assert!(came_over_a_link(Source::Upstream, trace(Some(1))) && came_over_a_link(Source::Upstream, None));
+        assert!(came_over_a_link(Source::Nats, trace(Some(1))), "another node's link");
+        assert!(came_over_a_link(Source::Nats, None), "this node's notice that events of others are missing");
+        assert!(!came_over_a_link(Source::Nats, trace(None)), "posted at another node");
+        assert!(!came_over_a_link(Source::Post, trace(None)) && !came_over_a_link(Source::Demo, None));
+    }
 }

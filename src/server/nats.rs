@@ -87,6 +87,8 @@ impl Server {
                 Ok((self, Some(running.health)))
             }
             Err(error) => {
+                // Nobody has connected yet.
+                self.settings.timeouts.lame_duck = Duration::ZERO;
                 self.stop().await;
                 Err(error.into())
             }

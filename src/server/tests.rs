@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::Server;
+use super::{Server, StartError};
 use crate::broker::inbox::{InboxLimits, inbox};
 use crate::clock;
 use crate::config::{FlagValue, Settings, Sources};
@@ -216,5 +216,20 @@ fn nothing_runs_after_a_server_has_been_dropped() {
     while broker.strong_count() > 0 {
         assert!(Instant::now() < deadline, "a thread still runs");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Behind a balancer, others reach the listeners of the PROXY protocol too.
+#[tokio::test]
+async fn nobody_else_reaches_a_server_with_the_well_known_password() {
+    let data = tempfile::tempdir().unwrap();
+    let (inside, outside) = ("127.0.0.1:0".parse().unwrap(), "0.0.0.0:0".parse().unwrap());
+    for (listen, proxied) in [(outside, inside), (inside, outside)] {
+        let mut settings = settings(data.path());
+        (settings.listen, settings.listen_proxy_protocol) = (vec![listen], vec![proxied]);
+        match Server::start(settings).await {
+            Err(StartError::DefaultCredentials { address }) => assert_eq!(address, outside),
+            other => panic!("{listen} {proxied}: {other:?}"),
+        }
     }
 }

@@ -134,7 +134,7 @@ impl Node {
         let broker = Arc::new(Broker::new(Arc::new(Metrics::new()), begun, history));
         let log = Arc::<Mutex<Log>>::default();
         let noted = Arc::clone(&log);
-        broker.observe(move |event, _| {
+        broker.observe(move |event, _, _| {
             let mut log = noted.lock();
             let position = event.position().unwrap();
             assert_eq!((position.epoch, position.sequence), (epoch, log.facts.len() as u64), "numbers have no holes");

@@ -518,6 +518,12 @@ fn chains_and_sizes_are_bounded() {
         &vec![UUID; 400].iter().enumerate().map(|(n, u)| format!("{u}{n}")).collect::<Vec<_>>().join(","),
     );
     assert_eq!(realm.authority.issue(&realm.user("root"), "root", &long, now()).unwrap_err(), IssueError::TooLarge);
+    let list = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    let issue = |request: &TokenRequest| realm.authority.issue(&realm.user("root"), "root", request, now());
+    assert!(issue(&only(&list(128), "get", &list(127))).is_ok());
+    assert_eq!(issue(&only(&list(128), "get", &list(128))).unwrap_err(), IssueError::TooLarge, "257 names");
+    let same = TokenRequest { roles: vec!["reader".to_owned(); 300], ..TokenRequest::default() };
+    assert_eq!(issue(&same).unwrap().info.roles, Some(vec!["reader".to_owned()]));
     let long = ttl(90 * 86_400 + 1);
     assert!(matches!(realm.authority.issue(&realm.user("root"), "root", &long, now()), Err(IssueError::Ttl { .. })));
     let empty = only("machines", "get,,list", "*");

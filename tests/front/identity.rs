@@ -355,17 +355,11 @@ async fn a_changed_key_ends_tokens_whatever_else_cannot_be_read() {
     assert_eq!(refused(by_token(&hydrant, &before).await).status, 403);
 }
 
-/// That an endpoint fails to tell its key does not mean that it has none.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_endpoint_that_cannot_tell_its_key_now_ends_no_token() {
-    let (drp, hydrant) = front("").await;
-    let mut alice = by_token(&hydrant, &drp.token("alice", &json!({}))).await.unwrap();
-    alice.register("*.*.*").await;
-    *drp.state.breaks.lock() = "prefs";
+/// Has hydrant ask for the keys twice: the second time when it has dealt with the first answer.
+async fn ask_for_keys(drp: &Drp, hydrant: &Hydrant) {
     let before = drp.asked("/api/v3/prefs");
-    // The second one is asked for when the first has been dealt with.
     for more in 1..=2 {
-        told(&drp, &hydrant, "preferences", "save", "x").await;
+        told(drp, hydrant, "preferences", "save", "x").await;
         let asked = async {
             while drp.asked("/api/v3/prefs") < before + more {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -373,6 +367,25 @@ async fn an_endpoint_that_cannot_tell_its_key_now_ends_no_token() {
         };
         patiently("the key to be asked for", asked).await;
     }
+}
+
+/// That an endpoint fails to tell its key does not mean that it has none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_cannot_tell_its_key_now_ends_no_token() {
+    let (drp, hydrant) = front("").await;
+    let mut alice = by_token(&hydrant, &drp.token("alice", &json!({}))).await.unwrap();
+    alice.register("*.*.*").await;
+    *drp.state.breaks.lock() = "prefs";
+    ask_for_keys(&drp, &hydrant).await;
+    *drp.state.breaks.lock() = "";
+    for status in [404, 429] {
+        *drp.state.refuses.lock() = ("prefs", status);
+        ask_for_keys(&drp, &hydrant).await;
+    }
+    *drp.state.refuses.lock() = ("nothing", 0);
+    drp.state.maintenance.store(true, Ordering::Relaxed);
+    ask_for_keys(&drp, &hydrant).await;
+    drp.state.maintenance.store(false, Ordering::Relaxed);
     assert_eq!(seen(&hydrant, &mut alice, &[("machines", "m1"), ("tasks", "t1")]).await, ["machines.update.m1"]);
     let another = json!({"exp": hydrant::clock::now().as_second() + 1800});
     by_token(&hydrant, &drp.token("alice", &another)).await.unwrap();

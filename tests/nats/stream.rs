@@ -392,7 +392,9 @@ async fn stream(node: &Hydrant) -> serde_json::Value {
 
 async fn refused(nats: &NatsServer) -> String {
     let dir = tempfile::tempdir().unwrap();
-    match Server::start(settings(dir.path(), &toml(nats, "", ""), "off")).await {
+    // Nobody has connected yet, so nobody has to be moved.
+    let toml = toml(nats, "timeouts = { lame_duck = \"1h\" }", "");
+    match patiently("an answer", Box::pin(Server::start(settings(dir.path(), &toml, "off")))).await {
         Ok(_) => panic!("it starts"),
         Err(error) => error.to_string(),
     }

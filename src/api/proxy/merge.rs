@@ -46,9 +46,13 @@ fn union(array: &str, more: &[String]) -> String {
     format!("[{}]", all.join(","))
 }
 
-/// Returns the endpoint's connections, each with the endpoint's name in the field `Endpoint`.
+/// Returns the endpoint's connections, each with the endpoint's name in the field `Endpoint`; returns `None` if that is
+/// not a list. Go writes an empty one as `null` too.
 pub(in crate::api) fn connections(theirs: &[u8], endpoint: &str) -> Option<Vec<String>> {
-    let theirs = Validator::default().validate(theirs).ok()?;
+    let theirs = Validator::default().validate(theirs).ok()?.trim();
+    if !theirs.starts_with('[') && theirs != "null" {
+        return None;
+    }
     json::elements(theirs).map(|connection| marked(connection, endpoint)).collect()
 }
 
@@ -96,7 +100,10 @@ mod tests {
         assert_eq!(connections(theirs, "https://drp:8092").unwrap(), expected);
         assert_eq!(connections(b"[1]", "e"), None);
         assert_eq!(connections(b"", "e"), None);
-        assert_eq!(connections(b"{}", "e").unwrap(), [""; 0]);
+        for nothing in [" [ ]", "null"] {
+            assert_eq!(connections(nothing.as_bytes(), "e").unwrap(), [""; 0], "{nothing}");
+        }
+        assert_eq!(connections(b"{}", "e"), None);
         assert_eq!(connection(b"{}", "e").unwrap(), r#"{"Endpoint":"e"}"#);
     }
 }

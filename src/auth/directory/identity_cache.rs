@@ -1,19 +1,28 @@
 //! Caches an endpoint's answers about credentials.
 //!
-//! Contract: the caller passes the time; bounded in number and in age, by the monotonic clock. A credential is stored
-//! only as a keyed hash, and the key ends with the process. Only acceptances are cached. They are used without asking
-//! while they are fresh, and beyond that for as long as the endpoint cannot be reached.
+//! Contract: the caller passes the time; bounded in number, in age, by the monotonic clock, and in size: users choose
+//! the claims of their tokens, so what is stored counts by the names in it. A credential is stored only as a keyed
+//! hash, and the key ends with the process. Only acceptances are cached. They are used without asking while they are
+//! fresh, and beyond that for as long as the endpoint cannot be reached. Forgetting a user costs as much as that user
+//! has entries.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 
 use crate::auth::credential::Credential;
 use crate::auth::identity::Identity;
 use crate::auth::keys::Hasher;
 use crate::clock::ClockReading;
+
+/// The maximum number of names in the claims of all entries, as a multiple of the maximum number of entries. A token of
+/// a machine has some twenty.
+const NAMES: usize = 64;
+
+/// A keyed hash of a credential.
+type Key = [u8; 32];
 
 /// A cached identity.
 #[derive(Debug)]
@@ -42,10 +51,60 @@ impl Entry {
     }
 }
 
+#[derive(Default)]
+struct Table {
+    entries: HashMap<Key, Entry>,
+    /// The keys of each user's entries.
+    by_user: HashMap<Box<str>, HashSet<Key>>,
+    /// The number of names in the claims of all entries.
+    names: usize,
+}
+
+impl Table {
+    fn insert(&mut self, key: Key, entry: Entry) {
+        self.remove(&key);
+        self.names += entry.identity.names();
+        if let Some(user) = entry.identity.user() {
+            self.by_user.entry(user.into()).or_default().insert(key);
+        }
+        self.entries.insert(key, entry);
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let Some(entry) = self.entries.remove(key) else { return };
+        self.names -= entry.identity.names();
+        let Some(user) = entry.identity.user() else { return };
+        if let Some(keys) = self.by_user.get_mut(user) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_user.remove(user);
+            }
+        }
+    }
+
+    fn remove_user(&mut self, user: &str) {
+        for key in self.by_user.remove(user).unwrap_or_default() {
+            self.remove(&key);
+        }
+    }
+
+    /// Keeps only entries that are still fresh.
+    fn keep_fresh(&mut self, fresh: Duration, now: Instant) {
+        let is_old = |(key, entry): (&Key, &Entry)| (!entry.is_fresh(fresh, now)).then_some(*key);
+        let old: Vec<Key> = self.entries.iter().filter_map(is_old).collect();
+        old.iter().for_each(|key| self.remove(key));
+    }
+
+    /// Returns whether there is room for an identity, besides `most` entries less one.
+    fn has_room(&self, most: usize, identity: &Identity) -> bool {
+        self.entries.len() < most && self.names.saturating_add(identity.names()) <= most.saturating_mul(NAMES)
+    }
+}
+
 /// A bounded cache of credentials that the endpoint accepted, keyed by a hash. Rejections are never cached.
 pub struct IdentityCache {
     hasher: Hasher,
-    table: Mutex<HashMap<[u8; 32], Entry>>,
+    table: Mutex<Table>,
     fresh: Duration,
     good: Duration,
     /// The maximum number of entries.
@@ -69,7 +128,7 @@ impl IdentityCache {
     }
 
     /// Returns the key of a credential; `None` for a certificate, which no endpoint checks.
-    pub fn key(&self, credential: &Credential) -> Option<[u8; 32]> {
+    pub fn key(&self, credential: &Credential) -> Option<Key> {
         Some(match credential {
             Credential::Basic { user, password } => {
                 self.hasher.hash(&[b"basic", user.as_bytes(), password.expose().as_bytes()])
@@ -80,49 +139,54 @@ impl IdentityCache {
     }
 
     /// Returns the cached identity of a credential.
-    pub fn look(&self, key: &[u8; 32], now: ClockReading) -> Option<Known> {
+    pub fn look(&self, key: &Key, now: ClockReading) -> Option<Known> {
         let table = self.table.lock();
         let is_known = |entry: &&Entry| entry.is_good(self.good, now.instant) && !entry.identity.is_expired(now.wall);
-        let entry = table.get(key).filter(is_known)?;
+        let entry = table.entries.get(key).filter(is_known)?;
         let identity = entry.identity.clone();
         Some(if entry.is_fresh(self.fresh, now.instant) { Known::Fresh(identity) } else { Known::Stale(identity) })
     }
 
     /// Stores the identity of a valid credential. `heard` is when the endpoint gave the answer, or the data that it was
     /// derived from.
-    pub fn keep(&self, key: [u8; 32], identity: Identity, now: Instant, heard: Instant) {
+    pub fn keep(&self, key: Key, identity: Identity, now: Instant, heard: Instant) {
         let mut table = self.table.lock();
-        let is_known = table.contains_key(&key);
-        if !is_known && table.len() >= self.entries {
-            table.retain(|_, entry| entry.is_fresh(self.fresh, now));
+        table.remove(&key);
+        if !table.has_room(self.entries, &identity) {
+            table.keep_fresh(self.fresh, now);
         }
-        if !is_known && table.len() >= self.entries {
-            table.clear();
+        if !table.has_room(self.entries, &identity) {
+            *table = Table::default();
         }
         table.insert(key, Entry { identity, accepted: Some(now), heard });
     }
 
     /// Removes a credential.
-    pub fn forget(&self, key: &[u8; 32]) {
+    pub fn forget(&self, key: &Key) {
         self.table.lock().remove(key);
     }
 
     /// Removes all credentials of a user.
     pub fn forget_user(&self, user: &str) {
-        self.table.lock().retain(|_, entry| entry.identity.user() != Some(user));
+        self.table.lock().remove_user(user);
     }
 
     /// Makes all entries stale, because anything may have changed.
     pub fn doubt(&self) {
-        self.table.lock().values_mut().for_each(|entry| entry.accepted = None);
+        self.table.lock().entries.values_mut().for_each(|entry| entry.accepted = None);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::auth::Secret;
+    use crate::auth::account::Holder;
+    use crate::auth::claim::Claim;
     use crate::auth::directory::{Account, Directory, Entries};
+    use crate::auth::identity::Subject;
     use crate::clock::simulated;
 
     #[test]
@@ -148,6 +212,45 @@ mod tests {
         );
         cache.keep(key(5), identity.clone(), at(102), at(102));
         cache.keep(key(6), identity, at(102), at(102));
-        assert!(cache.table.lock().len() <= 3 && known(6, 102).is_some());
+        assert!(cache.table.lock().entries.len() <= 3 && known(6, 102).is_some());
+    }
+
+    fn with_token(user: &str, names: usize) -> Identity {
+        let mut entries = Entries::default();
+        entries.users.insert(user.to_owned(), Account::default());
+        let mut identity = Directory::new(entries).user(user).unwrap();
+        let keys: Vec<String> = (0..names).map(|n| n.to_string()).collect();
+        let direct = vec![Claim::of("*", "*", &keys.join(","))];
+        identity.subject = Subject::Account(Arc::new(Holder { user: Some(user.into()), direct, roles: None }));
+        identity
+    }
+
+    #[test]
+    fn many_long_ones_are_as_much_as_few_short_ones() {
+        let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 10).unwrap();
+        let (long, now) = (with_token("a", 5 * NAMES), simulated::at(0).instant);
+        for n in 0..10 {
+            cache.keep([n; 32], long.clone(), now, now);
+            let table = cache.table.lock();
+            let names: usize = table.entries.values().map(|entry| entry.identity.names()).sum();
+            assert_eq!(table.names, names);
+            assert!(names <= 10 * NAMES && table.entries.contains_key(&[n; 32]), "{n}");
+        }
+    }
+
+    #[test]
+    fn who_is_forgotten_leaves_nothing_and_nobody_else_is() {
+        let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 10).unwrap();
+        let (a, b, now) = (with_token("a", 1), with_token("b", 1), simulated::at(0));
+        for (n, identity) in [(1, &a), (2, &b), (3, &a), (1, &b), (2, &a)] {
+            cache.keep([n; 32], identity.clone(), now.instant, now.instant);
+        }
+        cache.forget(&[3; 32]);
+        cache.forget_user("a");
+        let known = [1, 2, 3].map(|n| cache.look(&[n; 32], now).is_some());
+        assert_eq!(known, [true, false, false]);
+        cache.forget_user("b");
+        let table = cache.table.lock();
+        assert!(table.entries.is_empty() && table.by_user.is_empty() && table.names == 0);
     }
 }

@@ -19,7 +19,9 @@ use parking_lot::Mutex;
 
 pub use super::account::{Account, TenantOf};
 pub use identity_cache::{IdentityCache, Known};
-pub use parse::{Rows, accounts, base_secret, is_info, is_issued_token, issued_token, roles, system_secret, tenants};
+pub use parse::{
+    Rows, accounts, base_secret, is_info, is_issued_token, is_preferences, issued_token, roles, system_secret, tenants,
+};
 pub use token::{EndpointToken, TokenKey, TokenKeyError, read_plain};
 
 use super::access::{Access, Content, Interner, Tenant};
@@ -27,12 +29,10 @@ use super::account::{Fingerprints, Holder};
 use super::claim::Claim;
 use super::identity::{Conditions, Identity, RevokedError, Subject};
 use super::keys::Fingerprint;
+use super::memo::Memo;
 use super::principal::{Principal, PrincipalError};
 use super::state::{State, own_rights};
 use super::store::SUPERUSER;
-
-/// The maximum number of compiled rights cached per version.
-const MEMO_ENTRIES: usize = 65_536;
 
 /// The content of a directory. Versions share what has not changed: tenants may list a hundred thousand machines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,14 +61,14 @@ pub enum Reader {
 pub struct Directory {
     entries: Entries,
     tenant_of: Arc<HashMap<String, Arc<Tenant>>>,
-    memo: Mutex<Memo>,
+    memo: Mutex<Rights>,
 }
 
 /// Compiled rights for one version of the store, because limits come from there.
 #[derive(Debug, Default)]
-struct Memo {
+struct Rights {
     generation: u64,
-    rights: HashMap<Arc<Holder>, Arc<Access>>,
+    memo: Memo<Arc<Holder>>,
 }
 
 impl Directory {
@@ -177,16 +177,11 @@ impl Directory {
     ) -> Result<Arc<Access>, RevokedError> {
         self.recheck(conditions.endpoint.as_deref(), holder.user.as_deref())?;
         if let Some(access) = self.memo.lock().of(state.generation).get(holder) {
-            return Ok(Arc::clone(access));
+            return Ok(access);
         }
         let limits = state.store.limits_of(self.roles_of(holder));
         let access = interner.intern(self.content(holder).limited(limits));
-        let mut memo = self.memo.lock();
-        let rights = memo.of(state.generation);
-        if rights.len() >= MEMO_ENTRIES {
-            rights.clear();
-        }
-        rights.insert(Arc::clone(holder), Arc::clone(&access));
+        self.memo.lock().of(state.generation).keep(Arc::clone(holder), holder.names(), &access);
         Ok(access)
     }
 
@@ -221,13 +216,13 @@ impl Directory {
     }
 }
 
-impl Memo {
+impl Rights {
     /// Returns the rights for this version of the store; drops those of any other version.
-    fn of(&mut self, generation: u64) -> &mut HashMap<Arc<Holder>, Arc<Access>> {
+    fn of(&mut self, generation: u64) -> &mut Memo<Arc<Holder>> {
         if self.generation != generation {
-            *self = Self { generation, rights: HashMap::new() };
+            *self = Self { generation, memo: Memo::default() };
         }
-        &mut self.rights
+        &mut self.memo
     }
 }
 

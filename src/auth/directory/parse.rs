@@ -59,7 +59,7 @@ impl<T> Rows<T> {
         let rows: Vec<Value> = serde_json::from_slice(body).ok()?;
         let mut read = Self { good: BTreeMap::new(), bad: Vec::new() };
         for (at, row) in rows.into_iter().enumerate() {
-            let name = row["Name"].as_str().map_or_else(|| format!("#{at}"), |name| name.chars().take(64).collect());
+            let name = row["Name"].as_str().map_or_else(|| format!("#{at}"), ToOwned::to_owned);
             match serde_json::from_value(row) {
                 Ok(row) => read.good.extend([entry(row)]),
                 Err(_) => read.bad.push(name),
@@ -144,6 +144,15 @@ pub fn is_info(body: &[u8]) -> bool {
     serde_json::from_slice::<Info>(body).is_ok_and(is_complete)
 }
 
+/// Returns whether this is an answer to `GET prefs`: an object of texts by name, or a list of objects with `Name`.
+pub fn is_preferences(body: &[u8]) -> bool {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(all)) => all.values().all(Value::is_string),
+        Ok(Value::Array(all)) => all.iter().all(|row| row["Name"].is_string()),
+        _ => false,
+    }
+}
+
 /// Returns the preference that is the key of the endpoint's tokens, from the answer to `GET prefs`.
 pub fn base_secret(body: &[u8]) -> Option<String> {
     preference(body, "baseTokenSecret")
@@ -203,6 +212,24 @@ mod tests {
         assert!(good["t"].members["machines"].is_empty(), "keys that cannot be read hide all");
         assert_eq!((good["t"].members["tasks"].len(), bad), (1, vec!["u".to_owned()]));
         assert!(roles(b"<html>").is_none() && tenants(b"{}").is_none());
+    }
+
+    /// By its name a tenant is found that hid something before.
+    #[test]
+    fn the_name_of_a_bad_row_is_whole() {
+        let name = "t".repeat(100);
+        let text = format!(r#"[{{"Name":"{name}","Users":7}}]"#);
+        assert_eq!(tenants(text.as_bytes()).unwrap().bad, [name]);
+    }
+
+    #[test]
+    fn preferences_are_texts_by_name() {
+        for text in [r#"{"baseTokenSecret":"s","debug":"warn"}"#, "{}", r#"[{"Name":"a","Val":"b"}]"#, "[]"] {
+            assert!(is_preferences(text.as_bytes()), "{text}");
+        }
+        for text in ["<html>", "", "null", r#""text""#, r#"{"Code":404,"Messages":[]}"#, "[7]"] {
+            assert!(!is_preferences(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]

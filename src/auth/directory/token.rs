@@ -7,6 +7,7 @@
 //! one algorithm and within its lifetime. [`read_plain`] verifies nothing; use it only for tokens that the endpoint
 //! itself has just accepted.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -96,7 +97,7 @@ struct Payload {
     #[serde(default)]
     drp_claims: Vec<Value>,
     #[serde(default, rename = "DrpRoles")]
-    roles: Option<Vec<String>>,
+    roles: Option<BTreeSet<String>>,
     #[serde(default)]
     grantor_claims: Parties,
     exp: i64,
@@ -187,7 +188,7 @@ impl EndpointToken {
         Self {
             subject: payload.jti,
             claims: payload.drp_claims.iter().filter_map(claim).collect(),
-            roles: payload.roles.unwrap_or_default(),
+            roles: payload.roles.unwrap_or_default().into_iter().collect(),
             expires_at: clock::at_second(payload.exp),
             not_before: payload.nbf.map_or(Timestamp::MIN, clock::at_second),
             parties: payload.grantor_claims,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::auth::Secret;
-use crate::auth::directory::{EndpointToken, TokenKey, TokenKeyError, base_secret, system_secret};
+use crate::auth::directory::{EndpointToken, TokenKey, TokenKeyError, base_secret, is_preferences, system_secret};
 
 /// The keys that open the endpoint's tokens, if known.
 #[derive(Debug, Clone, Default)]
@@ -19,10 +19,11 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Reads the keys from the endpoint's preferences.
-    pub(super) fn of(preferences: &[u8], read_at: Option<Instant>) -> Self {
-        let token = base_secret(preferences).as_deref().and_then(TokenKey::new);
-        Self { token, system: system_secret(preferences).map(Secret::new), read_at }
+    /// Reads the keys from the endpoint's preferences; returns `None` if the text has no preferences.
+    pub(super) fn of(text: &[u8], read_at: Option<Instant>) -> Option<Self> {
+        let token = || base_secret(text).as_deref().and_then(TokenKey::new);
+        let system = || system_secret(text).map(Secret::new);
+        is_preferences(text).then(|| Self { token: token(), system: system(), read_at })
     }
 
     /// Returns the key that opens tokens.

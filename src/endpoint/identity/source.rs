@@ -179,11 +179,16 @@ impl Delegation {
 
     /// Adds users that are not known. No rights depend on them yet, so no one is notified. If events about users have
     /// arrived since `reported`, the users are read again: one may have changed after its answer was written, when it
-    /// was not yet known as one to read again.
+    /// was not yet known as one to read again. Only known users are read, so they are compared once they are known.
     fn add(&self, users: BTreeMap<String, Account>, reported: u64) {
+        let names: Vec<String> = users.keys().cloned().collect();
+        self.put_new(users);
         if self.users_reported.load(Ordering::Acquire) != reported {
-            self.note(Changed::users(users.keys().cloned()));
+            self.note(Changed::users(names));
         }
+    }
+
+    fn put_new(&self, users: BTreeMap<String, Account>) {
         let _alone = self.putting.lock();
         let last = self.authority.accounts();
         let mut entries = last.entries().clone();
@@ -283,13 +288,14 @@ impl Delegation {
         self.read_soon(&Changed::users(missing), || false).await
     }
 
-    /// Like [`read`](Self::read), for a waiting caller; skipped if `is_there` returns true when its turn comes.
+    /// Like [`read`](Self::read), for a waiting caller; skipped if `is_there` returns true when its turn comes. A turn
+    /// that does not come in time is no failure of the endpoint: whoever has it reports one.
     pub(super) async fn read_soon(&self, changed: &Changed, is_there: impl Fn() -> bool) -> Result<(), AuthError> {
         if let Some(error) = self.failed_lately() {
             return Err(error);
         }
         let turn = timeout(ANSWER_TIMEOUT, self.reading.lock()).await;
-        let Ok(_turn) = turn else { return Err(self.note_failure(&IdentityError::Late)) };
+        let Ok(_turn) = turn else { return Err(AuthError::EndpointAway) };
         if is_there() { Ok(()) } else { self.in_time(self.read_in_turn(changed)).await }
     }
 
@@ -329,6 +335,7 @@ impl Delegation {
 /// Logs rows that are ignored.
 fn tell_bad(list: &str, rows: &[String]) {
     if !rows.is_empty() {
+        let rows: Vec<String> = rows.iter().map(|name| name.chars().take(64).collect()).collect();
         tracing::warn!(list, ?rows, "ignoring unreadable rows of a list of the endpoint");
     }
 }
@@ -342,21 +349,24 @@ fn read<T>(what: &'static str, answer: &Whole, parse: impl FnOnce(&[u8]) -> Opti
 }
 
 impl Delegation {
-    /// Reads the keys. Without the right to read preferences there are none, which is not an error. A server error of
-    /// the endpoint leaves the known keys unchanged.
+    /// Reads the keys. Without the right to read preferences there are none, which is not an error. Any other answer
+    /// that has no preferences, such as a page of a server in front of the endpoint, leaves the known keys unchanged.
     pub(super) async fn read_keys(&self, known: Keys, own: &HeaderValue) -> Result<Keys, IdentityError> {
         let answer = self.get("prefs", own).await?;
         let read_at = Some(clock::instant());
-        if answer.status.is_server_error() {
-            tracing::warn!(status = %answer.status, "cannot read the endpoint's preferences now");
-            return Ok(Keys { read_at, ..known });
-        }
-        if answer.status != StatusCode::OK {
-            tracing::info!(status = %answer.status, "cannot read the endpoint's preferences; the endpoint checks its \
-                tokens");
-            return Ok(Keys { read_at, ..Keys::default() });
-        }
-        Ok(Keys::of(&answer.body, read_at))
+        let status = answer.status;
+        let keys = match status {
+            StatusCode::OK => Keys::of(&answer.body, read_at),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                tracing::info!(%status, "cannot read the endpoint's preferences; the endpoint checks its tokens");
+                Some(Keys { read_at, ..Keys::default() })
+            }
+            _ => None,
+        };
+        Ok(keys.unwrap_or_else(|| {
+            tracing::warn!(%status, "cannot read the endpoint's preferences now");
+            Keys { read_at, ..known }
+        }))
     }
 
     /// Returns the keys; reads them if that was never done.
@@ -372,5 +382,63 @@ impl Delegation {
             self.read_soon(&Changed::keys(), recent).await?;
         }
         Ok(self.keys.lock().clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{AuthOptions, Authority};
+    use crate::client::{Secret as LoginSecret, SecretSource, Service, Trust};
+    use crate::endpoint::http::{Upstream, UpstreamLimits};
+    use crate::endpoint::identity::DelegationLimits;
+    use crate::metrics::Metrics;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    /// Returns the delegation for an endpoint that nobody asks.
+    fn delegation(data: &std::path::Path) -> Delegation {
+        let service = Service {
+            endpoint: "https://127.0.0.1:1".parse().unwrap(),
+            login: Login::Token(SecretSource::Inline(LoginSecret::new("t"))),
+            trust: Trust::Any,
+            receive_buffer: 0,
+        };
+        let limits = UpstreamLimits { connect: HOUR, answer: HOUR, idle: HOUR, requests: 10 };
+        let (authority, _) = Authority::open(data, AuthOptions::default()).unwrap();
+        let (upstream, authority) = (Arc::new(Upstream::new(service, limits)), Arc::new(authority));
+        let limits = DelegationLimits { fresh: HOUR, good: HOUR, refresh: HOUR, cached_identities: 10 };
+        Delegation::new(upstream, authority, limits, Arc::new(Metrics::new())).unwrap()
+    }
+
+    /// Whoever reads again what has changed reads only users that are known.
+    #[tokio::test]
+    async fn a_user_that_is_to_be_read_again_is_known_by_then() {
+        let data = tempfile::tempdir().unwrap();
+        let delegation = delegation(data.path());
+        // So many that adding one takes a while.
+        let many = (0..20_000).map(|n| (format!("user-{n}"), Account::default())).collect();
+        delegation.add(many, 0);
+        delegation.saw("users", "delete", "alice");
+        delegation.changed.lock().take_all();
+        std::thread::scope(|scope| {
+            scope.spawn(|| delegation.add([("alice".to_owned(), Account::default())].into(), 0));
+            while delegation.changed.lock().is_empty() {
+                std::hint::spin_loop();
+            }
+            assert!(delegation.authority.accounts().entries().users.contains_key("alice"));
+        });
+    }
+
+    /// Somebody may keep the turn busy with tokens of a user who is gone.
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_does_not_come_says_nothing_about_the_endpoint() {
+        let data = tempfile::tempdir().unwrap();
+        let delegation = delegation(data.path());
+        let _turn = delegation.reading.lock().await;
+        let waited = delegation.read_soon(&Changed::lists(), || false).await;
+        assert_eq!(waited, Err(AuthError::EndpointAway));
+        assert_eq!(delegation.failed_lately(), None, "others are not refused for it");
+        assert_eq!(delegation.report().error, "");
     }
 }

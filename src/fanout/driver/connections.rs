@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use hashbrown::HashSet;
 use mio::Token;
 
-use super::turn::{FORGOTTEN, Input, MOVED, REVIEWED};
+use super::turn::{FORGOTTEN, Input, MOVED, NAMES, REVIEWED};
 use super::{Conn, Driver, Ending, HeldCommand, Output};
 use crate::AUDIT;
+use crate::auth::{Access, AccessId};
 use crate::broker::PublishError;
 use crate::broker::connection::{Connection, Kind};
 use crate::clock;
@@ -19,6 +21,22 @@ use crate::overflow::Overflow;
 use crate::protocol::Close;
 use crate::websocket::frame;
 use crate::websocket::validator::FrameValidator;
+
+/// A round in which the rights of all connections are looked up again.
+#[derive(Debug, Default)]
+pub(super) struct Review {
+    /// The next connection.
+    pub(super) next: usize,
+    /// The rights found so far: each is compiled once.
+    found: HashSet<AccessId>,
+}
+
+impl Review {
+    /// Returns the number of names in these rights if they were not found before in this round.
+    fn names(&mut self, access: &Access) -> usize {
+        if self.found.insert(access.id()) { access.names() } else { 0 }
+    }
+}
 
 impl<S: Socket> Driver<S> {
     pub(super) fn adopt(&mut self, newcomer: Newcomer<S::Accepted>) {
@@ -209,21 +227,24 @@ impl<S: Socket> Driver<S> {
         // Connections that open meanwhile have current rights. If rights change again before the round ends, another
         // round follows.
         if self.reviewing.is_none() && self.parts.review.swap(false, Ordering::AcqRel) {
-            self.reviewing = Some(0);
+            self.reviewing = Some(Review::default());
         }
-        let Some(begin) = self.reviewing else { return };
-        let most = self.conns.len().min(begin + REVIEWED);
-        let (mut end, mut moved) = (begin, 0);
-        while end < most && moved < MOVED {
-            let conn = ConnId(u32::try_from(end).expect("fewer than 4 billion connections"));
-            end += 1;
+        let Some(mut review) = self.reviewing.take() else { return };
+        let most = self.conns.len().min(review.next + REVIEWED);
+        let (mut moved, mut names) = (0, 0);
+        while review.next < most && moved < MOVED && names < NAMES {
+            let conn = ConnId(u32::try_from(review.next).expect("fewer than 4 billion connections"));
+            review.next += 1;
             let authority = Arc::clone(&self.parts.authority);
             let Some(entry) = self.conn(conn) else { continue };
             match authority.access(&entry.identity) {
-                Ok(access) => moved += self.parts.shard.set_access(conn, &access),
+                Ok(access) => {
+                    names += review.names(&access);
+                    moved += self.parts.shard.set_access(conn, &access);
+                }
                 Err(_) => self.parts.shard.close(conn, Close::Revoked),
             }
         }
-        self.reviewing = (end < self.conns.len()).then_some(end);
+        self.reviewing = Some(review).filter(|review| review.next < self.conns.len());
     }
 }

@@ -50,6 +50,7 @@ use crate::protocol::Close;
 use crate::websocket::deflate::Inflater;
 use crate::websocket::validator::FrameValidator;
 use closings::Closings;
+use connections::Review;
 use errands::Errand;
 use listening::Listening;
 pub(crate) use ready::Ready;
@@ -186,8 +187,8 @@ pub(crate) struct Driver<S: Socket = Link> {
     tickets: u64,
     /// Lists and searches in progress.
     errands: VecDeque<Errand>,
-    /// The next connection whose rights are to be looked up again.
-    reviewing: Option<usize>,
+    /// The round in progress in which rights are looked up again.
+    reviewing: Option<Review>,
     /// The pass over all timers in progress, if any.
     round: Option<Round>,
     /// What is left of the slice of the connection being read.

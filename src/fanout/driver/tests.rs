@@ -4,9 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 
-use super::turn::{ERRANDS, FORGOTTEN, KEPT, LISTED, MOVED, REVIEWED};
+use super::turn::{ERRANDS, FORGOTTEN, KEPT, LISTED, MOVED, NAMES, REVIEWED};
 use super::*;
-use crate::auth::{AuthOptions, Credential, Secret};
+use crate::auth::{AuthOptions, Credential, Principal, Secret, TokenRequest};
 use crate::broker::history::{History, HistoryLimits};
 use crate::broker::inbox::InboxLimits;
 use crate::fanout::control::{ConnectionLimit, Newcomer, Wanted};
@@ -426,6 +426,35 @@ fn a_turn_reviews_the_rights_of_some_connections_and_all_get_theirs() {
     assert_eq!(world.driver.timeout(), Duration::ZERO);
     world.turn();
     assert_eq!(revoked(&mut world), REVIEWED + 10);
+}
+
+/// Users choose the restrictions of their tokens, and rights are compiled anew when any rights change.
+#[test]
+fn a_turn_reviews_so_many_names_of_tokens_and_no_more() {
+    let mut world = World::new();
+    let authority = Arc::clone(&world.driver.parts.authority);
+    let narrow = |n: usize| {
+        let keys: Vec<String> = (0..255).map(|key| format!("{n}-{key}")).collect();
+        let request =
+            TokenRequest { specific: Some(keys.join(",")), scope: Some("a".to_owned()), ..Default::default() };
+        let (root, now) = (Principal::user("rocketskates").unwrap(), crate::clock::both());
+        let token = authority.issue_local(&root, &request, now.wall).unwrap().token;
+        authority.authenticate(&Credential::Bearer(token), IpAddr::V4(Ipv4Addr::LOCALHOST), now).unwrap()
+    };
+    let most = NAMES / 256;
+    let _clients: Vec<_> = (0..most + 10)
+        .map(|n| {
+            world.identity = narrow(n);
+            world.connect()
+        })
+        .collect();
+    // Equal rights are compiled once.
+    let _equal: Vec<_> = (0..most).map(|_| world.connect()).collect();
+    world.driver.parts.review.store(true, Ordering::Release);
+    world.turn();
+    assert_eq!(world.driver.reviewing.as_ref().unwrap().next, most);
+    world.turn();
+    assert!(world.driver.reviewing.is_none());
 }
 
 #[test]

@@ -142,7 +142,7 @@ impl Node {
         let exports = broker.share(ExportLimits { batches: settings.exports, bytes: 64 << 20 }, 10_000);
         let log = Arc::<Mutex<Log>>::default();
         let (noted, texts) = (Arc::clone(&log), Arc::clone(texts));
-        broker.observe(move |event, source| observe(event, source, &mut noted.lock(), &texts));
+        broker.observe(move |event, source, _| observe(event, source, &mut noted.lock(), &texts));
         let member = Member::new(&broker, exports, id, settings.pending);
         let now = clock::instant();
         Self {

@@ -38,10 +38,16 @@ const NAME: &str = "hydrant on ";
 /// [`TlsError`] that names the file, if one is missing and cannot be created.
 pub fn self_signed(data_dir: &Path, addresses: &[IpAddr], now: Timestamp) -> Result<(PathBuf, PathBuf), TlsError> {
     let (certificate, key) = (data_dir.join("tls-cert.pem"), data_dir.join("tls-key.pem"));
-    if !is_taken(&certificate) || !is_taken(&key) {
+    if !is_taken(&key) && is_taken(&certificate) && own(&certificate).is_none() {
+        tracing::warn!(key = %key.display(), "the key of the certificate is missing");
+    } else if !is_taken(&key) {
         let pair = KeyPair::generate()?;
         write(&key, pair.serialize_pem().as_bytes(), 0o600)?;
         make(&certificate, &pair, addresses, now)?;
+        tracing::info!(certificate = %certificate.display(), "created a self-signed certificate");
+    } else if !is_taken(&certificate) {
+        // A key may be in use elsewhere, and clients may know it.
+        renew(&certificate, &key, addresses, now)?;
         tracing::info!(certificate = %certificate.display(), "created a self-signed certificate");
     } else if ends_soon(&certificate, now) {
         match renew(&certificate, &key, addresses, now) {
@@ -52,16 +58,21 @@ pub fn self_signed(data_dir: &Path, addresses: &[IpAddr], now: Timestamp) -> Res
     Ok((certificate, key))
 }
 
-/// Returns whether a certificate was created here and is due for renewal. Ignores one that cannot be read: loading it
-/// reports the error.
+/// Returns a certificate that was created here. Ignores one that cannot be read: loading it reports the error.
+fn own(path: &Path) -> Option<Certificate> {
+    let der = CertificateDer::from_pem_file(path).ok()?;
+    let certificate = Certificate::from_der(&der).ok()?;
+    let name = certificate.tbs_certificate().subject().common_name().ok().flatten();
+    let is_own = name.is_some_and(|name| name.value().starts_with(NAME));
+    is_own.then_some(certificate)
+}
+
+/// Returns whether a certificate was created here and is due for renewal.
 fn ends_soon(path: &Path, now: Timestamp) -> bool {
-    let Ok(der) = CertificateDer::from_pem_file(path) else { return false };
-    let Ok(certificate) = Certificate::from_der(&der) else { return false };
-    let certificate = certificate.tbs_certificate();
-    let name = certificate.subject().common_name().ok().flatten();
-    let own = name.is_some_and(|name| name.value().starts_with(NAME));
-    let end = i64::try_from(certificate.validity().not_after.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
-    own && end.saturating_sub(now.as_second()) < RENEW_DAYS * 86_400
+    own(path).is_some_and(|certificate| {
+        let end = certificate.tbs_certificate().validity().not_after.to_unix_duration().as_secs();
+        i64::try_from(end).unwrap_or(i64::MAX).saturating_sub(now.as_second()) < RENEW_DAYS * 86_400
+    })
 }
 
 fn renew(certificate: &Path, key: &Path, addresses: &[IpAddr], now: Timestamp) -> Result<(), TlsError> {
@@ -170,6 +181,25 @@ mod tests {
         let (certificate, key) = self_signed(dir.path(), &[], at("2026-02-03T04:05:06Z")).unwrap();
         assert!(paths.iter().all(|path| path.is_symlink()));
         assert!(from_files(&certificate, &key, None).is_err(), "loading names what is missing");
+    }
+
+    #[test]
+    fn of_two_files_the_one_that_is_there_is_kept() {
+        let (dir, now) = (tempfile::tempdir().unwrap(), at("2026-02-03T04:05:06Z"));
+        let (certificate, key) = self_signed(dir.path(), &[], now).unwrap();
+        let (first, secret) = (read(&certificate), fs::read(&key).unwrap());
+        fs::remove_file(&certificate).unwrap();
+        self_signed(dir.path(), &[], now).unwrap();
+        assert_eq!((read(&certificate).1, fs::read(&key).unwrap()), (first.1, secret), "with the same key");
+        // Without its key a certificate is of no use, but it may be somebody else's.
+        let theirs = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let theirs = theirs.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+        for (text, is_kept) in [(fs::read_to_string(&certificate).unwrap(), false), (theirs, true)] {
+            fs::write(&certificate, &text).unwrap();
+            fs::remove_file(&key).unwrap();
+            self_signed(dir.path(), &[], now).unwrap();
+            assert_eq!((fs::read_to_string(&certificate).unwrap() == text, key.exists()), (is_kept, !is_kept));
+        }
     }
 
     #[test]
