@@ -149,7 +149,7 @@ fn bad_input_is_named() {
         ("users remove rocketskates", "", 1, "is the last user"),
         ("token issue rocketskates --roles ,", "", 1, "roles: expected a comma-separated list of names"),
         ("token issue nobody", "", 1, "there is no user \"nobody\""),
-        ("token issue rocketskates --ttl soon", "", 64, "\"soon\" is not a lifetime"),
+        ("token issue rocketskates --ttl soon", "", 64, "\"soon\" is not a duration"),
         ("token issue root:x", "", 64, "\"root:x\" is not a principal"),
         ("token check CANARY", "", 1, "its header cannot be parsed"),
     ] {
