@@ -67,8 +67,9 @@ function draw(note) {
   document.title = `${VIEWS[known].title} · hydrant`;
   for (const link of rail.children) link.ariaCurrent = link.dataset.view === known ? "page" : null;
   const body = h("div", { class: `view view-${known}` });
-  fill(main, h("h1", { class: "unseen" }, VIEWS[known].title), note, body);
+  fill(main, h("h1", { class: "unseen" }, VIEWS[known].title), body);
   leave = VIEWS[known].show(body) ?? null;
+  if (note) body.prepend(note);
   announce(VIEWS[known].title);
 }
 

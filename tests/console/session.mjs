@@ -155,6 +155,11 @@ export async function takesATokenLater(browser, server) {
     await page.shows("The token in the link was not accepted");
     await page.shows(`You are still signed in as ${server.login.user}.`);
     await page.until("the view all the same", () => document.querySelector("[data-key=spec]")?.value === "stages.*.*");
+    const over = await page.evaluate(() => {
+      const { scrollHeight: all, clientHeight: seen } = document.querySelector("main");
+      return all - seen;
+    });
+    if (over > 0) throw new Error(`the message makes the view ${over} pixels too high`);
     await page.until("a clean address", wiped);
     if (page.faults.length > 0) throw new Error(page.faults.join("\n"));
   } finally {
@@ -285,6 +290,7 @@ export async function saysWhatTheEndpointLacks(browser, program) {
   const server = await Hydrant.start(program).finally(() => names.forEach((name) => delete process.env[name]));
   try {
     await opened(browser, server, "connections?sort=RemoteAddr", {}, async (page) => {
+      await page.shows("1 websocket or stream");
       await page.click("user:theirs", ".list");
       await page.shows("refuses hydrant's own user");
       drp.close();
