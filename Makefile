@@ -105,6 +105,7 @@ oracle: setup need-go ## `Re` against Go's regexp: the table of tests/data anew,
 gorilla: setup need-go ## Compression, and a session as drpcli has it, with the websocket library of Go, which it fetches
 	mkdir -p $(CLIENTS)
 	cd tests/clients/go && go build -o $(CLIENTS)/go-client . && go build -o $(CLIENTS)/go-session ./session
+	cd examples/clients/go && go build -o $(CLIENTS)/go-watch .
 	$(TESTS) --test wire --test front -- --ignored go_gorilla go_session
 
 outside: setup need-procps need-curl need-wget need-python3 need-browser ## Programs from outside: curl, wget, Python, and a page of a foreign origin in a browser

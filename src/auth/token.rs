@@ -172,9 +172,11 @@ fn check(payload: &Payload, now: Timestamp) -> Result<(), TokenError> {
     Ok(())
 }
 
-/// The reason why a text is not a lifetime.
+/// The reason why a text is not a duration.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[error("{text:?} is not a lifetime: expected seconds, or a number with s, m, h, d or w, such as 30m or 7d")]
+#[error(
+    "{text:?} is not a duration: expected seconds (at least 1), or a number with s, m, h, d or w, such as 30m or 7d"
+)]
 pub struct TtlError {
     /// The given text, truncated to 64 characters.
     pub text: String,

@@ -13,6 +13,7 @@ use serde_json::de::{IoRead, StreamDeserializer};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use super::text::printable;
 use crate::json;
 
 /// Maximum length of a document in bytes: the server's default limit for a whole request.
@@ -150,7 +151,7 @@ fn elements(array: &str, line: u64) -> Result<Vec<Found>, InputError> {
 
 fn unexpected(text: &str, line: u64, wanted: &str) -> InputError {
     let shown: String = text.chars().take(20).collect();
-    InputError::Json { line, reason: format!("expected {wanted}, found `{}`", shown.escape_debug()) }
+    InputError::Json { line, reason: format!("expected {wanted}, found `{}`", printable(&shown)) }
 }
 
 fn breaks(bytes: &[u8]) -> u64 {
@@ -278,6 +279,7 @@ mod tests {
             ("[{},\n", "1: the JSON that begins here is incomplete"),
             ("{}\n[{},\n1]", "3: expected an object as event 2 of the array, found `1`"),
             ("\n1\n", "2: expected an event (a JSON object) or an array of events, found `1`"),
+            ("\"a b\"", "1: expected an event (a JSON object) or an array of events, found `\"a b\"`"),
             ("\nhello\n", "2: not valid JSON at column 1: expected value"),
             (&many, "700: not valid JSON at column 7: control character"),
         ] {

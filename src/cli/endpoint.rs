@@ -2,6 +2,7 @@
 
 #![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
 
+use std::env::VarError;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -25,6 +26,8 @@ pub(crate) enum EndpointError {
     // Does not repeat the value, which may be only a password.
     #[error("RS_KEY must be user:password, but has no colon")]
     Key,
+    #[error("{0} is not valid UTF-8")]
+    Variable(&'static str),
     #[error(transparent)]
     Target(#[from] ClientError),
     #[error("cannot start: {0}")]
@@ -55,6 +58,12 @@ pub(super) struct EndpointArgs {
 impl EndpointArgs {
     /// Returns the target that flags and environment name.
     pub(super) fn target(&self) -> Result<Target, EndpointError> {
+        // One that cannot be read does not mean the default: that is another server, or another user.
+        for name in ["RS_ENDPOINT", "RS_KEY", "RS_TOKEN"] {
+            if matches!(std::env::var(name), Err(VarError::NotUnicode(_))) {
+                return Err(EndpointError::Variable(name));
+            }
+        }
         let variable = |name: &str| std::env::var(name).ok();
         let endpoint = self.url(variable).parse()?;
         let trust = self.cacert.clone().map_or(Trust::Any, Trust::Ca);

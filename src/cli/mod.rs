@@ -178,7 +178,7 @@ fn is_target(error: &EndpointError) -> bool {
         matches!(error, ClientError::Endpoint(_) | ClientError::Credentials(_) | ClientError::CaFile { .. })
     };
     match error {
-        EndpointError::Key => true,
+        EndpointError::Key | EndpointError::Variable(_) => true,
         EndpointError::Target(error) => known(error),
         EndpointError::Runtime(_) => false,
     }
@@ -216,10 +216,10 @@ fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
         Command::Record(args) => return Ok(record::run(&args, err).map(|()| 0)?),
         Command::Top(args) => return Ok(top::run(&args, out, err).map(|()| 0)?),
         Command::Post(args) => return Ok(post::run(&args, err).map(|()| 0)?),
-        Command::Users(args) => users::run(&args, &mut io::stdin(), out, err)?,
+        Command::Users(args) => users::run(&args, &mut io::stdin().lock(), out, err)?,
         Command::Roles(args) => users::run_roles(&args, out, err)?,
         Command::Tenants(args) => users::run_tenants(&args, out, err)?,
-        Command::Token(args) => users::run_token(&args, &mut io::stdin(), out, err)?,
+        Command::Token(args) => users::run_token(&args, &mut io::stdin().lock(), out, err)?,
         Command::Explain(args) => code = explain::run(&args, &mut io::stdin().lock(), out, err)?,
         Command::Filter(args) => code = filter::run(&args, &mut io::stdin().lock(), out, err)?,
         Command::Config(args) => config::run(&args, out, err)?,

@@ -1,20 +1,14 @@
-//! Makes foreign text safe for a terminal: no character that a terminal interprets is written raw. Pure.
-//!
-//! Besides the control characters (C0, DEL and C1, of which U+009B begins an escape sequence like ESC [) these are the
-//! characters that end a line or change the direction of writing, which a text can use to pretend to be another.
+//! Makes foreign text safe for a terminal: no character that a terminal interprets ([`acts`]) is written raw. Pure.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+pub(super) use crate::client::acts;
+
 /// Has the character before it shown as an emoji, which is two columns wide.
 const EMOJI: char = '\u{fe0f}';
-
-/// Returns whether a terminal interprets a character, or shows it in another position.
-pub(super) fn acts(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
 
 /// Replaces such characters, so that the text stays on its line.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {

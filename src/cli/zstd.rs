@@ -10,6 +10,8 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// The first byte of a file that gzip has compressed; no JSON begins with it.
+const GZIP: u8 = 0x1f;
 
 /// Compresses `bytes` into one frame.
 pub(super) fn frame(bytes: &[u8]) -> Vec<u8> {
@@ -19,7 +21,7 @@ pub(super) fn frame(bytes: &[u8]) -> Vec<u8> {
 /// Returns a reader of a file's content: decompressed if the file begins like a frame, otherwise as it is.
 ///
 /// # Errors
-/// If the first bytes cannot be read.
+/// If the first bytes cannot be read, or are those of gzip.
 pub(super) fn plain(mut file: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
     let mut begins = Vec::new();
     // Reads no more bytes than needed to decide: a pipe may have no more for a while.
@@ -31,6 +33,10 @@ pub(super) fn plain(mut file: Box<dyn Read + Send>) -> io::Result<Box<dyn Read +
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+    if begins == [GZIP] {
+        let reason = "it is compressed with gzip, not with zstd; `gzip -dc` unpacks it";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
     }
     let is_compressed = begins == MAGIC;
     let whole = io::Cursor::new(begins).chain(file);

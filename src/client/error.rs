@@ -164,7 +164,7 @@ impl ClientError {
     }
 }
 
-/// An answer with status 400 or above.
+/// An answer with status 300 or above.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedError {
     /// The HTTP status.
@@ -178,7 +178,7 @@ pub struct RefusedError {
 impl RefusedError {
     /// Returns whether a later retry is pointless.
     pub fn is_final(&self) -> bool {
-        (400..500).contains(&self.status) && !matches!(self.status, 408 | 429)
+        (300..500).contains(&self.status) && !matches!(self.status, 408 | 429)
     }
 }
 
@@ -193,7 +193,14 @@ impl fmt::Display for RefusedError {
     }
 }
 
-/// Replaces control characters, which a terminal would act on.
+/// Returns whether a terminal interprets a character, or shows it in another position. Besides the control characters
+/// (C0, DEL and C1, of which U+009B begins an escape sequence like ESC [) these are the characters that end a line or
+/// change the direction of writing, which a text can use to pretend to be another.
+pub fn acts(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Replaces such characters.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if acts(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }

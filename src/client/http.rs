@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use rustls::InvalidMessage;
@@ -111,7 +111,7 @@ impl Http {
         let mut request = self.request(Method::POST, path, body);
         request.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
         let answer = self.send(request).await?;
-        if answer.status().as_u16() >= 400 {
+        if !answer.status().is_success() {
             return Err(self.refused(answer).await);
         }
         // The connection can only be reused if the answer is read to its end.
@@ -162,7 +162,7 @@ impl Http {
     /// Sends a request and reads a good answer to its end.
     async fn whole(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, ClientError> {
         let answer = self.send(request).await?;
-        if answer.status().as_u16() >= 400 {
+        if !answer.status().is_success() {
             return Err(self.refused(answer).await);
         }
         let (head, body) = answer.into_parts();
@@ -298,9 +298,15 @@ struct DrpError {
     messages: Vec<String>,
 }
 
-/// Reads an answer of 400 and above. If its body does not arrive, the status suffices.
+/// Reads an answer that is no success. If its body does not arrive, the status suffices. Redirects are not followed:
+/// the credentials are for this endpoint.
 pub(super) async fn refusal(answer: Response<Incoming>) -> RefusedError {
     let status = answer.status().as_u16();
+    if answer.status().is_redirection() {
+        let to = answer.headers().get(LOCATION).map(|to| printable(&String::from_utf8_lossy(to.as_bytes())));
+        let messages = to.map(|to| format!("it redirects to {to}")).into_iter().collect();
+        return RefusedError { status, messages, retry_after: None };
+    }
     let header = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = header.and_then(retry_after);
     let body = timeout(ANSWER_LIMIT, Limited::new(answer.into_body(), ERROR_BODY_LIMIT).collect()).await;
@@ -334,12 +340,12 @@ mod tests {
 
     #[test]
     fn error_bodies_become_messages() {
-        let drp = br#"{"Model":"","Key":"","Type":"AUTH","Messages":["a","b\u001b[2J"],"Code":403}"#;
-        assert_eq!(messages(drp), ["a", "b\u{fffd}[2J"]);
+        let drp = br#"{"Model":"","Key":"","Type":"AUTH","Messages":["a","b\u001b[2J\u202e"],"Code":403}"#;
+        assert_eq!(messages(drp), ["a", "b\u{fffd}[2J\u{fffd}"]);
         assert_eq!(messages(b"<h1>Bad Gateway</h1>\n"), ["<h1>Bad Gateway</h1>"]);
         assert_eq!(messages(b""), [""; 0]);
         let refusal = RefusedError { status: 403, messages: messages(drp), retry_after: None };
-        assert_eq!(refusal.to_string(), "the server answered 403 (Forbidden): a; b\u{fffd}[2J");
+        assert_eq!(refusal.to_string(), "the server answered 403 (Forbidden): a; b\u{fffd}[2J\u{fffd}");
     }
 
     #[test]

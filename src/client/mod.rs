@@ -42,7 +42,7 @@ mod websocket;
 
 pub use backoff::{Backoff, jitter};
 pub use endpoint::{Credentials, DEFAULT_ENDPOINT, Endpoint, Target};
-pub use error::{ClientError, RefusedError};
+pub use error::{ClientError, RefusedError, acts};
 pub use http::{Http, ListAnswer, Stream, dial};
 pub use received::{Received, Registered};
 pub use secret::{Secret, SecretSource};

@@ -60,7 +60,7 @@ function drawBar() {
   ]);
 }
 
-function draw() {
+function draw(note) {
   const { view } = place();
   const known = VIEWS[view] ? view : "now";
   leave?.();
@@ -69,6 +69,7 @@ function draw() {
   const body = h("div", { class: `view view-${known}` });
   fill(main, h("h1", { class: "unseen" }, VIEWS[known].title), body);
   leave = VIEWS[known].show(body) ?? null;
+  if (note) body.prepend(note);
   announce(VIEWS[known].title);
 }
 
@@ -147,13 +148,17 @@ function showHelp() {
   help.showModal();
 }
 
+/** Why the token of a link is not taken. */
+const unusable = ({ message }, ...more) =>
+  failure({ messages: [`The token in the link was not accepted: ${message}`, ...more] });
+
 addEventListener("hashchange", async () => {
   const refused = await tokenOfFragment();
   // A good one has drawn the view.
-  if (isSignedIn()) refused === null || draw();
-  else if (refused) signInForm(failure(refused));
+  if (isSignedIn()) refused === null || draw(refused && unusable(refused, `You are still signed in as ${user}.`));
+  else if (refused) signInForm(unusable(refused));
 });
 onSession(session);
 watch(drawBar);
 const refused = await tokenOfFragment();
-if (!isSignedIn()) signInForm(refused && failure(refused));
+if (!isSignedIn()) signInForm(refused && unusable(refused));

@@ -1,14 +1,18 @@
 // Completion of registrations: types, actions, keys and field names that were seen, and operators.
 
+import { onSession } from "./api.js";
 import { fill, h } from "./dom.js";
 
-const KNOWN = {
+const fresh = () => ({
   types: new Set(["*", "machines", "jobs", "work_orders", "machine_jobs", "work_order_jobs",
     "profiles", "params", "stages", "workflows", "users", "connections", "leases", "templates"]),
   actions: new Set(["*", "create", "update", "save", "delete", "action"]),
   keys: new Set(["*"]),
   fields: new Set(),
-};
+});
+let known = fresh();
+// What one user saw is no other's.
+onSession(() => (known = fresh()));
 const OPERATORS = ["Eq(", "Ne(", "In(", "Nin(", "Re(", "Exists()", "Changed("];
 const MOST = 400;
 
@@ -16,14 +20,14 @@ const note = (set, value) => set.size < MOST && typeof value === "string" && val
 
 /** Learns the names of an event. */
 export function learn(event) {
-  note(KNOWN.types, event.Type);
-  note(KNOWN.actions, event.Action);
-  if (KNOWN.keys.size < 100) note(KNOWN.keys, event.Key);
-  if (event.Object && typeof event.Object === "object" && KNOWN.fields.size < MOST) {
+  note(known.types, event.Type);
+  note(known.actions, event.Action);
+  if (known.keys.size < 100) note(known.keys, event.Key);
+  if (event.Object && typeof event.Object === "object" && known.fields.size < MOST) {
     for (const [name, value] of Object.entries(event.Object)) {
-      note(KNOWN.fields, name);
+      note(known.fields, name);
       if (name === "Params" && value) Object.keys(value).slice(0, 50)
-        .forEach((inner) => note(KNOWN.fields, `Params.${inner}`));
+        .forEach((inner) => note(known.fields, `Params.${inner}`));
     }
   }
 }
@@ -34,13 +38,13 @@ function candidates(text) {
   const last = (part) => part.split(",").at(-1);
   if (parts.length <= 3) {
     const word = last(parts.at(-1));
-    return [word, [KNOWN.types, KNOWN.actions, KNOWN.keys][parts.length - 1]];
+    return [word, [known.types, known.actions, known.keys][parts.length - 1]];
   }
   const filter = parts.slice(3).join(".");
   const operator = filter.match(/=([A-Za-z]*)$/);
   if (operator) return [operator[1], new Set(OPERATORS)];
   const word = filter.match(/[^(),]*$/)[0];
-  return [word, new Set([...KNOWN.fields].map((field) => `${field}=`))];
+  return [word, new Set([...known.fields].map((field) => `${field}=`))];
 }
 
 /** A list of completions for an input; arrows choose, Tab or Enter takes. */

@@ -33,7 +33,8 @@ export function show(element) {
   function draw(all) {
     const { sort = "QueuedAgeMilliseconds", open } = parameters();
     note.hidden = all.length === 0;
-    note.textContent = cut(all) || `${count(all.length)} websockets and streams`;
+    note.textContent = cut(all) ||
+      (all.length > 1 ? `${count(all.length)} websockets and streams` : "1 websocket or stream");
     const columns = COLUMNS.map((column) => sortable(column, column.key === sort, () => {
       setParameters({ sort: column.key });
       view.again();

@@ -1,6 +1,6 @@
 // The status of the broker: polled every two seconds while signed in, kept for fifteen minutes.
 
-import { get, isSignedIn, onSession } from "./api.js";
+import { currentToken, get, isSignedIn, onSession } from "./api.js";
 
 const EVERY = 2000;
 /** So often whoever may not know asks again. */
@@ -27,28 +27,30 @@ export function watch(listener) {
 
 export const latest = () => history.at(-1)?.status ?? null;
 
-let busy = false;
+/** The token with which an answer is awaited. */
+let asking = null;
 let hiddenUntil = 0;
 let looked = 0;
 
 async function look() {
+  const token = currentToken();
   // One that is late is waited for, so that questions do not pile up.
-  if (busy || Date.now() < hiddenUntil || document.hidden && Date.now() - looked < UNSEEN) return;
-  busy = true;
+  if (asking === token || Date.now() < hiddenUntil || document.hidden && Date.now() - looked < UNSEEN) return;
+  asking = token;
   looked = Date.now();
   let status = null;
+  let now = { word: "live", detail: "" };
   try {
     status = await get("hydrant/status", 1);
-    Object.assign(state, { word: "live", detail: "" });
   } catch (error) {
-    const hidden = error.status === 403;
-    if (hidden) hiddenUntil = Date.now() + HIDDEN;
-    const detail = hidden ? "" : `${error.message} Retrying in ${EVERY / 1000} s.`;
-    Object.assign(state, { word: hidden ? "hidden" : "reconnecting", detail });
-  } finally {
-    busy = false;
+    now = error.status === 403 ? { word: "hidden", detail: "" }
+      : { word: "reconnecting", detail: `${error.message} Retrying in ${EVERY / 1000} s.` };
   }
-  if (!isSignedIn()) return;
+  if (asking === token) asking = null;
+  // What a session that has ended asked is no other's.
+  if (token !== currentToken()) return;
+  if (now.word === "hidden") hiddenUntil = Date.now() + HIDDEN;
+  Object.assign(state, now);
   history.push({ time: Date.now(), status });
   if (history.length > KEPT) history.shift();
   listeners.forEach((listener) => listener());
@@ -61,14 +63,12 @@ document.addEventListener("visibilitychange", () => {
 onSession(() => {
   clearInterval(timer);
   hiddenUntil = 0;
-  if (isSignedIn()) {
-    timer = setInterval(look, EVERY);
-    look();
-  } else {
-    history.length = 0;
-    Object.assign(state, { word: "out", detail: "" });
-    listeners.forEach((listener) => listener());
-  }
+  history.length = 0;
+  Object.assign(state, { word: "out", detail: "" });
+  listeners.forEach((listener) => listener());
+  if (!isSignedIn()) return;
+  timer = setInterval(look, EVERY);
+  look();
 });
 
 /** Of which run of which node an answer is: behind a balancer another may answer. Counts go on in one run only. */

@@ -2,7 +2,8 @@
 //
 // What EventSource does by itself is done here: it connects again after growing pauses, and `Last-Event-ID` resumes
 // without a gap. Another node, or run, would answer that with all it keeps: it is asked again, by time, and what comes
-// twice is passed over. It ends for good when closed, or when the server refuses what was asked.
+// twice is passed over (docs/protocol.md, "Resuming", rule 4). It ends for good when closed, or when the server refuses
+// what was asked.
 
 import { open } from "./api.js";
 
@@ -12,14 +13,16 @@ const STEADY = 5000;
 /** Milliseconds without a byte after which a connection counts as lost, until the server says how often it pings. */
 const SILENCE = 90000;
 const LOST = "the connection was lost";
-/** Milliseconds before the last event: nodes' orders and clocks differ. */
+/** Milliseconds before the last event, or the beginning: nodes' orders and clocks differ. */
 const OVERLAP = 5000;
 /** Milliseconds ahead that clocks may be. */
 const SKEW = 240000;
 /** Events that are known again. */
 const KNOWN = 20000;
 
-const runOf = (position) => position?.split(":")[0];
+/** Nothing for a time. */
+const runOf = (position) => position?.match(/^\w{16}(?=:)/)?.[0];
+const early = (time) => new Date(time - OVERLAP).toISOString();
 
 /** Follows registrations. `on` has event(json text, id, event), answer(event), state(word, detail), refused(error). */
 export function follow(specs, on, since) {
@@ -28,7 +31,10 @@ export function follow(specs, on, since) {
   // When it began, and when the last event was; 0 where that is not known.
   let first = Date.parse(since) || 0;
   let time = 0;
+  // What is asked for until events have told a later time.
+  let from = since;
   const recent = [];
+  // How often each of them may come again.
   let old;
   // The run that goes on with its own numbers.
   let same;
@@ -40,23 +46,28 @@ export function follow(specs, on, since) {
   const timer = setInterval(() => Date.now() - heard > silence && attempt?.abort(), 1000);
   const query = new URLSearchParams(specs.map((spec) => ["register", spec]));
   query.append("overflow", "drop-oldest");
-  if (since) query.append("since", since);
 
   async function once() {
-    if (time) query.set("since", new Date(Math.max(time - OVERLAP, first)).toISOString());
+    if (time - OVERLAP > first) from = early(time);
+    if (from) query.set("since", from);
     const headers = { Accept: "text/event-stream", ...(last && { "Last-Event-ID": last }) };
     heard = Date.now();
     silence = SILENCE;
     attempt = new AbortController();
     const answer = await open(`events?${query}`, headers, attempt.signal);
+    const position = answer.headers.get("X-Hydrant-Sequence");
     same = runOf(last);
-    if (same && same !== runOf(answer.headers.get("X-Hydrant-Sequence"))) {
+    const asked = same ?? (first && runOf(from));
+    if (asked && asked !== runOf(position)) {
       attempt.abort();
       last = null;
+      if (first) from = early(first);
       return once();
     }
-    if (!since) time ||= first = Date.parse(answer.headers.get("Date")) || Date.now();
-    old = new Set(recent);
+    if (!from) [from, first] = [position, Date.parse(answer.headers.get("Date")) || Date.now()];
+    else if (from === since && first) from = early(first);
+    old = new Map();
+    for (const one of recent) old.set(one, (old.get(one) ?? 0) + 1);
     const begun = Date.now();
     on.state("live");
     // Three pings may be missed.
@@ -97,8 +108,13 @@ export function follow(specs, on, since) {
     const then = Date.parse(event.Time);
     if (then > 0 && then < Date.now() + SKEW) time = Math.min(then, Date.now());
     const known = [event.Time, event.Type, event.Action, event.Key].join();
+    const times = old.get(known);
+    old.delete(known);
     // What the same run numbers later has not come before.
-    if (old.delete(known) && !(same && runOf(id) === same)) return false;
+    if (times && !(same && runOf(id) === same)) {
+      if (times > 1) old.set(known, times - 1);
+      return false;
+    }
     recent.push(known);
     if (recent.length > KNOWN) recent.shift();
     return true;

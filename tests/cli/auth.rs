@@ -3,8 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::support::PATIENCE;
 
 const UUID: &str = "3f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e";
 
@@ -146,7 +149,7 @@ fn bad_input_is_named() {
         ("users remove rocketskates", "", 1, "is the last user"),
         ("token issue rocketskates --roles ,", "", 1, "roles: expected a comma-separated list of names"),
         ("token issue nobody", "", 1, "there is no user \"nobody\""),
-        ("token issue rocketskates --ttl soon", "", 64, "\"soon\" is not a lifetime"),
+        ("token issue rocketskates --ttl soon", "", 64, "\"soon\" is not a duration"),
         ("token issue root:x", "", 64, "\"root:x\" is not a principal"),
         ("token check CANARY", "", 1, "its header cannot be parsed"),
     ] {
@@ -156,6 +159,31 @@ fn bad_input_is_named() {
     }
     let note = String::from_utf8(shell.typed("roles set typo --claim machine/get/*", "").stderr).unwrap();
     assert!(note.contains("scope \"machine\" is not a scope of DRP"), "{note}");
+}
+
+/// As somebody types it, who does not end the input too.
+#[test]
+fn a_line_is_enough() {
+    let shell = Shell::new();
+    let typed = |line: &str, input: &str| {
+        let mut child = shell.command(line).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        let begun = Instant::now();
+        let ended = loop {
+            match child.try_wait().unwrap() {
+                None if begun.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(20)),
+                ended => break ended,
+            }
+        };
+        let _ = child.kill();
+        drop(stdin);
+        (ended.and_then(|status| status.code()), child.wait_with_output().unwrap())
+    };
+    assert_eq!(typed("users add alice --password-stdin", "a long password\n").0, Some(0));
+    let token = shell.ok("token issue alice");
+    let (code, output) = typed("token check -", &token);
+    assert!(code == Some(0) && String::from_utf8(output.stdout).unwrap().contains("user:alice"));
 }
 
 #[test]

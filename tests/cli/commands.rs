@@ -1,5 +1,8 @@
 //! The program's small commands, its exit codes, and where it writes.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use crate::support::{run, start};
 use hydrant::config::{default_file, markdown};
 
@@ -29,6 +32,17 @@ fn bad_usage_ends_with_64_and_writes_nothing_to_standard_output() {
         let done = run(args, "", &[]);
         assert_eq!((done.code, done.out.as_str()), (Some(64), ""), "{args:?}");
         assert!(!done.err.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_variable_that_cannot_be_read_does_not_mean_the_default() {
+    for name in ["RS_ENDPOINT", "RS_KEY", "RS_TOKEN"] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hydrant"));
+        command.args(["watch", "--no-retry", "a.b.c"]).env_clear().env(name, OsStr::from_bytes(b"caf\xe9"));
+        let done = command.output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert_eq!((done.status.code(), said), (Some(64), format!("hydrant: {name} is not valid UTF-8\n")));
     }
 }
 

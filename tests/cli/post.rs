@@ -26,12 +26,15 @@ struct Server {
     _runtime: Runtime,
 }
 
-/// Status, `Retry-After` (or `close`) and body of an answer; status 0 breaks the connection instead.
+/// Status, `Retry-After` (or `close`, or a `Location`) and body of an answer; status 0 breaks the connection instead.
 type Answer = (u16, &'static str, &'static str);
 
 const TAKEN: Answer = (204, "", "");
 /// The server takes it, then closes the connection.
 const LAST: Answer = (204, "close", "");
+
+/// The server never answers it.
+const SILENT: Answer = (1, "", "");
 
 /// Answers one request after another with `answers`, then with 204.
 fn serve(answers: Vec<Answer>) -> Server {
@@ -57,6 +60,9 @@ fn serve_at(address: &str, answers: Vec<Answer>) -> Server {
                     let body = request.into_body().collect().await?.to_bytes();
                     let _ = state.1.send(String::from_utf8(body.to_vec()).unwrap());
                     let (status, retry_after, text) = state.0.lock().next().unwrap_or(TAKEN);
+                    if status == SILENT.0 {
+                        std::future::pending::<()>().await;
+                    }
                     if status == 0 {
                         return Err(Box::<dyn std::error::Error + Send + Sync>::from("broken as told"));
                     }
@@ -74,6 +80,7 @@ fn reply(status: u16, retry_after: &str, text: &'static str) -> Response<Full<By
     let builder = match retry_after {
         "" => builder,
         "close" => builder.header("connection", "close"),
+        url if url.starts_with("https:") => builder.header("location", url),
         seconds => builder.header("retry-after", seconds),
     };
     builder.body(Full::from(text)).unwrap()
@@ -212,6 +219,17 @@ fn refused_credentials_are_told() {
     assert!(done.err.contains(expected), "{}", done.err);
 }
 
+/// As a proxy answers on its port without TLS.
+#[test]
+fn a_redirect_takes_nothing() {
+    let server = serve(vec![(301, "https://elsewhere/", "")]);
+    let done = post(&server, &event(1));
+    assert_eq!(done.code, Some(1));
+    let expected = "lines 1 to 1 of events.ndjson were not posted: the server answered 301 (Moved Permanently): \
+                    it redirects to https://elsewhere/; no events were posted before it";
+    assert!(done.err.contains(expected), "{}", done.err);
+}
+
 #[test]
 fn a_broken_connection_leaves_a_doubt_and_is_not_tried_again() {
     let server = serve(vec![(0, "", "")]);
@@ -219,6 +237,33 @@ fn a_broken_connection_leaves_a_doubt_and_is_not_tried_again() {
     assert_eq!(done.code, Some(1));
     assert!(done.err.contains("it is unknown whether lines 1 to 1 of events.ndjson were posted"), "{}", done.err);
     assert_eq!(server.bodies.try_iter().count(), 1);
+}
+
+#[test]
+fn an_interrupt_is_told_with_what_was_posted_and_what_is_in_doubt() {
+    for (last, expected) in [
+        (SILENT, "it is unknown whether lines 2 to 2 of standard input were posted; 1 events were posted before it"),
+        // It is due in a day.
+        (TAKEN, "interrupted; 1 events were posted before it, up to line 1\n"),
+    ] {
+        let server = serve(vec![TAKEN, last]);
+        let mut running = start(&["post", "-E", &server.address, "--speed", "1x"], &[]);
+        let mut input = running.input.take().unwrap();
+        writeln!(input, r#"{{"Time":"2026-01-01T00:00:00Z"}}"#).unwrap();
+        server.bodies.recv_timeout(Duration::from_secs(30)).unwrap();
+        let time = if last == SILENT { "2026-01-01T00:00:00Z" } else { "2026-01-01T23:59:59Z" };
+        writeln!(input, r#"{{"Time":"{time}"}}"#).unwrap();
+        if last == SILENT {
+            server.bodies.recv_timeout(Duration::from_secs(30)).unwrap();
+        } else {
+            // Its answer is on the way.
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        running.signal(if last == SILENT { "INT" } else { "TERM" });
+        drop(input);
+        let done = running.finish();
+        assert!(done.code == Some(1) && done.err.contains(expected), "{:?} {}", done.code, done.err);
+    }
 }
 
 #[test]
@@ -274,6 +319,19 @@ fn bad_json_is_told_with_its_line_after_what_is_right_was_posted() {
     assert!(done.err.starts_with("hydrant: events.ndjson:2: not valid JSON at column 9: "), "{}", done.err);
     assert!(done.err.ends_with("1 events were posted before it, up to line 1\n"), "{}", done.err);
     assert_eq!(server.bodies.try_iter().collect::<String>(), event(1) + "\n");
+}
+
+#[test]
+fn gzip_is_told_from_a_mistake() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.ndjson.gz");
+    std::fs::write(&path, [0x1f, 0x8b, 8, 0]).unwrap();
+    let path = path.to_str().unwrap();
+    for args in [&["post", path][..], &["filter", "test", "a=Eq(1)", path]] {
+        let done = run(args, "", &[]);
+        let expected = ": it is compressed with gzip, not with zstd; `gzip -dc` unpacks it";
+        assert!(done.code != Some(0) && done.err.contains(expected), "{}", done.err);
+    }
 }
 
 #[test]

@@ -66,25 +66,36 @@ fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
+/// Longer than a feed looks back before its beginning at another node, which is told in whole seconds.
+const LONG_AGO: Duration = Duration::from_secs(7);
+
+/// Does a test with several ways to get events at the same time, since it waits.
+fn with_each(ways: &[&'static [&'static str]], test: fn(&[&str])) {
+    std::thread::scope(|scope| ways.iter().for_each(|way| drop(scope.spawn(move || test(way)))));
+}
+
 /// Two nodes have the same events, in another order, and one of them more of them: a feed that moves from one to the
-/// other repeats nothing that it had, and what came before it began stays away.
+/// other repeats nothing that it had. What the other had a little before the feed began comes, since its clock may be
+/// behind; what is older stays away.
 #[test]
 fn a_feed_that_moves_to_another_node_has_each_event_once() {
-    let (one, other) = (Broker::start(), Broker::start());
-    let at = |n: u32| {
-        let time = now();
-        format!(r#"{{"Time":"{time}","Type":"machines","Action":"update","Key":"{n}"}}"#)
-    };
-    let post = |events: &[&str], to: &[&Broker]| to.iter().for_each(|broker| broker.post(&events.join("\n")));
-    for way in [&["record"][..], &["watch"], &["watch", "--sse"]] {
+    with_each(&[&["record"], &["watch"], &["watch", "--sse"]], |way| {
+        let (one, other) = (Broker::start(), Broker::start());
+        let at = |n: u32| {
+            let time = now();
+            format!(r#"{{"Time":"{time}","Type":"machines","Action":"update","Key":"{n}"}}"#)
+        };
+        let post = |events: &[&str], to: &[&Broker]| to.iter().for_each(|broker| broker.post(&events.join("\n")));
         post(&[&at(900), &at(901)], &[&other]);
+        std::thread::sleep(LONG_AGO);
+        post(&[&at(5)], &[&other]);
         std::thread::sleep(Duration::from_secs(2));
         let balancer = Cutter::over(&[&one.address, &other.address]);
         let url = format!("http://{}", balancer.address);
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("moved.ndjson");
         let into: &[&str] = if way == ["record"] { &[file.to_str().unwrap()] } else { &[] };
-        let running = start(&[way, into, &["machines.*.*", "-E", &url, "--count", "5"]].concat(), &[]);
+        let running = start(&[way, into, &["machines.*.*", "-E", &url, "--count", "6"]].concat(), &[]);
         assert!(running.err_lines().any(|line| line.contains("connected")));
         // The other node has what was posted there first; it has not reached the one when that is lost.
         post(&[&at(1)], &[&other]);
@@ -98,17 +109,17 @@ fn a_feed_that_moves_to_another_node_has_each_event_once() {
         let text = if into.is_empty() { done.out } else { std::fs::read_to_string(&file).unwrap() };
         let mut found = keys(&text);
         found.sort();
-        assert_eq!(found, numbers(0..5), "{way:?} {}", done.err);
-    }
+        assert_eq!(found, numbers(0..6), "{way:?} {}", done.err);
+    });
 }
 
 /// One that was started again knows nothing of what a client had before.
 #[test]
 fn a_feed_that_had_nothing_yet_gets_no_history_of_another_node() {
-    let (one, other) = (Broker::start(), Broker::start());
-    other.post(&events(100..200));
-    std::thread::sleep(Duration::from_secs(2));
-    for way in [&["watch"][..], &["watch", "--sse"]] {
+    with_each(&[&["watch"], &["watch", "--sse"]], |way| {
+        let (one, other) = (Broker::start(), Broker::start());
+        other.post(&events(100..200));
+        std::thread::sleep(LONG_AGO);
         let balancer = Cutter::over(&[&one.address, &other.address]);
         let url = format!("http://{}", balancer.address);
         let running = start(&[way, &["machines.*.*", "-E", &url, "--count", "1"]].concat(), &[]);
@@ -117,8 +128,19 @@ fn a_feed_that_had_nothing_yet_gets_no_history_of_another_node() {
         other.post(&events(7..8));
         let done = running.finish();
         assert_eq!((done.code, keys(&done.out)), (Some(0), numbers(7..8)), "{way:?} {}", done.err);
-        std::thread::sleep(Duration::from_secs(2));
-    }
+    });
+}
+
+#[test]
+fn a_recording_that_could_not_begin_is_not_in_the_way() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("a.ndjson");
+    let file = path.to_str().unwrap();
+    let refused = broker.run(&["record", file, "-P", "wrong"], "");
+    assert!(refused.code == Some(1) && refused.err.contains("403"), "{}", refused.err);
+    let running = record(&broker.url(), &path, &[]);
+    running.signal("TERM");
+    assert_eq!(running.finish().code, Some(0));
 }
 
 #[test]

@@ -237,6 +237,16 @@ fn after_its_time_it_ends_well_unless_more_was_wanted() {
 }
 
 #[test]
+fn no_connection_at_all_is_no_good_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.ndjson");
+    for args in [&["watch", "a.b.c"][..], &["watch", "a.b.c", "--sse"], &["record", file.to_str().unwrap()]] {
+        let done = run(&[args, &["-E", "http://127.0.0.1:9", "--timeout", "1s"]].concat(), "", &[]);
+        assert!(done.code == Some(1) && done.err.ends_with("hydrant: no connection within 1 s\n"), "{}", done.err);
+    }
+}
+
+#[test]
 fn a_server_that_says_when_to_come_back_is_obeyed() {
     let (address, _runtime) = fixed(vec![
         "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n",
@@ -304,6 +314,17 @@ fn refused_credentials_end_it_with_the_servers_message() {
     let done = run(&["watch", "-E", &address, "-P", "canary", "a.b.c"], "", &[]);
     assert_eq!(done.code, Some(1));
     assert_eq!(done.err, "hydrant: the server answered 403 (Forbidden): Wrong credentials\n");
+}
+
+#[test]
+fn a_redirect_is_told_with_where_it_leads_and_not_followed() {
+    for args in [&["watch", "a.b.c"][..], &["watch", "--sse", "a.b.c"], &["top", "--once"]] {
+        let (address, _runtime) =
+            fixed(vec!["HTTP/1.1 301 Moved Permanently\r\nLocation: https://elsewhere/\r\nContent-Length: 0\r\n\r\n"]);
+        let done = run(args, "", &[("RS_ENDPOINT", &address)]);
+        let expected = "the server answered 301 (Moved Permanently): it redirects to https://elsewhere/";
+        assert!(done.code == Some(1) && done.err.contains(expected), "{args:?} {}", done.err);
+    }
 }
 
 #[test]

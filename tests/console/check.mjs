@@ -12,8 +12,9 @@ import { Chromium, until } from "./chromium.mjs";
 import { resumes } from "./eventsource.mjs";
 import { Hydrant, update } from "./hydrant.mjs";
 import {
-  comparesNoOtherNodes, continuesAtAnotherRun, expires, isRefusedOnce, keepsHeadsAndRowsTogether, noticesSilence,
-  offersWhatIsPermitted, saysWhatTheEndpointLacks, saysWhereAListEnds, takesATokenLater,
+  asksForWhatAnotherClockHas, comparesNoOtherNodes, continuesAtAnotherRun, expires, forgetsTheSessionBefore,
+  isRefusedOnce, keepsHeadsAndRowsTogether, noticesSilence, offersWhatIsPermitted, saysWhatTheEndpointLacks,
+  saysWhereAListEnds, takesATokenLater,
 } from "./session.mjs";
 
 const [program, axe] = process.argv.slice(2);
@@ -284,11 +285,14 @@ try {
   }
   await timed(takesATokenFromALink.name, takesATokenFromALink(browser, server));
   for (const step of [
-    takesATokenLater, comparesNoOtherNodes, expires, isRefusedOnce, saysWhereAListEnds, keepsHeadsAndRowsTogether,
+    takesATokenLater, forgetsTheSessionBefore, comparesNoOtherNodes, expires, isRefusedOnce, saysWhereAListEnds,
+    keepsHeadsAndRowsTogether,
   ]) {
     await timed(step.name, step(browser, server));
   }
-  for (const step of [continuesAtAnotherRun, noticesSilence, saysWhatTheEndpointLacks]) {
+  for (const step of [
+    continuesAtAnotherRun, asksForWhatAnotherClockHas, noticesSilence, saysWhatTheEndpointLacks,
+  ]) {
     await timed(step.name, step(browser, program));
   }
   await timed(resumes.name, resumes(browser, server));

@@ -2,6 +2,7 @@
 
 import { createServer } from "node:http";
 
+import { until } from "./chromium.mjs";
 import { Hydrant, update } from "./hydrant.mjs";
 
 /** A token of the first user with these restrictions. */
@@ -149,10 +150,46 @@ export async function takesATokenLater(browser, server) {
     await follow(`#tail?spec=machines.*.*&token=${await token(server, {})}`);
     await page.until("another tail", () => document.querySelector("[data-key=spec]")?.value === "machines.*.*");
     await page.until("a clean address", wiped);
+    // One that is not good is told, and ends no session.
+    await follow("#tail?spec=stages.*.*&token=nonsense");
+    await page.shows("The token in the link was not accepted");
+    await page.shows(`You are still signed in as ${server.login.user}.`);
+    await page.until("the view all the same", () => document.querySelector("[data-key=spec]")?.value === "stages.*.*");
+    const over = await page.evaluate(() => {
+      const { scrollHeight: all, clientHeight: seen } = document.querySelector("main");
+      return all - seen;
+    });
+    if (over > 0) throw new Error(`the message makes the view ${over} pixels too high`);
+    await page.until("a clean address", wiped);
     if (page.faults.length > 0) throw new Error(page.faults.join("\n"));
   } finally {
     await page.close();
   }
+}
+
+/** A link with another token begins a session of its own: without charts and names that the one before has seen. */
+export function forgetsTheSessionBefore(browser, server) {
+  return opened(browser, server, "tail?spec=somebodys.*.*", {}, async (page) => {
+    await until("the registration", async () => (await server.ask("GET", "hydrant/registrations?sort=hits"))
+      .includes("somebodys.*.*"));
+    await server.post({ ...update("one", "a", "b"), Type: "somebodys" });
+    const points = async () => (await import("/hydrant/status.js")).history.length;
+    await page.until("points of the charts", points);
+    await page.until("the event", () => document.querySelector(".rows .row"));
+    const since = await page.evaluate(() => Date.now());
+    const link = `#tail?spec=jobs.*.*&token=${await token(server, { ttl: "1h" })}`;
+    await page.evaluate((link) => void (location.hash = link), link);
+    await page.until("the other tail", () => document.querySelector("[data-key=spec]")?.value === "jobs.*.*");
+    await page.until("points of the charts", points);
+    const first = await page.evaluate(async () => (await import("/hydrant/status.js")).history[0].time);
+    if (first < since) throw new Error("the charts begin in the session before");
+    await page.type("[data-key=spec]", "s");
+    const tips = await page.until("completions", () => {
+      const all = [...document.querySelectorAll(".tips:not([hidden]) li")].map((one) => one.innerText);
+      return all.includes("stages") && all.join();
+    });
+    if (tips.includes("somebodys")) throw new Error(`names of the session before: ${tips}`);
+  }, [/status of 400 .*hydrant\/check/]);
 }
 
 /** Behind a balancer another node may answer: its counts are not compared, and it may have fewer shards. */
@@ -178,7 +215,8 @@ export function comparesNoOtherNodes(browser, server) {
 /** Another run repeats what a page has, and the page does not. */
 export async function continuesAtAnotherRun(browser, program) {
   const server = await Hydrant.start(program);
-  const events = ["one", "two"].map((key) => ({ ...update(key, "a", "b"), Time: new Date().toISOString() }));
+  // Two are equal.
+  const events = ["one", "two", "two"].map((key) => ({ ...update(key, "a", "b"), Time: new Date().toISOString() }));
   // Without the notice of what the new run cannot know.
   const keys = () => [...document.querySelectorAll(".rows .row")].map((row) => row.children[3].textContent)
     .filter((key) => key !== "replay").join();
@@ -186,13 +224,45 @@ export async function continuesAtAnotherRun(browser, program) {
     await opened(browser, server, "tail?spec=machines.*.*", {}, async (page) => {
       await page.until("the tail", () => document.querySelector(".state.live"));
       await server.post(...events);
-      await page.until("two rows", () => document.querySelectorAll(".rows .row").length === 2);
+      await page.until("three rows", () => document.querySelectorAll(".rows .row").length === 3);
       await server.restart();
       await server.post(...events, update("three", "a", "b"));
       await page.until("the new one",
         () => [...document.querySelectorAll(".rows .row")].some((row) => row.children[3].textContent === "three"));
       const found = await page.evaluate(keys);
-      if (found !== "three,two,one") throw new Error(`rows: ${found}`);
+      if (found !== "three,two,two,one") throw new Error(`rows: ${found}`);
+    }, [/Failed to load|ERR_/]);
+  } finally {
+    await server.end();
+  }
+}
+
+/** What came in a tail's first seconds is from before it, by a clock that is behind: so the tail asks for that, too. */
+export async function asksForWhatAnotherClockHas(browser, program) {
+  const server = await Hydrant.start(program);
+  try {
+    await opened(browser, server, "now?", {}, async (page) => {
+      await page.until("the view", () => document.querySelector(".state.live"));
+      await page.evaluate(() => {
+        const ask = window.fetch;
+        window.asked = [];
+        window.fetch = async (path, options) => {
+          const answer = await ask(path, options);
+          if (path.includes("/events?")) {
+            const since = new URL(path, location).searchParams.get("since");
+            window.asked.push([since, Date.parse(answer.headers.get("Date"))]);
+          }
+          return answer;
+        };
+        location.hash = "#tail?spec=jobs.*.*";
+      });
+      await page.until("the tail", () => window.asked.length === 1);
+      await server.restart();
+      const asked = await page.until("the tail elsewhere", () => window.asked.length > 2 && window.asked);
+      const [[live, began], [position], [time]] = asked;
+      if (live !== null || !/^\w{16}:\d+$/.test(position) || Date.parse(time) !== began - 5000) {
+        throw new Error(`asked for ${JSON.stringify(asked)}`);
+      }
     }, [/Failed to load|ERR_/]);
   } finally {
     await server.end();
@@ -220,6 +290,7 @@ export async function saysWhatTheEndpointLacks(browser, program) {
   const server = await Hydrant.start(program).finally(() => names.forEach((name) => delete process.env[name]));
   try {
     await opened(browser, server, "connections?sort=RemoteAddr", {}, async (page) => {
+      await page.shows("1 websocket or stream");
       await page.click("user:theirs", ".list");
       await page.shows("refuses hydrant's own user");
       drp.close();

@@ -10,8 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::common::{Hydrant, Seen, patiently};
+use jiff::Timestamp;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, Receiver};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// Events of all sizes; those from 256 bytes on come deflated.
 const EVENTS: usize = 120;
@@ -132,20 +136,82 @@ async fn ends_on_a_closed_pipe(command: &mut Command) {
     server.until("hydrant_connections", 0).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Node's ws, from the network: make interop"]
-async fn node_ws_example_ends_on_a_closed_pipe() {
+/// Begins a websocket, or a stream, at ten seconds past midnight, and drops it. Returns the time that it was asked for.
+async fn begun(listener: &TcpListener) -> Option<Timestamp> {
+    let (mut socket, _) = listener.accept().await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    let name = "sec-websocket-key: ";
+    let key = head.lines().find(|line| line.to_ascii_lowercase().starts_with(name)).map(|line| &line[name.len()..]);
+    let answer = match key.map(|key| derive_accept_key(key.as_bytes())) {
+        Some(accept) => format!(
+            "101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}"
+        ),
+        None => "200 OK\r\nContent-Type: text/event-stream\r\nX-Hydrant-Sequence: 18c5a3f2b1d00e47:1".to_owned(),
+    };
+    let answer = format!("HTTP/1.1 {answer}\r\nDate: Thu, 01 Jan 2026 00:00:10 GMT\r\n\r\n");
+    socket.write_all(answer.as_bytes()).await.unwrap();
+    let query = head.split(' ').nth(1).unwrap().split_once('?').map_or("", |(_, query)| query);
+    let since = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "since");
+    since.map(|(_, at)| at.parse().unwrap())
+}
+
+/// An example whose connection is lost asks for a little more than what came after its beginning: another node may
+/// answer, whose clock is behind.
+pub(crate) async fn asks_for_what_another_clock_has(command: &mut Command) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let env = [("RS_ENDPOINT", format!("http://{}", listener.local_addr().unwrap())), ("RS_TOKEN", "t".to_owned())];
+    let _client = Client::spawn(command.arg("machines.*.*").envs(env));
+    let asked = patiently("two connections", async { (begun(&listener).await, begun(&listener).await) }).await;
+    assert_eq!(asked, (None, Some("2026-01-01T00:00:05Z".parse().unwrap())));
+}
+
+fn node_ws_example() -> Command {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/clients/javascript/watch.mjs");
     // Beside the library, which is looked for from there.
     std::fs::copy(example, fetched("node/watch.mjs")).unwrap();
-    ends_on_a_closed_pipe(Command::new("node").arg(fetched("node/watch.mjs"))).await;
+    let mut command = Command::new("node");
+    command.arg(fetched("node/watch.mjs"));
+    command
+}
+
+fn python_websockets_example() -> Command {
+    let mut command = Command::new(fetched("python/bin/python"));
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/clients/python/watch.py"));
+    command
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Node's ws, from the network: make interop"]
+async fn node_ws_example_ends_on_a_closed_pipe() {
+    ends_on_a_closed_pipe(&mut node_ws_example()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Python's websockets, from the network: make interop"]
 async fn python_websockets_example_ends_on_a_closed_pipe() {
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/clients/python/watch.py");
-    ends_on_a_closed_pipe(Command::new(fetched("python/bin/python")).arg(example)).await;
+    ends_on_a_closed_pipe(&mut python_websockets_example()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Node's ws, from the network: make interop"]
+async fn node_ws_example_misses_nothing_by_another_clock() {
+    asks_for_what_another_clock_has(&mut node_ws_example()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Python's websockets, from the network: make interop"]
+async fn python_websockets_example_misses_nothing_by_another_clock() {
+    asks_for_what_another_clock_has(&mut python_websockets_example()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Go's gorilla/websocket, from the network: make gorilla"]
+async fn go_gorilla_example_misses_nothing_by_another_clock() {
+    asks_for_what_another_clock_has(&mut Command::new(fetched("go-watch"))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

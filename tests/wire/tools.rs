@@ -8,7 +8,7 @@ use std::process::Command;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::clients::Client;
+use crate::clients::{Client, asks_for_what_another_clock_has};
 use crate::common::{Hydrant, JSON, NDJSON, Seen, event};
 
 /// What curl prints: the body, and the status at its end.
@@ -122,4 +122,11 @@ async fn python_misses_and_doubles_nothing_of_a_stream_that_is_cut() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Python: make outside"]
+async fn python_misses_nothing_of_a_stream_by_another_clock() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/clients/python/stream.py");
+    asks_for_what_another_clock_has(Command::new("python3").arg(example)).await;
 }

@@ -22,7 +22,8 @@ import (
 const (
 	// Without any frame for so long a connection counts as lost: the server pings every 25 s.
 	silence = 90 * time.Second
-	// A later connection asks for so much more than it needs: another node has another order and another clock.
+	// A later connection asks for so much more than it needs: another node has another order and another clock. So a
+	// few events may come that are older than this program.
 	overlap = 5 * time.Second
 	// How far ahead a clock may be, and how many events are known again.
 	ahead = 4 * time.Minute
@@ -59,11 +60,11 @@ func (e *events) since() string {
 	if e.began.IsZero() {
 		return ""
 	}
-	at := e.last.Add(-overlap)
+	at := e.last
 	if at.Before(e.began) {
 		at = e.began
 	}
-	return "?since=" + at.UTC().Format(time.RFC3339Nano)
+	return "?since=" + at.Add(-overlap).UTC().Format(time.RFC3339Nano)
 }
 
 // take shows an event, unless it was shown before.

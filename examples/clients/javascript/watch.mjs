@@ -9,7 +9,8 @@ const FINAL = new Set([1002, 1003, 1007, 1008, 1009]);
 
 // Milliseconds without any frame after which a connection counts as lost: the server pings every 25 s.
 const SILENCE = 90_000;
-// A later connection asks for so many milliseconds more than it needs: another node has another order and clock.
+// A later connection asks for so many milliseconds more than it needs: another node has another order and clock. So a
+// few events may come that are older than this program.
 const OVERLAP = 5_000;
 // How far ahead a clock may be, in milliseconds, and how many events are known again.
 const AHEAD = 240_000;
@@ -30,7 +31,7 @@ let last = 0;
 const shown = [];
 let old = new Map();
 
-const since = () => (began ? `?since=${new Date(Math.max(began, last - OVERLAP)).toISOString()}` : "");
+const since = () => (began ? `?since=${new Date(Math.max(began, last) - OVERLAP).toISOString()}` : "");
 
 function connected(date) {
   began ||= Date.parse(date) || Date.now();

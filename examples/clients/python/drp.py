@@ -44,7 +44,8 @@ class Events:
     """What was shown, so that the next connection goes on where the last one ended, also if another node answers.
 
     A later connection asks for a few seconds more than it needs, because another node has another order and another
-    clock; what comes again is not shown again. The first connection has only what happens from then on.
+    clock; what comes again is not shown again. The first connection has only what happens from then on; a later one may
+    have a few events that are older.
     """
 
     OVERLAP = timedelta(seconds=5)
@@ -65,7 +66,7 @@ class Events:
     def since(self) -> dict:
         if self.began is None:
             return {}
-        return {"since": max(self.began, (self.last or self.began) - self.OVERLAP).isoformat()}
+        return {"since": (max(self.began, self.last or self.began) - self.OVERLAP).isoformat()}
 
     def take(self, text: str, surely_new: bool = False) -> None:
         key = hash(text)

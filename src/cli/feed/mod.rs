@@ -178,6 +178,11 @@ impl Feed {
         None
     }
 
+    /// Returns whether there has been a connection.
+    pub(super) fn has_connected(&self) -> bool {
+        self.connected || self.link.is_some()
+    }
+
     /// Closes the connection.
     pub(super) async fn close(&mut self) {
         if let Some(Link::Websocket(session)) = self.link.take() {
@@ -328,7 +333,7 @@ impl Feed {
 fn has_no_streams(error: &ClientError) -> bool {
     match error {
         ClientError::NotStream { .. } => true,
-        ClientError::Refused(refusal) => matches!(refusal.status, 404 | 405 | 406 | 501),
+        ClientError::Refused(refusal) => matches!(refusal.status, 300..400 | 404 | 405 | 406 | 501),
         _ => false,
     }
 }

@@ -2,14 +2,19 @@
 //!
 //! Another node may answer, which has the events in another order and a clock of its own; therefore [`OVERLAP`] is
 //! subtracted from the Time of the last event. The server sends the events since then again; they are recognized by
-//! their text and skipped ([`Delivered`]). Nothing before the time at which the feed began is asked for.
+//! their text and skipped ([`Delivered`]).
+//!
+//! Nothing from before the feed began is asked for where it began. Elsewhere, [`OVERLAP`] is subtracted from that time
+//! too: by a clock that is behind, the events of the feed's first seconds are from before it. So a feed that moves may
+//! deliver some events that are older than it; losing some would be worse.
 //!
 //! A Time counts only once all registrations have been answered: until then one of them may have delivered events and
 //! another not. An implausible Time (none at all, or minutes ahead) is skipped, and so are notices of the server
 //! itself: the Time of an earlier event is just as safe.
 //!
-//! A position is valid in one run of one server. While no event has told a time, a feed resumes from the position of
-//! its first connection, and if another server answers, from the time of that connection.
+//! A position is valid in one run of one server. A feed that began with live events resumes from the position of its
+//! first connection until an event has told a later time, and if another server answers, from the time of that
+//! connection.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -32,8 +37,10 @@ const HYDRANT: &str = "hydrant";
 #[derive(Debug, Default)]
 pub(super) struct Resume {
     since: Option<String>,
-    /// The time from which events are wanted, if it is known.
+    /// The time from which events are wanted, by the clock of the server that was asked first, if it is known.
     began: Option<Timestamp>,
+    /// Whether there has been a connection.
+    connected: bool,
     delivered: Delivered,
     last_time: Option<Timestamp>,
     /// Number of registrations of this connection that are not answered yet.
@@ -55,9 +62,13 @@ impl Resume {
     /// be delivered.
     pub(super) fn opened(&mut self, position: Option<&str>, now: Timestamp) -> bool {
         let resumes = self.since.is_some() && position.is_some();
+        let is_first = !std::mem::replace(&mut self.connected, true);
         if self.since.is_none() {
             self.since = position.map(str::to_owned);
             self.began = Some(now);
+        } else if is_first {
+            // What is asked for from now on may be asked of another node.
+            self.since = self.began.map(before).or_else(|| self.since.take());
         }
         // No registration has been answered yet.
         self.unanswered = usize::MAX;
@@ -70,7 +81,7 @@ impl Resume {
         if self.since.as_deref().is_some_and(|since| Position::parse(since).is_none()) {
             return true;
         }
-        self.since = self.began.map(|began| began.to_string()).or_else(|| self.since.take());
+        self.since = self.began.map(before).or_else(|| self.since.take());
         self.began.is_some()
     }
 
@@ -92,11 +103,17 @@ impl Resume {
         if let Some(time) = self.last_time.take().filter(|_| self.unanswered == 0) {
             // What other nodes numbered before an event with a Time ahead has earlier Times.
             let time = time.min(clock::now());
-            let before = time.saturating_sub(OVERLAP).unwrap_or(time);
-            self.since = Some(self.began.map_or(before, |began| before.max(began)).to_string());
+            if self.began.is_none_or(|began| time.duration_since(began) > OVERLAP) {
+                self.since = Some(before(time));
+            }
         }
         self.delivered.reconnect();
     }
+}
+
+/// Returns the point to request of another node, to miss nothing from this time on.
+fn before(time: Timestamp) -> String {
+    time.saturating_sub(OVERLAP).unwrap_or(time).to_string()
 }
 
 /// Returns the Time of an event, if one can resume from it.
@@ -154,17 +171,36 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_asked_for_from_before_it_began() {
+    fn what_came_in_its_first_seconds_by_another_clock_is_asked_for_too() {
         let mut resume = Resume::new(None);
         open(&mut resume, 10);
         assert_eq!(news(&mut resume, &[12]), [true]);
         resume.reconnect();
-        assert_eq!(resume.since(), Some("2026-01-01T00:00:10Z"));
+        assert_eq!(resume.since(), Some(HERE), "the same run knows where it began");
+        assert!(resume.moved());
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:05Z"));
+        open(&mut resume, 12);
+        assert_eq!(news(&mut resume, &[12, 7]), [false, true]);
+        resume.reconnect();
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:05Z"), "and nothing from before that");
+    }
+
+    #[test]
+    fn a_time_that_the_user_gave_is_one_of_the_first_servers_clock() {
         let mut resume = Resume::new(Some("2026-01-01T00:00:11Z".to_owned()));
+        resume.reconnect();
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:11Z"), "nobody has answered yet");
+        open(&mut resume, 20);
+        resume.reconnect();
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:06Z"));
         open(&mut resume, 20);
         assert_eq!(news(&mut resume, &[12]), [true]);
         resume.reconnect();
-        assert_eq!(resume.since(), Some("2026-01-01T00:00:11Z"));
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:06Z"));
+        open(&mut resume, 20);
+        assert_eq!(news(&mut resume, &[17]), [true]);
+        resume.reconnect();
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:12Z"));
     }
 
     #[test]
@@ -173,7 +209,7 @@ mod tests {
         open(&mut resume, 10);
         resume.reconnect();
         assert!(resume.moved());
-        assert_eq!(resume.since(), Some("2026-01-01T00:00:10Z"));
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:05Z"));
         assert!(resume.moved(), "it is one already");
         let mut resume = Resume::new(Some(HERE.to_owned()));
         open(&mut resume, 10);

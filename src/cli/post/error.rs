@@ -23,6 +23,15 @@ pub(crate) enum TransferError {
     /// The server accepted none of these lines.
     #[error("lines {first} to {last} of {name} were not posted: {source}")]
     NotTaken { name: String, first: u64, last: u64, source: ClientError },
+    /// The system does not report signals.
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+    /// The user ended the command between two requests.
+    #[error("interrupted")]
+    Interrupted,
+    /// The user ended the command while the server was answering.
+    #[error("interrupted; it is unknown whether lines {first} to {last} of {name} were posted")]
+    InterruptedWhile { name: String, first: u64, last: u64 },
     /// It is unknown whether the server accepted these lines.
     #[error("it is unknown whether lines {first} to {last} of {name} were posted: {source}")]
     Unknown { name: String, first: u64, last: u64, source: ClientError },

@@ -4,7 +4,7 @@
 //! order. An array is accepted or refused as a whole. A chunk is posted again only if the server did not accept it: it
 //! said so (429, 503), or, after it had accepted earlier chunks, no connection could be made. After a connection that
 //! broke the outcome is unknown, and posting again could duplicate events. The message then says which lines are in
-//! doubt.
+//! doubt. So does the message when the user ends the command.
 //!
 //! A recording is played back at its own pace ([`pace`]), compressed or not ([`crate::cli::zstd`]). A truncated
 //! recording is posted up to the point where it ends.
@@ -31,6 +31,7 @@ use self::error::TransferError;
 use self::pace::{Pace, Speed};
 use super::console::{can_draw, hint_if_typed, report};
 use super::endpoint::{self, EndpointError};
+use super::watch::asked_to_end;
 use crate::client::{Backoff, ClientError, Http, RefusedError, Target};
 use crate::tasks;
 
@@ -96,9 +97,9 @@ pub(super) fn run(args: &PostArgs, err: &mut dyn Write) -> Result<(), PostError>
     }
     let runtime = endpoint::runtime()?;
     let (name, bar) = (input.name.clone(), input.bar());
-    let mut post = Post { target, http: None, name, bar, posted: Posted::default() };
+    let mut post = Post { target, http: None, name, bar, posted: Posted::default(), asking: None };
     let started = Instant::now();
-    let result = runtime.block_on(post.all(input, Pace::new(args.speed), err));
+    let result = runtime.block_on(post.until_asked_to_end(input, Pace::new(args.speed), err));
     post.bar.finish_and_clear();
     // The reading thread may be blocked on a terminal that sends nothing more.
     runtime.shutdown_background();
@@ -162,9 +163,23 @@ struct Post {
     name: String,
     bar: ProgressBar,
     posted: Posted,
+    /// The first and the last line of a request that is not answered yet.
+    asking: Option<(u64, u64)>,
 }
 
 impl Post {
+    /// Posts everything, unless Ctrl-C or SIGTERM ends it before: then it says how far it has come.
+    async fn until_asked_to_end(&mut self, input: Input, pace: Pace, err: &mut dyn Write) -> Result<(), TransferError> {
+        let ended = asked_to_end().map_err(TransferError::Signals)?;
+        tokio::select! {
+            result = self.all(input, pace, err) => result,
+            () = ended => Err(match self.asking {
+                Some((first, last)) => TransferError::InterruptedWhile { name: self.name.clone(), first, last },
+                None => TransferError::Interrupted,
+            }),
+        }
+    }
+
     async fn all(&mut self, input: Input, pace: Pace, err: &mut dyn Write) -> Result<(), TransferError> {
         let (sender, mut chunks) = mpsc::channel(READ_AHEAD);
         let reader = self.bar.wrap_read(input.reader);
@@ -191,7 +206,7 @@ impl Post {
         let started = Instant::now();
         let mut backoff = Backoff::default();
         let mut told = false;
-        while let Err(error) = self.once(form, body.clone()).await {
+        while let Err(error) = self.once(form, body.clone(), lines).await {
             let wait = self.wait(&error, &mut backoff).filter(|_| started.elapsed() < TIMEOUT);
             let Some(wait) = wait else { return Err(self.stopped(error, form, lines)) };
             if !told {
@@ -215,12 +230,16 @@ impl Post {
         may_help.then(|| backoff.next_wait())
     }
 
-    async fn once(&mut self, form: Form, body: Bytes) -> Result<(), ClientError> {
+    async fn once(&mut self, form: Form, body: Bytes, lines: &[u64]) -> Result<(), ClientError> {
         let kind = match form {
             Form::Lines => "application/x-ndjson",
             Form::Array => "application/json",
         };
-        Http::kept(&mut self.http, &self.target).await?.post(PATH, kind, body).await
+        let http = Http::kept(&mut self.http, &self.target).await?;
+        self.asking = Some(ends(lines));
+        let result = http.post(PATH, kind, body).await;
+        self.asking = None;
+        result
     }
 
     /// Returns whether the server may have accepted the chunk.

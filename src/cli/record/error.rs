@@ -29,6 +29,8 @@ pub(crate) enum RecordError {
     Write { path: PathBuf, source: io::Error },
     #[error("only {recorded} of {wanted} events arrived within {seconds} s")]
     Late { wanted: u64, recorded: u64, seconds: u64 },
+    #[error("no connection within {seconds} s")]
+    Unconnected { seconds: u64 },
 }
 
 impl RecordError {

@@ -55,7 +55,8 @@ pub(super) struct RecordArgs {
     /// Exit after this many events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Exit after this long: 30, 30s, 5m, 2h. With --count, exit with 1 if fewer events have arrived
+    /// Exit after this long: 30, 30s, 5m, 2h; with 1 if there was no connection or, with --count, if fewer events have
+    /// arrived
     #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
     timeout: Option<Duration>,
     /// Exit with 1 when there is no connection, instead of retrying
@@ -128,9 +129,11 @@ impl Recording {
             result = limited => result,
             () = ended => Some(Ok(())),
         };
+        let has_connected = feed.has_connected();
         feed.close().await;
         self.sink.finish()?;
         match (result, self.wanted, limit) {
+            (None, _, Some(limit)) if !has_connected => Err(RecordError::Unconnected { seconds: limit.as_secs() }),
             (None, Some(wanted), Some(limit)) => {
                 Err(RecordError::Late { wanted, recorded: self.recorded, seconds: limit.as_secs() })
             }

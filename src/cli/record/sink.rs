@@ -57,8 +57,8 @@ impl Sink {
         let made = options.clone().create_new(true).open(path);
         let file = match made {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match existing {
-                Existing::Refuse => return Err(RecordError::Exists(path.to_owned())),
-                Existing::Append | Existing::Replace => options.open(path),
+                Existing::Refuse if !is_empty(path) => return Err(RecordError::Exists(path.to_owned())),
+                _ => options.open(path),
             },
             made => made,
         };
@@ -160,6 +160,11 @@ impl Sink {
     fn failed(&self, source: io::Error) -> RecordError {
         RecordError::Write { path: self.path.clone(), source }
     }
+}
+
+/// Returns whether it is a file with nothing in it, as a recording leaves that could not connect.
+fn is_empty(path: &Path) -> bool {
+    path.metadata().is_ok_and(|there| there.is_file() && there.len() == 0)
 }
 
 /// Returns where the last whole frame ends.
@@ -270,6 +275,11 @@ mod tests {
         let path = dir.path().join("a");
         std::fs::write(&path, "old\n").unwrap();
         assert!(matches!(Sink::open(&path, Existing::Refuse), Err(RecordError::Exists(_))));
+        let empty = dir.path().join("empty");
+        std::fs::write(&empty, "").unwrap();
+        let (sink, _) = open(&empty, Existing::Refuse);
+        assert!(matches!(Sink::open(&empty, Existing::Refuse), Err(RecordError::Busy(_))), "somebody records to it");
+        drop(sink);
         let (sink, _) = open(&path, Existing::Replace);
         assert_eq!((read(&path).as_str(), sink.length()), ("", 0));
         assert!(matches!(Sink::open(&path, Existing::Append), Err(RecordError::Busy(_))));

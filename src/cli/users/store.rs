@@ -5,7 +5,7 @@
 
 #![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -65,6 +65,15 @@ impl DataDir {
         }
         Ok(())
     }
+}
+
+/// Reads the first line, at most `limit` bytes of it, without its line break. The input may stay open: nobody who types
+/// a line, or holds a pipe, should have to end it too.
+pub(super) fn first_line(input: &mut dyn BufRead, limit: usize) -> Result<Vec<u8>, UsersError> {
+    let mut line = Vec::new();
+    input.take(limit as u64).read_until(b'\n', &mut line).map_err(UsersError::Input)?;
+    line.pop_if(|last| *last == b'\n');
+    Ok(line)
 }
 
 /// Splits a comma list, ignoring blanks and empty elements.

@@ -1,13 +1,13 @@
 //! `hydrant token`.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::error::UsersError;
-use super::store::DataDir;
+use super::store::{DataDir, first_line};
 use crate::auth::{AuthOptions, Authority, MAX_TOKEN_BYTES, Principal, Secret, TokenRequest, parse_ttl};
 use crate::cli::console::report;
 use crate::clock;
@@ -61,7 +61,7 @@ struct IssueArgs {
 
 pub(crate) fn run(
     args: &TokenArgs,
-    input: &mut dyn Read,
+    input: &mut dyn BufRead,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<(), UsersError> {
@@ -102,16 +102,14 @@ fn issue(dir: &Path, args: &IssueArgs, out: &mut dyn Write, err: &mut dyn Write)
     Ok(writeln!(out, "{}", issued.token.expose())?)
 }
 
-fn check(dir: &Path, token: &str, input: &mut dyn Read, out: &mut dyn Write) -> Result<(), UsersError> {
+fn check(dir: &Path, token: &str, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), UsersError> {
     let token = if token == "-" { from_stdin(input)? } else { token.to_owned() };
     let info = open(dir)?.inspect(&Secret::new(token.trim()), clock::now())?;
     let text = serde_json::to_string_pretty(&info).expect("texts and lists");
     Ok(writeln!(out, "{text}")?)
 }
 
-fn from_stdin(input: &mut dyn Read) -> Result<String, UsersError> {
-    let limit = u64::try_from(MAX_TOKEN_BYTES).expect("8 KiB") + 64;
-    let mut text = String::new();
-    input.take(limit).read_to_string(&mut text).map_err(UsersError::Input)?;
-    Ok(text)
+fn from_stdin(input: &mut dyn BufRead) -> Result<String, UsersError> {
+    let line = first_line(input, MAX_TOKEN_BYTES + 64)?;
+    Ok(String::from_utf8_lossy(&line).into_owned())
 }

@@ -1,11 +1,11 @@
 //! `hydrant users`.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 
 use clap::{Args, Subcommand};
 
 use super::error::UsersError;
-use super::store::{DataDir, names, table};
+use super::store::{DataDir, first_line, names, table};
 use crate::auth::{MAX_PASSWORD_BYTES, PasswordHash, Store, StoreError, User};
 
 /// Users of the server
@@ -62,7 +62,7 @@ struct FromStdin {
 
 pub(crate) fn run(
     args: &UsersArgs,
-    input: &mut dyn Read,
+    input: &mut dyn BufRead,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<(), UsersError> {
@@ -86,13 +86,10 @@ pub(crate) fn run(
 }
 
 /// Reads the first line of standard input. A line break at its end is not part of the password; white space is.
-fn password(input: &mut dyn Read) -> Result<PasswordHash, UsersError> {
-    let limit = u64::try_from(MAX_PASSWORD_BYTES).expect("a thousand") + 2;
-    let mut bytes = Vec::new();
-    input.take(limit).read_to_end(&mut bytes).map_err(UsersError::Input)?;
-    let text = String::from_utf8(bytes).map_err(|_| UsersError::Usage("the password is not valid UTF-8".to_owned()))?;
-    let line = text.split('\n').next().unwrap_or_default();
-    Ok(PasswordHash::make(line.strip_suffix('\r').unwrap_or(line)).map_err(StoreError::from)?)
+fn password(input: &mut dyn BufRead) -> Result<PasswordHash, UsersError> {
+    let bytes = first_line(input, MAX_PASSWORD_BYTES + 2)?;
+    let line = String::from_utf8(bytes).map_err(|_| UsersError::Usage("the password is not valid UTF-8".to_owned()))?;
+    Ok(PasswordHash::make(line.strip_suffix('\r').unwrap_or(&line)).map_err(StoreError::from)?)
 }
 
 fn list(store: &Store, out: &mut dyn Write) -> io::Result<()> {

@@ -51,7 +51,8 @@ pub(super) struct WatchArgs {
     /// Exit after this many events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Exit after this long: 30, 30s, 5m, 2h. With --count, exit with 1 if fewer events have arrived
+    /// Exit after this long: 30, 30s, 5m, 2h; with 1 if there was no connection or, with --count, if fewer events have
+    /// arrived
     #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
     timeout: Option<Duration>,
     /// Use a stream of Server-Sent Events instead of a websocket; after a lost connection it resumes exactly after the
@@ -76,6 +77,8 @@ pub(crate) enum WatchError {
     Output(#[from] io::Error),
     #[error("only {} of {wanted} events arrived within {} s", wanted - left, after.as_secs())]
     Late { wanted: u64, left: u64, after: Duration },
+    #[error("no connection within {} s", .0.as_secs())]
+    Unconnected(Duration),
 }
 
 /// Parses `--since`: converts an age to the time that the server expects; passes any other text to the server.
@@ -119,9 +122,11 @@ pub(super) fn run(args: &WatchArgs, err: &mut dyn Write) -> Result<(), WatchErro
             after = elapsed(args.timeout) => Err(WatchError::Late { wanted: 0, left: 0, after }),
             () = ended => Ok(()),
         };
+        let has_connected = feed.has_connected();
         feed.close().await;
         watch.end().await;
         match result {
+            Err(WatchError::Late { after, .. }) if !has_connected => Err(WatchError::Unconnected(after)),
             Err(WatchError::Late { after, .. }) => watch.late(args.count, after),
             result => result,
         }

@@ -74,7 +74,7 @@ impl EventStream {
             request.headers_mut().insert(LAST_EVENT_ID, id);
         }
         let answer = http.send(request).await?;
-        if answer.status().as_u16() >= 400 {
+        if !answer.status().is_success() {
             return Err(ClientError::Refused(refusal(answer).await));
         }
         let (head, body) = answer.into_parts();

@@ -236,7 +236,7 @@ async fn upgrade(target: &Target, query: &str) -> Result<Response<Incoming>, Cli
     let key = handshake::generate_key();
     ask_for_upgrade(request.headers_mut(), &key);
     let answer = http.send(request).await?;
-    if answer.status().as_u16() >= 400 {
+    if answer.status().as_u16() >= 300 {
         return Err(ClientError::Refused(refusal(answer).await));
     }
     let reason = if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
