@@ -247,8 +247,8 @@ impl Pool {
         Ok(all)
     }
 
-    /// Returns the names seen in events, from a shard that answers soon: every shard receives all events. `None` if none
-    /// does. The one that has answered last is asked first, so that one that is stuck is waited for only once.
+    /// Returns the names seen in events, from a shard that answers soon: every shard receives all events. `None` if
+    /// none does. The one that has answered last is asked first, so that one that is stuck is waited for only once.
     pub async fn seen(&self) -> Option<Seen> {
         #[cfg(test)]
         if self.hides_names.load(Ordering::Relaxed) {

@@ -28,7 +28,8 @@ impl Closings {
         if let Close::FilterWork { setting } = close
             && let Some(suppressed) = self.costly.count(now)
         {
-            tracing::warn!(%peer, %principal, setting, suppressed, "the filters of a connection cost too much; closing it");
+            let why = "the filters of a connection cost too much; closing it";
+            tracing::warn!(%peer, %principal, setting, suppressed, "{why}");
         }
     }
 }
