@@ -9,7 +9,7 @@ impl<S: Copy> Index<S> {
     /// Returns the types of events that may match some registration, or `None` if any type may match or there are more
     /// than `most`. Takes time proportional to `most` at worst.
     pub fn kinds(&self, most: usize) -> Option<Vec<String>> {
-        if self.wides.len() > 0 {
+        if !self.wides.is_empty() {
             return None;
         }
         let mut kinds = self.trie.kinds(&self.symbols, most)?;

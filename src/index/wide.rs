@@ -126,7 +126,7 @@ impl Wides {
                 self.places.insert(moved.slot, place);
             }
         }
-        if self.len() == 0 {
+        if self.is_empty() {
             *self = Self::default();
         }
     }
