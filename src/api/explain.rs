@@ -185,7 +185,10 @@ impl Api {
         if question.user.is_some() {
             return Err(bad("give either User or Connection, not both".to_owned()));
         }
-        let inspection = self.inspect(address, identity).await?.pass_on(&self.bodies)?;
+        let inspected = self.inspect(address, identity).await?;
+        // Before memory is reserved: a connection can have far more than are explained.
+        bound_number(inspected.registrations.len())?;
+        let inspection = inspected.pass_on(&self.bodies)?;
         let (principal, account) = (inspection.connection.principal.clone(), inspection.connection.account.clone());
         let is_known = self.knows(identity, &principal, &account)?;
         let access = Arc::clone(&inspection.access);

@@ -38,6 +38,20 @@ async fn a_question_is_no_longer_than_a_body_may_be() {
     asked(&server, &question(9_000)).await.error(413);
 }
 
+/// A few such questions would otherwise keep others from posting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_with_too_many_registrations_takes_no_memory_of_others() {
+    let server = Hydrant::start("limits = { event_bytes = \"2KiB\", body_bytes = \"8KiB\" }").await;
+    // Far more than bodies may have together, which is four of the longest.
+    let specs: Vec<String> = (0..100).map(|n| format!("machines.update.{}{n}", "k".repeat(500))).collect();
+    let specs: Vec<&str> = specs.iter().map(String::as_str).collect();
+    let _client = server.watch(&specs).await;
+    let listed = server.request("GET", "/api/v3/connections?Type=websocket", &[], "").await.json();
+    let question = json!({"Event": event(10), "Connection": listed[0]["RemoteAddr"]});
+    let message = asked(&server, &question).await.error(400);
+    assert!(message.contains("at most 64 are explained per request"), "{message}");
+}
+
 /// What a websocket of this server would be refused is refused here, and the other way round.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn registrations_are_read_by_the_limits_of_the_server() {

@@ -5,9 +5,9 @@
 //! to its last whole event. A file with a partial event at its end, because its recording was killed, is repaired
 //! before it is appended to. Only the owner can read the file: events may be confidential.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -67,6 +67,9 @@ impl Sink {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(RecordError::Busy(path.to_owned())),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        if existing == Existing::Refuse && !owned(&file).map_err(failed)? {
+            return Err(RecordError::Exists(path.to_owned()));
         }
         let is_compressed = path.extension().is_some_and(|extension| extension == "zst");
         let (pending, since) = (Vec::new(), None);
@@ -162,9 +165,16 @@ impl Sink {
     }
 }
 
-/// Returns whether it is a file with nothing in it, as a recording leaves that could not connect.
+/// Returns whether it is a file with nothing in it, as a recording leaves that could not connect. What a link leads to
+/// is somebody else's.
 fn is_empty(path: &Path) -> bool {
-    path.metadata().is_ok_and(|there| there.is_file() && there.len() == 0)
+    path.symlink_metadata().is_ok_and(|there| there.is_file() && there.len() == 0)
+}
+
+/// Lets nobody but its owner read a locked file. Returns false if it has contents, of a recording that was quicker.
+fn owned(file: &File) -> io::Result<bool> {
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file.metadata()?.len() == 0)
 }
 
 /// Returns where the last whole frame ends.
@@ -277,7 +287,12 @@ mod tests {
         assert!(matches!(Sink::open(&path, Existing::Refuse), Err(RecordError::Exists(_))));
         let empty = dir.path().join("empty");
         std::fs::write(&empty, "").unwrap();
+        std::fs::set_permissions(&empty, Permissions::from_mode(0o666)).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&empty, &link).unwrap();
+        assert!(matches!(Sink::open(&link, Existing::Refuse), Err(RecordError::Exists(_))), "it may be anybody's");
         let (sink, _) = open(&empty, Existing::Refuse);
+        assert_eq!(empty.metadata().unwrap().permissions().mode() & 0o777, 0o600, "only the owner reads it");
         assert!(matches!(Sink::open(&empty, Existing::Refuse), Err(RecordError::Busy(_))), "somebody records to it");
         drop(sink);
         let (sink, _) = open(&path, Existing::Replace);

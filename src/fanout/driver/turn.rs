@@ -49,8 +49,8 @@ pub(super) const KEPT: usize = 256;
 /// Connections per turn whose rights are looked up again.
 pub(super) const REVIEWED: usize = 256;
 
-/// Names in the rights that are looked up again per turn: each takes some tenths of a microsecond to compile. Those of a
-/// usual role are some twenty.
+/// Names in the rights that are looked up again per turn: each takes some tenths of a microsecond to compile. A usual
+/// role has some twenty.
 pub(super) const NAMES: usize = 16_384;
 
 /// Connections per turn visited for lists and searches.
