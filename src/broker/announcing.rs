@@ -1,6 +1,6 @@
 //! Reports connections by events.
 //!
-//! Contract: an account that causes too many of these events has some left out ([`Pace`](super::pace::Pace)). Events
+//! Contract: an account that causes too many of these events has some left out ([`Pace`]). Events
 //! that are left out, for this reason or because the inboxes were full, are counted in the next one of the account.
 //! Log lines about it are limited as by [`Summary`].
 
