@@ -34,6 +34,7 @@ mod principal;
 mod queue;
 mod recent;
 mod remembered;
+mod sight;
 mod state;
 mod store;
 mod throttle;

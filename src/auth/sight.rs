@@ -1,0 +1,129 @@
+//! Claims, compiled for deciding which events they show.
+//!
+//! Contract: pure; [`Sight::sees`] takes no lock and allocates nothing, and its cost does not grow with the number of
+//! names in the claims. One claim must have scope, action and specific together. Merging claims into sets is exact all
+//! the same, because a set is kept per scope and action. Claims that have too many combinations for that are evaluated
+//! one by one.
+
+use hashbrown::{HashMap, HashSet};
+
+use super::claim::{Claim, Terms};
+
+/// The maximum number of combinations of scope, action and key that a set of claims is compiled into, not counting
+/// claims with no more combinations than names. A token may list a thousand names in each part of a claim.
+const COMPILED: usize = 16_384;
+
+/// The keys that claims name.
+#[derive(Debug, Default)]
+struct Keys {
+    any: bool,
+    listed: HashSet<Box<str>>,
+}
+
+impl Keys {
+    fn add(&mut self, specific: &Terms) {
+        match specific {
+            Terms::Any => self.any = true,
+            Terms::Only(keys) => self.listed.extend(keys.iter().cloned()),
+        }
+    }
+
+    fn have(&self, key: &str, machine: Option<&str>) -> bool {
+        self.any || self.listed.contains(key) || machine.is_some_and(|machine| self.listed.contains(machine))
+    }
+}
+
+/// The keys that are visible in one scope, by action.
+#[derive(Debug, Default)]
+struct Scope {
+    /// Keys of claims whose action is `*` or `get`: they show every action.
+    every_action: Keys,
+    by_action: HashMap<Box<str>, Keys>,
+}
+
+impl Scope {
+    fn add(&mut self, action: &Terms, specific: &Terms) {
+        let Terms::Only(actions) = action else { return self.every_action.add(specific) };
+        if actions.iter().any(|action| action.as_ref() == "get") {
+            return self.every_action.add(specific);
+        }
+        for action in actions {
+            self.by_action.entry(action.clone()).or_default().add(specific);
+        }
+    }
+
+    fn sees(&self, action: &str, key: &str, machine: Option<&str>) -> bool {
+        self.every_action.have(key, machine) || self.by_action.get(action).is_some_and(|keys| keys.have(key, machine))
+    }
+}
+
+/// Claims, compiled for matching events.
+#[derive(Debug, Default)]
+pub(super) struct Sight {
+    any_scope: Scope,
+    by_scope: HashMap<Box<str>, Scope>,
+    /// The number of combinations in these two, without those of claims that have no more of them than names.
+    compiled: usize,
+    /// The claims whose combinations would be more than [`COMPILED`].
+    wide: Vec<Claim>,
+}
+
+impl Sight {
+    pub(super) fn new(claims: &[Claim]) -> Self {
+        let mut sight = Self::default();
+        for claim in claims {
+            let combinations = claim.combinations();
+            let is_flat = combinations <= claim.names();
+            let compiled = sight.compiled.saturating_add(if is_flat { 0 } else { combinations });
+            if compiled > COMPILED {
+                sight.wide.push(claim.clone());
+            } else {
+                sight.compiled = compiled;
+                sight.add(claim);
+            }
+        }
+        sight
+    }
+
+    fn add(&mut self, claim: &Claim) {
+        match &claim.scope {
+            Terms::Any => self.any_scope.add(&claim.action, &claim.specific),
+            Terms::Only(scopes) => {
+                for scope in scopes {
+                    self.by_scope.entry(scope.clone()).or_default().add(&claim.action, &claim.specific);
+                }
+            }
+        }
+    }
+
+    /// Returns the number of combinations that are compiled beyond the names of the claims.
+    pub(super) fn compiled(&self) -> usize {
+        self.compiled
+    }
+
+    /// Returns whether a claim shows an event. `machine` is the machine of a job.
+    pub(super) fn sees(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> bool {
+        self.by_scope.get(kind).is_some_and(|scope| scope.sees(action, key, machine))
+            || self.any_scope.sees(action, key, machine)
+            || self.wide.iter().any(|claim| claim.shows(kind, action, names(key, machine)))
+    }
+}
+
+/// Returns the names by which a specific may match an event.
+pub(super) fn names<'n>(key: &'n str, machine: Option<&'n str>) -> impl Iterator<Item = &'n str> {
+    [key].into_iter().chain(machine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each that is not compiled is looked at for every event.
+    #[test]
+    fn many_small_claims_are_compiled() {
+        let claims: Vec<Claim> = (0..20_000).map(|n| format!("machines/update/k{n}").parse().unwrap()).collect();
+        let sight = Sight::new(&claims);
+        assert!(sight.wide.is_empty());
+        assert!(sight.sees("machines", "update", "k19999", None) && !sight.sees("machines", "update", "k20000", None));
+    }
+}
