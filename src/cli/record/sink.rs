@@ -55,6 +55,7 @@ impl Sink {
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(0o600);
         let made = options.clone().create_new(true).open(path);
+        let is_reused = made.is_err() && existing == Existing::Refuse;
         let file = match made {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match existing {
                 Existing::Refuse if !is_empty(path) => return Err(RecordError::Exists(path.to_owned())),
@@ -68,7 +69,8 @@ impl Sink {
             Err(TryLockError::WouldBlock) => return Err(RecordError::Busy(path.to_owned())),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        if existing == Existing::Refuse && !owned(&file).map_err(failed)? {
+        // Not for a new file: some file systems have no permissions.
+        if is_reused && !owned(&file).map_err(failed)? {
             return Err(RecordError::Exists(path.to_owned()));
         }
         let is_compressed = path.extension().is_some_and(|extension| extension == "zst");
