@@ -38,12 +38,24 @@ fn a_run_says_at_once_how_long_it_takes() {
             let said = text(&done.stdout);
             let (first, second) = said.split_once('\n').unwrap();
             assert!(first.contains("usually") && first.contains(&format!("https://127.0.0.1:{port}")), "{said}");
+            assert!(second.contains("rustc-workspace-wrapper='scripts/quick-rustc'"), "{said}");
             assert!(second.contains(&format!("--listen 127.0.0.1:{port}")), "{said}");
             assert!(second.trim_end().ends_with("--nats nats://127.0.0.1:1"), "{said}");
             return;
         }
     }
     panic!("no two free ports");
+}
+
+/// The names of LLVM's passes may change from one compiler to the next.
+#[test]
+fn the_quick_compiler_of_a_run_compiles() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, program) = (dir.path().join("sum.rs"), dir.path().join("sum"));
+    std::fs::write(&source, "fn main() { println!(\"{}\", (1..=10).map(|x| x * x).sum::<u64>()); }").unwrap();
+    let done = script("quick-rustc", &["rustc", source.to_str().unwrap(), "-o", program.to_str().unwrap()], &[]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert_eq!(text(&Command::new(program).output().unwrap().stdout), "385\n");
 }
 
 #[test]
