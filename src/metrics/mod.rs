@@ -39,7 +39,7 @@ pub use proxy::{ProxyClass, ProxyMetrics, ProxyOutcome, ProxySide};
 pub use resolved::HttpResponses;
 pub use shard::{FilterCost, ShardMetrics, ShardSize};
 pub use summary::{Histogram, Queue, ShardSummary, Summary};
-pub use turns::{LONG_TURN, STALL};
+pub use turns::{HUNG, LONG_TURN, STALL};
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
 use crate::event;
@@ -244,7 +244,8 @@ impl Metrics {
         self.shard_since(number, Instant::now())
     }
 
-    fn shard_since(self: &Arc<Self>, number: usize, epoch: Instant) -> ShardMetrics {
+    /// Like [`Metrics::shard`], for turns that have begun since `epoch`.
+    pub(crate) fn shard_since(self: &Arc<Self>, number: usize, epoch: Instant) -> ShardMetrics {
         let peaks = Arc::new(Peaks::new(epoch));
         self.shards.lock().push(Arc::clone(&peaks));
         ShardMetrics::new(Arc::clone(self), peaks, number)
@@ -252,8 +253,17 @@ impl Metrics {
 
     /// Returns the number of shards whose current turn has taken longer than [`STALL`].
     pub fn stalled_shards(&self) -> usize {
+        self.shards_in_turn_longer_than(STALL)
+    }
+
+    /// Returns whether the current turn of a shard has taken longer than [`HUNG`].
+    pub fn is_hung(&self) -> bool {
+        self.shards_in_turn_longer_than(HUNG) > 0
+    }
+
+    fn shards_in_turn_longer_than(&self, limit: Duration) -> usize {
         let now = Instant::now();
-        self.shards.lock().iter().filter(|peaks| peaks.turns.running(now) > STALL).count()
+        self.shards.lock().iter().filter(|peaks| peaks.turns.running(now) > limit).count()
     }
 
     /// Returns the longest turn of any shard's thread in the last minute, including a turn that is still running.
