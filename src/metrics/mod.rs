@@ -51,6 +51,9 @@ use latency::seconds;
 use resolved::Resolved;
 use shard::{Loads, Peaks};
 
+/// The one metric whose series exists only with a certificate: without one, an alert would take its zero for 1970.
+const CERTIFICATE_EXPIRY: &str = "hydrant_certificate_expiry_timestamp_seconds";
+
 /// All metrics of the process, shared by all threads.
 #[derive(Debug)]
 pub struct Metrics {
@@ -85,6 +88,8 @@ pub struct Metrics {
     filter_matches: IntCounter,
     filter_work: IntCounter,
     certificate_reloads: IntCounterVec,
+    /// Zero, and not part of the output, without a certificate.
+    certificate_expiry: IntGauge,
     log_lines_dropped: IntCounter,
     panics: IntCounter,
     /// HTTP responses.
@@ -160,6 +165,7 @@ impl Metrics {
                 "Reloads of the TLS certificate, by outcome",
                 "outcome",
             ),
+            certificate_expiry: declare.gauge(CERTIFICATE_EXPIRY, "Time at which the TLS certificate expires"),
             log_lines_dropped: declare
                 .counter("hydrant_log_lines_dropped_total", "Log lines dropped: queue full, or not writable"),
             panics: declare.counter("hydrant_panics_total", "Panics, each of them a bug"),
@@ -221,6 +227,11 @@ impl Metrics {
             Reload::Refused => "refused",
         };
         self.certificate_reloads.with_label_values(&[label]).inc();
+    }
+
+    /// Sets when the certificate in force expires, in seconds since 1970; `None` if that is unknown.
+    pub fn set_certificate_expiry(&self, at: Option<i64>) {
+        self.certificate_expiry.set(at.unwrap_or_default());
     }
 
     /// Counts commands with this outcome.
@@ -289,7 +300,10 @@ impl Metrics {
             counter.inc_by(count.saturating_sub(counter.get()));
         }
         let mut families = self.registry.gather();
-        families.retain(|family| self.nats.shows(family.name()));
+        let has_certificate = self.certificate_expiry.get() != 0;
+        families.retain(|family| {
+            self.nats.shows(family.name()) && (has_certificate || family.name() != CERTIFICATE_EXPIRY)
+        });
         let mut text = TextEncoder::new().encode_to_string(&families).unwrap_or_default();
         process::append(&mut text);
         text
@@ -372,6 +386,16 @@ mod tests {
         assert!(text.contains("hydrant_nats_connected 0") && !text.contains("hydrant_nats_stream_usable"), "{text}");
         metrics.nats.show(true);
         assert!(metrics.render(0).contains("hydrant_nats_stream_usable 0"));
+    }
+
+    #[test]
+    fn a_server_without_a_certificate_does_not_say_that_it_expires() {
+        let metrics = Metrics::new();
+        assert!(!metrics.render(0).contains(CERTIFICATE_EXPIRY), "zero would be an alert");
+        metrics.set_certificate_expiry(Some(1_800_000_000));
+        assert!(metrics.render(0).contains("hydrant_certificate_expiry_timestamp_seconds 1800000000\n"));
+        metrics.set_certificate_expiry(None);
+        assert!(!metrics.render(0).contains(CERTIFICATE_EXPIRY));
     }
 
     #[test]

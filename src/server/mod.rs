@@ -49,7 +49,7 @@ use crate::fanout::control::ConnectionLimit;
 use crate::fanout::driver::Timing;
 use crate::fanout::outbox::DeflatePolicy;
 use crate::fanout::pool::{Pool, ShardSettings};
-use crate::files::{is_taken, replace};
+use crate::files::{SECRET, is_taken, replace};
 use crate::index;
 use crate::index::filter;
 use crate::logging::crash::Vital;
@@ -376,7 +376,7 @@ fn identity(settings: &Settings) -> Result<String, StartError> {
     let mut bytes = [0; 6];
     getrandom::fill(&mut bytes).map_err(|error| file(io::Error::other(error.to_string())))?;
     let id = bytes.map(|byte| format!("{byte:02x}")).join(":");
-    replace(&settings.data_dir, &settings.data_dir.join("id.new"), &path, &id).map_err(file)?;
+    replace(&settings.data_dir, &settings.data_dir.join("id.new"), &path, (&id, SECRET)).map_err(file)?;
     Ok(id)
 }
 

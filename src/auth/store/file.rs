@@ -158,7 +158,7 @@ impl Directory {
     fn write(&self, name: &str, text: &str) -> Result<(), StoreError> {
         let path = self.path(name);
         let beside = self.beside(name);
-        let written = files::replace(&self.0, &beside, &path, text);
+        let written = files::replace(&self.0, &beside, &path, (text, files::SECRET));
         if written.is_err() {
             // Report the first error, which is the cause; a temporary file that remains is overwritten next time.
             let _ = std::fs::remove_file(&beside);
