@@ -68,7 +68,7 @@ pub enum ClientError {
         hint: String,
     },
     /// The peer did not answer in time.
-    #[error("{endpoint} did not answer within {} s", after.as_secs())]
+    #[error("{endpoint} did not answer within {after:?}")]
     Timeout {
         /// The URL of the endpoint.
         endpoint: String,
@@ -76,7 +76,7 @@ pub enum ClientError {
         after: Duration,
     },
     /// Nothing was received from the peer, not even answers to pings.
-    #[error("{endpoint} sent nothing for {} ms", after.as_millis())]
+    #[error("{endpoint} sent nothing for {after:?}")]
     Silent {
         /// The URL of the endpoint.
         endpoint: String,

@@ -263,7 +263,10 @@ async fn nobody_else_reaches_a_server_with_the_well_known_password() {
         let mut settings = settings(data.path());
         (settings.listen, settings.listen_proxy_protocol) = (vec![listen], vec![proxied]);
         match Server::start(settings).await {
-            Err(StartError::DefaultCredentials { address }) => assert_eq!(address, outside),
+            Err(error @ StartError::DefaultCredentials { address, .. }) => {
+                assert_eq!(address, outside);
+                assert!(error.to_string().contains(&format!("--data-dir {}`", data.path().display())), "{error}");
+            }
             other => panic!("{listen} {proxied}: {other:?}"),
         }
     }

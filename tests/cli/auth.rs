@@ -275,6 +275,6 @@ fn a_directory_that_is_not_there_has_no_users_to_list() {
     for what in ["users", "roles", "tenants"] {
         let done = crate::support::run(&[what, "list", "--data-dir", "/nowhere"], "", &[]);
         assert_eq!((done.code, done.out.as_str()), (Some(1), ""), "{what}");
-        assert_eq!(done.err, "hydrant: /nowhere: no such directory\n");
+        assert_eq!(done.err, "hydrant: /nowhere: No such file or directory (os error 2)\n");
     }
 }

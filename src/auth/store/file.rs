@@ -66,7 +66,7 @@ impl Directory {
     /// Creates the directory if it is missing and waits until no other process writes.
     pub(in crate::auth) fn lock(&self) -> Result<Lock, StoreError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
-        made.map_err(|source| io("make", &self.0, source))?;
+        made.map_err(|source| io("create", &self.0, source))?;
         let path = self.path(LOCK);
         let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let file = open.map_err(|source| io("open", &path, source))?;
