@@ -63,18 +63,21 @@ pub fn is_taken(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// Replaces a file in `directory` with one that only the owner can read, or creates it. It is written as `beside`
+/// Mode of a file that only its owner can read.
+pub const SECRET: u32 = 0o600;
+
+/// Replaces a file in `directory`, or creates it, with this mode (reduced by the umask). It is written as `beside`
 /// first, so a reader sees the old text or the new one, even after a crash. Blocks.
 ///
 /// # Errors
 /// The system's; then `beside` may exist.
-pub fn replace(directory: &Path, beside: &Path, path: &Path, text: &str) -> io::Result<()> {
+pub fn replace(directory: &Path, beside: &Path, path: &Path, (text, mode): (&str, u32)) -> io::Result<()> {
     // A file left behind by a crash may have other permissions; only creating it anew guarantees them.
     match std::fs::remove_file(beside) {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(beside)?;
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(mode).open(beside)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(beside, path)?;

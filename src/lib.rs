@@ -59,6 +59,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod backoff;
 pub mod broker;
 pub mod cli;
 pub mod client;

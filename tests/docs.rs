@@ -106,6 +106,7 @@ fn registry() -> BTreeMap<String, Told> {
     metrics.shard(0).turn(0, std::time::Duration::ZERO);
     metrics.upstream.endpoint("drp:8092");
     metrics.nats.show(true);
+    metrics.set_certificate_expiry(Some(1));
     told(&metrics.render(0))
 }
 

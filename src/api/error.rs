@@ -121,7 +121,7 @@ pub enum ApiError {
         key: String,
     },
     /// The server has reached its limit of connections.
-    #[error("too many connections")]
+    #[error("too many connections: the server has reached limits.connections; try again later")]
     TooManyConnections,
     /// Other requests of this kind, of which one is processed at a time, took too long.
     #[error("other {what} are in progress; try again")]

@@ -1,12 +1,14 @@
 //! `/metrics`, `/healthz` and `/readyz`: plain HTTP on a separate listener, without credentials.
 //!
-//! `/healthz` says that the process answers. `/readyz` says that it accepts connections and that events arrive. It is
-//! 503 as soon as the server drains, so that balancers look elsewhere before anybody is disconnected; while none of
-//! the configured upstream endpoints is connected; and while a shard's thread is stuck in its turn
-//! ([`STALL`](crate::metrics::STALL)). Its body lists the endpoints, and says whether NATS is connected and whether
-//! the endpoint discloses its users. Without NATS the node continues alone, and without the users existing connections
-//! continue, so the node stays ready. The body also lists files whose last change is not in force, because a removed
-//! user may still be connected.
+//! `/healthz` says that the process answers and that no shard hangs. It is 503 once a shard's thread has been in one
+//! turn for as long as systemd's watchdog allows ([`HUNG`]), because only a restart helps then, and Kubernetes restarts
+//! by this probe. It stays 200 while a server drains or has no upstream. `/readyz` says that it accepts connections and
+//! that events arrive. It is 503 as soon as the server drains, so that balancers look elsewhere before anybody is
+//! disconnected; while none of the configured upstream endpoints is connected; and while a shard's thread is stuck in
+//! its turn ([`STALL`](crate::metrics::STALL)). Its body lists the endpoints, and says whether NATS is connected and
+//! whether the endpoint discloses its users. Without NATS the node continues alone, and without the users existing
+//! connections continue, so the node stays ready. The body also lists files whose last change is not in force, because
+//! a removed user may still be connected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +25,7 @@ use crate::endpoint::events::{Health, Report};
 use crate::endpoint::identity;
 use crate::endpoint::identity::Delegation;
 use crate::files::Refusal;
-use crate::metrics::{LoginCounts, Metrics, WatchedFile};
+use crate::metrics::{HUNG, LoginCounts, Metrics, WatchedFile};
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Answering, Handler};
 use crate::transport::tls::LiveTls;
@@ -119,6 +121,14 @@ impl Probe {
         Self { broker, accepting, upstreams, nats, delegation, files }
     }
 
+    fn health(&self) -> Answer {
+        if self.broker.metrics().is_hung() {
+            let text = format!("a shard has been stuck for more than {HUNG:?}\n");
+            return answer::text(StatusCode::SERVICE_UNAVAILABLE, text);
+        }
+        answer::text(StatusCode::OK, "ok\n")
+    }
+
     fn readiness(&self) -> Answer {
         let upstreams: Vec<Report> = self.upstreams.iter().map(|health| health.report()).collect();
         let draining = !self.accepting.load(Ordering::Acquire);
@@ -169,7 +179,7 @@ impl Probe {
                 self.count_logins();
                 answer::text(StatusCode::OK, self.broker.metrics().render(self.broker.waiting()))
             }
-            (&Method::GET, "/healthz") => answer::text(StatusCode::OK, "ok\n"),
+            (&Method::GET, "/healthz") => self.health(),
             (&Method::GET, "/readyz") => self.readiness(),
             (method, path) => ApiError::NoRoute.answer(method, path),
         }

@@ -1,16 +1,16 @@
 //! The authority: authenticates callers and decides what each may see and do.
 //!
 //! Contract: shared by all threads through an `Arc`; reading the current state takes no lock, except that
-//! [`Authority::revision`] takes a read lock for one load. Users, token keys and
-//! the issuer's keys are separate files. [`Authority::reload`] takes each file completely or not at all, whatever is
-//! wrong with the others, and [`Authority::refusals`] lists the changes that are not in force. The holder of an
-//! [`Identity`] asks for its [`Access`] again when [`Authority::revision`] has changed ([`Authority::changes`] signals
-//! it); if the answer is a [`RevokedError`], the connection must be closed.
+//! [`Authority::revision`] takes a read lock for one load. Users, token keys and the issuer's keys are separate files.
+//! [`Authority::reload`] takes each file completely or not at all, whatever is wrong with the others, and
+//! [`Authority::refusals`] lists the changes that are not in force. The holder of an [`Identity`] asks for its
+//! [`Access`] again when [`Authority::revision`] has changed ([`Authority::changes`] signals it); if the answer is a
+//! [`RevokedError`], the connection must be closed.
 //!
 //! The generation changes with this server's files. While it is unchanged, verified credentials of the server's own
 //! users need not be verified again. The revision also grows when the endpoint's users change.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -63,7 +63,7 @@ pub struct Opened {
     pub created: bool,
 }
 
-/// Authenticates callers and compiles their rights. Shared by all threads; reading the current state takes no lock.
+/// Authenticates callers and compiles their rights. Shared by all threads; see the module for its locks.
 #[derive(Debug)]
 pub struct Authority {
     pub(super) directory: Directory,
@@ -165,8 +165,8 @@ impl Authority {
         let before = self.refusal(file).map(|refusal| refusal.reason);
         match self.reload_file(file) {
             Ok(true) => {
-                let generation = self.generation();
-                tracing::info!(?file, generation, "reloaded users, roles, tenants or keys from a changed file");
+                let (path, generation) = (self.path_of(file).unwrap_or_default(), self.generation());
+                tracing::info!(file = %path.display(), generation, "reloaded a changed file");
             }
             Ok(false) => {}
             Err(error) => {
@@ -181,14 +181,16 @@ impl Authority {
 
     /// Returns the marks of a file as it is now. Blocks.
     pub(super) fn marks(&self, file: AuthFile) -> Marks {
-        let path = match file {
+        Marks::of(self.path_of(file).as_deref())
+    }
+
+    fn path_of(&self, file: AuthFile) -> Option<PathBuf> {
+        let issuer = self.options.issuer.as_ref();
+        match file {
             AuthFile::Users => Some(self.directory.users_path()),
             AuthFile::TokenKeys => Some(self.directory.keys_path()),
-            AuthFile::IssuerKeys => {
-                self.options.issuer.as_ref().map(|issuer| self.directory.foreign_path(&issuer.jwks))
-            }
-        };
-        Marks::of(path.as_deref())
+            AuthFile::IssuerKeys => issuer.map(|issuer| self.directory.foreign_path(&issuer.jwks)),
+        }
     }
 
     /// Returns the changes that are not in force.

@@ -72,14 +72,19 @@ impl RoleLimits {
         }
     }
 
-    fn by_name(&mut self, name: &str) -> Option<&mut u32> {
-        match name {
-            "connections" => Some(&mut self.connections),
-            "registrations" => Some(&mut self.registrations),
-            "posted_events_per_second" => Some(&mut self.posted_events_per_second),
-            _ => None,
-        }
+    /// Returns these limits with some of them changed; the others stay.
+    #[must_use]
+    pub fn changed(mut self, changes: &[LimitChange]) -> Self {
+        changes.iter().for_each(|LimitChange { limit, number }| *limit(&mut self) = *number);
+        self
     }
+}
+
+/// One limit to be set, or to be removed by zero.
+#[derive(Debug, Clone, Copy)]
+pub struct LimitChange {
+    limit: for<'l> fn(&'l mut RoleLimits) -> &'l mut u32,
+    number: u32,
 }
 
 fn set(limit: u32) -> Option<u64> {
@@ -87,15 +92,19 @@ fn set(limit: u32) -> Option<u64> {
 }
 
 /// Parses one limit, `NAME=NUMBER`.
-impl FromStr for RoleLimits {
+impl FromStr for LimitChange {
     type Err = LimitError;
 
     fn from_str(text: &str) -> Result<Self, LimitError> {
         let read = || {
             let (name, number) = text.split_once('=')?;
-            let mut limits = Self::default();
-            *limits.by_name(name.trim())? = number.trim().parse().ok()?;
-            Some(limits)
+            let number = number.trim().parse().ok()?;
+            Some(match name.trim() {
+                "connections" => Self { limit: |limits| &mut limits.connections, number },
+                "registrations" => Self { limit: |limits| &mut limits.registrations, number },
+                "posted_events_per_second" => Self { limit: |limits| &mut limits.posted_events_per_second, number },
+                _ => return None,
+            })
         };
         read().ok_or_else(|| LimitError { text: text.chars().take(64).collect() })
     }
@@ -120,7 +129,8 @@ mod tests {
     use super::*;
 
     fn limits(texts: &[&str]) -> RoleLimits {
-        texts.iter().map(|text| text.parse().unwrap()).fold(RoleLimits::default(), RoleLimits::or_larger)
+        let changes: Vec<LimitChange> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        RoleLimits::default().changed(&changes)
     }
 
     #[test]
@@ -133,9 +143,18 @@ mod tests {
     }
 
     #[test]
+    fn a_change_leaves_the_other_limits_and_zero_removes_one() {
+        let before = limits(&["connections=2", "registrations=100"]);
+        let change = |text: &str| before.changed(&[text.parse().unwrap()]).to_string();
+        assert_eq!(change("connections=1"), "connections=1,registrations=100");
+        assert_eq!(change("connections=0"), "registrations=100");
+        assert_eq!(before.changed(&[]), before);
+    }
+
+    #[test]
     fn what_is_no_limit_is_refused_with_its_text() {
         for text in ["", "connections", "connections=", "connections=-1", "connections=x", "events=1", "=1"] {
-            assert_eq!(text.parse::<RoleLimits>(), Err(LimitError { text: text.to_owned() }), "{text:?}");
+            assert_eq!(text.parse::<LimitChange>().unwrap_err(), LimitError { text: text.to_owned() });
         }
     }
 }

@@ -50,7 +50,7 @@ pub use identity::{Identity, RevokedError};
 pub use issue::{IssueError, Issued, TokenInfo, TokenRequest};
 pub use issuers::IssuerOptions;
 pub use judgement::{ClaimVerdict, Judgement};
-pub use limits::{LimitError, RoleLimits};
+pub use limits::{LimitChange, LimitError, RoleLimits};
 pub use login::{AuthError, PasswordAttempt};
 pub use options::AuthOptions;
 pub use password::{MAX_PASSWORD_BYTES, PasswordError, PasswordHash};

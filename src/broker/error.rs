@@ -8,7 +8,7 @@ use crate::metrics::Source;
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum PublishError {
     /// A shard is overloaded; retry shortly.
-    #[error("the inboxes are full: {events} events are queued; try again")]
+    #[error("the inboxes are full (inbox.events or inbox.bytes is reached; {events} events are queued); try again")]
     Full {
         /// The number of events queued for the slowest shard.
         events: usize,

@@ -1,4 +1,4 @@
-//! The flags and environment variables with which `watch` and `post` find their endpoint: those of drpcli.
+//! The flags and environment variables with which commands find their server: those of drpcli.
 
 #![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
 
@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::client::{ClientError, Credentials, DEFAULT_ENDPOINT, Target, Trust};
 
-/// The default endpoint, as in drpcli.
+/// DRP's first user, as in drpcli.
 const DEFAULT_USER: &str = "rocketskates";
 const DEFAULT_PASSWORD: &str = "r0cketsk8ts";
 
@@ -30,7 +30,7 @@ pub(crate) enum EndpointError {
     Variable(&'static str),
     #[error(transparent)]
     Target(#[from] ClientError),
-    #[error("cannot start: {0}")]
+    #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),
 }
 

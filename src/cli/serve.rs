@@ -26,7 +26,7 @@ pub enum ServeError {
     #[error(transparent)]
     Start(#[from] StartError),
     /// The runtime or the signals could not be set up.
-    #[error("cannot start: {0}")]
+    #[error("cannot start the threads of the runtime, or listen for signals: {0}")]
     Runtime(#[from] io::Error),
     /// A second signal asked it to end at once.
     #[error("a second signal ended the server before it had drained")]

@@ -5,18 +5,10 @@ use std::fmt::Write;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-pub(super) use crate::client::acts;
+pub(super) use crate::client::{acts, printable};
 
 /// Has the character before it shown as an emoji, which is two columns wide.
 const EMOJI: char = '\u{fe0f}';
-
-/// Replaces such characters, so that the text stays on its line.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(acts) {
-        return Cow::Borrowed(text);
-    }
-    Cow::Owned(text.chars().map(|c| if acts(c) { char::REPLACEMENT_CHARACTER } else { c }).collect())
-}
 
 /// Returns compact JSON with the same meaning, with such characters as JSON escapes.
 pub(super) fn escaped(json: &str) -> Cow<'_, str> {

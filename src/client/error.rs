@@ -1,5 +1,6 @@
 //! Errors between a command and an endpoint.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -67,7 +68,7 @@ pub enum ClientError {
         hint: String,
     },
     /// The peer did not answer in time.
-    #[error("{endpoint} did not answer within {} s", after.as_secs())]
+    #[error("{endpoint} did not answer within {after:?}")]
     Timeout {
         /// The URL of the endpoint.
         endpoint: String,
@@ -75,7 +76,7 @@ pub enum ClientError {
         after: Duration,
     },
     /// Nothing was received from the peer, not even answers to pings.
-    #[error("{endpoint} sent nothing for {} ms", after.as_millis())]
+    #[error("{endpoint} sent nothing for {after:?}")]
     Silent {
         /// The URL of the endpoint.
         endpoint: String,
@@ -200,7 +201,10 @@ pub fn acts(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Replaces such characters.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if acts(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+/// Replaces such characters, so that the text stays on its line.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(acts) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().map(|c| if acts(c) { char::REPLACEMENT_CHARACTER } else { c }).collect())
 }

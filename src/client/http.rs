@@ -303,7 +303,8 @@ struct DrpError {
 pub(super) async fn refusal(answer: Response<Incoming>) -> RefusedError {
     let status = answer.status().as_u16();
     if answer.status().is_redirection() {
-        let to = answer.headers().get(LOCATION).map(|to| printable(&String::from_utf8_lossy(to.as_bytes())));
+        let to =
+            answer.headers().get(LOCATION).map(|to| printable(&String::from_utf8_lossy(to.as_bytes())).into_owned());
         let messages = to.map(|to| format!("it redirects to {to}")).into_iter().collect();
         return RefusedError { status, messages, retry_after: None };
     }
@@ -321,10 +322,10 @@ fn retry_after(text: &str) -> Option<Duration> {
 
 fn messages(body: &[u8]) -> Vec<String> {
     if let Ok(error) = serde_json::from_slice::<DrpError>(body) {
-        return error.messages.iter().map(|message| printable(message)).collect();
+        return error.messages.iter().map(|message| printable(message).into_owned()).collect();
     }
     let text: String = String::from_utf8_lossy(body).trim().chars().take(200).collect();
-    if text.is_empty() { Vec::new() } else { vec![printable(&text)] }
+    if text.is_empty() { Vec::new() } else { vec![printable(&text).into_owned()] }
 }
 
 #[cfg(test)]

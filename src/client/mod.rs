@@ -29,7 +29,6 @@
 //! }
 //! ```
 
-mod backoff;
 mod endpoint;
 mod error;
 mod http;
@@ -40,9 +39,9 @@ mod stream;
 mod tls;
 mod websocket;
 
-pub use backoff::{Backoff, jitter};
+pub use crate::backoff::{Backoff, jitter};
 pub use endpoint::{Credentials, DEFAULT_ENDPOINT, Endpoint, Target};
-pub use error::{ClientError, RefusedError, acts};
+pub use error::{ClientError, RefusedError, acts, printable};
 pub use http::{Http, ListAnswer, Stream, dial};
 pub use received::{Received, Registered};
 pub use secret::{Secret, SecretSource};

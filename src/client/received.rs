@@ -50,7 +50,7 @@ pub(super) fn complaint(text: &str) -> String {
 fn texts(answer: &str, name: &str) -> Vec<String> {
     let member = |text, name| json::members(text).find(|member| member.name() == name);
     let list = member(answer, "Object").and_then(|object| member(object.value, name));
-    list.map(|list| json::elements(list.value).map(|text| printable(&json::unquote(text))).collect())
+    list.map(|list| json::elements(list.value).map(|text| printable(&json::unquote(text)).into_owned()).collect())
         .unwrap_or_default()
 }
 

@@ -20,6 +20,7 @@ use super::gate::Gate;
 use super::gathering::{Gathering, SIGNS};
 use super::health::Health;
 use super::line::Line;
+use super::nats::Address;
 use super::nats::complaints::Complaints;
 use super::nats::dial::{ConnectError, Dialer};
 use super::nats::op::{Message, Op, ServerInfo};
@@ -151,7 +152,7 @@ impl Link {
                 Ended::Done => return true,
                 Ended::Lost(error) => {
                     self.gathering.flush();
-                    tracing::warn!(%error, "lost the connection to NATS");
+                    tracing::warn!(server = %session.address, %error, "lost the connection to NATS; reconnecting");
                     self.health.set_error(error.to_string());
                     return false;
                 }
@@ -185,12 +186,13 @@ impl Link {
             leaving.asked.notify_one();
         }
         let (metrics, complaints) = (&self.metrics, &self.complaints);
-        let complain = |error: &str| {
+        let complain = |server: &Address, error: &str| {
             metrics.nats.errors.inc();
-            complaints.log(error);
+            complaints.log(server, error);
         };
         let next = {
-            let reading = read(&mut session.incoming, &line, &leaving, (&self.gathering, number), complain);
+            let complain_here = |error: &str| complain(&session.address, error);
+            let reading = read(&mut session.incoming, &line, &leaving, (&self.gathering, number), complain_here);
             let writing = self.sender.drive(&mut session.outgoing, &line);
             let (dialer, gate) = (&mut self.dialer, &self.gate);
             let moving = async {
@@ -200,7 +202,9 @@ impl Link {
                 dialer.learn(&session.address, &leaving.named.lock());
                 // The former connection goes on meanwhile: an unusable new server is no reason to lose it.
                 loop {
-                    let not_yet = |error: &ConnectError| tracing::debug!(%error, "not yet");
+                    let not_yet = |error: &ConnectError| {
+                        tracing::debug!(%error, "cannot connect to another NATS server yet; retrying");
+                    };
                     let next = dialer.dial(Some(&session.address), not_yet).await;
                     match settle(next, (self.node, &self.prefix), gate, complain).await {
                         Ok(moved) => break moved,
@@ -336,7 +340,7 @@ async fn settle(
     mut next: Session,
     (node, prefix): (u64, &str),
     gate: &Gate,
-    complain: impl Fn(&str),
+    complain: impl Fn(&Address, &str),
 ) -> Result<(Session, Ahead), SessionError> {
     subscribe(&mut next.outgoing, prefix);
     greet(&mut next.outgoing, node, prefix);
@@ -367,7 +371,7 @@ async fn settle(
                 next.outgoing.flush().await?;
             }
             Op::Info(info) => next.info = info,
-            Op::Error(error) => complain(&error),
+            Op::Error(error) => complain(&next.address, &error),
             Op::Ok => {}
         }
     }

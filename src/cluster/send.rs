@@ -24,6 +24,8 @@ use super::wire::{Beat, NodePosition, State, event_headers, heartbeat_headers};
 use crate::broker::Broker;
 use crate::broker::export::{Export, Exports};
 use crate::clock;
+use crate::event::Event;
+use crate::logging::summary::Summary;
 
 /// Interval between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -117,6 +119,7 @@ pub(super) struct Sender {
     active: std::time::Instant,
     /// The number sent in the latest heartbeat that streams store.
     kept: Option<u64>,
+    too_long: Summary,
 }
 
 impl Sender {
@@ -142,6 +145,7 @@ impl Sender {
             pings: 0,
             active: clock::instant(),
             kept: None,
+            too_long: Summary::default(),
         }
     }
 
@@ -300,12 +304,7 @@ impl Sender {
         let (bytes, new) = (headers.len() + event.json().len(), at >= counted);
         if most > 0 && bytes > most {
             if new {
-                tracing::warn!(
-                    bytes,
-                    most,
-                    "an event was not sent to other nodes: with its headers it exceeds max_payload of the NATS server"
-                );
-                metrics.lost_out(1);
+                self.note_too_long(event, bytes, most);
             }
             return;
         }
@@ -313,6 +312,23 @@ impl Sender {
         out.publish(&subject, None, headers.as_bytes(), event.json().as_bytes());
         metrics.published.inc_by(u64::from(new));
         self.active = clock::instant();
+    }
+
+    fn note_too_long(&self, event: &Event, bytes: usize, most: usize) {
+        // Whoever may post can cause it.
+        if let Some(suppressed) = self.too_long.count(clock::instant()) {
+            let (kind, action) = (event.kind(), event.action());
+            tracing::warn!(
+                kind,
+                action,
+                bytes,
+                most,
+                suppressed,
+                "an event was not sent to other nodes: with its \
+                headers it exceeds max_payload of the NATS servers"
+            );
+        }
+        self.broker.metrics().nats.lost_out(1);
     }
 
     /// Sends a heartbeat with the number of the next event. Streams store one heartbeat after the events it confirms,
@@ -379,17 +395,23 @@ mod tests {
     use crate::broker::history::{History, HistoryLimits};
     use crate::clock::simulated;
     use crate::event::Draft;
+    use crate::logging::summary::{INTERVAL, captured};
     use crate::metrics::{Metrics, Source};
 
-    #[test]
-    fn a_heartbeat_tells_how_far_clocks_are_ahead_once_that_was_measured_for_a_while() {
-        simulated::begin();
+    fn sender() -> (Arc<Broker>, Sender) {
         let history = History::new(HistoryLimits { events: 10, bytes: 1 << 20 }, 1, clock::now());
         let broker = Arc::new(Broker::new(Arc::new(Metrics::new()), clock::instant(), history));
         let exports = broker.share(ExportLimits { batches: 10, bytes: 1 << 20 }, 10);
         let stop = watch::Sender::new(false);
         let options = (1, "hydrant".to_owned());
         let sender = Sender::new(Arc::clone(&broker), exports, options, Arc::default(), stop.subscribe());
+        (broker, sender)
+    }
+
+    #[test]
+    fn a_heartbeat_tells_how_far_clocks_are_ahead_once_that_was_measured_for_a_while() {
+        simulated::begin();
+        let (broker, sender) = sender();
         let mut draft = Draft::new("machines", "update", "k");
         let time = (clock::now() + SignedDuration::from_secs(4)).to_string();
         draft.time = Some(time.as_str().into());
@@ -398,5 +420,20 @@ mod tests {
         assert_eq!(ahead(), None, "the next event may be further ahead");
         simulated::pass(Duration::from_mins(10));
         assert_eq!(ahead(), Some(Duration::from_secs(4)));
+    }
+
+    #[test]
+    fn events_that_are_too_long_are_all_counted_and_fill_no_log() {
+        simulated::begin();
+        let (broker, sender) = sender();
+        let event = Draft::new("machines", "update", "k").seal(clock::now());
+        let note = || captured::lines(|| (0..100).for_each(|_| sender.note_too_long(&event, 2000, 1000)));
+        let lines = note();
+        assert!(lines.len() == 1 && lines[0].contains("kind=\"machines\" action=\"update\""), "{lines:#?}");
+        simulated::pass(INTERVAL);
+        let lines = note();
+        assert!(lines.len() == 1 && lines[0].contains("suppressed=99"), "{lines:#?}");
+        broker.metrics().nats.show(false);
+        assert!(broker.metrics().render(0).contains("hydrant_nats_lost_total{direction=\"out\"} 200\n"));
     }
 }

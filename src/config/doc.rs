@@ -20,8 +20,8 @@ pub fn markdown() -> String {
          resolved. Durations have a unit (`500ms`, `30s`, `5m`, `2h`, `7d`); sizes may have one (`64KiB`,\n\
          `16MiB`, `1GiB`). `--demo` without a number means {DEMO_MACHINES} machines.\n\n\
          A change of a setting takes effect after a restart. A running server applies changes in the files that\n\
-         settings name: users, roles and tenants, the listener's certificate and key, the JWKS, and credentials\n\
-         and certificates for endpoints.\n"
+         settings name: users, roles and tenants, the listener's certificate, key and client authorities, the\n\
+         JWKS, and credentials and certificates for endpoints.\n"
     );
     let mut table = None;
     for row in rows() {

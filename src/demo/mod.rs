@@ -81,7 +81,8 @@ impl Fleet {
     }
 
     /// Returns the current number of machines.
-    pub fn machine_count(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn machine_count(&self) -> usize {
         self.machines.len()
     }
 

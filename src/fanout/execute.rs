@@ -1,8 +1,10 @@
 //! Executes, counts and answers the commands of a client.
 //!
 //! Contract: see [`session`](super::session). A registration may have been parsed on another thread
-//! ([`Shard::text_read`]); the caller decides whether it should be ([`Shard::is_long_to_read`]), and has a
+//! ([`Shard::text_from`]); the caller decides whether it should be ([`Shard::is_long_to_read`]), and has a
 //! deregistration wait for the history ([`Shard::must_catch_up`]).
+
+use std::net::SocketAddr;
 
 use jiff::Timestamp;
 
@@ -31,20 +33,28 @@ const KINDS: usize = 64;
 impl Shard {
     /// Executes a text message and answers it.
     pub fn text(&mut self, conn: ConnId, message: &str, now: Timestamp) {
-        self.text_read(conn, message, None, now);
+        self.text_from(conn, None, (message, None), now);
     }
 
-    /// Like [`Shard::text`], for a registration whose SPEC may already have been parsed on another thread.
-    pub fn text_read(&mut self, conn: ConnId, message: &str, spec: Option<ReadSpec>, now: Timestamp) {
+    /// Like [`Shard::text`], with the client's address for the audit, and for a registration whose SPEC may already
+    /// have been parsed on another thread.
+    pub fn text_from(
+        &mut self,
+        conn: ConnId,
+        peer: Option<SocketAddr>,
+        (message, spec): (&str, Option<ReadSpec>),
+        now: Timestamp,
+    ) {
         let Some((slot, principal)) = self.speaker(conn) else { return };
+        let peer = peer.map(tracing::field::display);
         let answer = match self.carry_out(conn, slot, message, spec, now) {
             Ok((command, warnings)) => {
                 let spec = without_values(command.spec());
-                tracing::info!(target: AUDIT, %principal, verb = command.verb(), %spec, "command");
+                tracing::info!(target: AUDIT, %principal, peer, verb = command.verb(), %spec, "command");
                 answer::done(command, &warnings, principal.as_str(), now)
             }
             Err(reason) => {
-                tracing::info!(target: AUDIT, %principal, reason = %without_values(&reason), "command refused");
+                tracing::info!(target: AUDIT, %principal, peer, reason = %without_values(&reason), "command refused");
                 self.commands.count(Outcome::Refused);
                 answer::refused(message, &reason, principal.as_str(), now)
             }

@@ -273,7 +273,8 @@ impl Pool {
         for port in &self.ports {
             if port.send(Control::Types(Arc::clone(&types))).is_err() {
                 tracing::warn!(
-                    "a shard is too busy to learn the endpoint's types; it may warn about registrations for them"
+                    "a shard is too busy to learn the endpoint's types: it may call valid registrations for them \
+                     suspicious"
                 );
             }
         }

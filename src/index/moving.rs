@@ -18,7 +18,8 @@ pub struct Regrouped {
 
 impl<S: Copy> Index<S> {
     /// Moves a subscriber with all its registrations to another class.
-    pub fn reclass(&mut self, slot: Slot, class: Class) {
+    #[cfg(test)]
+    pub(super) fn reclass(&mut self, slot: Slot, class: Class) {
         self.set_class(slot, class);
         self.regroup(slot, None, usize::MAX);
     }

@@ -39,7 +39,7 @@ pub use proxy::{ProxyClass, ProxyMetrics, ProxyOutcome, ProxySide};
 pub use resolved::HttpResponses;
 pub use shard::{FilterCost, ShardMetrics, ShardSize};
 pub use summary::{Histogram, Queue, ShardSummary, Summary};
-pub use turns::{LONG_TURN, STALL};
+pub use turns::{HUNG, LONG_TURN, STALL};
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
 use crate::event;
@@ -50,6 +50,9 @@ use deliveries::Deliveries;
 use latency::seconds;
 use resolved::Resolved;
 use shard::{Loads, Peaks};
+
+/// The one metric whose series exists only with a certificate: without one, an alert would take its zero for 1970.
+const CERTIFICATE_EXPIRY: &str = "hydrant_certificate_expiry_timestamp_seconds";
 
 /// All metrics of the process, shared by all threads.
 #[derive(Debug)]
@@ -85,6 +88,8 @@ pub struct Metrics {
     filter_matches: IntCounter,
     filter_work: IntCounter,
     certificate_reloads: IntCounterVec,
+    /// Zero, and not part of the output, without a certificate.
+    certificate_expiry: IntGauge,
     log_lines_dropped: IntCounter,
     panics: IntCounter,
     /// HTTP responses.
@@ -160,6 +165,7 @@ impl Metrics {
                 "Reloads of the TLS certificate, by outcome",
                 "outcome",
             ),
+            certificate_expiry: declare.gauge(CERTIFICATE_EXPIRY, "Time at which the TLS certificate expires"),
             log_lines_dropped: declare
                 .counter("hydrant_log_lines_dropped_total", "Log lines dropped: queue full, or not writable"),
             panics: declare.counter("hydrant_panics_total", "Panics, each of them a bug"),
@@ -223,6 +229,11 @@ impl Metrics {
         self.certificate_reloads.with_label_values(&[label]).inc();
     }
 
+    /// Sets when the certificate in force expires, in seconds since 1970; `None` if that is unknown.
+    pub fn set_certificate_expiry(&self, at: Option<i64>) {
+        self.certificate_expiry.set(at.unwrap_or_default());
+    }
+
     /// Counts commands with this outcome.
     pub fn command(&self, outcome: Outcome, count: u64) {
         let label = match outcome {
@@ -244,7 +255,8 @@ impl Metrics {
         self.shard_since(number, Instant::now())
     }
 
-    fn shard_since(self: &Arc<Self>, number: usize, epoch: Instant) -> ShardMetrics {
+    /// Like [`Metrics::shard`], for turns that have begun since `epoch`.
+    pub(crate) fn shard_since(self: &Arc<Self>, number: usize, epoch: Instant) -> ShardMetrics {
         let peaks = Arc::new(Peaks::new(epoch));
         self.shards.lock().push(Arc::clone(&peaks));
         ShardMetrics::new(Arc::clone(self), peaks, number)
@@ -252,8 +264,17 @@ impl Metrics {
 
     /// Returns the number of shards whose current turn has taken longer than [`STALL`].
     pub fn stalled_shards(&self) -> usize {
+        self.shards_in_turn_longer_than(STALL)
+    }
+
+    /// Returns whether the current turn of a shard has taken longer than [`HUNG`].
+    pub fn is_hung(&self) -> bool {
+        self.shards_in_turn_longer_than(HUNG) > 0
+    }
+
+    fn shards_in_turn_longer_than(&self, limit: Duration) -> usize {
         let now = Instant::now();
-        self.shards.lock().iter().filter(|peaks| peaks.turns.running(now) > STALL).count()
+        self.shards.lock().iter().filter(|peaks| peaks.turns.running(now) > limit).count()
     }
 
     /// Returns the longest turn of any shard's thread in the last minute, including a turn that is still running.
@@ -279,7 +300,10 @@ impl Metrics {
             counter.inc_by(count.saturating_sub(counter.get()));
         }
         let mut families = self.registry.gather();
-        families.retain(|family| self.nats.shows(family.name()));
+        let has_certificate = self.certificate_expiry.get() != 0;
+        families.retain(|family| {
+            self.nats.shows(family.name()) && (has_certificate || family.name() != CERTIFICATE_EXPIRY)
+        });
         let mut text = TextEncoder::new().encode_to_string(&families).unwrap_or_default();
         process::append(&mut text);
         text
@@ -362,6 +386,16 @@ mod tests {
         assert!(text.contains("hydrant_nats_connected 0") && !text.contains("hydrant_nats_stream_usable"), "{text}");
         metrics.nats.show(true);
         assert!(metrics.render(0).contains("hydrant_nats_stream_usable 0"));
+    }
+
+    #[test]
+    fn a_server_without_a_certificate_does_not_say_that_it_expires() {
+        let metrics = Metrics::new();
+        assert!(!metrics.render(0).contains(CERTIFICATE_EXPIRY), "zero would be an alert");
+        metrics.set_certificate_expiry(Some(1_800_000_000));
+        assert!(metrics.render(0).contains("hydrant_certificate_expiry_timestamp_seconds 1800000000\n"));
+        metrics.set_certificate_expiry(None);
+        assert!(!metrics.render(0).contains(CERTIFICATE_EXPIRY));
     }
 
     #[test]

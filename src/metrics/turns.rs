@@ -12,6 +12,10 @@ pub const LONG_TURN: Duration = Duration::from_millis(50);
 /// The duration above which a shard in its turn is stalled; the server is not ready while it lasts.
 pub const STALL: Duration = Duration::from_secs(1);
 
+/// The duration above which a turn is not expected to end, so that whoever supervises the process should restart it. It
+/// is that of systemd's watchdog, `WatchdogSec` in `dist/systemd/hydrant.service`.
+pub const HUNG: Duration = Duration::from_secs(30);
+
 /// The minimum time for which the longest turn is remembered.
 const WINDOW: Duration = Duration::from_secs(30);
 

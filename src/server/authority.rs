@@ -30,8 +30,9 @@ pub(super) fn open(settings: &Settings) -> Result<Arc<Authority>, StartError> {
     warn_of_exposures(settings);
     if opened.created {
         tracing::warn!(
-            "first start: created the user rocketskates with the well-known password r0cketsk8ts; change it with \
-             `hydrant users passwd rocketskates --password-stdin`"
+            "first start: created the user rocketskates with the well-known password r0cketsk8ts; change it, as the \
+             user of the server, with `hydrant users passwd rocketskates --password-stdin --data-dir {}`",
+            settings.data_dir.display()
         );
     }
     let mut addresses = settings.listen.iter().chain(&settings.listen_proxy_protocol);
@@ -41,7 +42,7 @@ pub(super) fn open(settings: &Settings) -> Result<Arc<Authority>, StartError> {
         && settings.auth_mode() != AuthMode::Upstream
         && authority.has_default_password()
     {
-        return Err(StartError::DefaultCredentials { address });
+        return Err(StartError::DefaultCredentials { address, data_dir: settings.data_dir.clone() });
     }
     Ok(Arc::new(authority))
 }

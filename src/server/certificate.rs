@@ -21,6 +21,7 @@ impl Server {
     pub(super) fn follow_certificate(&mut self, stop: watch::Receiver<bool>) {
         let Some(tls) = &self.tls else { return };
         let metrics = Arc::clone(self.api.broker.metrics());
+        tls.report_expiry(&metrics);
         let follow = Arc::clone(tls).follow(metrics, stop.clone());
         self.tasks.push(vital("the reloading of certificates", stop.clone(), follow));
         if self.settings.tls == TlsMode::SelfSigned {

@@ -6,14 +6,14 @@
 //! notice, and what it sends in the meantime is served as usual. In that time every answer closes its connection, so
 //! that no client keeps one that will be aborted.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
-use super::Server;
+use super::{Server, Task};
 use crate::tasks;
 use crate::transport::listener::FIRST_REQUEST;
 
@@ -43,17 +43,17 @@ impl Server {
             Ok(Err(error)) => tracing::error!(%error, "the thread that drains the shards failed"),
             Err(_) => tracing::error!("the shards did not end in time; they end with the process"),
         }
-        for listening in self.listening.drain(..) {
-            answered(listening, deadline).await;
+        for (listening, address) in self.listening.drain(..).zip(&self.addresses) {
+            answered(listening, Some(*address), deadline).await;
         }
         let _ = self.stop_probe.send(true);
         if let Some(probing) = self.probing.take() {
-            answered(probing, deadline).await;
+            answered(probing, self.probe, deadline).await;
         }
         for task in self.tasks.drain(..) {
-            let cut = task.abort_handle();
+            let (what, cut) = (task.what, task.handle.abort_handle());
             if timeout_at(deadline.into(), ended(task)).await.is_err() {
-                tracing::warn!("aborting a task that did not end in time");
+                tracing::warn!(task = what, "aborting a task that did not end in time");
                 cut.abort();
             }
         }
@@ -64,16 +64,16 @@ impl Server {
 }
 
 /// Waits until a listener has answered its requests; aborts it at the deadline.
-async fn answered(listening: JoinHandle<()>, deadline: Instant) {
-    let cut = listening.abort_handle();
+async fn answered(listening: Task, address: Option<SocketAddr>, deadline: Instant) {
+    let cut = listening.handle.abort_handle();
     if timeout_at(deadline.into(), ended(listening)).await.is_err() {
-        tracing::warn!("aborting requests that were not answered in time");
+        tracing::warn!(?address, "aborting requests that were not answered in time");
         cut.abort();
     }
 }
 
-async fn ended(task: JoinHandle<()>) {
-    if let Err(error) = task.await {
-        tracing::error!(%error, "a task failed");
+async fn ended(Task { what, handle }: Task) {
+    if let Err(error) = handle.await {
+        tracing::error!(task = what, %error, "a task failed");
     }
 }

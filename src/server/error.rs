@@ -29,11 +29,14 @@ pub enum StartError {
     /// The well-known password, which is meant for trials on the local machine, is in use on a reachable address.
     #[error(
         "{address} can be reached from other machines, and the user rocketskates still has its well-known password; \
-         change it with `hydrant users passwd rocketskates --password-stdin`, or use --allow-default-credentials"
+         change it, as the user of the server, with `hydrant users passwd rocketskates --password-stdin --data-dir \
+         {data_dir}`, or use --allow-default-credentials"
     )]
     DefaultCredentials {
         /// The address that is not loopback.
         address: SocketAddr,
+        /// The directory with the users.
+        data_dir: PathBuf,
     },
     /// TLS cannot be set up.
     #[error(transparent)]

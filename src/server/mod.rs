@@ -1,9 +1,10 @@
 //! A whole server: built from its settings, run, drained.
 //!
-//! Contract: [`Server::start`] returns once every address is bound and connections are accepted. If a setting is
-//! wrong, nothing is bound; if an address is taken, nothing is created on disk. [`Server::stop`] drains: readiness is
-//! withdrawn; after `timeouts.lame_duck` no further connections and events are accepted; what was accepted is
-//! delivered, every client gets a close frame, the shards end, and requests in progress are answered; all within
+//! Contract: [`Server::start`] returns once every address is bound and connections are accepted. What the settings
+//! themselves reveal is checked before (`config`); what takes the data directory or a secret to find is found after
+//! binding, and then nothing was accepted. If an address is taken, nothing is created on disk. [`Server::stop`] drains:
+//! readiness is withdrawn; after `timeouts.lame_duck` no further connections and events are accepted; what was accepted
+//! is delivered, every client gets a close frame, the shards end, and requests in progress are answered; all within
 //! `timeouts.drain`. Several servers can run in one process (tests do).
 
 #[cfg(not(feature = "nats"))]
@@ -49,7 +50,7 @@ use crate::fanout::control::ConnectionLimit;
 use crate::fanout::driver::Timing;
 use crate::fanout::outbox::DeflatePolicy;
 use crate::fanout::pool::{Pool, ShardSettings};
-use crate::files::{is_taken, replace};
+use crate::files::{SECRET, is_taken, replace};
 use crate::index;
 use crate::index::filter;
 use crate::logging::crash::Vital;
@@ -77,9 +78,9 @@ pub struct Server {
     /// Separate, because the probe continues while the server drains.
     stop_probe: watch::Sender<bool>,
     /// The listeners; each ends when its requests in progress have been answered.
-    listening: Vec<JoinHandle<()>>,
-    probing: Option<JoinHandle<()>>,
-    tasks: Vec<JoinHandle<()>>,
+    listening: Vec<Task>,
+    probing: Option<Task>,
+    tasks: Vec<Task>,
     /// Boxed, because settings are large and the server is moved while it starts.
     settings: Box<Settings>,
 }
@@ -209,8 +210,8 @@ impl Server {
         }
         match self.api.authority.reload() {
             Ok(changed) => tracing::info!(changed, "reloaded users, roles, tenants and keys"),
-            Err(error) => tracing::error!(%error, "cannot reload users, roles, tenants and keys; their previous \
-                contents stay in force"),
+            Err(error) => tracing::error!(%error, "some files cannot be reloaded and stay as they were; the others \
+                are in force"),
         }
     }
 }
@@ -224,17 +225,20 @@ fn forwarded_for(settings: &Settings) -> ForwardedFor {
     if settings.proxy.forwarded_for { ForwardedFor::Sent } else { ForwardedFor::LeftOut }
 }
 
-fn serve(listener: Listener, handler: Arc<dyn Handler>, stop: watch::Receiver<bool>) -> JoinHandle<()> {
+/// A task, and what it does, for the log.
+#[derive(Debug)]
+struct Task {
+    what: &'static str,
+    handle: JoinHandle<()>,
+}
+
+fn serve(listener: Listener, handler: Arc<dyn Handler>, stop: watch::Receiver<bool>) -> Task {
     vital("a listener", stop.clone(), listener.serve(handler, stop))
 }
 
 /// Starts a task without which the server would only seem to be alive. If it ends before the server, the process ends
 /// too.
-fn vital(
-    what: &'static str,
-    stop: watch::Receiver<bool>,
-    work: impl Future<Output = ()> + Send + 'static,
-) -> JoinHandle<()> {
+fn vital(what: &'static str, stop: watch::Receiver<bool>, work: impl Future<Output = ()> + Send + 'static) -> Task {
     guarded(what, async move {
         work.await;
         // If stopping was not requested, the server must have been dropped.
@@ -243,11 +247,12 @@ fn vital(
 }
 
 /// Starts a task whose panic ends the process.
-fn guarded(what: &'static str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-    tasks::spawn(async move {
+fn guarded(what: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Task {
+    let handle = tasks::spawn(async move {
         let _vital = Vital::new(what);
         work.await;
-    })
+    });
+    Task { what, handle }
 }
 
 /// Creates everything behind the listeners and starts the shards.
@@ -376,7 +381,7 @@ fn identity(settings: &Settings) -> Result<String, StartError> {
     let mut bytes = [0; 6];
     getrandom::fill(&mut bytes).map_err(|error| file(io::Error::other(error.to_string())))?;
     let id = bytes.map(|byte| format!("{byte:02x}")).join(":");
-    replace(&settings.data_dir, &settings.data_dir.join("id.new"), &path, &id).map_err(file)?;
+    replace(&settings.data_dir, &settings.data_dir.join("id.new"), &path, (&id, SECRET)).map_err(file)?;
     Ok(id)
 }
 

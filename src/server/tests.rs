@@ -12,7 +12,7 @@ use crate::broker::inbox::{InboxLimits, inbox};
 use crate::clock;
 use crate::config::{FlagValue, Settings, Sources};
 use crate::event::Draft;
-use crate::metrics::Source;
+use crate::metrics::{HUNG, STALL, Source};
 
 fn settings(dir: &std::path::Path) -> Settings {
     let data = dir.display().to_string();
@@ -182,6 +182,41 @@ async fn who_asks_about_a_connection_of_a_stuck_shard_holds_up_no_other_question
     }
 }
 
+/// Asks a probe, and returns the status and the whole body.
+async fn probe(server: &Server, path: &str) -> (String, String) {
+    let mut socket = TcpStream::connect(server.probe_address().unwrap()).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().to_owned(), body.to_owned())
+}
+
+/// Kubernetes restarts by `/healthz`, systemd by its watchdog: after the same time, and for nothing less.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_shard_hangs_is_to_be_restarted() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(settings(data.path())).await.unwrap();
+    let Some(epoch) = Instant::now().checked_sub(2 * HUNG) else { return };
+    let shard = server.api.broker.metrics().shard_since(1, epoch);
+    let ok = || ("200".to_owned(), "ok\n".to_owned());
+    assert_eq!(probe(&server, "/healthz").await, ok());
+    shard.begin_turn(Instant::now().checked_sub(2 * STALL).unwrap());
+    assert_eq!(probe(&server, "/readyz").await.0, "503", "it is stalled");
+    assert_eq!(probe(&server, "/healthz").await, ok(), "but may go on");
+    shard.begin_turn(Instant::now().checked_sub(HUNG + SECOND).unwrap());
+    let stuck = "a shard has been stuck for more than 30s\n".to_owned();
+    assert_eq!(probe(&server, "/healthz").await, ("503".to_owned(), stuck));
+    shard.turn(0, HUNG + SECOND);
+    assert_eq!(probe(&server, "/healthz").await, ok(), "it went on after all");
+    server.stop().await;
+    let unit = include_str!("../../dist/systemd/hydrant.service");
+    let watchdog = unit.lines().find_map(|line| line.strip_prefix("WatchdogSec=")).unwrap();
+    assert_eq!(watchdog, HUNG.as_secs().to_string());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_id_stays_and_is_never_replaced() {
     let data = tempfile::tempdir().unwrap();
@@ -228,7 +263,10 @@ async fn nobody_else_reaches_a_server_with_the_well_known_password() {
         let mut settings = settings(data.path());
         (settings.listen, settings.listen_proxy_protocol) = (vec![listen], vec![proxied]);
         match Server::start(settings).await {
-            Err(StartError::DefaultCredentials { address }) => assert_eq!(address, outside),
+            Err(error @ StartError::DefaultCredentials { address, .. }) => {
+                assert_eq!(address, outside);
+                assert!(error.to_string().contains(&format!("--data-dir {}`", data.path().display())), "{error}");
+            }
             other => panic!("{listen} {proxied}: {other:?}"),
         }
     }

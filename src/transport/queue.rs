@@ -36,7 +36,8 @@ pub(super) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
         match listener.accept().await {
             Ok(accepted) => return accepted,
             Err(error) => {
-                tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept connections; retrying");
+                let address = listener.local_addr().ok();
+                tracing::warn!(%error, ?address, pause_ms = pause.as_millis(), "cannot accept connections; retrying");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
             }

@@ -109,6 +109,24 @@ fn a_user_from_the_cradle_to_the_grave() {
 }
 
 #[test]
+fn a_role_keeps_what_is_not_named() {
+    let shell = Shell::new();
+    let set = |what: &str| {
+        shell.ok(&format!("roles set r {what}"));
+        rows(&shell.ok("roles list"))[2].clone()
+    };
+    set("--claim a/get/* --limit connections=2 registrations=9 --overflow conflate --query-overflow disconnect");
+    assert_eq!(set("--overflow drop-oldest"), "r a/get/* connections=2,registrations=9 drop-oldest disconnect");
+    assert_eq!(set("--limit connections=1"), "r a/get/* connections=1,registrations=9 drop-oldest disconnect");
+    assert_eq!(set("--query-overflow"), "r a/get/* connections=1,registrations=9 drop-oldest none");
+    assert_eq!(set("--claim b/get/*"), "r b/get/* connections=1,registrations=9 drop-oldest none");
+    // What is removed is the configuration's again.
+    assert_eq!(set("--limit connections=0"), "r b/get/* registrations=9 drop-oldest none");
+    assert_eq!(set("--overflow default"), "r b/get/* registrations=9 - none");
+    assert_eq!(set("--query-overflow default --limit registrations=0"), "r b/get/* - - -");
+}
+
+#[test]
 fn tokens_are_narrowed_and_keys_rotated() {
     let shell = Shell::new();
     shell.ok("roles set reader --claim machines/get,list/*");
@@ -257,6 +275,6 @@ fn a_directory_that_is_not_there_has_no_users_to_list() {
     for what in ["users", "roles", "tenants"] {
         let done = crate::support::run(&[what, "list", "--data-dir", "/nowhere"], "", &[]);
         assert_eq!((done.code, done.out.as_str()), (Some(1), ""), "{what}");
-        assert_eq!(done.err, "hydrant: /nowhere: no such directory\n");
+        assert_eq!(done.err, "hydrant: /nowhere: No such file or directory (os error 2)\n");
     }
 }

@@ -27,7 +27,7 @@ def main(manifest, folder):
     assert settings["listen"].endswith(f":{ports['https']}")
     assert settings["metrics_listen"].endswith(f":{ports['metrics']}")
     spans = sum(int(settings["timeouts"][name].removesuffix("s")) for name in ("lame_duck", "drain"))
-    assert pod["terminationGracePeriodSeconds"] > spans, "killed before it has drained"
+    assert pod["terminationGracePeriodSeconds"] >= spans + 5, "killed before it has drained and ended"
     labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
     for kind in ("Service", "PodMonitor", "PodDisruptionBudget"):
         selector = found[kind]["spec"]["selector"]
@@ -42,9 +42,12 @@ def main(manifest, folder):
     for name in ("tls_cert", "tls_key"):
         assert settings[name].startswith(MOUNTED)
         text = text.replace(settings[name], f"{folder}/{name}.pem")
-    text = text.replace(settings["upstream"]["password_file"], f"{folder}/password")
-    with open(f"{folder}/password", "w", encoding="utf-8") as file:
-        file.write("secret\n")
+    password, creds = settings["upstream"]["password_file"], settings["nats"]["creds_file"]
+    for mounted, name in ((password, "password"), (creds, "creds")):
+        assert mounted.startswith(MOUNTED)
+        text = text.replace(mounted, f"{folder}/{name}")
+        with open(f"{folder}/{name}", "w", encoding="utf-8") as file:
+            file.write("secret\n")
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
         "-nodes", "-subj", "/CN=hydrant"]
     outputs = ["-keyout", f"{folder}/tls_key.pem", "-out", f"{folder}/tls_cert.pem", "-days", "2"]

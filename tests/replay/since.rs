@@ -286,7 +286,10 @@ async fn info_tells_the_place() {
 async fn a_role_may_allow_more_registrations_than_the_settings_to_a_connection_with_a_past() {
     let people = |store: &mut hydrant::auth::Store| {
         store.set_role("large", vec!["*/*/*".parse().unwrap()])?;
-        store.set_role_limits("large", "registrations=5".parse().unwrap())?;
+        store.set_role_limits(
+            "large",
+            hydrant::auth::RoleLimits::default().changed(&["registrations=5".parse().unwrap()]),
+        )?;
         store.add_user("many", common::people::HASH.clone(), &["large".to_owned()])
     };
     let server = Hydrant::with_people("shards = 1\nlimits.registrations = 2", people).await;

@@ -30,7 +30,9 @@ async fn told(audit: bool) -> (BTreeSet<String>, bool) {
     );
     let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of_audit = lines.iter().filter(|line| line["target"] == "hydrant::audit");
-    let messages = of_audit.map(|line| line["message"].as_str().unwrap().to_owned()).collect();
+    let of_audit: Vec<&Value> = of_audit.collect();
+    assert!(of_audit.iter().all(|line| line["peer"].as_str().unwrap().starts_with("127.0.0.1:")), "{of_audit:?}");
+    let messages = of_audit.iter().map(|line| line["message"].as_str().unwrap().to_owned()).collect();
     (
         messages,
         lines

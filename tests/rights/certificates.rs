@@ -176,6 +176,25 @@ async fn certificates_of_others_and_of_other_times_get_no_connection() {
     assert!(!no_answer(ca.connect(&server, alice).await, &server).await);
 }
 
+/// How an operator excludes all certificates of an authority, without a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replaced_authority_is_in_force_for_new_handshakes() {
+    let (former, next) = (Ca::new("former"), Ca::new("next"));
+    let server = server(&former.setting()).await;
+    let mut kept = former.named(&server, "alice").await;
+    assert_eq!(status_of_token(&mut kept, "alice", &[]).await, 200);
+    let file = former.dir.path().join("ca.pem");
+    std::fs::write(&file, "nothing of use").unwrap();
+    server.until("hydrant_change_not_in_force{file=\"certificate\"}", 1).await;
+    assert_eq!(status_of_token(&mut former.named(&server, "alice").await, "alice", &[]).await, 200, "it stays");
+    std::fs::copy(next.dir.path().join("ca.pem"), &file).unwrap();
+    server.until("hydrant_certificate_reloads_total{outcome=\"taken\"}", 1).await;
+    let alice = |params: &mut CertificateParams| params.distinguished_name.push(DnType::CommonName, "alice");
+    assert!(no_answer(former.connect(&server, alice).await, &server).await, "its certificates are worth nothing now");
+    assert_eq!(status_of_token(&mut next.named(&server, "alice").await, "alice", &[]).await, 200);
+    assert_eq!(status_of_token(&mut kept, "alice", &[]).await, 200, "an open connection goes on");
+}
+
 /// Whether the server hangs up instead of answering.
 async fn no_answer(socket: std::io::Result<Socket>, server: &Hydrant) -> bool {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

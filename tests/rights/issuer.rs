@@ -1,6 +1,6 @@
 //! Tokens of an identity provider, by the settings of a server.
 
-use hydrant::auth::{Store, StoreError, TokenRequest};
+use hydrant::auth::{RoleLimits, Store, StoreError, TokenRequest};
 use serde_json::{Value, json};
 
 use crate::common::http::{self, Reply};
@@ -69,7 +69,7 @@ async fn a_user_of_the_issuer_is_no_namesake_of_the_store() {
     let settings = format!("connection_events = true\n{}", provider.settings("roles_claim = \"groups\"\n"));
     let server = Hydrant::with_people(&settings, |store| {
         people(store)?;
-        store.set_role_limits("writer", "connections=1".parse().unwrap())
+        store.set_role_limits("writer", RoleLimits::default().changed(&["connections=1".parse().unwrap()]))
     })
     .await;
     let bearer = format!("Bearer {}", provider.sign("ec", &claims("nonce", 1.into())));

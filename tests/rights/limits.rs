@@ -1,6 +1,6 @@
 //! Limits of roles: N are allowed, N + 1 are refused, with the right answer and a metric.
 
-use hydrant::auth::{RoleLimits, Store, StoreError, TokenRequest};
+use hydrant::auth::{LimitChange, RoleLimits, Store, StoreError, TokenRequest};
 
 use crate::common::people::HASH;
 use crate::common::ws::Show;
@@ -10,8 +10,8 @@ const EVERYTHING: &str = "*/*/*";
 
 fn limited(store: &mut Store, role: &str, limits: &[&str]) -> Result<(), StoreError> {
     store.set_role(role, vec![EVERYTHING.parse().unwrap()])?;
-    let limits = limits.iter().map(|limit| limit.parse().unwrap());
-    store.set_role_limits(role, limits.fold(RoleLimits::default(), RoleLimits::or_larger))
+    let limits: Vec<LimitChange> = limits.iter().map(|limit| limit.parse().unwrap()).collect();
+    store.set_role_limits(role, RoleLimits::default().changed(&limits))
 }
 
 /// `small` and `large` have limits, `other` has none; what the configuration says lies between the two.
@@ -114,7 +114,8 @@ async fn a_changed_limit_applies_to_open_connections() {
     let mut few = server.connect_as("user:few", &TokenRequest::default()).await;
     few.register("a.b.1").await;
     few.register("a.b.2").await;
-    server.edit(|store| store.set_role_limits("small", "registrations=4".parse().unwrap()));
+    let more = RoleLimits::default().changed(&["registrations=4".parse().unwrap()]);
+    server.edit(|store| store.set_role_limits("small", more));
     // Until the server has read the store.
     few.register_at_last("a.b.3").await;
     few.register("a.b.4").await;

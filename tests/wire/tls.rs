@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use crate::common::raw::{Raw, masked};
 use crate::common::socket::{self, Socket};
-use crate::common::{Hydrant, Seen, event, patiently};
+use crate::common::{Hydrant, Seen, event, http, patiently};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use rcgen::{CertificateParams, KeyPair};
@@ -110,6 +110,26 @@ async fn renewed_files_are_taken() {
         Hydrant::start_files(&format!("tls_cert = {certificate_file:?}\ntls_key = {key_file:?}\nshards = 1")).await;
     assert!(same(&shown(&server).await, &pem));
     Box::pin(renewals(server, &certificate_file, &key_file)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_metrics_say_when_the_certificate_expires() {
+    const EXPIRY: &str = "hydrant_certificate_expiry_timestamp_seconds";
+    let server = Hydrant::start_tls("").await;
+    let now = hydrant::clock::now().as_second().unsigned_abs();
+    let days = (server.metric(EXPIRY).await - now) / 86_400;
+    assert!((822..825).contains(&days), "a new self-signed one: {days}");
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2033, 5, 18);
+    let dir = &server.server.settings().data_dir;
+    replace(&dir.join("tls-key.pem"), &key.serialize_pem());
+    replace(&dir.join("tls-cert.pem"), &params.self_signed(&key).unwrap().pem());
+    server.until(TAKEN, 1).await;
+    assert_eq!(server.metric(EXPIRY).await, 1_999_987_200);
+    let plain = Hydrant::start("").await;
+    let metrics = http::request(plain.server.probe_address().unwrap(), false, "GET", "/metrics", &[], "").await.body;
+    assert!(!metrics.contains(EXPIRY), "it has none");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -66,7 +66,7 @@ impl Directory {
     /// Creates the directory if it is missing and waits until no other process writes.
     pub(in crate::auth) fn lock(&self) -> Result<Lock, StoreError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
-        made.map_err(|source| io("make", &self.0, source))?;
+        made.map_err(|source| io("create", &self.0, source))?;
         let path = self.path(LOCK);
         let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let file = open.map_err(|source| io("open", &path, source))?;
@@ -158,7 +158,7 @@ impl Directory {
     fn write(&self, name: &str, text: &str) -> Result<(), StoreError> {
         let path = self.path(name);
         let beside = self.beside(name);
-        let written = files::replace(&self.0, &beside, &path, text);
+        let written = files::replace(&self.0, &beside, &path, (text, files::SECRET));
         if written.is_err() {
             // Report the first error, which is the cause; a temporary file that remains is overwritten next time.
             let _ = std::fs::remove_file(&beside);

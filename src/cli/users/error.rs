@@ -28,11 +28,11 @@ pub(crate) enum UsersError {
     #[error(transparent)]
     Token(#[from] IssueError),
     #[error(transparent)]
-    BodyError(#[from] TokenError),
+    CheckedToken(#[from] TokenError),
     #[error("{0}")]
     Usage(String),
-    #[error("{}: no such directory", .0.display())]
-    NoDirectory(PathBuf),
+    #[error("{path}: {source}")]
+    Directory { path: PathBuf, source: io::Error },
     #[error("cannot read standard input: {0}")]
     Input(io::Error),
     #[error("cannot write the output: {0}")]

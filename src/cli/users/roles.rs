@@ -4,14 +4,15 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 
 use super::error::UsersError;
 use super::store::{DataDir, table};
-use crate::auth::{Claim, Role, RoleLimits, SUPERUSER, Store, Terms};
+use crate::auth::{Claim, LimitChange, Role, SUPERUSER, Store, Terms};
 use crate::cli::console::report;
-use crate::overflow::Overflow;
+use crate::overflow::{Overflow, OverflowError};
 
 /// The scopes of DRP and hydrant. Others are accepted too, since plugins have types of their own, but they are
 /// reported: a typing mistake would silently grant nothing.
@@ -32,28 +33,28 @@ pub(crate) struct RolesArgs {
 
 #[derive(Subcommand)]
 enum What {
-    /// Create or replace a role
+    /// Create or change a role; an existing one keeps what is not named
     Set {
         /// The role's name
         name: String,
-        /// The claims it grants, such as machines/get,list/* or tasks/*/*; each part is *, a value or a comma list. It
-        /// can be left out if a limit or a policy is given: an existing role keeps its claims, a new one grants nothing
-        /// (for roles of an endpoint)
+        /// The claims it grants, such as machines/get,list/* or tasks/*/*; each part is *, a value or a comma list.
+        /// They replace all claims that the role has. They can be left out if a limit or a policy is given; a new role
+        /// then grants nothing (for roles of an endpoint)
         #[arg(long = "claim", required_unless_present_any = ["limits", "overflow", "query_overflow"], num_args = 1..,
             value_name = "SCOPE/ACTION/SPECIFIC")]
         claims: Vec<String>,
         /// Limits for each of its users: connections, registrations (on one connection) or posted_events_per_second;
-        /// the largest limit among a user's roles applies, and without any the configuration's
+        /// the largest limit among a user's roles applies, and without any the configuration's. 0 removes a limit
         #[arg(long = "limit", num_args = 1.., value_delimiter = ',', value_name = "NAME=NUMBER")]
         limits: Vec<String>,
         /// Overflow policy for websockets of its users that are slow consumers, instead of outbox.overflow: disconnect,
-        /// drop-oldest or conflate
+        /// drop-oldest or conflate; default removes the role's policy
         #[arg(long, value_name = "POLICY")]
-        overflow: Option<Overflow>,
+        overflow: Option<Policy>,
         /// Policies that such a websocket may choose by ?overflow=, separated by commas, instead of
-        /// outbox.query_overflow; an empty value allows none
+        /// outbox.query_overflow; an empty value allows none, default removes the role's list
         #[arg(long, num_args = 0.., value_delimiter = ',', value_name = "POLICY")]
-        query_overflow: Option<Vec<Overflow>>,
+        query_overflow: Option<Vec<Policy>>,
     },
     /// List roles with their claims
     List,
@@ -64,19 +65,31 @@ enum What {
     },
 }
 
+/// A role's policy; `None`, written `default`, for that of the settings.
+#[derive(Clone, Copy)]
+struct Policy(Option<Overflow>);
+
+impl FromStr for Policy {
+    type Err = OverflowError;
+
+    fn from_str(text: &str) -> Result<Self, OverflowError> {
+        if text == "default" { Ok(Self(None)) } else { text.parse().map(|policy| Self(Some(policy))) }
+    }
+}
+
 pub(crate) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), UsersError> {
     let data = &args.data;
     match &args.what {
         What::Set { name, claims, limits, overflow, query_overflow } => {
-            let limits: Vec<RoleLimits> = limits.iter().map(|limit| limit.parse()).collect::<Result<_, _>>()?;
-            let limits = limits.into_iter().fold(RoleLimits::default(), RoleLimits::or_larger);
+            let limits: Vec<LimitChange> = limits.iter().map(|limit| limit.parse()).collect::<Result<_, _>>()?;
             let claims = parse_claims(claims, err)?;
             data.edit(err, |store| {
-                let kept = store.roles().get(name).filter(|_| claims.is_empty()).map(|role| role.claims.clone());
-                store.set_role(name, kept.unwrap_or(claims))?;
-                store.set_role_limits(name, limits)?;
-                store.set_role_overflow(name, *overflow)?;
-                store.set_role_query_overflow(name, query_overflow.as_ref().map(|all| all.iter().copied().collect()))
+                let kept = store.roles().get(name).cloned().unwrap_or_default();
+                store.set_role(name, if claims.is_empty() { kept.claims } else { claims })?;
+                store.set_role_limits(name, kept.limits.changed(&limits))?;
+                store.set_role_overflow(name, overflow.map_or(kept.overflow, |policy| policy.0))?;
+                let all = query_overflow.as_ref().map(|all| all.iter().map(|policy| policy.0).collect());
+                store.set_role_query_overflow(name, all.unwrap_or(kept.query_overflow))
             })
         }
         What::List => Ok(list(&data.read()?, out)?),

@@ -38,8 +38,8 @@ impl DataDir {
     /// Reads the store.
     pub(super) fn read(&self) -> Result<Store, UsersError> {
         let path = self.path()?;
-        if !path.is_dir() {
-            return Err(UsersError::NoDirectory(path));
+        if let Err(source) = std::fs::read_dir(&path) {
+            return Err(UsersError::Directory { path, source });
         }
         Ok(read_store(&path)?)
     }

@@ -81,7 +81,7 @@ impl EventStream {
         let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         if !kind.starts_with(KIND) {
             let endpoint = target.endpoint.to_string();
-            return Err(ClientError::NotStream { endpoint, kind: printable(kind) });
+            return Err(ClientError::NotStream { endpoint, kind: printable(kind).into_owned() });
         }
         let last_id = from.last_id.map(str::to_owned);
         let unanswered = specs.iter().cloned().collect();
@@ -176,7 +176,7 @@ fn longest_silence(ping: Option<&str>) -> Duration {
 fn closed(text: &str) -> ClientError {
     let value: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
     let code = value["Code"].as_u64().and_then(|code| code.try_into().ok()).unwrap_or(1005);
-    ClientError::Closed { code, reason: printable(value["Reason"].as_str().unwrap_or_default()) }
+    ClientError::Closed { code, reason: printable(value["Reason"].as_str().unwrap_or_default()).into_owned() }
 }
 
 #[cfg(test)]

@@ -205,7 +205,7 @@ impl Reading {
         match read_close(payload) {
             Ok((code, reason)) => {
                 self.reply = Some(if code == NO_STATUS { NORMAL } else { code });
-                ClientError::Closed { code, reason: printable(reason) }
+                ClientError::Closed { code, reason: printable(reason).into_owned() }
             }
             Err(code) => {
                 self.reply = Some(code);

@@ -15,6 +15,7 @@ use super::connect::{ConnectOptions, connect};
 use super::login::Login;
 use super::session::Session;
 use super::tls::Tls;
+use crate::backoff::jitter;
 
 /// The first ceiling of the delay between attempts; it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -126,11 +127,9 @@ impl Dialer {
     }
 }
 
-/// Returns a random delay up to the ceiling (full jitter).
+/// Returns a random delay before this attempt.
 fn wait(tries: u32) -> Duration {
-    let ceiling = FIRST_WAIT.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST_WAIT);
-    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-    ceiling.mul_f64(f64::from(random) / f64::from(u32::MAX))
+    jitter(FIRST_WAIT.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST_WAIT))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::address::Address;
 use super::complaints::Complaints;
 use super::dial::Dialer;
 use super::op::{Message, Op};
@@ -114,7 +115,7 @@ impl Asking {
     }
 
     async fn serve(&mut self, session: Session) -> Result<(), SessionError> {
-        let Session { mut incoming, mut outgoing, .. } = session;
+        let Session { mut incoming, mut outgoing, address, .. } = session;
         outgoing.subscribe(&format!("{}.*", self.inbox), 1);
         let pulse = Pulse::default();
         let mut ticks = interval(PULSE);
@@ -124,7 +125,7 @@ impl Asking {
             tokio::select! {
                 op = incoming.next() => {
                     pulse.heard();
-                    self.hear(op?, &mut outgoing);
+                    self.hear(op?, &address, &mut outgoing);
                 }
                 question = self.questions.recv() => match question {
                     Some(question) => self.put(question, &mut outgoing),
@@ -153,11 +154,11 @@ impl Asking {
         self.open.insert(token, answers);
     }
 
-    fn hear(&mut self, op: Op, outgoing: &mut Outgoing) {
+    fn hear(&mut self, op: Op, server: &Address, outgoing: &mut Outgoing) {
         match op {
             Op::Ping => outgoing.pong(),
             Op::Message(message) => self.answer(message),
-            Op::Error(text) => self.complaints.log(&text),
+            Op::Error(text) => self.complaints.log(server, &text),
             Op::Info(_) | Op::Pong | Op::Ok => {}
         }
     }

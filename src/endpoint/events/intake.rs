@@ -63,6 +63,7 @@ pub(super) struct Intake {
     /// The number of binary messages received over this connection.
     binaries: u64,
     skipped: Summary,
+    unusable: Summary,
     /// Whether the link has just begun, so its first event is not published yet.
     begins: bool,
     /// Until when that event waits for other nodes.
@@ -83,6 +84,7 @@ impl Intake {
             published: clock::instant(),
             binaries: 0,
             skipped: Summary::default(),
+            unusable: Summary::default(),
             begins: true,
             waits_until: None,
         }
@@ -125,10 +127,9 @@ impl Intake {
     }
 
     fn note_unusable(&self, count: u64, reason: &dyn std::fmt::Display) {
-        if self.metrics.unusable.get() == 0 {
+        if let Some(suppressed) = self.unusable.count(clock::instant()) {
             let endpoint = &self.endpoint;
-            tracing::warn!(%endpoint, error = %reason, "ignoring a message that is not an event; further ones are only \
-                counted");
+            tracing::warn!(%endpoint, error = %reason, suppressed, "ignoring a message that is not an event");
         }
         self.metrics.unusable.inc_by(count);
     }
@@ -241,7 +242,8 @@ fn gap(endpoint: &Endpoint, from: Timestamp, to: Timestamp, events: Option<u64>)
 mod tests {
     use super::*;
     use crate::broker::history::{History, HistoryLimits};
-    use crate::logging::summary::captured;
+    use crate::clock::simulated;
+    use crate::logging::summary::{INTERVAL, captured};
     use crate::metrics::Metrics;
 
     #[test]
@@ -258,11 +260,28 @@ mod tests {
         assert_eq!(event.json(), expected);
     }
 
-    #[test]
-    fn long_events_are_all_reported_and_fill_no_log() {
+    fn intake() -> Intake {
         let history = History::new(HistoryLimits { events: 10, bytes: 1 << 20 }, 1, clock::now());
         let broker = Broker::new(Arc::new(Metrics::new()), clock::instant(), history);
-        let mut intake = Intake::new(Arc::new(broker), "https://drp:8092".parse().unwrap());
+        Intake::new(Arc::new(broker), "https://drp:8092".parse().unwrap())
+    }
+
+    #[test]
+    fn messages_that_are_no_events_are_logged_now_and_then() {
+        simulated::begin();
+        let mut intake = intake();
+        let mut hear = |text: &str| captured::lines(|| (0..100).for_each(|_| intake.add(text)));
+        let lines = hear("garbage");
+        assert!(lines.len() == 1 && lines[0].contains("suppressed=0"), "{lines:#?}");
+        simulated::pass(INTERVAL);
+        let lines = hear(r#"{"Type":"a"}"#);
+        assert!(lines.len() == 1 && lines[0].contains("suppressed=99") && lines[0].contains("Action"), "{lines:#?}");
+        assert_eq!(intake.metrics.unusable.get(), 200);
+    }
+
+    #[test]
+    fn long_events_are_all_reported_and_fill_no_log() {
+        let mut intake = intake();
         let lines = captured::lines(|| (0..100).for_each(|_| intake.add_skipped(1 << 20)));
         assert_eq!((lines.len(), intake.batch.len(), intake.metrics.gaps.get()), (1, 100, 100), "{lines:#?}");
     }

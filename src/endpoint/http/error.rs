@@ -10,7 +10,7 @@ use crate::client::ClientError;
 
 /// The sender of a request's body has stopped sending. Distinguished from a failure of the endpoint.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-#[error("no data of the body arrived for {} ms", after.as_millis())]
+#[error("no data of the body arrived for {after:?}")]
 pub struct StalledError {
     /// Time without data after which the body was given up.
     pub after: Duration,
@@ -44,20 +44,20 @@ pub enum UpstreamError {
         reason: String,
     },
     /// The endpoint did not answer in time.
-    #[error("{endpoint} did not answer within {seconds} s")]
+    #[error("{endpoint} did not answer within {after:?}")]
     Late {
         /// The endpoint's address.
         endpoint: String,
-        /// The time limit in seconds.
-        seconds: u64,
+        /// The time limit.
+        after: Duration,
     },
     /// The endpoint does not read the rest of the request.
-    #[error("{endpoint} did not read the request for {seconds} s")]
+    #[error("{endpoint} did not read the request for {after:?}")]
     Unread {
         /// The endpoint's address.
         endpoint: String,
-        /// The time limit in seconds.
-        seconds: u64,
+        /// The time limit.
+        after: Duration,
     },
     /// The connection ended before the answer, or the answer is malformed.
     #[error("the connection to {endpoint} failed: {reason}")]
@@ -157,17 +157,21 @@ fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn
     std::iter::successors(error.source(), |&cause| cause.source())
 }
 
-/// Returns the message of a cause, without the endpoint, which the error names already. File paths of this server are
-/// logged instead.
+/// Returns the cause that is about a file of this server, if one is. Its message has a path, so it is for the log only.
+pub(super) fn unusable_file<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e ClientError> {
+    let mut found = causes(error).filter_map(|cause| cause.downcast_ref());
+    found.find(|error| matches!(error, ClientError::CaFile { .. } | ClientError::SecretFile { .. }))
+}
+
+/// Returns the message of a cause, without the endpoint, which the error names already, and without paths.
 fn message_of(cause: &(dyn Error + 'static)) -> String {
     match cause.downcast_ref() {
-        Some(error @ (ClientError::CaFile { .. } | ClientError::SecretFile { .. })) => {
-            tracing::error!(%error, "cannot use a file for connections to the endpoint");
+        Some(ClientError::CaFile { .. } | ClientError::SecretFile { .. }) => {
             "the server cannot use one of its files for this connection; see its log".to_owned()
         }
         Some(ClientError::Connect { source, .. }) => source.to_string(),
         Some(ClientError::Tls { source, .. }) => format!("{TLS}{source}"),
-        Some(ClientError::Timeout { after, .. }) => format!("no answer within {} s", after.as_secs()),
+        Some(ClientError::Timeout { after, .. }) => format!("no answer within {after:?}"),
         Some(ClientError::Broken { reason, .. }) => reason.clone(),
         _ => cause.to_string(),
     }

@@ -33,6 +33,8 @@ pub use activity::{Activity, Turn};
 pub use error::{BodyError, StalledError, TooLongError, UpstreamError};
 
 use crate::client::{ClientError, Endpoint, Login, Service};
+use crate::clock;
+use crate::logging::summary::Summary;
 use connector::Connector;
 
 /// Size of a connection's read buffer in bytes.
@@ -92,6 +94,7 @@ pub struct Upstream {
     /// The further share that checks of credentials may hold.
     logins: Arc<Semaphore>,
     limits: UpstreamLimits,
+    unusable_file: Summary,
 }
 
 impl fmt::Debug for Upstream {
@@ -146,6 +149,7 @@ impl Upstream {
             )),
             logins: Arc::new(Semaphore::new(logins(limits.requests).min(Semaphore::MAX_PERMITS))),
             limits,
+            unusable_file: Summary::default(),
         }
     }
 
@@ -216,18 +220,28 @@ impl Upstream {
         *request.version_mut() = Version::HTTP_11;
         request.headers_mut().insert(HOST, self.host.clone());
         tokio::select! {
-            answer = self.client.request(request) => {
-                answer.map_err(|error| UpstreamError::of(self.service.endpoint.to_string(), &error))
-            }
+            answer = self.client.request(request) => answer.map_err(|error| {
+                self.note_unusable_file(&error);
+                UpstreamError::of(self.service.endpoint.to_string(), &error)
+            }),
             turn = activity.overdue(self.limits.idle, self.limits.answer) => Err(self.overdue(turn)),
+        }
+    }
+
+    /// Logs why a file of this server cannot be used, which clients are not told. Each of their requests fails by it.
+    fn note_unusable_file(&self, error: &legacy::Error) {
+        if let Some(error) = error::unusable_file(error)
+            && let Some(suppressed) = self.unusable_file.count(clock::instant())
+        {
+            tracing::error!(%error, suppressed, "cannot use a file for connections to the endpoint");
         }
     }
 
     fn overdue(&self, turn: Turn) -> UpstreamError {
         let endpoint = self.service.endpoint.to_string();
         match turn {
-            Turn::Answer => UpstreamError::Late { endpoint, seconds: self.limits.answer.as_secs() },
-            _ => UpstreamError::Unread { endpoint, seconds: self.limits.idle.as_secs() },
+            Turn::Answer => UpstreamError::Late { endpoint, after: self.limits.answer },
+            _ => UpstreamError::Unread { endpoint, after: self.limits.idle },
         }
     }
 
@@ -286,6 +300,32 @@ impl Upstream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::{SecretSource, Trust};
+    use crate::clock::simulated;
+    use crate::logging::summary::{INTERVAL, captured};
+
+    /// While it lasts, every request fails, and anybody may send requests.
+    #[test]
+    fn a_file_that_cannot_be_used_fills_no_log() {
+        simulated::begin();
+        let service = Service {
+            endpoint: "https://127.0.0.1:1".parse().unwrap(),
+            login: Login::Token(SecretSource::File("/nowhere/token".into())),
+            trust: Trust::Ca("/nowhere/ca.pem".into()),
+            receive_buffer: 0,
+        };
+        let second = Duration::from_secs(1);
+        let limits = UpstreamLimits { connect: second, answer: second, idle: second, requests: 4 };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let upstream = Upstream::new(service, limits);
+        let ask = || runtime.block_on(upstream.get("/", &HeaderValue::from_static("Bearer x"), 1)).unwrap_err();
+        let ask_often = || captured::lines(|| (0..10).for_each(|_| assert!(!ask().to_string().contains("ca.pem"))));
+        let lines = ask_often();
+        assert!(lines.len() == 1 && lines[0].contains("/nowhere/ca.pem"), "{lines:#?}");
+        simulated::pass(INTERVAL);
+        let lines = ask_often();
+        assert!(lines.len() == 1 && lines[0].contains("suppressed=9"), "{lines:#?}");
+    }
 
     #[test]
     fn strangers_and_logins_together_leave_some() {

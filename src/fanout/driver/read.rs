@@ -78,7 +78,8 @@ impl<S: Socket> Driver<S> {
             Some(HeldCommand::Waits(text) | HeldCommand::Lags(text)) => self.on_text(conn, text),
             Some(HeldCommand::Parsed(WorkResult::Decoded(message))) => self.on_decoded(conn, message),
             Some(HeldCommand::Parsed(WorkResult::Parsed(text, spec))) => {
-                self.parts.shard.text_read(conn, &text, Some(spec), clock::now());
+                let peer = Some(entry.peer);
+                self.parts.shard.text_from(conn, peer, (&text, Some(spec)), clock::now());
             }
             Some(HeldCommand::Parsing(_)) | None => {}
         }
@@ -164,7 +165,8 @@ impl<S: Socket> Driver<S> {
             Ok(_) => {}
             Err(FrameError::TooBig) => self.parts.shard.close(conn, Close::TooBig),
             Err(error) => {
-                tracing::debug!(%error, "a client violated the websocket protocol; closing its connection");
+                let peer = entry.peer;
+                tracing::debug!(%error, %peer, "a client violated the websocket protocol; closing its connection");
                 self.parts.shard.close(conn, Close::Protocol);
             }
         }
@@ -216,7 +218,8 @@ impl<S: Socket> Driver<S> {
             return;
         }
         if !self.parts.shard.is_long_to_read(conn, &text) {
-            return self.parts.shard.text(conn, &text, clock::now());
+            let peer = self.conn(conn).map(|entry| entry.peer);
+            return self.parts.shard.text_from(conn, peer, (&text, None), clock::now());
         }
         self.submit(conn, Work::Parse(text));
     }

@@ -41,12 +41,33 @@ pub enum TlsError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The certificate could not be created.
-    #[error("cannot create a self-signed certificate: {0}")]
-    Make(#[from] rcgen::Error),
+    /// A self-signed certificate or its key could not be created, or its key could not be read.
+    #[error("{path}: cannot make a self-signed certificate: {source}")]
+    Make {
+        /// The path of the key or of the certificate.
+        path: PathBuf,
+        /// The reason.
+        source: rcgen::Error,
+    },
     /// Certificate and key do not match, or are of an unsupported kind.
-    #[error("cannot use the certificate with the key: {0}")]
-    Unusable(#[from] rustls::Error),
+    #[error("cannot use {certificate} with {key}: {source}")]
+    Unusable {
+        /// The path of the certificate.
+        certificate: PathBuf,
+        /// The path of the key.
+        key: PathBuf,
+        /// The reason.
+        source: rustls::Error,
+    },
+}
+
+/// A configuration, and when its certificate expires.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration for handshakes.
+    pub config: Arc<ServerConfig>,
+    /// The second since 1970 at which the certificate (not those of its authorities) expires; `None` if unknown.
+    pub expiry: Option<i64>,
 }
 
 /// Creates the configuration from a certificate chain and a key in PEM files. With `client_ca`, clients may present
@@ -54,18 +75,30 @@ pub enum TlsError {
 ///
 /// # Errors
 /// [`TlsError`] that names the file.
-pub fn from_files(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn from_files(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Loaded, TlsError> {
     let chain = read_chain(certificate)?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| content(key, &error))?;
+    let expiry = chain.first().and_then(self_signed::expiry);
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| content(key, &error))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let clients = client_verifier(client_ca, &provider)?;
+    let configured = server_config(provider, clients, chain, private);
+    let unusable = |source| TlsError::Unusable { certificate: certificate.to_owned(), key: key.to_owned(), source };
+    Ok(Loaded { config: Arc::new(configured.map_err(unusable)?), expiry })
+}
+
+fn server_config(
+    provider: Arc<CryptoProvider>,
+    clients: Arc<dyn ClientCertVerifier>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(clients)
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.ticketer = aws_lc_rs::Ticketer::new()?;
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 fn client_verifier(ca: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
@@ -104,5 +137,23 @@ mod tests {
         std::fs::write(&key, "nothing").unwrap();
         let error = from_files(&certificate, &key, None).unwrap_err().to_string();
         assert!(error.contains("c.pem"), "{error}");
+    }
+
+    #[test]
+    fn files_that_do_not_match_are_both_named() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let now = "2026-02-03T04:05:06Z".parse().unwrap();
+        let (certificate, _) = self_signed(one.path(), &[], now).unwrap();
+        let (_, key) = self_signed(other.path(), &[], now).unwrap();
+        let error = from_files(&certificate, &key, None).unwrap_err().to_string();
+        assert!([certificate, key].iter().all(|path| error.contains(path.to_str().unwrap())), "{error}");
+    }
+
+    #[test]
+    fn a_key_that_a_certificate_cannot_be_made_with_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("tls-key.pem"), "nothing").unwrap();
+        let error = self_signed(dir.path(), &[], "2026-02-03T04:05:06Z".parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("tls-key.pem: cannot make a self-signed certificate"), "{error}");
     }
 }

@@ -18,14 +18,14 @@ use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-use super::TlsError;
+use super::{Loaded, TlsError};
 use crate::clock;
 use crate::files::{AGAIN, INTERVAL, Look, Looks, Marks, Refusal};
 use crate::metrics::{Metrics, Reload};
 use crate::tasks;
 
 /// Creates a configuration from the current files.
-type Build = dyn Fn() -> Result<Arc<ServerConfig>, TlsError> + Send + Sync;
+type Build = dyn Fn() -> Result<Loaded, TlsError> + Send + Sync;
 
 /// The current TLS configuration. Reloads it when its files change; a bad change leaves it in force.
 pub struct LiveTls {
@@ -42,6 +42,8 @@ struct Taken {
     looks: Looks,
     /// A hash of the contents: touching a file is no change.
     contents: u64,
+    /// When the certificate in force expires ([`Loaded::expiry`]).
+    expiry: Option<i64>,
 }
 
 impl fmt::Debug for LiveTls {
@@ -51,20 +53,22 @@ impl fmt::Debug for LiveTls {
 }
 
 impl LiveTls {
-    /// Creates the first configuration. `build` must create it from `files` and nothing else.
+    /// Creates the first configuration. `build` must create it from `files`, of which the first is the certificate, and
+    /// nothing else.
     ///
     /// # Errors
     /// Those of `build`.
     pub fn new(
         files: Vec<PathBuf>,
-        build: impl Fn() -> Result<Arc<ServerConfig>, TlsError> + Send + Sync + 'static,
+        build: impl Fn() -> Result<Loaded, TlsError> + Send + Sync + 'static,
     ) -> Result<Self, TlsError> {
         // Checked before they are read, so that a change in between is seen next time.
         let mut looks = Looks::new();
         looks.read(marks(&files), false);
-        let taken = Mutex::new(Taken { looks, contents: contents(&files) });
-        let refusal = Mutex::default();
-        Ok(Self { current: ArcSwap::new(build()?), files, build: Box::new(build), taken, refusal })
+        let contents = contents(&files);
+        let Loaded { config, expiry } = build()?;
+        let taken = Mutex::new(Taken { looks, contents, expiry });
+        Ok(Self { current: ArcSwap::new(config), files, build: Box::new(build), taken, refusal: Mutex::default() })
     }
 
     /// Returns the configuration for the next handshake.
@@ -85,8 +89,9 @@ impl LiveTls {
         }
         let built = (self.build)();
         taken.looks.read(marks, built.is_err());
-        self.current.store(built?);
-        taken.contents = contents;
+        let Loaded { config, expiry } = built?;
+        self.current.store(config);
+        (taken.contents, taken.expiry) = (contents, expiry);
         Ok(true)
     }
 
@@ -102,8 +107,10 @@ impl LiveTls {
         let tell = Refusal::note(&mut self.refusal.lock(), reason, clock::now());
         match reloaded {
             Ok(true) => {
+                self.report_expiry(metrics);
                 metrics.certificate(Reload::Taken);
-                tracing::info!("reloaded the TLS certificate; new connections use it");
+                let certificate = self.files[0].display();
+                tracing::info!(%certificate, "reloaded the TLS certificate; new connections use it");
             }
             Err(error) if tell => {
                 metrics.certificate(Reload::Refused);
@@ -111,6 +118,11 @@ impl LiveTls {
             }
             Ok(false) | Err(_) => {}
         }
+    }
+
+    /// Sets the metric of when the certificate in force expires.
+    pub fn report_expiry(&self, metrics: &Metrics) {
+        metrics.set_certificate_expiry(self.taken.lock().expiry);
     }
 
     /// Applies changes until told to stop.

@@ -5,9 +5,7 @@
 //! new one cannot be written, the old one stays. Blocks.
 
 use std::fs;
-use std::io::Write;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
@@ -20,7 +18,7 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use super::TlsError;
-use crate::files::is_taken;
+use crate::files::{self, SECRET, is_taken};
 
 /// Days of validity; some clients reject more.
 const DAYS: i64 = 825;
@@ -41,8 +39,8 @@ pub fn self_signed(data_dir: &Path, addresses: &[IpAddr], now: Timestamp) -> Res
     if !is_taken(&key) && is_taken(&certificate) && own(&certificate).is_none() {
         tracing::warn!(key = %key.display(), "the key of the certificate is missing");
     } else if !is_taken(&key) {
-        let pair = KeyPair::generate()?;
-        write(&key, pair.serialize_pem().as_bytes(), 0o600)?;
+        let pair = KeyPair::generate().map_err(|source| TlsError::Make { path: key.clone(), source })?;
+        write(&key, &pair.serialize_pem(), SECRET)?;
         make(&certificate, &pair, addresses, now)?;
         tracing::info!(certificate = %certificate.display(), "created a self-signed certificate");
     } else if !is_taken(&certificate) {
@@ -69,15 +67,23 @@ fn own(path: &Path) -> Option<Certificate> {
 
 /// Returns whether a certificate was created here and is due for renewal.
 fn ends_soon(path: &Path, now: Timestamp) -> bool {
-    own(path).is_some_and(|certificate| {
-        let end = certificate.tbs_certificate().validity().not_after.to_unix_duration().as_secs();
-        i64::try_from(end).unwrap_or(i64::MAX).saturating_sub(now.as_second()) < RENEW_DAYS * 86_400
-    })
+    own(path).is_some_and(|certificate| end_of(&certificate).saturating_sub(now.as_second()) < RENEW_DAYS * 86_400)
+}
+
+/// Returns the second since 1970 at which a certificate expires; `None` if it cannot be read.
+pub(super) fn expiry(der: &CertificateDer<'_>) -> Option<i64> {
+    Certificate::from_der(der).ok().as_ref().map(end_of)
+}
+
+fn end_of(certificate: &Certificate) -> i64 {
+    let end = certificate.tbs_certificate().validity().not_after.to_unix_duration().as_secs();
+    i64::try_from(end).unwrap_or(i64::MAX)
 }
 
 fn renew(certificate: &Path, key: &Path, addresses: &[IpAddr], now: Timestamp) -> Result<(), TlsError> {
     let file = |source| TlsError::File { path: key.to_owned(), source };
-    let pair = KeyPair::from_pem(&fs::read_to_string(key).map_err(file)?)?;
+    let unreadable = |source| TlsError::Make { path: key.to_owned(), source };
+    let pair = KeyPair::from_pem(&fs::read_to_string(key).map_err(file)?).map_err(unreadable)?;
     make(certificate, &pair, addresses, now)
 }
 
@@ -90,7 +96,8 @@ fn make(certificate: &Path, pair: &KeyPair, addresses: &[IpAddr], now: Timestamp
             names.push(name);
         }
     }
-    let mut params = CertificateParams::new(names)?;
+    let unmakeable = |source| TlsError::Make { path: certificate.to_owned(), source };
+    let mut params = CertificateParams::new(names).map_err(unmakeable)?;
     params.distinguished_name.push(DnType::CommonName, format!("{NAME}{host}"));
     params.distinguished_name.push(DnType::OrganizationName, "hydrant");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -99,7 +106,7 @@ fn make(certificate: &Path, pair: &KeyPair, addresses: &[IpAddr], now: Timestamp
     let until = from.saturating_add(Span::new().days(DAYS));
     params.not_before = date_time_ymd(from.year().into(), month(from), day(from));
     params.not_after = date_time_ymd(until.year().into(), month(until), day(until));
-    write(certificate, params.self_signed(pair)?.pem().as_bytes(), 0o644)
+    write(certificate, &params.self_signed(pair).map_err(unmakeable)?.pem(), 0o644)
 }
 
 fn month(date: Date) -> u8 {
@@ -117,14 +124,10 @@ fn host() -> String {
     name.trim().chars().filter(fits).take(48).collect()
 }
 
-/// Writes to a temporary file and renames it, so that the file is never incomplete.
-fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
-    let file = |source| TlsError::File { path: path.to_owned(), source };
-    let temporary = path.with_extension("new");
-    let mut options = fs::OpenOptions::new();
-    let mut out = options.write(true).create(true).truncate(true).mode(mode).open(&temporary).map_err(file)?;
-    out.write_all(bytes).and_then(|()| out.sync_all()).map_err(file)?;
-    fs::rename(&temporary, path).map_err(file)
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
+    let directory = path.parent().expect("a file of the data directory");
+    let written = files::replace(directory, &path.with_extension("new"), path, (text, mode));
+    written.map_err(|source| TlsError::File { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
