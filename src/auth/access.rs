@@ -51,6 +51,11 @@ impl Tenant {
         Self { members, keys, hash: hasher.finish() }
     }
 
+    /// Returns whether it was compiled from these members.
+    pub(super) fn is_of(&self, members: &Members) -> bool {
+        self.members == *members
+    }
+
     /// Returns whether the tenant shows an object. `machine` is the machine that the object belongs to.
     fn shows(&self, kind: &str, key: &str, machine: Option<&str>) -> bool {
         match kind {
@@ -89,7 +94,7 @@ impl Tenant {
 
 impl PartialEq for Tenant {
     fn eq(&self, other: &Self) -> bool {
-        self.members == other.members
+        self.is_of(&other.members)
     }
 }
 

@@ -135,7 +135,7 @@ impl Authority {
             checker: PasswordChecker::start(&options).map_err(StoreError::Threads)?,
             directory,
             options,
-            state: ArcSwap::from_pointee(State::new(1, Arc::new(store), Arc::new(keys), issuers)),
+            state: ArcSwap::from_pointee(State::new(Arc::new(store), Arc::new(keys), issuers)),
             interner: Interner::default(),
             accounts: ArcSwap::default(),
             changes: watch::Sender::new(1),
@@ -232,7 +232,7 @@ impl Authority {
         if (&store, &keys, &issuers) == (&last.store, &last.keys, &last.issuers) {
             return Ok(None);
         }
-        Ok(Some(State::new(last.generation + 1, store, keys, issuers)))
+        Ok(Some(last.next(store, keys, issuers)))
     }
 
     /// Returns the users of the endpoint as last reported.

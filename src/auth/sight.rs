@@ -2,16 +2,16 @@
 //!
 //! Contract: pure; [`Sight::sees`] takes no lock and allocates nothing, and its cost does not grow with the number of
 //! names in the claims. One claim must have scope, action and specific together. Merging claims into sets is exact all
-//! the same, because a set is kept per scope and action. Claims that have too many combinations for that are evaluated
-//! one by one.
+//! the same, because a set is kept per scope and action. Claims with many times more combinations than names are
+//! evaluated one by one, by binary search in their lists: users choose the claims of their tokens.
 
 use hashbrown::{HashMap, HashSet};
 
 use super::claim::{Claim, Terms};
 
-/// The maximum number of combinations of scope, action and key that a set of claims is compiled into, not counting
-/// claims with no more combinations than names. A token may list a thousand names in each part of a claim.
-const COMPILED: usize = 16_384;
+/// The maximum number of combinations of scope, action and key that a claim is compiled into, as a multiple of the
+/// names that it lists: a token may list a thousand in each part of a claim. Roles have few scopes and actions.
+const COMPILED: usize = 8;
 
 /// The keys that claims name.
 #[derive(Debug, Default)]
@@ -62,9 +62,9 @@ impl Scope {
 pub(super) struct Sight {
     any_scope: Scope,
     by_scope: HashMap<Box<str>, Scope>,
-    /// The number of combinations in these two, without those of claims that have no more of them than names.
+    /// The number of combinations in these two beyond the names of their claims.
     compiled: usize,
-    /// The claims whose combinations would be more than [`COMPILED`].
+    /// The claims that have too many combinations.
     wide: Vec<Claim>,
 }
 
@@ -72,13 +72,12 @@ impl Sight {
     pub(super) fn new(claims: &[Claim]) -> Self {
         let mut sight = Self::default();
         for claim in claims {
-            let combinations = claim.combinations();
-            let is_flat = combinations <= claim.names();
-            let compiled = sight.compiled.saturating_add(if is_flat { 0 } else { combinations });
-            if compiled > COMPILED {
+            let (combinations, names) = (claim.combinations(), claim.names());
+            // Even `*/*/*`, which lists no name, is one combination.
+            if combinations > COMPILED * names.max(1) {
                 sight.wide.push(claim.clone());
             } else {
-                sight.compiled = compiled;
+                sight.compiled += combinations.saturating_sub(names);
                 sight.add(claim);
             }
         }
@@ -118,6 +117,10 @@ pub(super) fn names<'n>(key: &'n str, machine: Option<&'n str>) -> impl Iterator
 mod tests {
     use super::*;
 
+    fn list(name: &str, n: usize) -> String {
+        (0..n).map(|n| format!("{name}{n}")).collect::<Vec<_>>().join(",")
+    }
+
     /// Each that is not compiled is looked at for every event.
     #[test]
     fn many_small_claims_are_compiled() {
@@ -125,5 +128,22 @@ mod tests {
         let sight = Sight::new(&claims);
         assert!(sight.wide.is_empty());
         assert!(sight.sees("machines", "update", "k19999", None) && !sight.sees("machines", "update", "k20000", None));
+    }
+
+    /// However many such claims a role has.
+    #[test]
+    fn lists_of_keys_in_some_scopes_are_compiled() {
+        let claim = |n: usize| format!("{}/update,delete/k{n},{}", list("s", 6), list("k", 10)).parse().unwrap();
+        let sight = Sight::new(&(0..1000).map(claim).collect::<Vec<_>>());
+        assert!(sight.wide.is_empty());
+        assert!(sight.sees("s5", "delete", "k999", None) && !sight.sees("s5", "delete", "k1000", None));
+    }
+
+    #[test]
+    fn a_short_claim_is_not_compiled_into_many_names() {
+        let text = [list("s", 25), list("a", 25), list("k", 25)].join("/");
+        let sight = Sight::new(&[text.parse().unwrap()]);
+        assert!(sight.compiled() <= COMPILED * text.split(',').count(), "{}", sight.compiled());
+        assert!(sight.sees("s24", "a24", "k24", None) && !sight.sees("s24", "a24", "k25", None));
     }
 }

@@ -61,11 +61,32 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(generation: u64, store: Arc<Store>, keys: Arc<KeyRing>, issuers: Option<Arc<Issuers>>) -> Self {
+    pub(super) fn new(store: Arc<Store>, keys: Arc<KeyRing>, issuers: Option<Arc<Issuers>>) -> Self {
+        Self::after(0, &HashMap::new(), store, keys, issuers)
+    }
+
+    /// Creates the next version. Tenants that have not changed stay the same, because rights are found by comparing
+    /// tenants.
+    pub(super) fn next(&self, store: Arc<Store>, keys: Arc<KeyRing>, issuers: Option<Arc<Issuers>>) -> Self {
+        Self::after(self.generation, &self.tenants, store, keys, issuers)
+    }
+
+    fn after(
+        generation: u64,
+        tenants: &HashMap<String, Arc<Tenant>>,
+        store: Arc<Store>,
+        keys: Arc<KeyRing>,
+        issuers: Option<Arc<Issuers>>,
+    ) -> Self {
         let (users, classes) = users(&store);
-        let tenant = |(name, row): (&String, &TenantRow)| (name.clone(), Arc::new(Tenant::new(members(row))));
+        let tenant = |(name, row): (&String, &TenantRow)| {
+            let members = members(row);
+            let same = tenants.get(name).filter(|former| former.is_of(&members)).cloned();
+            (name.clone(), same.unwrap_or_else(|| Arc::new(Tenant::new(members))))
+        };
         let tenants = store.tenants().iter().map(tenant).collect();
         let decoys = store.users().values().filter_map(|user| user.password.clone()).collect();
+        let generation = generation + 1;
         Self { generation, store, keys, issuers, users, classes, tenants, decoys, memo: Mutex::default() }
     }
 
@@ -278,4 +299,30 @@ pub(super) fn own_rights(user: Option<&str>, restricted: bool) -> Vec<Claim> {
     let actions = if restricted { "token,get" } else { "token,password,get" };
     let itself = user.map(|user| Claim { specific: Terms::one(user), ..Claim::of("users", actions, "") });
     std::iter::once(Claim::of("info", "get", "*")).chain(itself).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn tenants_are_compiled_again_only_if_they_are_others() {
+        let store = |keys: &[&str]| {
+            let mut store = Store::first().unwrap();
+            for (tenant, keys) in [("lab", keys), ("other", &["m9"])] {
+                let keys = keys.iter().map(|&key| key.to_owned()).collect();
+                let row = TenantRow { members: [("machines".to_owned(), keys)].into(), ..TenantRow::default() };
+                store.set_tenant(tenant, row).unwrap();
+            }
+            Arc::new(store)
+        };
+        let keys = Arc::new(KeyRing::make(Timestamp::UNIX_EPOCH).unwrap());
+        let first = State::new(store(&["m1"]), Arc::clone(&keys), None);
+        let second = first.next(store(&["m1", "m2"]), keys, None);
+        assert_eq!((first.generation, second.generation), (1, 2));
+        assert!(Arc::ptr_eq(&first.tenants["other"], &second.tenants["other"]));
+        assert!(first.tenants["lab"] != second.tenants["lab"]);
+    }
 }

@@ -1,16 +1,25 @@
-//! The flags and environment variables with which commands find their server: those of drpcli.
+//! The flags and environment variables with which commands find their server, as in drpcli; and what to check when it
+//! refuses a request.
+//!
+//! A server does not say why it does not accept a credential. But the command knows where its endpoint and its
+//! credential come from, and may read its own token. No text shows a password or a token.
 
 #![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
 
 use std::env::VarError;
 use std::path::PathBuf;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
-
+use jiff::Timestamp;
+use serde::Deserialize;
 use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::client::{ClientError, Credentials, DEFAULT_ENDPOINT, Target, Trust};
+use super::text::printable;
+use crate::client::{ClientError, Credentials, DEFAULT_ENDPOINT, RefusedError, Target, Trust};
+use crate::clock;
 
 /// DRP's first user, as in drpcli.
 const DEFAULT_USER: &str = "rocketskates";
@@ -35,7 +44,7 @@ pub(crate) enum EndpointError {
 }
 
 /// The address of an endpoint and the credentials. Not `Debug`, because it holds a password.
-#[derive(Args)]
+#[derive(Clone, Args)]
 #[command(next_help_heading = "Endpoint")]
 pub(super) struct EndpointArgs {
     /// The server's URL [env: RS_ENDPOINT] [default: https://127.0.0.1:8092]
@@ -94,6 +103,73 @@ impl EndpointArgs {
     }
 }
 
+impl EndpointArgs {
+    /// Returns what to check when the server refuses a request like this.
+    pub(super) fn advice(&self, refusal: &RefusedError) -> Option<String> {
+        let variable = |name: &str| std::env::var(name).ok();
+        match refusal.status {
+            404 | 405 | 501 => Some(self.which_server(variable)),
+            401 | 403 => self.whose_credentials(variable, clock::now()),
+            _ => None,
+        }
+    }
+
+    fn which_server(&self, variable: impl Fn(&str) -> Option<String>) -> String {
+        let is_set = variable("RS_ENDPOINT").is_some_and(|url| !url.is_empty());
+        let from = match (&self.endpoint, is_set) {
+            (Some(_), _) => "that of -E",
+            (None, true) => "that of RS_ENDPOINT",
+            (None, false) => "the default, since neither -E nor RS_ENDPOINT is set",
+        };
+        format!("is {} a hydrant server? The endpoint is {from}", printable(&self.url(variable)))
+    }
+
+    fn whose_credentials(&self, variable: impl Fn(&str) -> Option<String>, now: Timestamp) -> Option<String> {
+        let has_key = variable("RS_KEY").is_some_and(|key| !key.is_empty());
+        Some(match self.credentials(variable).ok()? {
+            Credentials::Token(token) => self.whose_token(&token, now),
+            Credentials::Password { user, .. } => self.whose_password(&printable(&user), has_key),
+        })
+    }
+
+    fn whose_token(&self, token: &str, now: Timestamp) -> String {
+        let from = if self.token.is_some() { "-T" } else { "RS_TOKEN" };
+        match expiry(token).filter(|at| *at <= now) {
+            Some(at) => format!("the token of {from} expired at {at}; get a new one"),
+            None => format!("the token is that of {from}"),
+        }
+    }
+
+    fn whose_password(&self, user: &str, has_key: bool) -> String {
+        let from =
+            |flag, value: &Option<String>| if value.is_some() { Some(flag) } else { has_key.then_some("RS_KEY") };
+        match (from("-U", &self.username), from("-P", &self.password)) {
+            (named, Some(password)) => {
+                format!("the user is `{user}`, by {}, with the password of {password}", named.unwrap_or("default"))
+            }
+            (Some(named), None) => format!(
+                "the user is `{user}`, by {named}; no password was given (-P or RS_KEY), so it was the one of a new \
+                 endpoint"
+            ),
+            (None, None) => format!(
+                "no credentials were given (-U and -P, -T, RS_KEY or RS_TOKEN), so it was the user `{user}` with the \
+                 password of a new endpoint"
+            ),
+        }
+    }
+}
+
+/// Returns when a token expires, if it is a JWT.
+fn expiry(token: &str) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct Payload {
+        exp: i64,
+    }
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?.trim_end_matches('=')).ok()?;
+    let Payload { exp } = serde_json::from_slice(&payload).ok()?;
+    Some(clock::at_second(exp))
+}
+
 fn split_key(key: &str) -> Result<(String, String), EndpointError> {
     let (user, password) = key.split_once(':').ok_or(EndpointError::Key)?;
     Ok((user.to_owned(), password.to_owned()))
@@ -143,6 +219,26 @@ mod tests {
     }
 
     #[test]
+    fn advice_names_where_the_credentials_come_from() {
+        let says = |args: &[&str], env: &[(&str, &str)]| {
+            let line = Line::parse_from(std::iter::once(&"x").chain(args));
+            let variable = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+            line.endpoint.whose_credentials(variable, clock::at_second(1000)).unwrap()
+        };
+        assert!(says(&[], &[]).starts_with("no credentials were given (-U and -P, -T, RS_KEY or RS_TOKEN)"));
+        assert_eq!(says(&[], &[("RS_KEY", "a:canary")]), "the user is `a`, by RS_KEY, with the password of RS_KEY");
+        let mixed = says(&["-U", "b"], &[("RS_KEY", "a:canary"), ("RS_TOKEN", "canary")]);
+        assert_eq!(mixed, "the user is `b`, by -U, with the password of RS_KEY");
+        assert!(says(&["-U", "b"], &[]).starts_with("the user is `b`, by -U; no password was given"));
+        assert_eq!(says(&["-P", "canary"], &[]), "the user is `rocketskates`, by default, with the password of -P");
+        let token = |exp: i64| format!("h.{}.s", URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{exp},"sub":"a"}}"#)));
+        assert_eq!(says(&["-T", &token(1001)], &[]), "the token is that of -T");
+        let expired = "the token of RS_TOKEN expired at 1970-01-01T00:16:40Z; get a new one";
+        assert_eq!(says(&[], &[("RS_TOKEN", &token(1000))]), expired);
+        assert_eq!(says(&[], &[("RS_TOKEN", "sealed")]), "the token is that of RS_TOKEN");
+    }
+
+    #[test]
     fn the_flag_beats_the_variable() {
         let url = |args: &[&str], value: &'static str| {
             let line = Line::parse_from(std::iter::once(&"x").chain(args));
@@ -151,5 +247,11 @@ mod tests {
         assert_eq!(url(&["-E", "http://a"], "http://b"), "http://a");
         assert_eq!(url(&[], "http://b"), "http://b");
         assert_eq!(url(&[], ""), DEFAULT_ENDPOINT);
+        let asks = |args: &[&str], value: &'static str| {
+            let line = Line::parse_from(std::iter::once(&"x").chain(args));
+            line.endpoint.which_server(|name| (name == "RS_ENDPOINT").then(|| value.to_owned()))
+        };
+        assert_eq!(asks(&["-E", "http://a"], "http://b"), "is http://a a hydrant server? The endpoint is that of -E");
+        assert!(asks(&[], "http://b").ends_with("that of RS_ENDPOINT") && asks(&[], "").contains("the default"));
     }
 }

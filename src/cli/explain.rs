@@ -45,7 +45,7 @@ pub(super) struct ExplainArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    endpoint: endpoint::EndpointArgs,
+    pub(super) endpoint: endpoint::EndpointArgs,
 }
 
 /// The reason why there is no answer.
@@ -59,6 +59,13 @@ pub(crate) enum ExplainError {
     Endpoint(#[from] EndpointError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error("there is no user `{0}` at this server, or your own lacks the claim users/get/{0}")]
+    NoUser(String),
+    #[error(
+        "there is no connection from {0} at this server, or your user lacks the claim connections/get; `hydrant top` \
+         lists the open ones"
+    )]
+    NoConnection(String),
     #[error("cannot read the server's answer: {0}")]
     Answer(serde_json::Error),
     #[error("cannot write the output: {0}")]
@@ -130,8 +137,18 @@ fn ask(args: &ExplainArgs, event: &str) -> Result<Value, ExplainError> {
     let body = endpoint::runtime()?.block_on(async {
         let mut http = Http::open(&target).await?;
         http.ask(PATH, "application/json", Bytes::from(question)).await
-    })?;
-    serde_json::from_slice(&body).map_err(ExplainError::Answer)
+    });
+    serde_json::from_slice(&body.map_err(|error| refused(args, error))?).map_err(ExplainError::Answer)
+}
+
+/// Names what the server does not know, or does not show to this user.
+fn refused(args: &ExplainArgs, error: ClientError) -> ExplainError {
+    let model = if let ClientError::Refused(refusal) = &error { refusal.model.as_str() } else { "" };
+    match (model, &args.user, &args.connection) {
+        ("users", Some(user), _) => ExplainError::NoUser(printable(user).into_owned()),
+        ("connections", _, Some(address)) => ExplainError::NoConnection(printable(address).into_owned()),
+        _ => error.into(),
+    }
 }
 
 /// Writes the answer for people: a sentence, then a line for each step.

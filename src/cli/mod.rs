@@ -36,11 +36,11 @@ use std::io::{self, Write};
 use clap::{CommandFactory, Parser, Subcommand};
 use thiserror::Error;
 
-use crate::client::ClientError;
+use crate::client::{ClientError, RefusedError};
 use crate::config::ConfigErrors;
 use config::ConfigCommandError;
 use console::report;
-use endpoint::EndpointError;
+use endpoint::{EndpointArgs, EndpointError};
 use explain::ExplainError;
 use filter::FilterError;
 use generate::ManError;
@@ -99,6 +99,20 @@ enum Command {
     Man(generate::ManArgs),
 }
 
+impl Command {
+    /// Returns how a command that talks to a server finds it.
+    fn endpoint(&self) -> Option<&EndpointArgs> {
+        match self {
+            Self::Watch(args) => Some(&args.endpoint),
+            Self::Record(args) => Some(&args.endpoint),
+            Self::Post(args) => Some(&args.endpoint),
+            Self::Top(args) => Some(&args.endpoint),
+            Self::Explain(args) => Some(&args.endpoint),
+            _ => None,
+        }
+    }
+}
+
 /// The reason why a command failed.
 #[derive(Debug, Error)]
 enum CliError {
@@ -155,6 +169,18 @@ impl CliError {
         }
     }
 
+    /// Returns a server's refusal, if it is one.
+    fn refusal(&self) -> Option<&RefusedError> {
+        match self {
+            Self::Watch(WatchError::Client(ClientError::Refused(refusal)))
+            | Self::Record(RecordError::Client(ClientError::Refused(refusal)))
+            | Self::Explain(ExplainError::Client(ClientError::Refused(refusal))) => Some(refusal),
+            Self::Post(error) => error.refusal(),
+            Self::Top(error) => error.refusal(),
+            _ => None,
+        }
+    }
+
     /// Returns whether the arguments or the configuration are at fault.
     fn is_usage(&self) -> bool {
         match self {
@@ -186,19 +212,28 @@ fn is_target(error: &EndpointError) -> bool {
 
 /// Parses the arguments (the program's name first), runs the command and returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-    let result = match Cli::try_parse_from(args) {
-        Ok(cli) => dispatch(cli.command, out, err),
+    let command = match Cli::try_parse_from(args) {
+        Ok(cli) => cli.command,
         Err(e) => return usage(&e, out, err),
     };
-    let error = match result {
-        Ok(code) => return code,
-        Err(error) => error,
-    };
+    let endpoint = command.endpoint().cloned();
+    match dispatch(command, out, err) {
+        Ok(code) => code,
+        Err(error) => failed(&error, endpoint.as_ref(), err),
+    }
+}
+
+/// Reports an error, with advice if a server has refused a request. Returns the exit code.
+fn failed(error: &CliError, endpoint: Option<&EndpointArgs>, err: &mut dyn Write) -> u8 {
     let code = error.exit_code();
-    match &error {
+    match error {
         _ if code == 0 => {}
         CliError::Serve(error) => serve::report(error),
         error => report(err, format_args!("{error}")),
+    }
+    let advice = endpoint.zip(error.refusal()).and_then(|(endpoint, refusal)| endpoint.advice(refusal));
+    if let Some(advice) = advice {
+        report(err, format_args!("{advice}"));
     }
     code
 }
@@ -232,12 +267,14 @@ fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
 }
 
 /// Writes help and version to `out`, which is a success; writes wrong usage to `err`.
-fn usage<'a>(error: &clap::Error, out: &'a mut dyn Write, err: &'a mut dyn Write) -> u8 {
-    let (to, code) = if error.use_stderr() { (err, USAGE) } else { (out, 0) };
-    // If this fails, there is nowhere left to report it.
-    let _ = write!(to, "{}", error.render());
-    let _ = to.flush();
-    code
+fn usage(error: &clap::Error, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    if error.use_stderr() {
+        // If this fails, there is nowhere left to report it.
+        let _ = write!(err, "{}", error.render());
+        return USAGE;
+    }
+    let shown = write!(out, "{}", error.render()).and_then(|()| out.flush());
+    shown.map_or_else(|error| failed(&error.into(), None, err), |()| 0)
 }
 
 #[cfg(test)]

@@ -174,6 +174,8 @@ pub struct RefusedError {
     pub messages: Vec<String>,
     /// How long the server asks to wait before a retry.
     pub retry_after: Option<Duration>,
+    /// The Type of the object that the DRP Error is about; empty if it is about none.
+    pub model: String,
 }
 
 impl RefusedError {

@@ -296,6 +296,8 @@ pub(super) fn broken(target: &Target, error: &(dyn std::error::Error + 'static))
 struct DrpError {
     #[serde(rename = "Messages", default)]
     messages: Vec<String>,
+    #[serde(rename = "Model", default)]
+    model: String,
 }
 
 /// Reads an answer that is no success. If its body does not arrive, the status suffices. Redirects are not followed:
@@ -306,13 +308,14 @@ pub(super) async fn refusal(answer: Response<Incoming>) -> RefusedError {
         let to =
             answer.headers().get(LOCATION).map(|to| printable(&String::from_utf8_lossy(to.as_bytes())).into_owned());
         let messages = to.map(|to| format!("it redirects to {to}")).into_iter().collect();
-        return RefusedError { status, messages, retry_after: None };
+        return RefusedError { status, messages, retry_after: None, model: String::new() };
     }
     let header = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = header.and_then(retry_after);
     let body = timeout(ANSWER_LIMIT, Limited::new(answer.into_body(), ERROR_BODY_LIMIT).collect()).await;
     let body = body.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    RefusedError { status, messages: messages(&body), retry_after }
+    let DrpError { messages, model } = error_of(&body);
+    RefusedError { status, messages, retry_after, model }
 }
 
 /// Parses how long to wait, in seconds.
@@ -320,12 +323,16 @@ fn retry_after(text: &str) -> Option<Duration> {
     text.trim().parse().ok().map(|seconds| Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }
 
-fn messages(body: &[u8]) -> Vec<String> {
-    if let Ok(error) = serde_json::from_slice::<DrpError>(body) {
-        return error.messages.iter().map(|message| printable(message).into_owned()).collect();
+/// Reads a DRP Error; the beginning of any other body is its message.
+fn error_of(body: &[u8]) -> DrpError {
+    if let Ok(DrpError { messages, model }) = serde_json::from_slice(body) {
+        return DrpError { messages: messages.iter().map(|message| printable(message).into_owned()).collect(), model };
     }
     let text: String = String::from_utf8_lossy(body).trim().chars().take(200).collect();
-    if text.is_empty() { Vec::new() } else { vec![printable(&text).into_owned()] }
+    DrpError {
+        messages: (!text.is_empty()).then(|| printable(&text).into_owned()).into_iter().collect(),
+        model: String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -341,11 +348,14 @@ mod tests {
 
     #[test]
     fn error_bodies_become_messages() {
-        let drp = br#"{"Model":"","Key":"","Type":"AUTH","Messages":["a","b\u001b[2J\u202e"],"Code":403}"#;
+        let messages = |body| error_of(body).messages;
+        let drp = br#"{"Model":"users","Key":"","Type":"AUTH","Messages":["a","b\u001b[2J\u202e"],"Code":403}"#;
         assert_eq!(messages(drp), ["a", "b\u{fffd}[2J\u{fffd}"]);
         assert_eq!(messages(b"<h1>Bad Gateway</h1>\n"), ["<h1>Bad Gateway</h1>"]);
         assert_eq!(messages(b""), [""; 0]);
-        let refusal = RefusedError { status: 403, messages: messages(drp), retry_after: None };
+        let DrpError { messages, model } = error_of(drp);
+        let refusal = RefusedError { status: 403, messages, retry_after: None, model };
+        assert_eq!(refusal.model, "users");
         assert_eq!(refusal.to_string(), "the server answered 403 (Forbidden): a; b\u{fffd}[2J\u{fffd}");
     }
 

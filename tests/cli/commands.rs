@@ -17,6 +17,17 @@ fn help_and_version_are_no_failures() {
 }
 
 #[test]
+fn help_that_nobody_can_read_is_a_failure() {
+    for args in [&["--help"][..], &["--version"], &["watch", "--help"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hydrant"));
+        let done = command.args(args).env_clear().stdout(full).output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert!(done.status.code() == Some(1) && said.starts_with("hydrant: cannot write the output: "), "{said}");
+    }
+}
+
+#[test]
 fn bad_usage_ends_with_64_and_writes_nothing_to_standard_output() {
     let cases: [&[&str]; 8] = [
         &[],

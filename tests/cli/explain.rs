@@ -1,6 +1,6 @@
 //! `hydrant explain` as people run it.
 
-use crate::support::run;
+use crate::support::{Broker, run};
 
 const EVENT: &str = r#"{"Type":"machines","Action":"update","Key":"k",
     "Object":{"Stage":"local","Params":{"n":12345678901234567890}},"Original":{"Stage":"none"}}"#;
@@ -46,5 +46,21 @@ fn what_cannot_be_answered_is_64_with_the_place() {
     for (input, said) in [("", "no events in it"), ("{}", "Type is missing"), ("[1]", "")] {
         let done = run(&["explain", "a.b.c", "-"], input, &[]);
         assert!(done.code == Some(64) && done.err.contains(said), "{input}: {}", done.err);
+    }
+}
+
+#[test]
+fn whom_the_server_does_not_know_is_named_with_what_to_check() {
+    let broker = Broker::start();
+    let event = r#"{"Type":"machines","Action":"update","Key":"k","Object":null}"#;
+    for (args, said) in [
+        (
+            ["--user", "nobody"],
+            "there is no user `nobody` at this server, or your own lacks the claim users/get/nobody",
+        ),
+        (["--connection", "127.0.0.1:1"], "there is no connection from 127.0.0.1:1 at this server"),
+    ] {
+        let done = broker.run(&[&["explain", "*.*.*", "-"], &args[..]].concat(), event);
+        assert!(done.code == Some(64) && done.err.contains(said), "{}", done.err);
     }
 }

@@ -313,7 +313,30 @@ fn refused_credentials_end_it_with_the_servers_message() {
     let (address, _runtime) = fixed(vec![Box::leak(format!("{head}{BODY}").into_boxed_str())]);
     let done = run(&["watch", "-E", &address, "-P", "canary", "a.b.c"], "", &[]);
     assert_eq!(done.code, Some(1));
-    assert_eq!(done.err, "hydrant: the server answered 403 (Forbidden): Wrong credentials\n");
+    let expected = "hydrant: the server answered 403 (Forbidden): Wrong credentials\n\
+                    hydrant: the user is `rocketskates`, by default, with the password of -P\n";
+    assert_eq!(done.err, expected);
+}
+
+#[test]
+fn who_asks_the_wrong_server_is_told_which_it_was() {
+    const ANSWER: &str = "HTTP/1.1 404 Not Found\r\nContent-Length: 18\r\nConnection: close\r\n\r\n404 page not found";
+    for args in [&["watch", "a.b.c"][..], &["watch", "--sse", "a.b.c"], &["top", "--once"], &["post"]] {
+        let (address, _runtime) = fixed(vec![ANSWER; 2]);
+        let done = run(args, r#"{"Type":"a","Action":"b","Key":"c"}"#, &[("RS_ENDPOINT", &address)]);
+        let expected = format!("hydrant: is {address} a hydrant server? The endpoint is that of RS_ENDPOINT\n");
+        assert!(done.code == Some(1) && done.err.ends_with(&expected), "{args:?} {}", done.err);
+    }
+}
+
+/// A server that does not know its own past clients says only that it does not take what they show.
+#[test]
+fn whose_token_has_expired_is_told_so() {
+    let (address, _runtime) = fixed(vec!["HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"]);
+    // {"exp":1000}
+    let done = run(&["watch", "-T", "h.eyJleHAiOjEwMDB9.canary", "a.b.c"], "", &[("RS_ENDPOINT", &address)]);
+    let expected = "hydrant: the token of -T expired at 1970-01-01T00:16:40Z; get a new one\n";
+    assert!(done.code == Some(1) && done.err.ends_with(expected) && !done.err.contains("canary"), "{}", done.err);
 }
 
 #[test]

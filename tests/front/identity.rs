@@ -392,6 +392,20 @@ async fn an_endpoint_that_cannot_tell_its_key_now_ends_no_token() {
     assert_eq!(drp.asked("/api/v3/info"), 0, "tokens are still opened here");
 }
 
+/// Not only when everything is read again: a key is changed because somebody else may know it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_an_endpoint_cannot_tell_now_is_asked_for_again() {
+    let (drp, hydrant) = front("refresh = \"1h\"\n").await;
+    let mut open = by_token(&hydrant, &drp.token("alice", &json!({}))).await.unwrap();
+    open.register("*.*.*").await;
+    *drp.state.refuses.lock() = ("prefs", 429);
+    *drp.state.base.lock() = "F".repeat(32);
+    ask_for_keys(&drp, &hydrant).await;
+    *drp.state.refuses.lock() = ("nothing", 0);
+    assert_eq!(patiently("the new key", open.closed()).await.0, 1008);
+    by_token(&hydrant, &drp.token("alice", &json!({}))).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machines_token_has_the_rights_that_stand_in_it() {
     let (drp, hydrant) = front("").await;

@@ -1,11 +1,12 @@
 //! Caches an endpoint's answers about credentials.
 //!
 //! Contract: the caller passes the time; bounded in number, in age, by the monotonic clock, and in size: users choose
-//! the claims of their tokens, so what is stored counts by the names in it. A credential is stored only as a keyed
-//! hash, and the key ends with the process. Only acceptances are cached. They are used without asking while they are
-//! fresh, and beyond that for as long as the endpoint cannot be reached. Forgetting a user costs as much as that user
-//! has entries.
+//! the claims of their tokens, so what is stored counts by the names in it. Users with more than a share make room
+//! before others do, who need their entries during an outage. A credential is stored only as a keyed hash, and the key
+//! ends with the process. Only acceptances are cached. They are used without asking while they are fresh, and beyond
+//! that for as long as the endpoint cannot be reached. Forgetting a user costs as much as that user has entries.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,9 @@ use crate::clock::ClockReading;
 /// The maximum number of names in the claims of all entries, as a multiple of the maximum number of entries. A token of
 /// a machine has some twenty.
 const NAMES: usize = 64;
+
+/// The share of one user: the part of all entries, and of all names, that others leave to it when there is no room.
+const SHARE: usize = 8;
 
 /// A keyed hash of a credential.
 type Key = [u8; 32];
@@ -51,11 +55,18 @@ impl Entry {
     }
 }
 
+/// The entries of one user.
+#[derive(Default)]
+struct Own {
+    keys: HashSet<Key>,
+    /// The number of names in their claims.
+    names: usize,
+}
+
 #[derive(Default)]
 struct Table {
     entries: HashMap<Key, Entry>,
-    /// The keys of each user's entries.
-    by_user: HashMap<Box<str>, HashSet<Key>>,
+    by_user: HashMap<Box<str>, Own>,
     /// The number of names in the claims of all entries.
     names: usize,
 }
@@ -63,29 +74,60 @@ struct Table {
 impl Table {
     fn insert(&mut self, key: Key, entry: Entry) {
         self.remove(&key);
-        self.names += entry.identity.names();
+        let names = entry.identity.names();
+        self.names += names;
         if let Some(user) = entry.identity.user() {
-            self.by_user.entry(user.into()).or_default().insert(key);
+            let own = self.by_user.entry(user.into()).or_default();
+            own.keys.insert(key);
+            own.names += names;
         }
         self.entries.insert(key, entry);
     }
 
     fn remove(&mut self, key: &Key) {
         let Some(entry) = self.entries.remove(key) else { return };
-        self.names -= entry.identity.names();
+        let names = entry.identity.names();
+        self.names -= names;
         let Some(user) = entry.identity.user() else { return };
-        if let Some(keys) = self.by_user.get_mut(user) {
-            keys.remove(key);
-            if keys.is_empty() {
+        if let Some(own) = self.by_user.get_mut(user) {
+            own.keys.remove(key);
+            own.names -= names;
+            if own.keys.is_empty() {
                 self.by_user.remove(user);
             }
         }
     }
 
     fn remove_user(&mut self, user: &str) {
-        for key in self.by_user.remove(user).unwrap_or_default() {
+        for key in self.by_user.remove(user).unwrap_or_default().keys {
             self.remove(&key);
         }
+    }
+
+    /// Makes room for an identity by removing entries of users who would have more than their share of `most` entries.
+    /// They keep the newest, half a share of them: at the limit not every new one causes a search.
+    fn cut_shares(&mut self, most: usize, identity: &Identity) {
+        let share = ((most / SHARE).max(1), most.saturating_mul(NAMES) / SHARE);
+        let has_more = |user: &str, own: &Own| {
+            let wanted = identity.user().filter(|wanting| *wanting == user).map_or((0, 0), |_| (1, identity.names()));
+            own.keys.len() + wanted.0 > share.0 || own.names.saturating_add(wanted.1) > share.1
+        };
+        let users = self.by_user.iter().filter(|(user, own)| has_more(user, own));
+        let older: Vec<Key> = users.flat_map(|(_, own)| self.beyond(own, share.0 / 2, share.1 / 2)).collect();
+        older.iter().for_each(|key| self.remove(key));
+    }
+
+    /// Returns a user's entries except the newest, as many as `entries` with `names` in all.
+    fn beyond(&self, own: &Own, entries: usize, names: usize) -> Vec<Key> {
+        let mut all: Vec<(&Entry, Key)> = own.keys.iter().map(|key| (&self.entries[key], *key)).collect();
+        all.sort_unstable_by_key(|(entry, _)| Reverse((entry.accepted, entry.heard)));
+        let mut sum = 0;
+        let is_within = |(entry, _): &&(&Entry, Key)| {
+            sum += entry.identity.names();
+            sum <= names
+        };
+        let kept = all.iter().take(entries).take_while(is_within).count();
+        all.into_iter().skip(kept).map(|(_, key)| key).collect()
     }
 
     /// Keeps only entries that are still fresh.
@@ -153,6 +195,9 @@ impl IdentityCache {
         let mut table = self.table.lock();
         table.remove(&key);
         if !table.has_room(self.entries, &identity) {
+            table.cut_shares(self.entries, &identity);
+        }
+        if !table.has_room(self.entries, &identity) {
             table.keep_fresh(self.fresh, now);
         }
         if !table.has_room(self.entries, &identity) {
@@ -182,38 +227,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::auth::Secret;
     use crate::auth::account::Holder;
     use crate::auth::claim::Claim;
     use crate::auth::directory::{Account, Directory, Entries};
     use crate::auth::identity::Subject;
     use crate::clock::simulated;
-
-    #[test]
-    fn beyond_the_bound_those_that_are_not_fresh_make_room() {
-        let at = |second| simulated::at(second).instant;
-        let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 3).unwrap();
-        let mut entries = Entries::default();
-        entries.users.insert("a".to_owned(), Account::default());
-        let identity = Directory::new(entries).user("a").unwrap();
-        let key = |n: u32| cache.key(&Credential::Bearer(Secret::new(n.to_string()))).unwrap();
-        let known = |n, second| cache.look(&key(n), simulated::at(second));
-        for (n, second) in [(1, 0), (2, 0), (3, 100)] {
-            cache.keep(key(n), identity.clone(), at(second), at(second));
-        }
-        assert!(matches!(known(1, 59), Some(Known::Fresh(_))) && matches!(known(1, 3599), Some(Known::Stale(_))));
-        assert!(known(1, 3600).is_none());
-        cache.keep(key(1), identity.clone(), at(101), at(101));
-        assert!(known(2, 101).is_some(), "one that is known already needs no room");
-        cache.keep(key(1), identity.clone(), at(0), at(0));
-        cache.keep(key(4), identity.clone(), at(101), at(101));
-        assert!(
-            known(1, 101).is_none() && known(2, 101).is_none() && known(3, 101).is_some() && known(4, 101).is_some()
-        );
-        cache.keep(key(5), identity.clone(), at(102), at(102));
-        cache.keep(key(6), identity, at(102), at(102));
-        assert!(cache.table.lock().entries.len() <= 3 && known(6, 102).is_some());
-    }
 
     fn with_token(user: &str, names: usize) -> Identity {
         let mut entries = Entries::default();
@@ -226,16 +244,72 @@ mod tests {
     }
 
     #[test]
+    fn beyond_the_bound_those_that_are_not_fresh_make_room() {
+        let at = |second| simulated::at(second).instant;
+        let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 3).unwrap();
+        let keep = |n: u8, second| cache.keep([n; 32], with_token(&n.to_string(), 1), at(second), at(second));
+        let known = |n: u8, second| cache.look(&[n; 32], simulated::at(second));
+        for (n, second) in [(1, 0), (2, 0), (3, 100)] {
+            keep(n, second);
+        }
+        assert!(matches!(known(1, 59), Some(Known::Fresh(_))) && matches!(known(1, 3599), Some(Known::Stale(_))));
+        assert!(known(1, 3600).is_none());
+        keep(1, 101);
+        assert!(known(2, 101).is_some(), "one that is known already needs no room");
+        keep(1, 0);
+        keep(4, 101);
+        assert!(
+            known(1, 101).is_none() && known(2, 101).is_none() && known(3, 101).is_some() && known(4, 101).is_some()
+        );
+        keep(5, 102);
+        keep(6, 102);
+        assert!(cache.table.lock().entries.len() <= 3 && known(6, 102).is_some());
+    }
+
+    #[test]
     fn many_long_ones_are_as_much_as_few_short_ones() {
         let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 10).unwrap();
-        let (long, now) = (with_token("a", 5 * NAMES), simulated::at(0).instant);
+        let now = simulated::at(0).instant;
         for n in 0..10 {
-            cache.keep([n; 32], long.clone(), now, now);
+            cache.keep([n; 32], with_token(&n.to_string(), 5 * NAMES), now, now);
             let table = cache.table.lock();
             let names: usize = table.entries.values().map(|entry| entry.identity.names()).sum();
             assert_eq!(table.names, names);
             assert!(names <= 10 * NAMES && table.entries.contains_key(&[n; 32]), "{n}");
         }
+    }
+
+    /// Whoever is connected must be able to log in while the endpoint is away, whatever tokens others use.
+    #[test]
+    fn the_tokens_of_one_user_do_not_drive_out_those_of_others() {
+        for names in [1, 5 * NAMES] {
+            let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 80).unwrap();
+            let now = |second| simulated::at(second);
+            let keep = |n: u8, identity: Identity, second| {
+                cache.keep([n; 32], identity, now(second).instant, now(second).instant);
+            };
+            (0..10).for_each(|n| keep(n, with_token("b", 1), 0));
+            let many = with_token("a", names);
+            (10..200).for_each(|n| keep(n, many.clone(), i64::from(n) + 90));
+            let known = |n: u8| cache.look(&[n; 32], now(300)).is_some();
+            assert!((0..10).all(known), "{names}");
+            assert!(known(199) && !known(10), "{names}");
+            let table = cache.table.lock();
+            let own = &table.by_user["a"];
+            assert_eq!((own.keys.len() + 10, own.names + 10), (table.entries.len(), table.names));
+        }
+    }
+
+    #[test]
+    fn who_has_too_many_keeps_the_newest() {
+        let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 80).unwrap();
+        let (identity, now) = (with_token("a", 1), |second: u8| simulated::at(second.into()));
+        for n in 0..=80 {
+            assert!((0..n).all(|n| cache.look(&[n; 32], now(n)).is_some()), "while there is room, nobody is limited");
+            cache.keep([n; 32], identity.clone(), now(n).instant, now(n).instant);
+        }
+        let known = (0..=80).filter(|n| cache.look(&[*n; 32], now(80)).is_some());
+        assert_eq!(known.collect::<Vec<_>>(), [75, 76, 77, 78, 79, 80]);
     }
 
     #[test]

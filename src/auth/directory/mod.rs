@@ -10,7 +10,7 @@ mod identity_cache;
 mod parse;
 mod token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -60,7 +60,7 @@ pub enum Reader {
 #[derive(Debug, Default)]
 pub struct Directory {
     entries: Entries,
-    tenant_of: Arc<HashMap<String, Arc<Tenant>>>,
+    tenants: Arc<Tenants>,
     memo: Mutex<Rights>,
 }
 
@@ -68,23 +68,48 @@ pub struct Directory {
 #[derive(Debug, Default)]
 struct Rights {
     generation: u64,
-    memo: Memo<Arc<Holder>>,
+    memo: Memo<Base>,
+}
+
+/// What rights follow from.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Base {
+    Holder(Arc<Holder>),
+    Class(Class),
+}
+
+/// What a user's rights follow from besides the name: they are compiled for the first of many.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Class {
+    roles: BTreeSet<String>,
+    tenant: Option<Arc<Tenant>>,
+    /// The roles that a token names.
+    named: Option<Vec<String>>,
+}
+
+/// Tenants, compiled.
+#[derive(Debug, Default)]
+struct Tenants {
+    by_name: HashMap<String, Arc<Tenant>>,
+    by_user: HashMap<String, Arc<Tenant>>,
 }
 
 impl Directory {
     /// Creates a directory.
     pub fn new(entries: Entries) -> Self {
-        let tenant_of = Arc::new(tenants_by_user(&entries.tenants));
-        Self { entries, tenant_of, memo: Mutex::default() }
+        let tenants = Arc::new(Tenants::new(&entries.tenants, &Tenants::default()));
+        Self { entries, tenants, memo: Mutex::default() }
     }
 
-    /// Creates the next version; compiles tenants again only if they have changed.
+    /// Creates the next version; compiles only tenants that have changed.
     #[must_use]
     pub fn next(&self, entries: Entries) -> Self {
-        if !Arc::ptr_eq(&entries.tenants, &self.entries.tenants) {
-            return Self::new(entries);
-        }
-        Self { entries, tenant_of: Arc::clone(&self.tenant_of), memo: Mutex::default() }
+        let tenants = if Arc::ptr_eq(&entries.tenants, &self.entries.tenants) {
+            Arc::clone(&self.tenants)
+        } else {
+            Arc::new(Tenants::new(&entries.tenants, &self.tenants))
+        };
+        Self { entries, tenants, memo: Mutex::default() }
     }
 
     /// Returns the content.
@@ -176,13 +201,32 @@ impl Directory {
         interner: &Interner,
     ) -> Result<Arc<Access>, RevokedError> {
         self.recheck(conditions.endpoint.as_deref(), holder.user.as_deref())?;
-        if let Some(access) = self.memo.lock().of(state.generation).get(holder) {
-            return Ok(access);
+        let compile = || {
+            let limits = state.store.limits_of(self.roles_of(holder));
+            interner.intern(self.content(holder).limited(limits))
+        };
+        let find = || match self.class_of(holder) {
+            Some(class) => self.kept(Base::Class(class), state.generation, compile),
+            None => compile(),
+        };
+        Ok(self.kept(Base::Holder(Arc::clone(holder)), state.generation, find))
+    }
+
+    /// Returns the rights that are kept, or else keeps those that `find` returns.
+    fn kept(&self, base: Base, generation: u64, find: impl FnOnce() -> Arc<Access>) -> Arc<Access> {
+        if let Some(access) = self.memo.lock().of(generation).get(&base) {
+            return access;
         }
-        let limits = state.store.limits_of(self.roles_of(holder));
-        let access = interner.intern(self.content(holder).limited(limits));
-        self.memo.lock().of(state.generation).keep(Arc::clone(holder), holder.names(), &access);
-        Ok(access)
+        let (access, names) = (find(), base.names());
+        self.memo.lock().of(generation).keep(base, names, &access);
+        access
+    }
+
+    /// Returns the class of a user; `None` for holders of claims of their own, and for machines and plugins.
+    fn class_of(&self, holder: &Holder) -> Option<Class> {
+        let user = holder.user().filter(|_| holder.direct.is_empty())?;
+        let roles = self.roles_of(holder).cloned().collect();
+        Some(Class { roles, tenant: self.tenants.by_user.get(user).cloned(), named: holder.roles.clone() })
     }
 
     /// Returns all roles of a user, regardless of a token's restrictions; none for machines and plugins.
@@ -207,7 +251,7 @@ impl Directory {
             held = wanted.iter().filter_map(|role| self.claims_of(role)).filter(contained).collect();
         }
         claims.extend(held.into_iter().flatten());
-        Content::new(claims, Vec::new(), self.tenant_of.get(user).cloned())
+        Content::new(claims, Vec::new(), self.tenants.by_user.get(user).cloned())
     }
 
     fn claims_of(&self, role: &str) -> Option<Vec<Claim>> {
@@ -216,9 +260,33 @@ impl Directory {
     }
 }
 
+impl Base {
+    /// Returns the number of names that it holds.
+    fn names(&self) -> usize {
+        match self {
+            Self::Holder(holder) => holder.names(),
+            Self::Class(class) => class.roles.len() + class.named.as_ref().map_or(0, Vec::len),
+        }
+    }
+}
+
+impl Tenants {
+    /// Compiles tenants. Those that have not changed stay the same, because rights are found by comparing tenants.
+    fn new(tenants: &BTreeMap<String, TenantOf>, former: &Self) -> Self {
+        let mut new = Self::default();
+        for (name, tenant) in tenants {
+            let same = former.by_name.get(name).filter(|former| former.is_of(&tenant.members));
+            let compiled = same.map_or_else(|| Arc::new(Tenant::new(tenant.members.clone())), Arc::clone);
+            new.by_user.extend(tenant.users.iter().map(|user| (user.clone(), Arc::clone(&compiled))));
+            new.by_name.insert(name.clone(), compiled);
+        }
+        new
+    }
+}
+
 impl Rights {
     /// Returns the rights for this version of the store; drops those of any other version.
-    fn of(&mut self, generation: u64) -> &mut Memo<Arc<Holder>> {
+    fn of(&mut self, generation: u64) -> &mut Memo<Base> {
         if self.generation != generation {
             *self = Self { generation, memo: Memo::default() };
         }
@@ -269,15 +337,6 @@ pub(super) fn own_rights_of(holder: &Holder) -> Vec<Claim> {
     }
 }
 
-fn tenants_by_user(tenants: &BTreeMap<String, TenantOf>) -> HashMap<String, Arc<Tenant>> {
-    let mut by_user = HashMap::new();
-    for tenant in tenants.values() {
-        let compiled = Arc::new(Tenant::new(tenant.members.clone()));
-        by_user.extend(tenant.users.iter().map(|user| (user.clone(), Arc::clone(&compiled))));
-    }
-    by_user
-}
-
 fn identity(principal: Principal, expires_at: Option<Timestamp>, holder: Holder, endpoint: Fingerprints) -> Identity {
     Identity {
         principal,
@@ -291,18 +350,59 @@ fn identity(principal: Principal, expires_at: Option<Timestamp>, holder: Holder,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::keys::KeyRing;
+
+    fn tenant(user: &str, keys: &[&str]) -> TenantOf {
+        let members = [("machines".into(), keys.iter().map(|&key| key.into()).collect())].into();
+        TenantOf { users: [user.to_owned()].into(), members }
+    }
+
+    fn tenants(list: &[(&str, TenantOf)]) -> Arc<BTreeMap<String, TenantOf>> {
+        Arc::new(list.iter().map(|(name, tenant)| ((*name).to_owned(), tenant.clone())).collect())
+    }
 
     #[test]
     fn tenants_are_compiled_again_only_if_they_are_others() {
-        let lab = |user: &str| TenantOf { users: [user.to_owned()].into(), ..TenantOf::default() };
-        let of = |user: &str| Arc::new(BTreeMap::from([("lab".to_owned(), lab(user))]));
-        let first = Directory::new(Entries { tenants: of("a"), ..Entries::default() });
+        let of = |user: &str, keys: &[&str]| tenants(&[("lab", tenant(user, keys)), ("b", tenant("b", &["m9"]))]);
+        let first = Directory::new(Entries { tenants: of("a", &["m1"]), ..Entries::default() });
         let mut entries = first.entries().clone();
         entries.users.insert("b".to_owned(), Account::default());
         let second = first.next(entries.clone());
-        assert!(Arc::ptr_eq(&first.tenant_of["a"], &second.tenant_of["a"]) && second.user("b").is_ok());
-        let third = second.next(Entries { tenants: of("b"), ..entries });
-        assert!(third.tenant_of.contains_key("b") && !third.tenant_of.contains_key("a"));
+        assert!(Arc::ptr_eq(&first.tenants, &second.tenants) && second.user("b").is_ok());
+        let third = second.next(Entries { tenants: of("c", &["m1"]), ..entries.clone() });
+        let [then, now] = [&second, &third].map(|directory| &directory.tenants.by_user);
+        assert!(Arc::ptr_eq(&then["a"], &now["c"]) && !now.contains_key("a"), "only its users are others");
+        let fourth = third.next(Entries { tenants: of("c", &["m1", "m2"]), ..entries });
+        let [then, now] = [&third, &fourth].map(|directory| &directory.tenants.by_user);
+        assert!(then["c"] != now["c"] && Arc::ptr_eq(&then["b"], &now["b"]));
+    }
+
+    /// A shard looks up the rights of hundreds of users in a turn, and a role may have thousands of claims.
+    #[test]
+    fn rights_that_follow_from_the_same_are_compiled_once() {
+        let account = Account { roles: ["role".to_owned()].into(), ..Account::default() };
+        let users = ["a", "b", "c"].map(|user| (user.to_owned(), account.clone())).into();
+        let claims = vec!["machines/get/*".parse().unwrap()];
+        let roles = Arc::new([("role".to_owned(), claims)].into());
+        let tenants = tenants(&[("lab", tenant("c", &["m1"]))]);
+        let directory = Directory::new(Entries { roles, tenants, users, ..Entries::default() });
+        let state = State::new(Arc::default(), Arc::new(KeyRing::make(Timestamp::UNIX_EPOCH).unwrap()), None);
+        let access = |user: &str, named: Option<&[&str]>, direct: &[&str]| {
+            let roles = named.map(|named| named.iter().map(|&role| role.to_owned()).collect());
+            let direct = direct.iter().map(|claim| claim.parse().unwrap()).collect();
+            let holder = Arc::new(Holder { user: Some(user.into()), direct, roles });
+            // Rights that are compiled again are others, because the interner is.
+            directory.access(&Conditions::default(), &holder, &state, &Interner::default()).unwrap()
+        };
+        let of_a = access("a", None, &[]);
+        assert!(Arc::ptr_eq(&of_a, &access("b", None, &[])));
+        let of_c = access("c", None, &[]);
+        assert!(of_a.sees("machines", "get", "m2", None) && !of_c.sees("machines", "get", "m2", None), "its tenant");
+        let named = access("a", Some(&["role"]), &[]);
+        assert!(Arc::ptr_eq(&named, &access("b", Some(&["role"]), &[])));
+        assert!(!access("b", Some(&[]), &[]).sees("machines", "get", "m2", None), "a token without roles");
+        let direct = access("b", Some(&[]), &["machines/get/m2"]);
+        assert!(direct.sees("machines", "get", "m2", None) && !direct.sees("machines", "get", "m3", None));
     }
 
     /// Without a secret, only the creation time distinguishes the two.

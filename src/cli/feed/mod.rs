@@ -70,8 +70,8 @@ pub(super) struct Feed {
     last_id: Option<String>,
     resume: Resume,
     backoff: Backoff,
-    /// When this connection was established.
-    opened: Option<Instant>,
+    /// When this connection was established, and the server's time then.
+    opened: Option<(Instant, Timestamp)>,
     /// Whether there has been a connection before.
     connected: bool,
     /// Whether this connection delivers the missed events.
@@ -214,8 +214,9 @@ impl Feed {
             drop(link);
             link = self.connect().await?;
         }
-        self.opened = Some(Instant::now());
-        self.resumes = self.resume.opened(link.header(SEQUENCE), link.time());
+        let time = link.time();
+        self.opened = Some((Instant::now(), time));
+        self.resumes = self.resume.opened(link.header(SEQUENCE), time);
         self.unanswered = self.wanted.specs.len();
         Ok(self.link.insert(link))
     }
@@ -232,10 +233,10 @@ impl Feed {
         }
     }
 
-    /// Returns whether a connection was asked to resume from a position that means nothing there. What the user asked
-    /// for at first is left to the server.
+    /// Returns whether a connection was asked to resume from a point that means nothing, or another time, there. What
+    /// the user asked for at first is left to the server.
     fn is_elsewhere(&self, link: &Link) -> bool {
-        let asked = self.last_id.as_deref().or(self.resume.since()).and_then(Position::parse);
+        let asked = self.last_id.as_deref().or(self.resume.run()).and_then(Position::parse);
         let here = link.header(SEQUENCE).and_then(Position::parse);
         self.connected && matches!((asked, here), (Some(asked), Some(here)) if asked.epoch != here.epoch)
     }
@@ -257,8 +258,8 @@ impl Feed {
     fn take(&mut self, received: Received, err: &mut dyn Write) -> Option<String> {
         match received {
             Received::Event(event) => {
-                let is_surely_new = self.is_surely_new();
-                self.resume.is_new(&event, is_surely_new).then_some(event)
+                let (is_surely_new, now) = (self.is_surely_new(), self.server_time());
+                self.resume.is_new(&event, is_surely_new, now).then_some(event)
             }
             Received::Skipped { bytes } => {
                 report(err, format_args!("warning: skipped an event of {bytes} bytes: it is too long"));
@@ -271,6 +272,12 @@ impl Feed {
                 None
             }
         }
+    }
+
+    /// Returns the time now by the server's clock.
+    fn server_time(&self) -> Timestamp {
+        let now = self.opened.and_then(|(opened, time)| time.checked_add(opened.elapsed()).ok());
+        now.unwrap_or_else(clock::now)
     }
 
     /// Returns whether the server numbered the event at hand after the last one of the connection before.
@@ -303,7 +310,7 @@ impl Feed {
     async fn wait(&mut self, error: &ClientError, err: &mut dyn Write) {
         self.note_end();
         // A server that takes long to refuse is no better than one that refuses at once.
-        if self.opened.take().is_some_and(|opened| opened.elapsed() >= GOOD_AFTER) {
+        if self.opened.take().is_some_and(|(opened, _)| opened.elapsed() >= GOOD_AFTER) {
             self.backoff.reset();
         }
         // Spreads out clients that were told to wait for the same time.

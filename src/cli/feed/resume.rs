@@ -1,5 +1,7 @@
 //! Where a new connection resumes that does not know its position: a few seconds before the last event.
 //!
+//! Pure. What tells the time is the server's clock, as far as it is known: this machine's may be wrong.
+//!
 //! Another node may answer, which has the events in another order and a clock of its own; therefore [`OVERLAP`] is
 //! subtracted from the Time of the last event. The server sends the events since then again; they are recognized by
 //! their text and skipped ([`Delivered`]).
@@ -10,24 +12,24 @@
 //!
 //! A Time counts only once all registrations have been answered: until then one of them may have delivered events and
 //! another not. An implausible Time (none at all, or minutes ahead) is skipped, and so are notices of the server
-//! itself: the Time of an earlier event is just as safe.
+//! itself: the Time of an earlier event is just as safe. Of a Time that is ahead only as much counts as had passed.
 //!
 //! A position is valid in one run of one server. A feed that began with live events resumes from the position of its
 //! first connection until an event has told a later time, and if another server answers, from the time of that
-//! connection.
+//! connection. Likewise a time that the user gave is asked for as it is only in the run that answered it first.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::delivered::Delivered;
 use super::position::Position;
-use crate::{clock, json};
+use crate::json;
 
 /// How much earlier than the last event a new connection begins: nodes order events differently that were posted to
 /// different nodes at nearly the same time, and their clocks differ.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(5);
 
 /// A Time further ahead than this is not a position to resume from; the tolerance covers differences between the clocks
-/// of servers, producers and this machine.
+/// of servers and producers.
 const SKEW: SignedDuration = SignedDuration::from_mins(4);
 
 /// The Type of a server's own notices.
@@ -41,6 +43,8 @@ pub(super) struct Resume {
     began: Option<Timestamp>,
     /// Whether there has been a connection.
     connected: bool,
+    /// The position of the first connection while `since` is the time that the user gave.
+    exact: Option<String>,
     delivered: Delivered,
     last_time: Option<Timestamp>,
     /// Number of registrations of this connection that are not answered yet.
@@ -67,18 +71,26 @@ impl Resume {
             self.since = position.map(str::to_owned);
             self.began = Some(now);
         } else if is_first {
-            // What is asked for from now on may be asked of another node.
-            self.since = self.began.map(before).or_else(|| self.since.take());
+            self.exact = position.filter(|_| self.began.is_some()).map(str::to_owned);
+            if self.exact.is_none() {
+                // What is asked for from now on may be asked of another node.
+                self.since = self.began.map(before).or_else(|| self.since.take());
+            }
         }
         // No registration has been answered yet.
         self.unanswered = usize::MAX;
         resumes
     }
 
-    /// Notes that another run of a server answers, where a position means nothing. Returns whether there is a time to
-    /// request instead.
+    /// Returns a position in the only run of a server where the point to request means what it should.
+    pub(super) fn run(&self) -> Option<&str> {
+        self.exact.as_deref().or(self.since())
+    }
+
+    /// Notes that another run of a server answers. Returns whether there is a time to request instead.
     pub(super) fn moved(&mut self) -> bool {
-        if self.since.as_deref().is_some_and(|since| Position::parse(since).is_none()) {
+        let is_exact = self.exact.take().is_some();
+        if !is_exact && self.since.as_deref().is_some_and(|since| Position::parse(since).is_none()) {
             return true;
         }
         self.since = self.began.map(before).or_else(|| self.since.take());
@@ -90,10 +102,12 @@ impl Resume {
         self.unanswered = left;
     }
 
-    /// Notes an event, and returns whether it was not delivered before; `is_surely_new` if the server has said so.
-    pub(super) fn is_new(&mut self, event: &str, is_surely_new: bool) -> bool {
-        if let Some(time) = time(event) {
-            self.last_time = Some(time);
+    /// Notes an event that came at the time `now`, and returns whether it was not delivered before; `is_surely_new` if
+    /// the server has said so.
+    pub(super) fn is_new(&mut self, event: &str, is_surely_new: bool, now: Timestamp) -> bool {
+        if let Some(time) = time(event, now) {
+            // What other nodes numbered before an event with a Time ahead has earlier Times.
+            self.last_time = Some(time.min(now));
         }
         self.delivered.is_new(event, is_surely_new)
     }
@@ -101,10 +115,9 @@ impl Resume {
     /// Notes that the connection is lost.
     pub(super) fn reconnect(&mut self) {
         if let Some(time) = self.last_time.take().filter(|_| self.unanswered == 0) {
-            // What other nodes numbered before an event with a Time ahead has earlier Times.
-            let time = time.min(clock::now());
             if self.began.is_none_or(|began| time.duration_since(began) > OVERLAP) {
                 self.since = Some(before(time));
+                self.exact = None;
             }
         }
         self.delivered.reconnect();
@@ -117,13 +130,13 @@ fn before(time: Timestamp) -> String {
 }
 
 /// Returns the Time of an event, if one can resume from it.
-fn time(event: &str) -> Option<Timestamp> {
+fn time(event: &str, now: Timestamp) -> Option<Timestamp> {
     let field = |name| json::members(event).find(|member| member.name() == name);
     if json::as_string(field("Type")?.value)? == HYDRANT {
         return None;
     }
     let time: Timestamp = json::as_string(field("Time")?.value)?.parse().ok()?;
-    let usable = time > Timestamp::UNIX_EPOCH && time <= clock::now().checked_add(SKEW).ok()?;
+    let usable = time > Timestamp::UNIX_EPOCH && time <= now.checked_add(SKEW).ok()?;
     usable.then_some(time)
 }
 
@@ -148,7 +161,7 @@ mod tests {
     }
 
     fn news(resume: &mut Resume, times: &[u32]) -> Vec<bool> {
-        times.iter().map(|time| resume.is_new(&event(*time), false)).collect()
+        times.iter().map(|time| resume.is_new(&event(*time), false, at(*time))).collect()
     }
 
     #[test]
@@ -191,16 +204,39 @@ mod tests {
         resume.reconnect();
         assert_eq!(resume.since(), Some("2026-01-01T00:00:11Z"), "nobody has answered yet");
         open(&mut resume, 20);
-        resume.reconnect();
-        assert_eq!(resume.since(), Some("2026-01-01T00:00:06Z"));
-        open(&mut resume, 20);
         assert_eq!(news(&mut resume, &[12]), [true]);
+        resume.reconnect();
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:11Z"), "nothing older");
+        assert_eq!(resume.run(), Some(HERE));
+        assert!(resume.moved());
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:06Z"), "by another clock");
+        assert!(resume.moved(), "it is one for any already");
+        open(&mut resume, 20);
+        assert_eq!(news(&mut resume, &[12]), [false]);
         resume.reconnect();
         assert_eq!(resume.since(), Some("2026-01-01T00:00:06Z"));
         open(&mut resume, 20);
         assert_eq!(news(&mut resume, &[17]), [true]);
         resume.reconnect();
         assert_eq!(resume.since(), Some("2026-01-01T00:00:12Z"));
+    }
+
+    #[test]
+    fn a_server_without_positions_may_be_another_the_next_time() {
+        let mut resume = Resume::new(Some("2026-01-01T00:00:11Z".to_owned()));
+        resume.opened(None, at(20));
+        resume.reconnect();
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:06Z"));
+    }
+
+    #[test]
+    fn of_a_time_ahead_only_as_much_counts_as_had_passed() {
+        let mut resume = Resume::new(None);
+        open(&mut resume, 10);
+        // Of a producer whose clock is ahead.
+        assert!(resume.is_new(&event(59), false, at(20)));
+        resume.reconnect();
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:15Z"));
     }
 
     #[test]
@@ -255,7 +291,7 @@ mod tests {
             r#"{"Time":"0001-01-01T00:00:00Z","Type":"a"}"#.to_owned(),
             r#"{"Time":"2026-02-01T00:00:00Z","Type":"hydrant"}"#.to_owned(),
         ] {
-            assert!(resume.is_new(&event, false));
+            assert!(resume.is_new(&event, false, at(17)));
         }
         resume.reconnect();
         assert_eq!(resume.since(), Some("2026-01-01T00:00:12Z"));

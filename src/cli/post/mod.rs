@@ -57,7 +57,7 @@ pub(super) struct PostArgs {
     #[arg(long, value_name = "SPEED", default_value = "max")]
     speed: Speed,
     #[command(flatten)]
-    endpoint: endpoint::EndpointArgs,
+    pub(super) endpoint: endpoint::EndpointArgs,
 }
 
 /// The reason why not all events were posted.
@@ -67,6 +67,18 @@ pub(crate) enum PostError {
     Endpoint(#[from] EndpointError),
     #[error("{problem}; {posted}")]
     Stopped { problem: Box<TransferError>, posted: Posted },
+}
+
+impl PostError {
+    /// Returns the server's refusal, if it is one.
+    pub(super) fn refusal(&self) -> Option<&RefusedError> {
+        let Self::Stopped { problem, .. } = self else { return None };
+        match &**problem {
+            TransferError::NotTaken { source: ClientError::Refused(refusal), .. }
+            | TransferError::Unknown { source: ClientError::Refused(refusal), .. } => Some(refusal),
+            _ => None,
+        }
+    }
 }
 
 /// What the server has accepted so far.

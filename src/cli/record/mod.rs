@@ -63,7 +63,7 @@ pub(super) struct RecordArgs {
     #[arg(long)]
     no_retry: bool,
     #[command(flatten)]
-    endpoint: endpoint::EndpointArgs,
+    pub(super) endpoint: endpoint::EndpointArgs,
 }
 
 impl RecordArgs {

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::poll::LookError;
 use crate::cli::endpoint::EndpointError;
+use crate::client::RefusedError;
 
 /// The reason why `top` ended before the user quit.
 #[derive(Debug, Error)]
@@ -20,4 +21,11 @@ pub(crate) enum TopError {
     NoRates,
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+}
+
+impl TopError {
+    /// Returns the server's refusal, if it is one.
+    pub(crate) fn refusal(&self) -> Option<&RefusedError> {
+        if let Self::Look(error) = self { error.refusal() } else { None }
+    }
 }

@@ -63,7 +63,7 @@ pub(super) struct TopArgs {
     #[arg(long, requires = "once")]
     json: bool,
     #[command(flatten)]
-    endpoint: endpoint::EndpointArgs,
+    pub(super) endpoint: endpoint::EndpointArgs,
 }
 
 fn seconds(text: &str) -> Result<Duration, &'static str> {

@@ -28,8 +28,6 @@ pub(crate) enum LookError {
     Client(#[from] ClientError),
     #[error("{0}; reading the figures requires the claim connections/list")]
     Hidden(RefusedError),
-    #[error("{0}; is this a hydrant server?")]
-    Unknown(RefusedError),
     #[error("cannot read the answer of {path}: {error}")]
     Answer { path: &'static str, error: serde_json::Error },
 }
@@ -38,8 +36,15 @@ impl LookError {
     fn of_status(error: ClientError) -> Self {
         match error {
             ClientError::Refused(refusal) if lacks_claim(&refusal) => Self::Hidden(refusal),
-            ClientError::Refused(refusal) if refusal.status == 404 => Self::Unknown(refusal),
             error => Self::Client(error),
+        }
+    }
+
+    /// Returns the server's refusal, if it is one.
+    pub(super) fn refusal(&self) -> Option<&RefusedError> {
+        match self {
+            Self::Client(ClientError::Refused(refusal)) | Self::Hidden(refusal) => Some(refusal),
+            Self::Client(_) | Self::Answer { .. } => None,
         }
     }
 

@@ -63,7 +63,7 @@ pub(super) struct WatchArgs {
     #[arg(long)]
     no_retry: bool,
     #[command(flatten)]
-    endpoint: endpoint::EndpointArgs,
+    pub(super) endpoint: endpoint::EndpointArgs,
 }
 
 /// The reason why a watch ended before it was asked to.

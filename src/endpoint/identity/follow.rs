@@ -22,6 +22,8 @@ const MOST_SILENT: usize = 3;
 #[derive(Debug, Default)]
 struct Reading {
     left: BTreeSet<String>,
+    /// What else must be read again soon.
+    again: Changed,
     error: Option<IdentityError>,
     /// Number of consecutive users that were not answered.
     silent: usize,
@@ -34,7 +36,6 @@ impl Delegation {
     pub fn saw(&self, kind: &str, action: &str, key: &str) {
         let changed = match (kind, action) {
             ("users", _) => {
-                self.users_reported.fetch_add(1, Ordering::AcqRel);
                 self.cache.forget_user(key);
                 // The service's own user is read with the lists: it may see more or less of them than before, and of
                 // the events about them.
@@ -47,6 +48,9 @@ impl Delegation {
             ("hydrant", "gap") => Changed::missed(),
             _ => return,
         };
+        if matches!(kind, "users" | "contents" | "hydrant") {
+            self.users_reported.fetch_add(1, Ordering::AcqRel);
+        }
         self.note(changed);
     }
 
@@ -88,7 +92,7 @@ impl Delegation {
         let mut reading = Reading::default();
         let read = async {
             if !lists.is_empty() {
-                self.read(&lists).await?;
+                reading.again = self.read(&lists).await?;
             }
             self.read_users(&changed, &mut reading).await
         };
@@ -103,7 +107,8 @@ impl Delegation {
             }
             None => self.health.read(),
         }
-        schedule.has_read(&changed, Changed::users(reading.left), Instant::now());
+        reading.again.add(Changed::users(reading.left));
+        schedule.has_read(&changed, reading.again, Instant::now());
     }
 
     /// Reads users one by one, so that logins do not wait for all of them. A user whose account cannot be read does not
@@ -130,7 +135,10 @@ impl Delegation {
 
     async fn read_one(&self, name: &str, reading: &mut Reading) -> Result<(), IdentityError> {
         match self.read(&Changed::users([name.to_owned()])).await {
-            Ok(()) => reading.silent = 0,
+            Ok(again) => {
+                reading.silent = 0;
+                reading.again.add(again);
+            }
             Err(error) if error.is_everybodys() && !error.is_silence() => return Err(error),
             Err(error) => {
                 reading.silent = if error.is_silence() { reading.silent + 1 } else { 0 };

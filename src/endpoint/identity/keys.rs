@@ -20,10 +20,10 @@ pub(super) struct Keys {
 
 impl Keys {
     /// Reads the keys from the endpoint's preferences; returns `None` if the text has no preferences.
-    pub(super) fn of(text: &[u8], read_at: Option<Instant>) -> Option<Self> {
+    pub(super) fn of(text: &[u8]) -> Option<Self> {
         let token = || base_secret(text).as_deref().and_then(TokenKey::new);
         let system = || system_secret(text).map(Secret::new);
-        is_preferences(text).then(|| Self { token: token(), system: system(), read_at })
+        is_preferences(text).then(|| Self { token: token(), system: system(), read_at: None })
     }
 
     /// Returns the key that opens tokens.

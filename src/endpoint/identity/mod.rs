@@ -109,7 +109,7 @@ pub struct Delegation {
     lists_begun: AtomicU64,
     /// The number of the latest of them that was applied.
     lists_read: AtomicU64,
-    /// The number of events about users so far.
+    /// The number of events so far that may concern users.
     users_reported: AtomicU64,
     /// Users whose accounts could not be read the last time.
     unreadable: parking_lot::Mutex<BTreeSet<String>>,

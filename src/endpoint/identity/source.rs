@@ -69,17 +69,18 @@ impl Update {
 }
 
 impl Delegation {
-    /// Reads what has changed, and everything never read so far, and applies it.
-    pub(super) async fn read(&self, changed: &Changed) -> Result<(), IdentityError> {
+    /// Reads what has changed, and everything never read so far, and applies it. Returns what must be read again soon,
+    /// because its answer was unusable.
+    pub(super) async fn read(&self, changed: &Changed) -> Result<Changed, IdentityError> {
         let _turn = self.reading.lock().await;
         self.read_in_turn(changed).await
     }
 
-    async fn read_in_turn(&self, changed: &Changed) -> Result<(), IdentityError> {
+    async fn read_in_turn(&self, changed: &Changed) -> Result<Changed, IdentityError> {
         let first = !self.has_read();
         let result = self.read_update(changed, first).await;
         match &result {
-            Ok(()) => {
+            Ok(_) => {
                 self.note_heard();
                 *self.failed.lock() = Failures::default();
                 if first {
@@ -99,13 +100,15 @@ impl Delegation {
         result
     }
 
-    async fn read_update(&self, changed: &Changed, first: bool) -> Result<(), IdentityError> {
+    async fn read_update(&self, changed: &Changed, first: bool) -> Result<Changed, IdentityError> {
         let own = self.upstream.own_credential()?;
-        let mut update = Update::default();
+        let (mut update, mut again) = (Update::default(), Changed::default());
         let number = self.lists_begun.fetch_add(1, Ordering::AcqRel) + 1;
         if changed.keys || first {
-            let known = self.keys.lock().clone();
-            update.keys = Some(self.read_keys(known, &own).await?);
+            let keys = self.read_keys(&own).await?;
+            again.keys = keys.is_none();
+            let known = keys.unwrap_or_else(|| self.keys.lock().clone());
+            update.keys = Some(Keys { read_at: Some(clock::instant()), ..known });
             // Applied even if the rest fails: a secret is changed because somebody else may know it.
             self.put_in_force(&update);
         }
@@ -131,7 +134,7 @@ impl Delegation {
             self.lists_read.store(number, Ordering::Release);
         }
         self.has_read.store(true, Ordering::Release);
-        Ok(())
+        Ok(again)
     }
 
     /// Returns whether a user has a role that is neither known nor known to be missing. It is then read with the user:
@@ -296,7 +299,14 @@ impl Delegation {
         }
         let turn = timeout(ANSWER_TIMEOUT, self.reading.lock()).await;
         let Ok(_turn) = turn else { return Err(AuthError::EndpointAway) };
-        if is_there() { Ok(()) } else { self.in_time(self.read_in_turn(changed)).await }
+        if is_there() {
+            return Ok(());
+        }
+        let again = self.in_time(self.read_in_turn(changed)).await?;
+        if !again.is_empty() {
+            self.note(again);
+        }
+        Ok(())
     }
 
     /// Limits the wait for a read; one that is cancelled has changed nothing. After a recent failure it is not retried:
@@ -349,24 +359,23 @@ fn read<T>(what: &'static str, answer: &Whole, parse: impl FnOnce(&[u8]) -> Opti
 }
 
 impl Delegation {
-    /// Reads the keys. Without the right to read preferences there are none, which is not an error. Any other answer
-    /// that has no preferences, such as a page of a server in front of the endpoint, leaves the known keys unchanged.
-    pub(super) async fn read_keys(&self, known: Keys, own: &HeaderValue) -> Result<Keys, IdentityError> {
+    /// Reads the keys. Without the right to read preferences there are none, which is not an error. Returns `None` for
+    /// any other answer that has no preferences, such as a page of a server in front of the endpoint.
+    async fn read_keys(&self, own: &HeaderValue) -> Result<Option<Keys>, IdentityError> {
         let answer = self.get("prefs", own).await?;
-        let read_at = Some(clock::instant());
         let status = answer.status;
         let keys = match status {
-            StatusCode::OK => Keys::of(&answer.body, read_at),
+            StatusCode::OK => Keys::of(&answer.body),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 tracing::info!(%status, "cannot read the endpoint's preferences; the endpoint checks its tokens");
-                Some(Keys { read_at, ..Keys::default() })
+                Some(Keys::default())
             }
             _ => None,
         };
-        Ok(keys.unwrap_or_else(|| {
-            tracing::warn!(%status, "cannot read the endpoint's preferences now");
-            Keys { read_at, ..known }
-        }))
+        if keys.is_none() {
+            tracing::warn!(%status, "cannot read the endpoint's preferences now; retrying");
+        }
+        Ok(keys)
     }
 
     /// Returns the keys; reads them if that was never done.
@@ -428,6 +437,23 @@ mod tests {
             }
             assert!(delegation.authority.accounts().entries().users.contains_key("alice"));
         });
+    }
+
+    /// Events that name no user may concern one who is just logging in.
+    #[tokio::test]
+    async fn a_user_whom_an_event_may_concern_is_read_again() {
+        let data = tempfile::tempdir().unwrap();
+        let delegation = delegation(data.path());
+        for (kind, action, again) in
+            [("users", "save", true), ("contents", "create", true), ("hydrant", "gap", true), ("roles", "save", false)]
+        {
+            let reported = delegation.users_reported.load(Ordering::Acquire);
+            delegation.saw(kind, action, "x");
+            delegation.changed.lock().take_all();
+            delegation.add([(kind.to_owned(), Account::default())].into(), reported);
+            let changed = delegation.changed.lock().take_all();
+            assert_eq!(changed.users.has(kind), again, "{kind}.{action}");
+        }
     }
 
     /// Somebody may keep the turn busy with tokens of a user who is gone.
