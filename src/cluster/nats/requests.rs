@@ -122,10 +122,7 @@ impl Asking {
         loop {
             outgoing.flush_while(&pulse).await?;
             tokio::select! {
-                op = incoming.next() => {
-                    pulse.heard();
-                    self.hear(op?, &mut outgoing);
-                }
+                op = incoming.next_with(&pulse) => self.hear(op?, &mut outgoing),
                 question = self.questions.recv() => match question {
                     Some(question) => self.put(question, &mut outgoing),
                     None => return Ok(()),
