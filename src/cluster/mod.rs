@@ -27,6 +27,7 @@ mod options;
 mod order;
 pub mod peers;
 mod receive;
+mod runs;
 mod send;
 #[cfg(test)]
 pub(crate) mod simulated;
