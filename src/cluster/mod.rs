@@ -26,6 +26,7 @@ mod notices;
 mod options;
 mod order;
 pub mod peers;
+mod recalled;
 mod receive;
 mod runs;
 mod send;

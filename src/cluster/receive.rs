@@ -56,7 +56,7 @@ pub(super) struct Receiver {
     node: u64,
     longest: usize,
     peers: Peers,
-    /// Seeds the digests that tell events apart after a jump in their numbers.
+    /// Seeds the digests that tell events with the same number apart.
     digests: RandomState,
     notices: Notices,
     /// Messages that wait for those of other nodes.
@@ -222,7 +222,7 @@ impl Receiver {
         repeat_index: Option<RepeatIndex>,
         now: ClockReading,
     ) {
-        let digest = || self.digests.hash_one(&message.payload[..]);
+        let digest = self.digests.hash_one(&message.payload[..]);
         match self.peers.event(position.node, position.number, digest, now.instant) {
             SequenceCheck::Next => {}
             SequenceCheck::After(loss) => {
