@@ -45,15 +45,15 @@ fn subjects(bytes: &[u8]) {
 /// A node counts on; eight bytes that are not all zero are a number ahead of it that somebody else made up.
 fn numbers(bytes: &[u8]) {
     let (mut peers, now, mut next) = (Peers::default(), Instant::now(), 1);
-    peers.event(7, 0, || 0, now);
+    peers.event(7, 0, 0, now);
     for word in bytes.chunks_exact(8) {
         match u64::from_le_bytes(word.try_into().expect("eight bytes")) {
             0 => {
-                assert_ne!(peers.event(7, next, || next, now), SequenceCheck::Repeated);
+                assert_ne!(peers.event(7, next, next, now), SequenceCheck::Repeated);
                 next += 1;
             }
             made_up => {
-                peers.event(7, (next + 1).saturating_add(made_up).min(END - 1), || u64::MAX, now);
+                peers.event(7, (next + 1).saturating_add(made_up).min(END - 1), u64::MAX, now);
             }
         }
     }

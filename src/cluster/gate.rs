@@ -58,17 +58,21 @@ pub(super) struct Gate {
 impl Gate {
     /// Closes the gate because the connection is lost.
     pub(super) fn shut(&self) {
+        let mut state = self.state.lock();
+        // Under the lock, or a concurrent `look` could open the gate afterwards.
         self.open.store(false, Ordering::Release);
-        self.state.lock().hold = None;
+        state.hold = None;
     }
 
     /// Starts to wait for `peers` over a new connection; `away_since` is the time at which the former one was lost.
     pub(super) fn hold(&self, session: u64, peers: Vec<NodeId>, away_since: Instant, now: Instant) {
-        // A concurrent `look` may have opened the gate for the former connection just after it was shut.
-        self.open.store(false, Ordering::Release);
         let blind = peers.is_empty() && now.saturating_duration_since(away_since) > MOMENT;
         let until = now + LONGEST;
-        self.state.lock().hold = Some(Hold { session, waiting: peers.into_iter().collect(), blind, until });
+        let mut state = self.state.lock();
+        // Under the lock, as in `shut`.
+        self.open.store(false, Ordering::Release);
+        state.hold = Some(Hold { session, waiting: peers.into_iter().collect(), blind, until });
+        drop(state);
         self.look(now);
     }
 
@@ -158,6 +162,25 @@ mod tests {
         gate.gone(8);
         gate.look(at(7));
         assert!(gate.is_open(), "8 has said goodbye");
+    }
+
+    #[test]
+    fn once_shut_it_is_not_opened_by_who_was_just_looking() {
+        let (gate, is_over, mut opened) = (Gate::default(), AtomicBool::new(false), 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    gate.look(at(20));
+                }
+            });
+            for _ in 0..200_000 {
+                gate.hold(1, vec![7], at(0), at(1));
+                gate.shut();
+                opened += u32::from(gate.is_open());
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(opened, 0);
     }
 
     #[test]

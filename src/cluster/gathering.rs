@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::timeout_at;
 
 use super::nats::op::{Message, Op};
-use super::nats::session::{Incoming, SessionError};
+use super::nats::session::{Incoming, Pulse, SessionError};
 use super::subject;
 use super::waiting::Filler;
 use crate::broker::Broker;
@@ -48,17 +48,17 @@ impl Gathering {
     }
 
     /// Returns the server's next operation. Meanwhile flushes messages that were held for `linger`.
-    pub(super) async fn next(&self, incoming: &mut Incoming) -> Result<Op, SessionError> {
+    pub(super) async fn next(&self, incoming: &mut Incoming, pulse: &Pulse) -> Result<Op, SessionError> {
         while let Some(since) = self.filler.since() {
             // A server that always has more to send must not delay the flush.
             if since.elapsed() < self.linger
-                && let Ok(op) = timeout_at(since + self.linger, incoming.next()).await
+                && let Ok(op) = timeout_at(since + self.linger, incoming.next_with(pulse)).await
             {
                 return op;
             }
             self.flush();
         }
-        incoming.next().await
+        incoming.next_with(pulse).await
     }
 
     /// Forwards all batched messages.

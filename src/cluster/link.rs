@@ -312,11 +312,10 @@ async fn read(
     complain: impl Fn(&str),
 ) -> SessionError {
     loop {
-        let op = match gathering.next(incoming).await {
+        let op = match gathering.next(incoming, &line.pulse).await {
             Ok(op) => op,
             Err(error) => return error,
         };
-        line.pulse.heard();
         match op {
             Op::Message(message) => gathering.take(message, session),
             Op::Ping => line.ping(),

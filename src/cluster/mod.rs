@@ -26,7 +26,9 @@ mod notices;
 mod options;
 mod order;
 pub mod peers;
+mod recalled;
 mod receive;
+mod runs;
 mod send;
 #[cfg(test)]
 pub(crate) mod simulated;

@@ -128,7 +128,7 @@ impl Node {
     }
 
     fn take(&mut self, from: usize, passed: &Passed) {
-        self.peers.event(from as u64, passed.number, || passed.number, self.begun);
+        self.peers.event(from as u64, passed.number, passed.number, self.begun);
         let origins = [Some(Origin { node: from as u64, number: passed.number })];
         let arrivals = Arrivals { origins: &origins, repeat_indexes: &[passed.repeat_index] };
         assert!(self.broker.publish_foreign(vec![event(passed.key)], Source::Nats, arrivals).is_ok());

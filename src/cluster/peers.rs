@@ -8,22 +8,27 @@
 //! Anyone who may publish can make up numbers. Since the events of a node arrive in order, an event from a skipped
 //! range shows that the jump was not real, and counting resumes there. The numbers before the first one that is heard
 //! are such a range too, though they are no loss. A live node does so within two seconds, by its
-//! next heartbeat; a range from which nothing arrives for [`SETTLED`] was a loss. Until then the events after the jump
-//! are remembered by a digest. When counting reaches one of their numbers, the same event is a repetition (it was sent
-//! again after a connection broke), and any other is new (the former one was made up). A jump of more than [`WINDOW`]
-//! is not counted as a number of lost events, and a node that falls back by more than that is tracked from scratch.
+//! next heartbeat; a range from which nothing arrives for [`SETTLED`] was a loss. A jump of more than [`WINDOW`] is not
+//! counted as a number of lost events, and a node that falls back by more than that is tracked from scratch.
+//!
+//! Nor does a number that was counted show that the node's own event has arrived: somebody may use the next number
+//! before the node does. The latest events are therefore remembered by their digests. An event with a number below the
+//! expected one is a repetition (it was sent again after a connection broke, or arrived over two) only if the same
+//! event came with that number; any other is new.
 //!
 //! Contract: pure; the caller passes the time of the monotonic clock. Bounded: at most [`MOST`] nodes, of which the
-//! longest silent one is evicted, and [`RECALL`] digests per node. Beyond that an event is delivered twice rather than
-//! never.
+//! longest silent one is evicted, and [`CHUNKS`] of digests per node, which hold more events than a node ever sends
+//! again. If there are so many nodes that they exceed [`ALL_CHUNKS`] together, each has its share. Beyond that an event
+//! is delivered twice rather than never.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use smallvec::SmallVec;
+
+use super::recalled::Recalled;
 
 /// Maximum number of tracked nodes.
 const MOST: usize = 1024;
@@ -37,8 +42,15 @@ pub const WINDOW: u64 = 1 << 20;
 /// Time after which a jump counts as real if nothing from the skipped range has arrived.
 const SETTLED: Duration = Duration::from_mins(1);
 
-/// Maximum number of remembered events after a jump, per node.
-const RECALL: usize = 4096;
+/// Maximum number of chunks of remembered digests per node: 131,072 events. A node sends those again that no server has
+/// confirmed, at most 4 MiB and one batch of 65,536 events.
+const CHUNKS: usize = 512;
+
+/// Maximum number of such chunks of all nodes together, as long as each has at least [`FEWEST_CHUNKS`].
+const ALL_CHUNKS: usize = 4096;
+
+/// Number of chunks that every node may have.
+const FEWEST_CHUNKS: usize = 4;
 
 /// Maximum number of skipped ranges remembered per node; further ones are merged into the last.
 const STRETCHES: usize = 8;
@@ -59,8 +71,7 @@ struct Peer {
     heard: Instant,
     /// Ranges skipped recently.
     skipped: SmallVec<[Stretch; 1]>,
-    /// Digests of the events that arrived after a jump, by number.
-    recalled: BTreeMap<u64, u64>,
+    recalled: Recalled,
 }
 
 impl Peer {
@@ -68,7 +79,7 @@ impl Peer {
     fn new(next: u64, heard: Instant) -> Self {
         let before = Stretch { numbers: 0..next, since: heard };
         let skipped = Some(before).filter(|before| !before.numbers.is_empty()).into_iter().collect();
-        Self { next, heard, skipped, recalled: BTreeMap::new() }
+        Self { next, heard, skipped, recalled: Recalled::default() }
     }
 
     fn jump(&mut self, to: u64, now: Instant) {
@@ -92,35 +103,17 @@ impl Peer {
     /// Forgets jumps that nothing has disproved within [`SETTLED`].
     fn settle(&mut self, now: Instant) {
         self.skipped.retain(|stretch| now.saturating_duration_since(stretch.since) <= SETTLED);
-        if self.skipped.is_empty() && self.recalled.last_key_value().is_some_and(|(last, _)| *last < self.next) {
-            self.recalled.clear();
-        }
-    }
-
-    /// Counts the next event. Returns whether the same event has arrived with this number before.
-    fn count(&mut self, digest: impl FnOnce() -> u64) -> bool {
-        let number = self.next;
-        self.next += 1;
-        if self.skipped.is_empty() {
-            return self.recalled.remove(&number).is_some_and(|known| known == digest());
-        }
-        let digest = digest();
-        let known = self.recalled.insert(number, digest);
-        if self.recalled.len() > RECALL {
-            self.recalled.pop_first();
-        }
-        known == Some(digest)
     }
 }
 
 /// How the number of a message relates to the expected one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SequenceCheck {
-    /// The expected number.
+    /// The expected number, or a lower one with which no event or another one has arrived.
     Next,
     /// The next one that arrived; some events are missing before it.
     After(Loss),
-    /// A number that has arrived before.
+    /// An event that has arrived before, or a heartbeat with a number below the expected one.
     Repeated,
 }
 
@@ -153,16 +146,20 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Records an event with this number. `digest` is called only after a jump; it must differ between different
-    /// events.
-    pub fn event(&mut self, node: NodeId, number: u64, digest: impl FnOnce() -> u64, now: Instant) -> SequenceCheck {
+    /// Records an event with this number. `digest` must differ between different events.
+    pub fn event(&mut self, node: NodeId, number: u64, digest: u64, now: Instant) -> SequenceCheck {
         let check = self.heard(node, number, now);
-        if check == SequenceCheck::Repeated {
-            return check;
+        let chunks = (ALL_CHUNKS / self.peers.len().max(1)).clamp(FEWEST_CHUNKS, CHUNKS);
+        let peer = self.peers.get_mut(&node).expect("heard");
+        if check != SequenceCheck::Repeated {
+            peer.next = number + 1;
         }
-        let was_here = self.peers.get_mut(&node).expect("heard").count(digest);
-        // Also after a jump: what is missing before it was reported when it came for the first time, or had come.
-        if was_here { SequenceCheck::Repeated } else { check }
+        let was_here = peer.recalled.is_again(number, digest, chunks);
+        if was_here {
+            // Also after a jump: what is missing before it was reported when it came for the first time, or had come.
+            return SequenceCheck::Repeated;
+        }
+        if check == SequenceCheck::Repeated { SequenceCheck::Next } else { check }
     }
 
     /// Records a heartbeat: the next event will have the number `next`.
@@ -266,8 +263,12 @@ impl Peers {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::recalled::CHUNK;
     use super::*;
     use crate::clock::simulated;
+
+    /// The number of a node's events that are remembered.
+    const REMEMBERED: u64 = (CHUNKS * CHUNK) as u64;
 
     fn at(seconds: i64) -> Instant {
         simulated::at(seconds).instant
@@ -275,7 +276,7 @@ mod tests {
 
     /// Records an event whose digest is its number.
     fn event(peers: &mut Peers, node: NodeId, number: u64, now: Instant) -> SequenceCheck {
-        peers.event(node, number, || number, now)
+        peers.event(node, number, number, now)
     }
 
     fn loss(missing: Missing, since: i64) -> Loss {
@@ -339,7 +340,7 @@ mod tests {
             let mut peers = Peers::default();
             event(&mut peers, 7, 56, at(1));
             event(&mut peers, 7, 57, at(1));
-            let SequenceCheck::After(loss) = peers.event(7, made_up, || !made_up, at(2)) else { panic!("{made_up}") };
+            let SequenceCheck::After(loss) = peers.event(7, made_up, !made_up, at(2)) else { panic!("{made_up}") };
             let counted = made_up - 58 <= WINDOW;
             assert_eq!(loss.missing, if counted { Missing::Events(made_up - 58) } else { Missing::Unknown });
             assert!((58..60).all(|number| event(&mut peers, 7, number, at(3)) == SequenceCheck::Next), "{made_up}");
@@ -352,7 +353,7 @@ mod tests {
     fn a_first_number_that_somebody_made_up_silences_nobody() {
         for made_up in [1 << 60, 58 + WINDOW, 60] {
             let mut peers = Peers::default();
-            assert_eq!(peers.event(7, made_up, || !made_up, at(1)), SequenceCheck::Next, "{made_up}");
+            assert_eq!(peers.event(7, made_up, !made_up, at(1)), SequenceCheck::Next, "{made_up}");
             assert_eq!(peers.heartbeat(7, 58, at(2)), None, "{made_up}");
             assert!((58..70).all(|number| event(&mut peers, 7, number, at(3)) == SequenceCheck::Next), "{made_up}");
             assert_eq!(event(&mut peers, 7, 69, at(3)), SequenceCheck::Repeated, "{made_up}");
@@ -365,7 +366,7 @@ mod tests {
         let mut peers = Peers::default();
         event(&mut peers, 7, 0, at(1));
         for made_up in [1 << 60, 1 << 59, 1 << 60, 1 << 59, 7_455] {
-            peers.event(7, made_up, || u64::MAX, at(2));
+            peers.event(7, made_up, u64::MAX, at(2));
         }
         assert_ne!(event(&mut peers, 7, 1, at(3)), SequenceCheck::Repeated);
         assert_eq!(event(&mut peers, 7, 2, at(3)), SequenceCheck::Next);
@@ -375,14 +376,52 @@ mod tests {
     fn a_run_of_numbers_that_somebody_made_up_silences_nobody() {
         let mut peers = Peers::default();
         event(&mut peers, 7, 99, at(1));
-        let made_up = 200..200 + 2 * RECALL as u64;
+        let made_up = 200..200 + 2 * REMEMBERED;
         for number in made_up.clone() {
-            assert_ne!(peers.event(7, number, || !number, at(2)), SequenceCheck::Repeated);
+            assert_ne!(peers.event(7, number, !number, at(2)), SequenceCheck::Repeated);
         }
         assert_eq!(peers.heartbeat(7, 100, at(3)), None, "the node itself is heard");
         for number in 100..made_up.end + 10 {
             assert_eq!(event(&mut peers, 7, number, at(3)), SequenceCheck::Next, "{number}");
         }
+    }
+
+    /// Somebody counts on in the node's name before the node does, without a jump.
+    #[test]
+    fn the_next_numbers_that_somebody_used_first_silence_nobody() {
+        for count in [1, 1000, 2 * REMEMBERED] {
+            let mut peers = Peers::default();
+            (0..10).for_each(|number| assert_eq!(event(&mut peers, 7, number, at(1)), SequenceCheck::Next));
+            for number in 10..10 + count {
+                assert_eq!(peers.event(7, number, !number, at(2)), SequenceCheck::Next);
+            }
+            for number in 10..count + 30 {
+                assert_eq!(event(&mut peers, 7, number, at(3)), SequenceCheck::Next, "{number} of {count}");
+                assert_eq!(event(&mut peers, 7, number, at(3)), SequenceCheck::Repeated, "{number} of {count}");
+            }
+        }
+    }
+
+    /// A minute later a jump counts as real, and what the node sends from the skipped range is its own all the same.
+    #[test]
+    fn a_number_made_up_long_ago_silences_nobody() {
+        let mut peers = Peers::default();
+        (0..10).for_each(|number| assert_eq!(event(&mut peers, 7, number, at(1)), SequenceCheck::Next));
+        peers.event(7, 1000, !1000, at(1));
+        peers.event(7, 1001, !1001, at(100));
+        (10..1100)
+            .for_each(|number| assert_eq!(event(&mut peers, 7, number, at(101)), SequenceCheck::Next, "{number}"));
+    }
+
+    /// Whatever a connection breaks: all that a node may send again is known.
+    #[test]
+    fn as_much_as_a_node_sends_again_is_repeated_without_a_duplicate() {
+        let mut peers = Peers::default();
+        let sent = 1000 + REMEMBERED;
+        (0..sent).for_each(|number| assert_eq!(event(&mut peers, 7, number, at(1)), SequenceCheck::Next));
+        let again = sent + CHUNK as u64 - REMEMBERED..sent;
+        again.for_each(|number| assert_eq!(event(&mut peers, 7, number, at(2)), SequenceCheck::Repeated, "{number}"));
+        assert_eq!(event(&mut peers, 7, sent, at(2)), SequenceCheck::Next);
     }
 
     #[test]
@@ -397,7 +436,6 @@ mod tests {
             _ => SequenceCheck::Repeated,
         };
         assert_eq!(again, (5..40).map(expected).collect::<Vec<_>>());
-        assert!(peers.peers[&7].recalled.is_empty());
     }
 
     #[test]
@@ -406,7 +444,7 @@ mod tests {
         event(&mut peers, 7, 0, at(1));
         event(&mut peers, 7, 9, at(1));
         event(&mut peers, 7, 10, at(2 + SETTLED.as_secs().cast_signed()));
-        assert!(peers.peers[&7].recalled.is_empty() && peers.peers[&7].skipped.is_empty());
+        assert!(peers.peers[&7].skipped.is_empty());
     }
 
     #[test]
@@ -426,6 +464,11 @@ mod tests {
         }
         assert_eq!(peers.len(), MOST);
         assert!(!peers.peers.contains_key(&0));
+        let far = |number: u64| number * CHUNK as u64;
+        for number in 0..100 {
+            peers.event(MOST as u64, far(number), 1, at(3000));
+        }
+        assert_eq!(peers.peers[&(MOST as u64)].recalled.chunks(), FEWEST_CHUNKS);
     }
 
     proptest! {
@@ -439,13 +482,37 @@ mod tests {
             event(&mut peers, 7, 4, at(1));
             for step in steps {
                 if let Some(made_up) = step {
-                    // Events with lower numbers would be repetitions, and the next number would be the real one.
+                    // Not the next number: then the event of the other one would be the latest with that number.
                     let made_up = (next + 1).saturating_add(made_up >> 2).min((1 << 62) - 1);
-                    peers.event(7, made_up, || !made_up, at(1));
+                    peers.event(7, made_up, !made_up, at(1));
                 } else {
                     prop_assert_ne!(event(&mut peers, 7, next, at(1)), SequenceCheck::Repeated);
                     prop_assert_eq!(event(&mut peers, 7, next, at(1)), SequenceCheck::Repeated);
                     next += 1;
+                }
+            }
+        }
+
+        /// Somebody else sends with any numbers near those of a node, and often the next: every event of the node is
+        /// accepted, and again only if the other has used its number since.
+        #[test]
+        fn a_node_is_heard_whatever_others_say(steps in prop::collection::vec(prop::option::of(-9..99_i64), 1..200)) {
+            let (mut peers, mut next) = (Peers::default(), 1000_u64);
+            let mut latest = std::collections::HashMap::new();
+            for step in steps {
+                if let Some(ahead) = step {
+                    let made_up = next.saturating_add_signed(ahead.max(0) / 9 + ahead.min(0));
+                    peers.event(7, made_up, !made_up, at(1));
+                    latest.insert(made_up, !made_up);
+                } else {
+                    prop_assert_ne!(event(&mut peers, 7, next, at(1)), SequenceCheck::Repeated);
+                    latest.insert(next, next);
+                    next += 1;
+                }
+                for number in next - 5..next {
+                    if latest.get(&number) == Some(&number) {
+                        prop_assert_eq!(event(&mut peers, 7, number, at(1)), SequenceCheck::Repeated);
+                    }
                 }
             }
         }

@@ -21,13 +21,14 @@ use super::notices::{Notice, Notices};
 use super::options::NatsOptions;
 use super::order::{After, Order};
 use super::peers::{Loss, Missing, Peers, SequenceCheck};
+use super::runs::{Run, Runs};
 use super::waiting::{Received, Waiting};
 use super::wire::{self, Beat, Kind, NodePosition};
 use crate::broker::dedup::RepeatIndex;
 use crate::broker::origin::Origin;
 use crate::broker::{Arrivals, Broker, PublishError};
 use crate::clock::{self, ClockReading};
-use crate::event::{Draft, Event};
+use crate::event::Draft;
 use crate::metrics::{NatsMetrics, Source};
 use crate::protocol::gap::{GAP, HYDRANT, NATS};
 
@@ -46,16 +47,6 @@ const ORDER_SHARE: usize = 4;
 /// A message with its parsed headers.
 type Arrived = (Message, NodePosition, Kind);
 
-/// A run of events that are sequenced together.
-#[derive(Debug)]
-struct Run {
-    events: Vec<Event>,
-    /// The origin of each event; `None` for gap notices.
-    origins: Vec<Option<Origin>>,
-    /// The repeat index of each event; empty if there can be no duplicates.
-    repeat_indexes: Vec<RepeatIndex>,
-}
-
 /// The task that publishes the events of other nodes to this node's broker.
 pub(super) struct Receiver {
     broker: Arc<Broker>,
@@ -65,12 +56,12 @@ pub(super) struct Receiver {
     node: u64,
     longest: usize,
     peers: Peers,
-    /// Seeds the digests that tell events apart after a jump in their numbers.
+    /// Seeds the digests that tell events with the same number apart.
     digests: RandomState,
     notices: Notices,
     /// Messages that wait for those of other nodes.
     order: Order<Arrived>,
-    runs: Vec<Run>,
+    runs: Runs,
     /// Positions of the nodes that have just sent a heartbeat, with the time of their last event.
     signs: Vec<(NodePosition, Timestamp)>,
     /// Whether events of other nodes are missing among those received.
@@ -106,7 +97,7 @@ impl Receiver {
             digests: RandomState::new(),
             notices: Notices::default(),
             order: Order::new(options.pending_bytes / ORDER_SHARE),
-            runs: Vec::new(),
+            runs: Runs::default(),
             signs: Vec::new(),
             has_loss: false,
             away: Some(now),
@@ -231,7 +222,7 @@ impl Receiver {
         repeat_index: Option<RepeatIndex>,
         now: ClockReading,
     ) {
-        let digest = || self.digests.hash_one(&message.payload[..]);
+        let digest = self.digests.hash_one(&message.payload[..]);
         match self.peers.event(position.node, position.number, digest, now.instant) {
             SequenceCheck::Next => {}
             SequenceCheck::After(loss) => {
@@ -253,7 +244,7 @@ impl Receiver {
         match wire::read_event(message, self.longest, now.wall) {
             Ok(event) => {
                 self.metrics().received.inc();
-                self.push(event, Some(Origin { node: position.node, number: position.number }), repeat_index);
+                self.runs.push(event, Some(Origin { node: position.node, number: position.number }), repeat_index);
             }
             Err(error) => {
                 self.complain(&error);
@@ -266,22 +257,6 @@ impl Receiver {
     fn complain(&self, error: &wire::WireError) {
         self.metrics().errors.inc();
         tracing::debug!(%error, "ignoring a NATS message that is not an event");
-    }
-
-    fn push(&mut self, event: Event, origin: Option<Origin>, repeat_index: Option<RepeatIndex>) {
-        let of_one_kind = |run: &&mut Run| run.repeat_indexes.is_empty() == repeat_index.is_none();
-        match self.runs.last_mut().filter(of_one_kind) {
-            Some(run) => {
-                run.events.push(event);
-                run.origins.push(origin);
-                run.repeat_indexes.extend(repeat_index);
-            }
-            None => self.runs.push(Run {
-                events: vec![event],
-                origins: vec![origin],
-                repeat_indexes: repeat_index.into_iter().collect(),
-            }),
-        }
     }
 
     fn report_loss(&mut self, loss: Option<Loss>, now: ClockReading) {
@@ -312,7 +287,7 @@ impl Receiver {
         let mut draft = Draft::new(HYDRANT, GAP, NATS);
         draft.object = &object;
         let event = draft.seal(now.wall);
-        self.push(event, None, None);
+        self.runs.push(event, None, None);
     }
 
     /// Compares the connection's status with the last known one. A reconnect between two checks is detected by the
@@ -372,7 +347,7 @@ impl Receiver {
     /// they do not count as silent.
     pub(super) async fn sequence(&mut self) -> Result<(), PublishError> {
         let mut waited = false;
-        for Run { mut events, origins, repeat_indexes } in std::mem::take(&mut self.runs) {
+        for Run { mut events, origins, repeat_indexes } in self.runs.take() {
             let arrivals = Arrivals { origins: &origins, repeat_indexes: &repeat_indexes };
             while let Err((error, refused)) = self.broker.publish_foreign(events, Source::Nats, arrivals) {
                 match error {
@@ -385,7 +360,9 @@ impl Receiver {
         }
         // Only now: a heartbeat promises that the events before it have been accepted.
         for (NodePosition { node, number }, moved) in self.signs.drain(..) {
-            self.broker.heard(node, number, moved);
+            // Events of the node may have followed in the same batch.
+            let next = self.peers.next(node).unwrap_or(number);
+            self.broker.heard(node, next, if next == number { moved } else { clock::now() });
         }
         if std::mem::take(&mut self.has_loss) {
             self.broker.mark_loss();

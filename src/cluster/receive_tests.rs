@@ -54,6 +54,11 @@ fn keys(accepted: &Accepted) -> Vec<String> {
 
 /// Returns node 1, which is connected, and the keys and objects of the events that it has accepted.
 fn member() -> (Member, Accepted) {
+    let (member, accepted, _) = member_and_broker();
+    (member, accepted)
+}
+
+fn member_and_broker() -> (Member, Accepted, Arc<Broker>) {
     simulated::begin();
     let history = History::new(HistoryLimits { events: 10, bytes: 1 << 16 }, 1, clock::now());
     let broker = Arc::new(Broker::new(Arc::new(Metrics::new()), clock::instant(), history));
@@ -65,7 +70,7 @@ fn member() -> (Member, Accepted) {
     });
     let mut member = Member::new(&broker, exports, 1, 100);
     member.connect(1 << 20);
-    (member, accepted)
+    (member, accepted, broker)
 }
 
 /// Of messages that wait for another node's, the oldest are accepted as soon as they take too many bytes.
@@ -179,4 +184,23 @@ async fn observers_learn_which_events_a_link_has_delivered() {
     let traces = traces.lock();
     let traces: Vec<_> = traces.iter().map(|(key, trace)| (key.as_str(), *trace)).collect();
     assert_eq!(traces, [("k", Some(Some(1))), ("posted", Some(None)), (NATS, None)]);
+}
+
+/// Otherwise a replay would wait for events that this node has accepted already.
+#[tokio::test]
+async fn a_heartbeat_before_events_of_the_same_batch_does_not_take_them_back() {
+    let (mut member, _, broker) = member_and_broker();
+    let mark = || broker.frontier().watermarks.iter().find(|(node, _)| *node == 2).unwrap().1;
+    let idle = Beat { state: State::Up, greets: false, idle: Duration::from_secs(100), ahead: None };
+    let beat = |number| {
+        let headers = heartbeat_headers(NodePosition { node: 2, number }, idle);
+        message(SIGNS, subject::sign(PREFIX), headers, "")
+    };
+    member.hear(beat(10));
+    (10..20).for_each(|number| member.hear(posted(2, number)));
+    member.receive().await;
+    assert_eq!((mark().next, mark().moved), (20, clock::now()));
+    member.hear(beat(20));
+    member.receive().await;
+    assert_eq!((mark().next, mark().moved), (20, clock::now() - SignedDuration::from_secs(100)));
 }

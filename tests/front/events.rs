@@ -261,6 +261,26 @@ async fn an_event_that_is_too_long_is_left_out_and_the_link_stands() {
     assert_eq!(metric(&server, "gaps_total", &drp).await, 3);
 }
 
+/// Clients of the endpoint get these, so clients of hydrant learn that they do not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_hydrant_does_not_accept_is_reported_in_its_place() {
+    let drp = Drp::start().await;
+    let server = front(&drp, "").await;
+    let mut client = server.watch(&["*.*.*"]).await;
+    let deep = ["[".repeat(2000), "]".repeat(2000)].concat();
+    for object in ["1e400", r#""\ud800""#, &deep] {
+        drp.publish(&numbered(1));
+        drp.send_raw(&drp::text(&format!(r#"{{"Type":"n","Action":"a","Key":"k","Object":{object}}}"#)));
+        drp.publish(&numbered(2));
+        assert_eq!(client.event().await.key, "1");
+        let notice = client.event().await;
+        let object: Value = serde_json::from_str(notice.object.get()).unwrap();
+        assert!(is_gap(&notice) && object["Events"] == 1 && object["Endpoint"] == drp.url(), "{notice:?}");
+        assert_eq!(client.event().await.key, "2");
+    }
+    assert_eq!((metric(&server, "unusable_total", &drp).await, metric(&server, "gaps_total", &drp).await), (0, 3));
+}
+
 /// Whoever may post at the endpoint could make others believe that they have missed something.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn notices_that_are_posted_at_an_endpoint_are_not_taken_for_ours() {

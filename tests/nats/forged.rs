@@ -94,6 +94,26 @@ async fn a_number_that_somebody_made_up_silences_no_living_node() {
     assert_eq!(metrics.duplicates.get(), 0);
 }
 
+/// Somebody is always just ahead of the node: no number is skipped.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_numbers_that_somebody_used_first_silence_no_living_node() {
+    let nats = NatsServer::start();
+    let nodes = Node::several(&nats, 2).await;
+    nodes[0].publish(Source::Post, 0..10);
+    nodes[1].take(10).await;
+    let forger = async_nats::connect(nats.url()).await.unwrap();
+    for made_up in 10..20 {
+        let event = r#"{"Type":"a","Action":"b","Key":"77777"}"#;
+        forger.publish_with_headers("test.EVENTS.a.b.c", headers(1, made_up, None), event.into()).await.unwrap();
+    }
+    forger.flush().await.unwrap();
+    assert_eq!(nodes[1].take(10).await, ["77777"; 10]);
+    nodes[0].publish(Source::Post, 10..30);
+    let keys: Vec<String> = (10..30).map(|key: u64| key.to_string()).collect();
+    assert_eq!(nodes[1].take(20).await, keys);
+    assert_eq!(nodes[1].broker.metrics().nats.duplicates.get(), 0);
+}
+
 /// Longer than the silence after which a node counts as lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_somebody_made_up_do_not_flood_those_who_listen_to_gaps() {

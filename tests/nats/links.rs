@@ -375,3 +375,26 @@ async fn narrow_ways_cost_only_who_is_behind_them() {
         heard.keys.len()
     ));
 }
+
+/// Nothing else comes from the server meanwhile: there is no other node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes its time: make faults"]
+async fn a_large_event_passes_a_narrow_way_to_nats() {
+    let nats = NatsServer::start();
+    let way = Link::to(nats.url().trim_start_matches("nats://").parse().unwrap());
+    let node = Hydrant::start(&format!("shards = 1\n[nats]\nurls = [\"nats://{}\"]\n", way.address)).await;
+    node.until("hydrant_nats_connected", 1).await;
+    let beside = async_nats::connect(nats.url()).await.unwrap();
+    let mut passed = beside.subscribe("hydrant.EVENTS.machines.>").await.unwrap();
+    beside.flush().await.unwrap();
+    way.narrow(150_000);
+    let object = "x".repeat(1_000_000);
+    node.post(&format!(r#"{{"Type":"machines","Action":"update","Key":"large","Object":"{object}"}}"#)).await;
+    node.post(&numbered("post", 1)).await;
+    for subject in ["hydrant.EVENTS.machines.update.large", "hydrant.EVENTS.machines.update.post=2F1"] {
+        let message = patiently("an event", passed.next()).await.unwrap();
+        assert_eq!(message.subject.as_str(), subject);
+    }
+    assert_eq!((node.metric("hydrant_nats_reconnects_total").await, way.accepted()), (0, 1));
+    say("150 KB/s to NATS: an event of 1 MB and the next passed, over one connection");
+}

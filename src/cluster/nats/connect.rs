@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use serde_json::{Map, Value, json};
+use socket2::SockRef;
 use thiserror::Error;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
@@ -27,6 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Delay between attempts at two addresses of one name.
 const STAGGER: Duration = Duration::from_millis(250);
+
+/// Bytes not yet sent that the kernel may buffer. It would buffer megabytes otherwise, so that over a slow link a PING
+/// reached the server, and its answer came, only after the server had been given up.
+const UNSENT_BYTES: u32 = 64 << 10;
 
 /// Maximum number of addresses tried per name; with [`STAGGER`] between them, the last one has a second left.
 const ADDRESSES: usize = 16;
@@ -74,7 +79,7 @@ async fn begin(address: &Address, options: &ConnectOptions) -> Result<Session, C
     let session = |error| ConnectError::Session(address.clone(), error);
     let addresses = lookup_host((address.host.as_str(), address.port)).await.map_err(tcp)?;
     let socket = first_of(addresses.take(ADDRESSES).collect()).await.map_err(tcp)?;
-    socket.set_nodelay(true).map_err(tcp)?;
+    prepare(&socket).map_err(tcp)?;
     let (mut incoming, mut outgoing) = sides(Box::new(socket));
     let info = first_word(&mut incoming).await.map_err(session)?;
     let secure = info.tls_required || address.tls || options.tls.is_required();
@@ -87,6 +92,15 @@ async fn begin(address: &Address, options: &ConnectOptions) -> Result<Session, C
     outgoing.flush().await.map_err(|error| session(error.into()))?;
     let info = log_in(&mut incoming, address, info).await?;
     Ok(Session { incoming, outgoing, info, address: address.clone() })
+}
+
+/// Sets the options of a socket.
+fn prepare(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    if let Err(error) = SockRef::from(socket).set_tcp_notsent_lowat(UNSENT_BYTES) {
+        tracing::debug!(%error, "cannot limit the unsent data of the socket to a NATS server");
+    }
+    Ok(())
 }
 
 /// Returns a connection to whichever of the addresses answers first.
@@ -175,6 +189,8 @@ mod tests {
         let addresses = [&dead, &good].map(|listener| listener.local_addr().unwrap());
         let socket = timeout(PATIENCE, first_of(addresses.to_vec())).await.expect("in time").unwrap();
         assert_eq!(socket.peer_addr().unwrap(), addresses[1]);
+        prepare(&socket).unwrap();
+        assert_eq!(SockRef::from(&socket).tcp_notsent_lowat().unwrap(), UNSENT_BYTES);
         let refused = good.local_addr().unwrap();
         drop((good, socket));
         assert_eq!(first_of(vec![refused]).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);

@@ -123,10 +123,7 @@ impl Asking {
         loop {
             outgoing.flush_while(&pulse).await?;
             tokio::select! {
-                op = incoming.next() => {
-                    pulse.heard();
-                    self.hear(op?, &address, &mut outgoing);
-                }
+                op = incoming.next_with(&pulse) => self.hear(op?, &address, &mut outgoing),
                 question = self.questions.recv() => match question {
                     Some(question) => self.put(question, &mut outgoing),
                     None => return Ok(()),

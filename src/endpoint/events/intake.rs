@@ -46,6 +46,17 @@ enum IntakeError {
     Notice,
 }
 
+impl IntakeError {
+    /// Returns whether the message is an event all the same, which clients of the endpoint receive.
+    fn is_about_an_event(&self) -> bool {
+        match self {
+            Self::Json(error) => error.fault.is_choice(),
+            Self::Event(error) => matches!(error, EventError::BadTime { .. } | EventError::NotAString { .. }),
+            Self::Notice => false,
+        }
+    }
+}
+
 /// Collects an endpoint's messages into batches for the broker.
 #[derive(Debug)]
 pub(super) struct Intake {
@@ -104,7 +115,8 @@ impl Intake {
         self.batch.len() >= BATCH_EVENTS || self.bytes >= BATCH_BYTES
     }
 
-    /// Adds a message of the endpoint to the batch. A message that is not an event is counted and dropped.
+    /// Adds a message of the endpoint to the batch. A notice replaces an event that hydrant does not accept; a message
+    /// that is not an event is counted and dropped.
     pub(super) fn add(&mut self, text: &str) {
         match read(text, self.is_hydrant) {
             Ok(Some(event)) => {
@@ -112,6 +124,7 @@ impl Intake {
                 self.push(event);
             }
             Ok(None) => self.add_gap(self.published),
+            Err(error) if error.is_about_an_event() => self.leave_out(&error),
             Err(error) => self.note_unusable(1, &error),
         }
     }
@@ -142,12 +155,17 @@ impl Intake {
         self.push(gap(&self.endpoint, from, to, None));
     }
 
-    /// Adds a notice that one event was skipped because it is longer than allowed.
+    /// Adds a notice in place of an event that is longer than allowed.
     pub(super) fn add_skipped(&mut self, bytes: u64) {
-        // Whoever may write long objects at the endpoint can cause it.
+        self.leave_out(&format_args!("{bytes} bytes are more than limits.event_bytes"));
+    }
+
+    /// Adds a notice in place of one event that cannot be published.
+    fn leave_out(&mut self, reason: &dyn std::fmt::Display) {
+        // Whoever may write objects at the endpoint can cause it.
         if let Some(suppressed) = self.skipped.count(clock::instant()) {
             let endpoint = &self.endpoint;
-            tracing::warn!(%endpoint, bytes, suppressed, "skipped an event that is longer than limits.event_bytes");
+            tracing::warn!(%endpoint, %reason, suppressed, "left out an event of an endpoint");
         }
         self.metrics.gaps.inc();
         let (from, to) = interval(self.published);
@@ -284,6 +302,28 @@ mod tests {
         let mut intake = intake();
         let lines = captured::lines(|| (0..100).for_each(|_| intake.add_skipped(1 << 20)));
         assert_eq!((lines.len(), intake.batch.len(), intake.metrics.gaps.get()), (1, 100, 100), "{lines:#?}");
+    }
+
+    /// A client of the endpoint gets these, so a client of hydrant learns that it does not.
+    #[test]
+    fn an_event_that_is_not_accepted_is_reported_and_what_is_none_only_counted() {
+        let history = History::new(HistoryLimits { events: 10, bytes: 1 << 20 }, 1, clock::now());
+        let broker = Broker::new(Arc::new(Metrics::new()), clock::instant(), history);
+        let mut intake = Intake::new(Arc::new(broker), "https://drp:8092".parse().unwrap());
+        let with = |object: &str| format!(r#"{{"Type":"a","Action":"b","Object":{object}}}"#);
+        let deep = with(&["[".repeat(2000), "]".repeat(2000)].concat());
+        let (late, number) = (r#"{"Time":"12026-01-01T00:00:00Z","Type":"a","Action":"b"}"#, r#"{"Type":"a","Key":5}"#);
+        let lost = [&with("1e400"), &with(r#""\ud800""#), &deep, late, number];
+        for (at, text) in lost.iter().enumerate() {
+            intake.add(text);
+            assert_eq!((intake.batch.len(), intake.metrics.gaps.get()), (at + 1, at as u64 + 1), "{text}");
+        }
+        for nonsense in ["", "nonsense", "[1]", r#"{"Type":"a"}"#, &with("1 2"), r#"{"Type":"hydrant","Action":"gap"}"#]
+        {
+            intake.add(nonsense);
+        }
+        assert_eq!((intake.batch.len(), intake.metrics.unusable.get()), (lost.len(), 6));
+        assert!(intake.batch.iter().all(|event| event.json().contains(r#""Events":1,"#)), "{:?}", intake.batch);
     }
 
     #[test]

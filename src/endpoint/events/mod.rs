@@ -7,9 +7,9 @@
 //! - The order of an endpoint's events is kept, each is published once, and Object, Original, Principal and Time pass
 //!   unchanged. Answers (Type `websocket`) are never published.
 //! - No loss is silent. When a link is back, the event `hydrant.gap.HOST:PORT` reports the interval in which events
-//!   may be missing; after it the stream is complete again. A message that is not an event is counted. A message that
-//!   is longer than allowed is skipped while it is read, without using memory and without ending the link; a gap of
-//!   one event is reported in its place.
+//!   may be missing; after it the stream is complete again. A gap of one event is reported in place of an event that
+//!   hydrant does not accept. A message that is longer than allowed is skipped while it is read, without using memory
+//!   and without ending the link, and reported in the same way. A message that is not an event is counted.
 //! - Gap notices are hydrant's own. One that arrives from an endpoint counts only if that endpoint is a hydrant.
 //! - Nothing is dropped when the shards are slow: reading pauses until there is room. Then the kernel's buffers fill,
 //!   and the endpoint decides what to do with a slow reader. What is held here is bounded (see [`intake`]).

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use hashbrown::HashSet;
 use mio::Token;
 
-use super::turn::{FORGOTTEN, Input, MOVED, NAMES, REVIEWED};
+use super::turn::{ANNOUNCED, FORGOTTEN, Input, MOVED, NAMES, REVIEWED};
 use super::{Conn, Driver, Ending, HeldCommand, Output};
 use crate::AUDIT;
 use crate::auth::{Access, AccessId};
@@ -141,14 +141,18 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// Publishes the pending events about connections.
+    /// Publishes pending events about connections: a portion, which finds room beside other events.
     pub(super) fn announce_pending(&mut self) {
-        if self.pending_events.is_empty() {
-            return;
-        }
-        match self.parts.broker.publish_or_return(std::mem::take(&mut self.pending_events), Source::Connections) {
-            Err((PublishError::Full { .. }, events)) => self.pending_events = events,
-            Ok(_) | Err((PublishError::Stopped, _)) => {}
+        let mut portion = ANNOUNCED.min(self.pending_events.len());
+        while portion > 0 {
+            let events = self.pending_events.drain(..portion).collect();
+            match self.parts.broker.publish_or_return(events, Source::Connections) {
+                Err((PublishError::Full { .. }, events)) => {
+                    events.into_iter().rev().for_each(|event| self.pending_events.push_front(event));
+                    portion /= 2;
+                }
+                Ok(_) | Err((PublishError::Stopped, _)) => return,
+            }
         }
     }
 

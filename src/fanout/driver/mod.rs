@@ -205,7 +205,7 @@ pub(crate) struct Driver<S: Socket = Link> {
     /// The batch being published, and the index of its next event.
     started: Option<(Arc<Batch>, usize)>,
     /// Events about connections that are yet to be published.
-    pub(crate) pending_events: Vec<Event>,
+    pub(crate) pending_events: VecDeque<Event>,
     turn: usize,
     /// How much a turn publishes.
     batch_limit: BatchLimit,
@@ -242,7 +242,7 @@ impl<S: Socket> Driver<S> {
             scratch: vec![0; READ_BYTES].into(),
             inflater: Inflater::default(),
             started: None,
-            pending_events: Vec::new(),
+            pending_events: VecDeque::new(),
             turn: 0,
             batch_limit,
             tick,

@@ -115,6 +115,19 @@ impl World {
     }
 }
 
+/// Otherwise the events of a shard that was stuck would wait until all inboxes are empty at once.
+#[test]
+fn events_about_connections_find_room_beside_others_however_many_wait() {
+    let mut world = World::new();
+    let event = |kind: &str| crate::event::Draft::new(kind, "a", "k").seal(crate::clock::now());
+    world.driver.pending_events = (0..1500).map(|_| event("connections")).collect();
+    world.driver.parts.broker.publish(vec![event("others")], Source::Post).unwrap();
+    (0..100).for_each(|_| world.driver.announce_pending());
+    assert_eq!((world.driver.parts.inbox.waiting(), world.driver.pending_events.len()), (1000, 1500 - 999));
+    (0..100).for_each(|_| world.turn());
+    assert!(world.driver.pending_events.is_empty());
+}
+
 #[test]
 fn an_idle_connection_is_small() {
     let size = size_of::<Option<Conn<Link>>>();

@@ -31,6 +31,9 @@ pub(super) const MOVED: usize = 1024;
 /// all data queued in each socket, and an event reports each.
 pub(super) const FORGOTTEN: usize = 8;
 
+/// Pending events about connections published at a time.
+pub(super) const ANNOUNCED: usize = 64;
+
 /// Events per turn.
 pub(super) const TURN_EVENTS: usize = 256;
 
