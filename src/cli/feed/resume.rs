@@ -114,11 +114,12 @@ impl Resume {
 
     /// Notes that the connection is lost.
     pub(super) fn reconnect(&mut self) {
-        if let Some(time) = self.last_time.take().filter(|_| self.unanswered == 0) {
-            if self.began.is_none_or(|began| time.duration_since(began) > OVERLAP) {
-                self.since = Some(before(time));
-                self.exact = None;
-            }
+        let last = self.last_time.take().filter(|_| self.unanswered == 0);
+        if let Some(time) = last
+            && self.began.is_none_or(|began| time.duration_since(began) > OVERLAP)
+        {
+            self.since = Some(before(time));
+            self.exact = None;
         }
         self.delivered.reconnect();
     }
