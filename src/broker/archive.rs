@@ -6,14 +6,15 @@
 //!
 //! Contract: pages come in the archive's order with rising positions. Events that cannot be read are reported as a gap
 //! at their position. Nothing follows the end. Reading again yields the same events up to a given position. The shard
-//! never waits: it takes a page that is ready, and is woken when one arrives.
+//! never waits: it takes a page that is ready, and is woken when one arrives. A reader may withdraw the pages that were
+//! not handled yet; the page that it sends in their place reports what they contained as a gap, and is the last one.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::gap::Gap;
 use super::splice::Splice;
@@ -82,8 +83,8 @@ impl fmt::Debug for Wake {
 
 /// A source of events older than the in-memory history, such as a `JetStream` stream.
 pub trait Archive: fmt::Debug + Send + Sync {
-    /// Starts to read and to fill `page_channel`. Returns at once.
-    fn read(&self, reading: Reading, page_channel: PageChannel);
+    /// Starts to read for a principal with this account, and to fill `page_channel`. Returns at once.
+    fn read(&self, reading: Reading, account: &str, page_channel: PageChannel);
 }
 
 /// The reader's end.
@@ -91,6 +92,7 @@ pub trait Archive: fmt::Debug + Send + Sync {
 pub struct PageChannel {
     pages: mpsc::Sender<Page>,
     wake: Wake,
+    instead: oneshot::Sender<Page>,
 }
 
 /// Room for one page.
@@ -105,12 +107,16 @@ pub struct PagePermit<'d> {
 pub struct Pages {
     pages: mpsc::Receiver<Page>,
     begun: VecDeque<Chunk>,
+    /// The page in place of all others, if the reader withdraws them.
+    instead: oneshot::Receiver<Page>,
 }
 
 /// Returns the two ends.
 pub fn page_channel(wake: Wake) -> (PageChannel, Pages) {
     let (sender, receiver) = mpsc::channel(PAGES);
-    (PageChannel { pages: sender, wake }, Pages { pages: receiver, begun: VecDeque::new() })
+    let (withdrawing, instead) = oneshot::channel();
+    let page_channel = PageChannel { pages: sender, wake, instead: withdrawing };
+    (page_channel, Pages { pages: receiver, begun: VecDeque::new(), instead })
 }
 
 impl PageChannel {
@@ -121,6 +127,21 @@ impl PageChannel {
     pub async fn reserve(&self) -> Option<PagePermit<'_>> {
         let permit = self.pages.reserve().await.ok()?;
         Some(PagePermit { permit, wake: &self.wake })
+    }
+
+    /// Waits until the shard has dropped its end: it has handled the end of the replay, or the connection has closed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn closed(&self) {
+        self.pages.closed().await;
+    }
+
+    /// Has the shard drop all pages that it has not handled yet, and handle this one, the last, in their place.
+    pub fn withdraw(self, last: Page) {
+        // If that fails, the shard has dropped them already.
+        let _ = self.instead.send(last);
+        self.wake.wake();
     }
 }
 
@@ -133,6 +154,14 @@ impl PagePermit<'_> {
 }
 
 impl Pages {
+    /// Drops the pages that the reader has withdrawn.
+    pub(crate) fn drop_withdrawn(&mut self) {
+        if let Ok(last) = self.instead.try_recv() {
+            self.begun = last.into();
+            while self.pages.try_recv().is_ok() {}
+        }
+    }
+
     /// Returns the next chunk without removing it, if it has arrived. A reader that died yields `End(None)`.
     pub(crate) fn peek(&mut self) -> Option<&Chunk> {
         while self.begun.is_empty() {

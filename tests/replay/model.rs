@@ -115,7 +115,7 @@ struct Reader {
 }
 
 impl Archive for Shelf {
-    fn read(&self, reading: Reading, page_channel: PageChannel) {
+    fn read(&self, reading: Reading, _account: &str, page_channel: PageChannel) {
         let next = self.since.unwrap_or_else(|| self.find(reading));
         self.readers.lock().push(Reader { page_channel, until: reading.until, next });
     }

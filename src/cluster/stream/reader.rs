@@ -14,7 +14,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::cache::{Block, PageCache, Parsed};
@@ -50,17 +49,14 @@ const GRACE: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long a client may accept nothing before its replay is aborted in favour of others.
-const STALL: Duration = Duration::from_mins(1);
-
-/// How long a replay waits for its turn; longer than all replays before it take if they make progress.
-const TURN: Duration = Duration::from_mins(10);
+pub(super) const STALL: Duration = Duration::from_mins(1);
 
 /// Number of retained events compared at a time.
 const PORTION: usize = 512;
 
 /// Why a replay ends early.
 #[derive(Debug)]
-enum ReadError {
+pub(super) enum ReadError {
     /// The client or the broker is gone.
     Gone,
     /// The stream cannot be read.
@@ -131,42 +127,32 @@ impl Reader {
         }
     }
 
-    /// Runs until everything is sent or the client is gone.
-    pub(super) async fn run(mut self, page_channel: PageChannel, permits: Arc<Semaphore>) {
-        let read = match timeout(TURN, permits.acquire()).await {
-            Ok(_turn) => self.read_all(&page_channel).await,
-            Err(_) => Err(ReadError::Busy),
-        };
-        let Some(broker) = self.broker.upgrade() else { return };
-        let missing = match read {
-            Ok(missing) => missing,
-            Err(ReadError::Gone) => return,
-            Err(ReadError::Stalled) => Some(self.rest(&broker)),
-            Err(ReadError::Busy) => {
-                broker.metrics().nats.replay_failures.inc();
-                Some(self.rest(&broker))
-            }
-            Err(ReadError::Unreadable(error)) => {
-                broker.metrics().nats.replay_failures.inc();
-                self.pages.log(&error);
-                Some(self.rest(&broker))
-            }
-        };
-        let Some(permit) = page_channel.reserve().await else { return };
-        let splice = match self.reading.until {
-            Some(_) => None,
-            None => Some(self.join(&broker).await),
-        };
-        permit.put(missing.map(Chunk::Gap).into_iter().chain([Chunk::End(splice)]).collect());
-    }
-
-    /// Returns the gap from here to the beginning of the history.
-    fn rest(&self, broker: &Broker) -> Gap {
+    /// Returns the gap of what was not read, up to the beginning of the history.
+    pub(super) fn rest(&self, broker: &Broker) -> Gap {
         Gap { from: Some(self.seen), to: broker.history().oldest().unwrap_or_else(clock::now), events: None }
     }
 
+    /// Counts and logs that the stream cannot be read. Returns the gap of what was not read.
+    pub(super) fn failed(&self, error: &PageError) -> Result<Gap, ReadError> {
+        let broker = self.broker()?;
+        broker.metrics().nats.replay_failures.inc();
+        self.pages.log(error);
+        Ok(self.rest(&broker))
+    }
+
+    /// Returns the gap of what was not read, and of what was read but withdrawn.
+    pub(super) fn unhandled(&self, broker: &Broker) -> Gap {
+        let rest = self.rest(broker);
+        Gap { from: None, to: rest.to.max(self.seen), events: None }
+    }
+
+    /// Returns whether the replay reads again, for a late registration.
+    pub(super) fn is_again(&self) -> bool {
+        self.reading.until.is_some()
+    }
+
     /// Sends what the stream holds. Returns the gap of events that the node had but neither stream nor history holds.
-    async fn read_all(&mut self, page_channel: &PageChannel) -> Result<Option<Gap>, ReadError> {
+    pub(super) async fn read_all(&mut self, page_channel: &PageChannel) -> Result<Option<Gap>, ReadError> {
         let mut goal: Option<Goal> = None;
         loop {
             let permit = reserve(page_channel).await?;
@@ -238,7 +224,7 @@ impl Reader {
         Ok(filling::fill(page, holes, &history, &mut self.search, &mut self.delivered))
     }
 
-    fn broker(&self) -> Result<Arc<Broker>, ReadError> {
+    pub(super) fn broker(&self) -> Result<Arc<Broker>, ReadError> {
         self.broker.upgrade().ok_or(ReadError::Gone)
     }
 
@@ -348,7 +334,7 @@ impl Reader {
     }
 
     /// Determines where the in-memory history takes over.
-    async fn join(&self, broker: &Broker) -> Splice {
+    pub(super) async fn join(&self, broker: &Broker) -> Splice {
         let mut frontier = broker.frontier();
         let (mut ahead, mut grace) = (self.delivered.ahead_of(&frontier.watermarks), GRACE);
         while ahead > 0 && !grace.is_zero() {
@@ -381,7 +367,7 @@ fn start(reading: &Reading) -> Timestamp {
 }
 
 /// Waits until the client has accepted the previous page.
-async fn reserve(page_channel: &PageChannel) -> Result<PagePermit<'_>, ReadError> {
+pub(super) async fn reserve(page_channel: &PageChannel) -> Result<PagePermit<'_>, ReadError> {
     match timeout(STALL, page_channel.reserve()).await {
         Ok(permit) => permit.ok_or(ReadError::Gone),
         Err(_) => Err(ReadError::Stalled),
@@ -390,4 +376,4 @@ async fn reserve(page_channel: &PageChannel) -> Result<PagePermit<'_>, ReadError
 
 #[cfg(test)]
 #[path = "reader_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::broker::history::{History, HistoryLimits};
 use crate::cluster::nats::dial::Dialer;
-use crate::cluster::nats::requests::requests;
+use crate::cluster::nats::requests::{Requests, requests};
 use crate::cluster::{Login, Tls};
 use crate::event::Draft;
 use crate::metrics::Metrics;
@@ -16,15 +16,20 @@ use crate::metrics::Metrics;
 /// The identifier of the other node.
 const NODE: u64 = 7;
 
-fn broker() -> Arc<Broker> {
+pub(in crate::cluster::stream) fn broker() -> Arc<Broker> {
     let history = History::new(HistoryLimits { events: 10, bytes: 1 << 20 }, 1, clock::now());
     Arc::new(Broker::new(Arc::new(Metrics::new()), Moment::now(), history))
 }
 
-/// Returns a reader that never reaches the stream, because nobody connects to NATS.
-fn reader(broker: &Arc<Broker>) -> Reader {
+/// Returns requests to NATS to which nobody connects.
+pub(in crate::cluster::stream) fn away() -> Requests {
     let dialer = Dialer::new(Vec::new(), Arc::new(Login::Nobody), Tls::default(), "test".to_owned());
-    let pages = Arc::new(PageCache::new(Arc::new(requests(dialer, 1).0), "EVENTS".to_owned(), 1 << 20));
+    requests(dialer, 1).0
+}
+
+/// Returns a reader that never reaches the stream.
+fn reader(broker: &Arc<Broker>) -> Reader {
+    let pages = Arc::new(PageCache::new(Arc::new(away()), "EVENTS".to_owned(), 1 << 20));
     let reading = Reading { time: clock::now(), begin: None, first: 0, until: None };
     Reader::new(ReaderOptions { pages, window: 100, broker: Arc::downgrade(broker) }, reading)
 }
