@@ -354,7 +354,7 @@ fn a_turn_lists_some_connections_and_the_list_is_whole() {
     world.driver.list(None, gone);
     world.driver.list(None, reply);
     world.driver.look_into(Wanted::at(peer), inspected);
-    world.driver.look_for(Wanted::at(peer), deleted);
+    world.driver.end_one(Wanted::at(peer), deleted);
     world.turn();
     assert!(list.try_recv().is_err() && world.driver.timeout() == Duration::ZERO);
     assert!(inspection.try_recv().is_err(), "nor is one looked for among all at once");
