@@ -4,10 +4,13 @@
 //! has started the previous one ([`PAGES`] are queued in between), so a slow client holds two pages in memory, not the
 //! archive. The last page says where the replay continues in the history and what to leave out there ([`Splice`]).
 //!
-//! Contract: pages come in the archive's order with rising positions. Events that cannot be read are reported as a gap
-//! at their position. Nothing follows the end. Reading again yields the same events up to a given position. The shard
-//! never waits: it takes a page that is ready, and is woken when one arrives. A reader may withdraw the pages that were
-//! not handled yet; the page that it sends in their place reports what they contained as a gap, and is the last one.
+//! Contract: pages come in the archive's order with rising positions, no two events with the same one. Events that
+//! cannot be read are reported as a gap at their position. Nothing follows the end. The history may drop events before
+//! the shard takes the last page, but when that page was sent it held all that the archive was still to deliver, or
+//! the page tells of a gap. Reading again yields the same events up to a given position; what the archive has lost
+//! since is reported too. The shard never waits: it takes a page that is ready, and is woken when one arrives. A reader
+//! may withdraw the pages that were not handled yet; the page that it sends in their place reports what they contained
+//! as a gap, and is the last one.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -51,6 +54,8 @@ pub struct Reading {
     pub first: u64,
     /// The exclusive end position of a range that was read before; then the replay does not continue in the history.
     pub until: Option<u64>,
+    /// The position of the first event of that range; `None` if it is read for the first time, or had no event.
+    pub given: Option<u64>,
 }
 
 /// Wakes the consumer of pages.

@@ -19,7 +19,9 @@ pub(super) struct Before {
     pub(super) once: Option<Pages>,
     /// The repeated read, for the current pass.
     pub(super) again: Option<Pages>,
-    /// The position after the last event received.
+    /// The position of the first event received.
+    pub(super) given: Option<u64>,
+    /// The position after the last one.
     pub(super) end: u64,
     pub(super) splice: Option<Splice>,
 }
@@ -28,7 +30,7 @@ impl Before {
     /// Creates the state; nothing is read yet. The replay continues in the history at the number `first`.
     pub(super) fn new(beyond: Beyond, first: u64, wake: &Wake, account: &str) -> Self {
         let (wake, account) = (wake.clone(), account.into());
-        Self { beyond, first, wake, account, once: None, again: None, end: 0, splice: None }
+        Self { beyond, first, wake, account, once: None, again: None, given: None, end: 0, splice: None }
     }
 
     /// Drops the pages that a reader has withdrawn.
@@ -38,11 +40,12 @@ impl Before {
 
     /// Returns the current read, of a pass up to the `edge` or the first one; starts it if necessary.
     pub(super) fn reading(&mut self, pass: bool, edge: u64) -> &mut Pages {
-        let Self { beyond: Beyond { archive, time, begin }, first, wake, account, .. } = self;
+        let Self { beyond: Beyond { archive, time, begin }, first, wake, account, given, .. } = self;
         let until = pass.then_some(edge.min(self.end));
+        let given = given.filter(|_| pass);
         let read = || {
             let (filler, pages): (PageChannel, Pages) = page_channel(wake.clone());
-            archive.read(Reading { time: *time, begin: *begin, first: *first, until }, account, filler);
+            archive.read(Reading { time: *time, begin: *begin, first: *first, until, given }, account, filler);
             pages
         };
         let pages = if pass { &mut self.again } else { &mut self.once };

@@ -25,8 +25,12 @@ mod options;
 mod pages;
 mod places;
 mod reader;
+mod seam;
 mod serve;
 mod shared;
+#[cfg(test)]
+mod shelf;
+mod source;
 mod tries;
 
 use std::sync::{Arc, Weak};
@@ -41,6 +45,7 @@ use cache::PageCache;
 pub use options::StreamOptions;
 use places::Places;
 use reader::{Reader, ReaderOptions};
+use source::NatsStream;
 
 /// Maximum number of concurrent replays.
 const READERS: usize = 256;
@@ -62,7 +67,7 @@ impl StreamArchive {
     /// bytes.
     pub(super) fn new(client: Arc<Requests>, options: &StreamOptions, longest: usize, broker: &Arc<Broker>) -> Self {
         Self {
-            pages: Arc::new(PageCache::new(client, options.name.clone(), longest)),
+            pages: Arc::new(PageCache::new(Arc::new(NatsStream::new(client, options.name.clone())), longest)),
             window: options.window,
             broker: Arc::downgrade(broker),
             once: Arc::new(Places::new(READERS)),
@@ -109,7 +114,7 @@ mod tests {
     /// Begins a replay, the first or a repeated one.
     fn read(archive: &StreamArchive, account: &str, until: Option<u64>) -> Pages {
         let (sender, pages) = page_channel(Wake::default());
-        archive.read(Reading { time: clock::now(), begin: None, first: 0, until }, account, sender);
+        archive.read(Reading { time: clock::now(), begin: None, first: 0, until, given: None }, account, sender);
         pages
     }
 

@@ -11,8 +11,7 @@ use tokio::time::timeout;
 
 use super::places::Places;
 use super::reader::{ReadError, Reader, STALL, reserve};
-use crate::broker::archive::{Chunk, Page, PageChannel};
-use crate::broker::gap::Gap;
+use crate::broker::archive::{Page, PageChannel};
 
 /// How long a replay waits for its place; longer than all replays before it take if they make progress.
 const TURN: Duration = Duration::from_mins(10);
@@ -28,38 +27,32 @@ pub(super) async fn serve(mut reader: Reader, page_channel: PageChannel, account
         None => Err(ReadError::Busy),
     };
     if let Err(error) = served
-        && let Ok(last) = in_place_of_the_rest(&reader, error).await
+        && let Ok(last) = in_place_of_the_rest(&mut reader, error).await
     {
         page_channel.withdraw(last);
     }
 }
 
 async fn send_all(reader: &mut Reader, page_channel: &PageChannel) -> Result<(), ReadError> {
-    let missing = match reader.read_all(page_channel).await {
-        Err(ReadError::Unreadable(error)) => Some(reader.failed(&error)?),
-        missing => missing?,
-    };
-    let permit = reserve(page_channel).await?;
-    permit.put(last_page(reader, missing).await?);
+    match reader.read_all(page_channel).await {
+        Err(ReadError::Unreadable(error)) => {
+            reader.failed(Some(&error))?;
+            let permit = reserve(page_channel).await?;
+            permit.put(reader.break_off(false).await?);
+        }
+        read => read?,
+    }
     timeout(STALL, page_channel.closed()).await.map_err(|_| ReadError::Stalled)
 }
 
 /// Returns the page for a client that gets no more of the stream.
-async fn in_place_of_the_rest(reader: &Reader, error: ReadError) -> Result<Page, ReadError> {
-    let broker = reader.broker()?;
-    let gap = match error {
-        ReadError::Stalled => reader.unhandled(&broker),
+async fn in_place_of_the_rest(reader: &mut Reader, error: ReadError) -> Result<Page, ReadError> {
+    match error {
+        ReadError::Stalled => reader.break_off(true).await,
         ReadError::Busy => {
-            broker.metrics().nats.replay_failures.inc();
-            reader.rest(&broker)
+            reader.failed(None)?;
+            reader.break_off(false).await
         }
-        ReadError::Gone | ReadError::Unreadable(_) => return Err(error),
-    };
-    last_page(reader, Some(gap)).await
-}
-
-async fn last_page(reader: &Reader, missing: Option<Gap>) -> Result<Page, ReadError> {
-    let broker = reader.broker()?;
-    let splice = if reader.is_again() { None } else { Some(reader.join(&broker).await) };
-    Ok(missing.map(Chunk::Gap).into_iter().chain([Chunk::End(splice)]).collect())
+        ReadError::Gone | ReadError::Unreadable(_) => Err(error),
+    }
 }

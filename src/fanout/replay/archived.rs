@@ -42,6 +42,7 @@ impl Replay {
         let before = self.before.as_mut()?;
         let chunk = before.reading(pass, edge).take()?;
         if let (Chunk::Event(position, _), false) = (&chunk, pass) {
+            before.given.get_or_insert(*position);
             before.end = position + 1;
         }
         Some(chunk)
