@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -41,6 +41,10 @@ const FRESH: Duration = Duration::from_millis(20);
 
 /// How long the extent of the stream is valid.
 const INFO_FRESH: Duration = Duration::from_secs(1);
+
+/// How much later than stored the Time of an event may be from which a client resumes: a little less than the history
+/// accepts, because the clocks of servers differ.
+const RESUMABLE: SignedDuration = SignedDuration::from_secs(270);
 
 /// How long a failure to read is remembered.
 const FAILED: Duration = Duration::from_millis(100);
@@ -210,7 +214,11 @@ impl PageCache {
         let pages::Stored { sequence: position, time, message } = stored;
         let read = wire::read(&message).ok();
         let is_event = matches!(read, Some((_, Kind::Event { .. })));
-        let event = is_event.then(|| wire::read_replayed(&message, self.longest, time).ok()).flatten();
+        let mut event = is_event.then(|| wire::read_replayed(&message, self.longest, time).ok()).flatten();
+        let is_resumable = |event: &Event| event.moment().is_some_and(|own| own.duration_since(time) <= RESUMABLE);
+        if let Some(event) = event.as_mut().filter(|event| !is_resumable(event)) {
+            event.forbid_resuming();
+        }
         Parsed { position, time, read, event: event.map(Arc::new) }
     }
 

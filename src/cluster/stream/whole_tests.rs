@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Instant as Moment;
 
+use jiff::SignedDuration;
 use proptest::prelude::*;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use crate::broker::splice::Splice;
 use crate::cluster::stream::shelf::Shelf;
 use crate::event::{Draft, Event};
 use crate::metrics::{Metrics, Source};
+use crate::websocket::frame::Encoding;
 
 /// The identifier of the node that publishes.
 const NODE: u64 = 7;
@@ -297,6 +299,21 @@ async fn an_unreadable_event_that_was_stored_twice_is_one_that_is_missing() {
     client.finish().await;
     assert_eq!(client.gaps.iter().map(|gap| gap.events).collect::<Vec<_>>(), [Some(1)]);
     assert!(client.got.into_iter().eq((0..5).chain(6..11)));
+}
+
+/// A server would refuse such a Time, and a browser would never ask again.
+#[tokio::test(start_paused = true)]
+async fn an_event_of_a_time_that_is_refused_later_has_no_id() {
+    let world = World::new(10);
+    for (number, ahead) in [(0, 0), (1, 200), (2, 600), (3, 0)] {
+        let now = clock::now();
+        let mut draft = Draft::new("machines", "update", "1");
+        draft.time = Some((now + SignedDuration::from_secs(ahead)).to_string().into());
+        world.shelf.put(Origin { node: NODE, number }, draft.seal(now).json(), now);
+    }
+    let block = world.pages.page(1).await.unwrap();
+    let has_id = |parsed: &Parsed| parsed.event.as_ref().unwrap().frame_in(Encoding::EventStream).starts_with(b"id: ");
+    assert!(block.messages.iter().map(has_id).eq([true, true, false, true]));
 }
 
 #[derive(Debug, Clone)]
