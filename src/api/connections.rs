@@ -16,6 +16,10 @@
 //! its own credential: the endpoint is told the address of only one of them. Lists of the endpoint that they cannot
 //! share are asked for [`UNSHARED`] at a time for each principal.
 //!
+//! Several connections can have one address, behind proxies. `GET` and `DELETE` mean the same one of them: that of the
+//! first shard that has one. A connection is looked for outside of any turn, [`SEARCHES`] at a time for each principal:
+//! a shard that is stuck delays only those who ask for a connection that it may have, and they soon get 503.
+//!
 //! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`. If the
 //! endpoint does not return them, only ours are listed, and the header `X-Hydrant-Incomplete` says so. If a shard of
 //! ours does not answer, the request fails: no list silently lacks a part.
@@ -23,6 +27,7 @@
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, HOST};
@@ -42,7 +47,7 @@ use crate::auth::{Authority, Identity};
 use crate::broker::connection::Connection;
 use crate::endpoint::http::Upstream;
 use crate::fanout::control::Wanted;
-use crate::fanout::pool::PoolError;
+use crate::fanout::pool::{PoolError, ShardNumber};
 use crate::fanout::report::{Inspection, Registration};
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
@@ -50,6 +55,13 @@ use crate::transport::listener::Answer;
 /// The number of lists of connections that the endpoint is asked for at a time on behalf of one principal, of those
 /// that callers do not share. Each may take 16 MiB.
 pub(super) const UNSHARED: usize = 8;
+
+/// The number of connections that are searched for by their address at a time on behalf of one principal. A shard looks
+/// at all of its connections for each.
+pub(super) const SEARCHES: usize = 8;
+
+/// Maximum time for which a search waits for the others of its principal.
+const PLACE: Duration = Duration::from_secs(2);
 
 /// The path of the list of all connections.
 const ALL: &str = "/api/v3/connections";
@@ -152,10 +164,18 @@ impl Api {
 
     /// Returns the connection of a shard from an address with its registrations, if the caller's tenant shows it.
     async fn find(&self, address: SocketAddr, identity: &Identity) -> Result<Option<Inspected>, ApiError> {
-        let turn = self.inspecting.take(identity.principal()).await?;
         let wanted = Wanted::at(address).shown_to(self.authority.access(identity)?);
-        let found = self.pool.inspect(&wanted).await?;
+        let Some(shard) = self.search(&wanted, identity).await? else { return Ok(None) };
+        let turn = self.inspecting.take(identity.principal()).await?;
+        let found = self.pool.inspect(shard, &wanted).await?;
         Ok(found.map(|inspection| Inspected { inspection, _guard: turn }))
+    }
+
+    /// Returns the shard that has a connection, if any. Not in a turn, because it may wait for a shard that is stuck.
+    async fn search(&self, wanted: &Wanted, identity: &Identity) -> Result<Option<ShardNumber>, ApiError> {
+        let busy = ApiError::Turn { what: "searches for connections" };
+        let _place = self.searching.enter(identity.principal().account(), PLACE).await.ok_or(busy)?;
+        Ok(self.pool.find(wanted).await?)
     }
 
     pub(super) async fn delete_connection(
@@ -168,10 +188,12 @@ impl Api {
         let wanted = parse(address)?;
         self.require(identity, "connections", "delete", address)?;
         let wanted = Wanted::at(wanted).shown_to(self.authority.access(identity)?);
-        match self.pool.delete(&wanted).await? {
-            Some(deleted) => Ok(answer::json(StatusCode::OK, deleted.to_json())),
-            None => self.at_the_endpoint(address, request, caller, identity).await,
+        if let Some(shard) = self.search(&wanted, identity).await?
+            && let Some(deleted) = self.pool.delete(shard, &wanted).await?
+        {
+            return Ok(answer::json(StatusCode::OK, deleted.to_json()));
         }
+        self.at_the_endpoint(address, request, caller, identity).await
     }
 
     /// Forwards a request about a connection that is not ours to the endpoint.

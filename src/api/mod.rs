@@ -136,6 +136,8 @@ pub struct Api {
     theirs: Snapshot<Vec<String>, MissingError>,
     /// Requests for the endpoint's connections that callers do not share.
     unshared: Lanes,
+    /// Searches for a connection by its address.
+    searching: Lanes,
     /// Turns to explain an event or to check a registration.
     explaining: Turns,
     /// Turns to look for the connections that have a registration.
@@ -238,6 +240,7 @@ impl Api {
             present: Snapshot::default(),
             theirs: Snapshot::default(),
             unshared: Lanes::new(connections::UNSHARED),
+            searching: Lanes::new(connections::SEARCHES),
             explaining: Turns::new("explanations"),
             finding: Turns::new("searches"),
             inspecting: Turns::new("questions about connections"),

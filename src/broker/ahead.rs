@@ -59,7 +59,8 @@ impl Ahead {
         (now.saturating_duration_since(begun) <= SPAN).then(|| self.most())
     }
 
-    fn most(&self) -> SignedDuration {
+    /// Returns the maximum of the last one to two spans with measurements.
+    pub(super) fn most(&self) -> SignedDuration {
         self.most[0].max(self.most[1])
     }
 }

@@ -4,16 +4,20 @@
 //! has started the previous one ([`PAGES`] are queued in between), so a slow client holds two pages in memory, not the
 //! archive. The last page says where the replay continues in the history and what to leave out there ([`Splice`]).
 //!
-//! Contract: pages come in the archive's order with rising positions. Events that cannot be read are reported as a gap
-//! at their position. Nothing follows the end. Reading again yields the same events up to a given position. The shard
-//! never waits: it takes a page that is ready, and is woken when one arrives.
+//! Contract: pages come in the archive's order with rising positions, no two events with the same one. Events that
+//! cannot be read are reported as a gap at their position. Nothing follows the end. The history may drop events before
+//! the shard takes the last page, but when that page was sent it held all that the archive was still to deliver, or
+//! the page tells of a gap. Reading again yields the same events up to a given position; what the archive has lost
+//! since is reported too. The shard never waits: it takes a page that is ready, and is woken when one arrives. A reader
+//! may withdraw the pages that were not handled yet; the page that it sends in their place reports what they contained
+//! as a gap, and is the last one.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::gap::Gap;
 use super::splice::Splice;
@@ -50,6 +54,8 @@ pub struct Reading {
     pub first: u64,
     /// The exclusive end position of a range that was read before; then the replay does not continue in the history.
     pub until: Option<u64>,
+    /// The position of the first event of that range; `None` if it is read for the first time, or had no event.
+    pub given: Option<u64>,
 }
 
 /// Wakes the consumer of pages.
@@ -82,8 +88,8 @@ impl fmt::Debug for Wake {
 
 /// A source of events older than the in-memory history, such as a `JetStream` stream.
 pub trait Archive: fmt::Debug + Send + Sync {
-    /// Starts to read and to fill `page_channel`. Returns at once.
-    fn read(&self, reading: Reading, page_channel: PageChannel);
+    /// Starts to read for a principal with this account, and to fill `page_channel`. Returns at once.
+    fn read(&self, reading: Reading, account: &str, page_channel: PageChannel);
 }
 
 /// The reader's end.
@@ -91,6 +97,7 @@ pub trait Archive: fmt::Debug + Send + Sync {
 pub struct PageChannel {
     pages: mpsc::Sender<Page>,
     wake: Wake,
+    instead: oneshot::Sender<Page>,
 }
 
 /// Room for one page.
@@ -105,12 +112,16 @@ pub struct PagePermit<'d> {
 pub struct Pages {
     pages: mpsc::Receiver<Page>,
     begun: VecDeque<Chunk>,
+    /// The page in place of all others, if the reader withdraws them.
+    instead: oneshot::Receiver<Page>,
 }
 
 /// Returns the two ends.
 pub fn page_channel(wake: Wake) -> (PageChannel, Pages) {
     let (sender, receiver) = mpsc::channel(PAGES);
-    (PageChannel { pages: sender, wake }, Pages { pages: receiver, begun: VecDeque::new() })
+    let (withdrawing, instead) = oneshot::channel();
+    let page_channel = PageChannel { pages: sender, wake, instead: withdrawing };
+    (page_channel, Pages { pages: receiver, begun: VecDeque::new(), instead })
 }
 
 impl PageChannel {
@@ -121,6 +132,21 @@ impl PageChannel {
     pub async fn reserve(&self) -> Option<PagePermit<'_>> {
         let permit = self.pages.reserve().await.ok()?;
         Some(PagePermit { permit, wake: &self.wake })
+    }
+
+    /// Waits until the shard has dropped its end: it has handled the end of the replay, or the connection has closed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn closed(&self) {
+        self.pages.closed().await;
+    }
+
+    /// Has the shard drop all pages that it has not handled yet, and handle this one, the last, in their place.
+    pub fn withdraw(self, last: Page) {
+        // If that fails, the shard has dropped them already.
+        let _ = self.instead.send(last);
+        self.wake.wake();
     }
 }
 
@@ -133,6 +159,14 @@ impl PagePermit<'_> {
 }
 
 impl Pages {
+    /// Drops the pages that the reader has withdrawn.
+    pub(crate) fn drop_withdrawn(&mut self) {
+        if let Ok(last) = self.instead.try_recv() {
+            self.begun = last.into();
+            while self.pages.try_recv().is_ok() {}
+        }
+    }
+
     /// Returns the next chunk without removing it, if it has arrived. A reader that died yields `End(None)`.
     pub(crate) fn peek(&mut self) -> Option<&Chunk> {
         while self.begun.is_empty() {

@@ -13,6 +13,12 @@
 //! client replay everything. A client that asks for a Time further ahead gets the retained event with exactly that
 //! Time, and everything after it.
 //!
+//! A Time that is later than the start of this process may still be that of an event of an earlier run, or of another
+//! node, if its producer's clock was ahead by more than what has passed since ([`History::may_precede`]). Unless an
+//! event here bears it, nothing is then known to precede it: everything retained follows, behind a gap. That a clock
+//! was so far ahead is assumed if the Time is ahead even now, or if such clocks were measured since. A time that is
+//! not in doubt so is taken as it is, or every request in the first minutes of a process would be told of a gap.
+//!
 //! Why a ring in memory: a reconnecting client has missed seconds, not days, and the events are in memory anyway.
 //! Retaining one costs a reference.
 
@@ -42,6 +48,9 @@ const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// The maximum difference between the clocks of nodes and NATS servers.
 const CLOCKS: SignedDuration = SignedDuration::from_secs(30);
+
+/// How many retained events are searched for one that bears a requested Time.
+const SEARCHED: usize = 256;
 
 /// The age up to which other nodes' measurements cover a time: events of it may have been accepted that much earlier.
 const MEASURED: SignedDuration = SignedDuration::from_secs(ahead::SPAN.as_secs().cast_signed() - SKEW.as_secs());
@@ -202,7 +211,21 @@ impl History {
     /// Returns a time at or after which all events of `time` or later were accepted; `None` if unknown.
     pub(super) fn moment_of(&self, time: Timestamp, now: ClockReading) -> Option<Timestamp> {
         let measured = self.shelf.lock().milestones.before_time(time).filter(|_| self.limits.events > 0);
-        measured.or_else(|| self.told_moment_of(time, now))
+        // Before this run others may have accepted events of any Time up to this one.
+        let earliest = self.began.checked_add(SKEW + CLOCKS).unwrap_or(self.began);
+        let measured = measured.filter(|measured| measured.is_of_an_event || time >= earliest);
+        measured.map(|measured| measured.taken).or_else(|| self.told_moment_of(time, now))
+    }
+
+    /// Returns whether `time` may be the Time of an event that was accepted before this run, or by another node only,
+    /// by a clock that was ahead: nothing that this run has accepted is then known to precede it.
+    pub(super) fn may_precede(&self, time: Timestamp) -> bool {
+        self.is_in_doubt(&self.shelf.lock().ring, time, SKEW)
+    }
+
+    /// Returns whether `time` may be that of an earlier event by a clock that is at most this far `ahead`.
+    fn is_in_doubt(&self, ring: &Ring, time: Timestamp, ahead: SignedDuration) -> bool {
+        self.began.checked_add(ahead).is_ok_and(|surely| time < surely) && !bears(ring, time)
     }
 
     /// Returns how far producers' clocks were recently ahead, if measured long enough to be reported to other nodes.
@@ -229,7 +252,8 @@ impl History {
     /// [`SinceError::Future`] for a sequence number that is not assigned yet, or for a time more than five minutes
     /// ahead that is not the Time of a retained event.
     pub fn resolve(&self, since: Since, requested: &str, now: Timestamp) -> Result<Start, SinceError> {
-        let ring = &self.shelf.lock().ring;
+        let kept = self.shelf.lock();
+        let Shelf { ring, ahead: measured, told, .. } = &*kept;
         let to = ring.oldest().unwrap_or(now);
         let mut time = None;
         let (sequence, gap) = match since {
@@ -238,11 +262,14 @@ impl History {
             }
             Since::Time(asked) => {
                 time = Some(asked);
-                let at = ring.find(asked);
+                let ahead = if asked > now { SKEW } else { measured.most().max(told.most()) };
+                let in_doubt = asked >= self.began && self.is_in_doubt(ring, asked, ahead);
+                let at = ring.find(asked).filter(|_| !in_doubt);
                 // From the start of a ring that has evicted events, requested ones may be among those.
                 let whole = at.is_some() || (ring.first() == 0 && asked >= self.began);
-                let complete = whole || self.nothing_since(ring, asked);
-                let gap = (!complete).then_some(Gap { from: Some(asked), to, events: None });
+                let complete = !in_doubt && (whole || self.nothing_since(ring, asked));
+                let from = Some(asked).filter(|asked| *asked <= to);
+                let gap = (!complete).then_some(Gap { from, to, events: None });
                 (at.unwrap_or(ring.first()).max(ring.first()), gap)
             }
             Since::Position(Position { epoch, sequence }) if epoch == self.epoch => {
@@ -286,6 +313,14 @@ impl History {
     pub fn moment_before(&self, number: u64) -> Option<Timestamp> {
         self.shelf.lock().milestones.before(number)
     }
+}
+
+/// Returns whether a retained event bears this Time, if it is among the first that are not older.
+fn bears(ring: &Ring, time: Timestamp) -> bool {
+    let first = ring.find(time).unwrap_or(ring.first());
+    let mut retained = Vec::new();
+    ring.read(first..ring.next(), u64::MAX, SEARCHED, &mut retained);
+    retained.iter().any(|one| one.event.moment() == Some(time))
 }
 
 #[cfg(test)]
@@ -374,6 +409,41 @@ mod tests {
             "the event that bears it, and all behind"
         );
         assert_eq!(since(&history, &at(9_999_998).to_string()), Err(SinceError::Future));
+    }
+
+    /// The one that has it may have been accepted by an earlier run, or by another node: what followed it may be
+    /// anything that this run has accepted, and what that run had accepted is gone.
+    #[test]
+    fn a_time_ahead_of_the_clock_that_no_event_of_this_run_bears_is_not_taken_for_one_of_its_own() {
+        let history = history(9);
+        let since_at = |seconds, now| {
+            let start = history.resolve(Since::Time(at(seconds)), "x", at(now)).unwrap();
+            (start.sequence, start.gap.is_some())
+        };
+        assert_eq!((since_at(1004, 1003), since_at(1001, 1003)), ((0, true), (0, false)), "nothing has come");
+        add(&history, "a", 1001, 1001);
+        add(&history, "b", 1002, 1002);
+        assert_eq!((since_at(1004, 1003), since_at(1002, 1003)), ((0, true), (1, false)));
+        // The producers' clocks are up to 90 s ahead: so they may have been before.
+        add(&history, "c", 1010, 1100);
+        add(&history, "d", 1020, 1020);
+        assert_eq!(since_at(1050, 1060), (0, true), "it is no longer ahead, but it was");
+        assert_eq!((since_at(1100, 1060), since_at(1020, 1060)), ((2, false), (2, false)), "they are here");
+        assert_eq!((since_at(1095, 1200), since_at(1301, 1200)), ((2, false), (4, false)), "no clock is so far ahead");
+    }
+
+    #[test]
+    fn what_this_run_has_measured_says_nothing_of_what_came_before_it() {
+        let history = history(2);
+        let moment_of = |seconds| history.moment_of(at(seconds), simulated::at(1400));
+        add(&history, "a", 1001, 1001);
+        assert_eq!(moment_of(1004), None, "others may have accepted events of then for minutes");
+        add(&history, "b", 1003, 1200);
+        ["c", "d", "e"].iter().for_each(|key| add(&history, key, 1005, 1005));
+        assert_eq!(moment_of(1200), Some(at(1003)), "the event itself has come, though it is gone");
+        assert_eq!(moment_of(1199), None);
+        add(&history, "f", 1340, 1340);
+        assert_eq!(moment_of(1340), Some(at(1340)), "no clock is so far ahead");
     }
 
     #[test]

@@ -34,6 +34,15 @@ struct Note {
     horizon: Timestamp,
 }
 
+/// When the first events of some Time were accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Measured {
+    /// No noted event of that Time or later was accepted before.
+    pub(super) taken: Timestamp,
+    /// Whether one bore exactly that Time.
+    pub(super) is_of_an_event: bool,
+}
+
 impl Default for Milestones {
     fn default() -> Self {
         Self { every: EVERY, notes: Vec::new() }
@@ -66,10 +75,11 @@ impl Milestones {
     }
 
     /// Returns a time at or after which every event of `time` or later was accepted, by its own Time or its intake;
-    /// `None` if the notes do not reach back that far.
-    pub(super) fn before_time(&self, time: Timestamp) -> Option<Timestamp> {
+    /// `None` if the notes do not reach back that far. That of an event whose clock was ahead is recognized.
+    pub(super) fn before_time(&self, time: Timestamp) -> Option<Measured> {
         let at = self.notes.partition_point(|note| note.horizon < time);
-        Some(self.notes.get(at.checked_sub(1)?)?.taken)
+        let is_of_an_event = self.notes.get(at).is_some_and(|note| note.horizon == time);
+        Some(Measured { taken: self.notes.get(at.checked_sub(1)?)?.taken, is_of_an_event })
     }
 }
 
@@ -116,7 +126,8 @@ mod tests {
         assert_eq!(milestones.before_time(at(1000)), None);
         // Events accepted from 1,010 on have a Time of 1,200.
         (0..60).for_each(|n| milestones.note(n, at(1000 + 2 * n.cast_signed()), at(if n > 5 { 1200 } else { 999 })));
-        assert_eq!(milestones.before_time(at(1200)), Some(at(1010)));
+        assert_eq!(milestones.before_time(at(1200)), Some(Measured { taken: at(1010), is_of_an_event: true }));
+        assert_eq!(milestones.before_time(at(1100)), Some(Measured { taken: at(1010), is_of_an_event: false }));
         assert_eq!(milestones.before_time(at(999)), None, "before all of them");
     }
 

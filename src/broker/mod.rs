@@ -150,8 +150,9 @@ impl Broker {
             (Since::Time(_), None) => (self.history.moment(position(start.sequence), now.wall), None),
             (Since::Position(position), _) => (self.history.moment(position, now.wall), None),
         };
+        let in_doubt = |time| self.history.may_precede(time);
         if let Some(time) = time
-            && (start.gap.is_some() || self.has_loss_since(start.sequence, time))
+            && (start.gap.is_some() || self.has_loss_since(start.sequence, time) || start.time.is_some_and(in_doubt))
         {
             let begin = begin.or(start.time.is_none().then_some(time));
             start.gap = None;

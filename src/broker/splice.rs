@@ -13,10 +13,10 @@
 //!    the archive ([`Delivered::missing`] is nothing). What this node accepts later is in the history.
 //! 2. **Wait for this node** until it has accepted everything that the archive delivered ([`Delivered::ahead_of`] is
 //!    0). Otherwise such an event would be delivered from the archive and once more live.
-//! 3. **Compare the history.** An event of the history was delivered if its number is below its node's in [`Delivered`]
-//!    and was not skipped, or if it duplicates an endpoint's event that was delivered under another node's number
-//!    ([`Delivered::has`]). The positions of those events make a [`Splice`]: the replay continues at its start and
-//!    leaves them out.
+//! 3. **Compare the history.** An event of the history was delivered if its number is below its node's in
+//!    [`Delivered`], was not skipped and does not precede those that were requested, or if it duplicates an endpoint's
+//!    event that was delivered under another node's number ([`Delivered::has`]). The positions of those events make a
+//!    [`Splice`]: the replay continues at its start and leaves them out.
 //!
 //! Contract: pure. Memory is bounded: one number and at most [`HOLES`] jumps for each node that published, the window
 //! of [`super::dedup`] for duplicates, and one range of the history for each run of events to leave out. The caller
@@ -39,8 +39,8 @@ const RECENT: SignedDuration = SignedDuration::from_secs(15);
 /// The maximum number of missing events; a larger jump means that the number was forged.
 pub const WINDOW: u64 = 1 << 20;
 
-/// The maximum number of jumps remembered per node.
-const HOLES: usize = 256;
+/// The maximum number of jumps remembered per node: more than there are messages in a page.
+const HOLES: usize = 512;
 
 /// The result of comparing an archived event with what was delivered before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct Comparison {
 #[derive(Debug)]
 struct Reached {
     next: u64,
+    /// Lower numbers were not to be delivered.
+    since: u64,
     /// Ranges of numbers that were skipped.
     holes: Vec<Range<u64>>,
     /// The time at which the node's last message was stored.
@@ -70,18 +72,25 @@ impl Reached {
                 self.holes.truncate(at + 1);
                 self.holes[at].end = number;
                 self.holes.retain(|hole| !hole.is_empty());
-                self.next = number;
+                (self.next, self.since) = (number, self.since.min(number));
             }
             return 0..0;
         }
         self.next = number;
         if number > known {
-            if self.holes.len() >= HOLES {
-                self.holes.remove(0);
-            }
-            self.holes.push(known..number);
+            self.skip(known..number);
         }
         known..number
+    }
+
+    fn skip(&mut self, numbers: Range<u64>) {
+        match self.holes.last_mut().filter(|last| last.end == numbers.start) {
+            Some(last) => last.end = numbers.end,
+            None => self.holes.push(numbers),
+        }
+        if self.holes.len() > HOLES {
+            self.holes.remove(0);
+        }
     }
 
     fn hole(&self, number: u64) -> Option<usize> {
@@ -90,6 +99,10 @@ impl Reached {
 
     fn has(&self, number: u64) -> bool {
         number < self.next && self.hole(number).is_none()
+    }
+
+    fn has_delivered(&self, number: u64) -> bool {
+        number >= self.since && self.has(number)
     }
 
     /// Removes a number that was found elsewhere from the skipped ones.
@@ -107,6 +120,7 @@ pub struct Delivered {
     nodes: HashMap<NodeId, Reached>,
     /// When the last message was stored.
     latest: Timestamp,
+    window: usize,
     duplicates: Duplicates,
     keys: Keys,
 }
@@ -117,9 +131,17 @@ impl Delivered {
         Self {
             nodes: HashMap::new(),
             latest: Timestamp::MIN,
+            window,
             duplicates: Duplicates::new(window),
             keys: Keys::default(),
         }
+    }
+
+    /// Notes that what was recorded so far was not to be delivered: it precedes the requested events, and only its
+    /// numbers count, as those that the next ones follow.
+    pub fn begin(&mut self) {
+        self.nodes.values_mut().for_each(|reached| reached.since = reached.next);
+        self.duplicates = Duplicates::new(self.window);
     }
 
     /// Records the next event of the archive, which was stored at `stored`.
@@ -137,10 +159,20 @@ impl Delivered {
     /// but are missing.
     pub fn reach(&mut self, node: NodeId, number: u64, stored: Timestamp) -> Range<u64> {
         self.latest = self.latest.max(stored);
-        let new = || Reached { next: number, holes: Vec::new(), stored };
+        let new = || Reached { next: number, since: number, holes: Vec::new(), stored };
         let reached = self.nodes.entry(node).or_insert_with(new);
         reached.stored = stored;
         reached.reach(number)
+    }
+
+    /// Records an event that cannot be read. Returns the numbers that are missing: its own and those before it.
+    pub fn lack(&mut self, node: NodeId, number: u64, stored: Timestamp) -> Range<u64> {
+        if self.nodes.get(&node).is_some_and(|reached| number < reached.next) {
+            return 0..0;
+        }
+        let before = self.reach(node, number, stored);
+        let itself = self.reach(node, number + 1, stored);
+        if before.is_empty() { itself } else { before.start..itself.end }
     }
 
     /// Records a skipped event that was found in the history. Returns whether it has to be delivered.
@@ -187,7 +219,8 @@ impl Delivered {
 
     /// Returns whether an event of the history was delivered.
     pub fn has(&self, trace: Trace, event: &Event) -> bool {
-        self.was_given(trace.origin)
+        let Origin { node, number } = trace.origin;
+        self.nodes.get(&node).is_some_and(|reached| reached.has_delivered(number))
             || trace.repeat_index.is_some_and(|repeat_index| self.duplicates.has(self.keys.digest(event), repeat_index))
     }
 }

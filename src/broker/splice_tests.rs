@@ -52,6 +52,38 @@ fn what_was_jumped_over_is_filled_once_and_not_left_out() {
     assert!(!delivered.fill(trace(3, 1, Some(1)), &event(7)), "its copy came by another node");
 }
 
+/// The archive is read from a little earlier than requested; the history holds what this node accepted later.
+#[test]
+fn what_was_only_passed_over_comes_from_the_history() {
+    let mut delivered = Delivered::new(10);
+    for number in [4, 5, 7] {
+        delivered.event(trace(1, number, Some(1)), &event(number), at(1));
+    }
+    delivered.reach(2, 3, at(1));
+    delivered.begin();
+    assert_eq!(delivered.event(trace(1, 9, Some(1)), &event(9), at(9)), Comparison { new: true, skipped: 8..9 });
+    assert_eq!(delivered.event(trace(2, 3, None), &event(3), at(9)), Comparison { new: true, skipped: 3..3 });
+    let has = |node, number, repeat_index| delivered.has(trace(node, number, repeat_index), &event(number));
+    assert!([3, 4, 5, 6, 7, 8].into_iter().all(|number| !has(1, number, Some(1))));
+    assert!(has(1, 9, Some(1)) && has(2, 3, None) && !has(2, 2, None) && has(3, 9, Some(1)));
+    assert!(!delivered.event(trace(1, 5, Some(1)), &event(5), at(9)).new, "stored once more");
+    delivered.event(trace(1, 6, None), &event(6), at(10));
+    assert!(delivered.has(trace(1, 6, None), &event(6)), "the number behind the jump was made up");
+}
+
+#[test]
+fn the_jumps_of_a_page_of_unreadable_events_are_all_remembered() {
+    let mut delivered = Delivered::new(10);
+    delivered.event(trace(1, 0, None), &event(0), at(1));
+    for number in (2..2 + 2 * 256).step_by(2) {
+        assert_eq!(delivered.lack(1, number, at(1)), number - 1..number + 1);
+        assert!(delivered.lack(1, number, at(1)).is_empty(), "stored twice");
+    }
+    for number in 1..512 {
+        assert!(!delivered.has(trace(1, number, None), &event(number)), "{number}");
+    }
+}
+
 #[test]
 fn a_number_that_somebody_made_up_hides_nothing() {
     let mut delivered = Delivered::new(10);

@@ -212,7 +212,18 @@ impl<'t> Draft<'t> {
             owner.as_deref().unwrap_or_default(),
         ]);
         let (deflated, streamed, holders) = (OnceLock::new(), OnceLock::new(), Holders::default());
-        Event { frame, header, object, original, names, position: None, deflated, streamed, holders }
+        Event {
+            frame,
+            header,
+            object,
+            original,
+            names,
+            position: None,
+            is_resumable: true,
+            deflated,
+            streamed,
+            holders,
+        }
     }
 }
 
@@ -244,6 +255,8 @@ pub struct Event {
     names: Names,
     /// Position in this process's order; `None` if the event was never sequenced.
     position: Option<Position>,
+    /// Whether a client can resume from its Time.
+    is_resumable: bool,
     /// The deflated frame, or `None` if the event is better sent plain; not set before it is first needed.
     deflated: OnceLock<Option<Box<[u8]>>>,
     /// The text for connections that are not websockets; not set before it is first needed.
@@ -260,6 +273,11 @@ impl Event {
     /// Sets the event's position; the sequencer calls this before the event is shared.
     pub fn set_position(&mut self, position: Position) {
         self.position = Some(position);
+    }
+
+    /// Has event streams write no id for this event, unless it has a position: nobody can resume from its Time.
+    pub fn forbid_resuming(&mut self) {
+        self.is_resumable = false;
     }
 
     /// Returns the position in this process's order; `None` if the event was never sequenced here.
@@ -328,6 +346,7 @@ impl Event {
             original,
             names: self.names.clone(),
             position: self.position,
+            is_resumable: self.is_resumable,
             deflated: OnceLock::new(),
             streamed: OnceLock::new(),
             holders: Holders::default(),

@@ -10,9 +10,10 @@
 //!
 //! Contract: pure. Compact JSON contains no line break, so a single `data:` line always holds the whole event. The id
 //! is a position from which a client can resume: the event's position or, if another process numbered it (it came from
-//! an archive), its Time. What is sent to one connection only (answers, gap notices) has no id, so the client keeps
-//! the id of the event before it. An answer has the event name `answer`, so it does not reach `onmessage`. In NDJSON
-//! only a refusal is written as a line; a command that took effect is an empty line.
+//! an archive), its Time. If that is refused later, because its clock was far ahead, the event has no id, and the
+//! client resumes from the one before it. What is sent to one connection only (answers, gap notices) has no id, so the
+//! client keeps the id of the event before it. An answer has the event name `answer`, so it does not reach
+//! `onmessage`. In NDJSON only a refusal is written as a line; a command that took effect is an empty line.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -39,6 +40,7 @@ impl StreamText {
             (ANSWER_TYPE, _) => text.push_str("event: answer\n"),
             (_, Some(position)) => writeln!(text, "id: {position}").expect("a string takes everything"),
             (NOTICE_TYPE, None) => {}
+            (_, None) if !event.is_resumable => {}
             (_, None) => writeln!(text, "id: {}", event.time()).expect("a string takes everything"),
         }
         text.push_str("data: ");
@@ -91,6 +93,9 @@ mod tests {
     fn without_a_position_the_time_is_the_id_and_what_is_for_one_connection_has_none() {
         let archived = sealed("machines", "update");
         assert!(text(&archived, Encoding::EventStream).starts_with("id: 2026-01-02T03:04:05Z\ndata: {"));
+        let mut ahead = sealed("machines", "update");
+        ahead.forbid_resuming();
+        assert!(text(&ahead, Encoding::EventStream).starts_with("data: {"));
         let notice = sealed("hydrant", "gap");
         assert!(text(&notice, Encoding::EventStream).starts_with("data: {"));
         let (done, refused) = (sealed("websocket", "register"), sealed("websocket", "error"));

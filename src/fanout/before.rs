@@ -13,28 +13,39 @@ pub(super) struct Before {
     /// The number in the history where the replay continues.
     first: u64,
     wake: Wake,
+    /// The account of the connection's principal.
+    account: Box<str>,
     /// The first read.
     pub(super) once: Option<Pages>,
     /// The repeated read, for the current pass.
     pub(super) again: Option<Pages>,
-    /// The position after the last event received.
+    /// The position of the first event received.
+    pub(super) given: Option<u64>,
+    /// The position after the last one.
     pub(super) end: u64,
     pub(super) splice: Option<Splice>,
 }
 
 impl Before {
     /// Creates the state; nothing is read yet. The replay continues in the history at the number `first`.
-    pub(super) fn new(beyond: Beyond, first: u64, wake: &Wake) -> Self {
-        Self { beyond, first, wake: wake.clone(), once: None, again: None, end: 0, splice: None }
+    pub(super) fn new(beyond: Beyond, first: u64, wake: &Wake, account: &str) -> Self {
+        let (wake, account) = (wake.clone(), account.into());
+        Self { beyond, first, wake, account, once: None, again: None, given: None, end: 0, splice: None }
+    }
+
+    /// Drops the pages that a reader has withdrawn.
+    pub(super) fn drop_withdrawn(&mut self) {
+        [&mut self.once, &mut self.again].into_iter().flatten().for_each(Pages::drop_withdrawn);
     }
 
     /// Returns the current read, of a pass up to the `edge` or the first one; starts it if necessary.
     pub(super) fn reading(&mut self, pass: bool, edge: u64) -> &mut Pages {
-        let Self { beyond: Beyond { archive, time, begin }, first, wake, .. } = self;
+        let Self { beyond: Beyond { archive, time, begin }, first, wake, account, given, .. } = self;
         let until = pass.then_some(edge.min(self.end));
+        let given = given.filter(|_| pass);
         let read = || {
             let (filler, pages): (PageChannel, Pages) = page_channel(wake.clone());
-            archive.read(Reading { time: *time, begin: *begin, first: *first, until }, filler);
+            archive.read(Reading { time: *time, begin: *begin, first: *first, until, given }, account, filler);
             pages
         };
         let pages = if pass { &mut self.again } else { &mut self.once };

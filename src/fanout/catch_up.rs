@@ -69,8 +69,8 @@ impl Shard {
         start: Start,
         registrations: usize,
     ) -> ConnId {
+        let replay = Replay::new(start, registrations, self.limits, &self.wake, principal.account());
         let conn = self.open(principal, access, overflow);
-        let replay = Replay::new(start, registrations, self.limits, &self.wake);
         self.session(conn).replay = Some(Box::new(replay));
         self.set_paused(conn, true);
         conn
@@ -204,6 +204,7 @@ impl Shard {
         let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return };
         let (open, Some(mut replay)) = (session.slot.is_some(), session.replay.take()) else { return };
         replay.lag = None;
+        replay.drop_withdrawn();
         if open {
             self.fanout.set_paused(conn, false);
             let wait = self.go_on(conn, &mut replay, history, allowance, now);

@@ -104,7 +104,8 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Any connection from this address. Behind proxies several connections can have one.
+    /// The connection from this address. Behind proxies several connections can have one; then it is the first one
+    /// among those of a shard.
     pub fn at(peer: SocketAddr) -> Self {
         Self { peer, access: None }
     }
@@ -127,6 +128,8 @@ pub(crate) enum Control<A = Accepted> {
     Adopt(Box<Newcomer<A>>),
     /// Lists all connections, or those that have the registration with this text.
     List(Option<Box<str>>, oneshot::Sender<Vec<Vec<Connection>>>),
+    /// Returns whether the shard has this connection.
+    Find(Wanted, oneshot::Sender<bool>),
     Delete(Wanted, oneshot::Sender<Option<Connection>>),
     Inspect(Wanted, oneshot::Sender<Option<Inspection>>),
     Survey(Measure, oneshot::Sender<Vec<Registration>>),

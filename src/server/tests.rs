@@ -30,7 +30,11 @@ fn settings(dir: &std::path::Path) -> Settings {
 
 /// Sends a request of the first user over a keep-alive connection, and returns the answer, which is not long.
 async fn ask(server: &Server, head: &str, body: &str) -> String {
-    let mut socket = TcpStream::connect(server.addresses()[0]).await.unwrap();
+    ask_over(&mut TcpStream::connect(server.addresses()[0]).await.unwrap(), head, body).await
+}
+
+/// The same over this connection; of a stream only the head is returned.
+async fn ask_over(socket: &mut TcpStream, head: &str, body: &str) -> String {
     // rocketskates:r0cketsk8ts
     let credential = "Authorization: Basic cm9ja2V0c2thdGVzOnIwY2tldHNrOHRz\r\nContent-Type: application/json\r\n";
     let length = body.len();
@@ -138,16 +142,18 @@ async fn a_post_that_full_inboxes_refuse_costs_nothing_of_the_quota() {
 async fn whatever_takes_long_waits_for_its_turn() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(settings(data.path())).await.unwrap();
+    let mut stream = TcpStream::connect(server.addresses()[0]).await.unwrap();
+    ask_over(&mut stream, "GET /api/v3/events?register=a.b.c", "").await;
     let _turns = server.api.take_all_turns().await;
     let wrong = "[".repeat(5000);
     let object = format!("{{{wrong}");
     let ask = async |head: &str, body: &str| ask(&server, head, body).await.split(' ').nth(1).unwrap().to_owned();
-    let connection = "GET /api/v3/connections/192.0.2.1:9";
+    let connection = format!("GET /api/v3/connections/{}", stream.local_addr().unwrap());
     let streams = ["a.b.c.N=Re((", "a.b", &wrong].map(|spec| format!("GET /api/v3/events?register={spec}"));
     let statuses = tokio::join!(
         ask("POST /api/v3/hydrant/explain", &object),
         ask("POST /api/v3/hydrant/check", &object),
-        ask(connection, ""),
+        ask(&connection, ""),
         ask(&streams[0], ""),
         ask(&streams[2], ""),
         ask(&streams[1], ""),
@@ -158,7 +164,7 @@ async fn whatever_takes_long_waits_for_its_turn() {
     assert_eq!(<[String; 8]>::from(statuses), expected);
 }
 
-/// A shard that is stuck holds up only the questions about its connections.
+/// A shard that is stuck holds up only the questions about connections that it may have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_asks_about_a_connection_of_a_stuck_shard_holds_up_no_other_question() {
     let data = tempfile::tempdir().unwrap();
@@ -172,9 +178,14 @@ async fn who_asks_about_a_connection_of_a_stuck_shard_holds_up_no_other_question
         while hidden.load(Ordering::Relaxed) < 2 {
             tokio::task::yield_now().await;
         }
+        hidden.store(0, Ordering::Relaxed);
         let question = format!(r#"{{{event},"Spec":"a.b.c"}}"#);
         let explained = ask(&server, "POST /api/v3/hydrant/explain", &question).await;
-        [explained, ask(&server, "POST /api/v3/hydrant/check", r#"{"Spec":"a.b.c"}"#).await]
+        let checked = ask(&server, "POST /api/v3/hydrant/check", r#"{"Spec":"a.b.c"}"#).await;
+        let mut stream = TcpStream::connect(server.addresses()[0]).await.unwrap();
+        ask_over(&mut stream, "GET /api/v3/events?register=a.b.c", "").await;
+        let connection = format!("GET /api/v3/connections/{}", stream.local_addr().unwrap());
+        [explained, checked, ask(&server, &connection, "").await]
     };
     tokio::select! {
         answer = stuck => panic!("{answer}"),

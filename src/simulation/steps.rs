@@ -230,6 +230,7 @@ impl World {
                 Control::List(registration, self.reply())
             }
             1 => Control::Delete(Wanted::at(peer), self.reply()),
+            2 if peer.port() % 2 == 0 => Control::Find(Wanted::at(peer), self.reply()),
             2 => Control::Inspect(Wanted::at(peer), self.reply()),
             3 => Control::Survey(Measure::Deliveries, self.reply()),
             4 => Control::Seen(self.reply()),

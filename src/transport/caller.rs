@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::forwarded::Forwarded;
 use super::handover::{Handover, Parts};
 use super::pending::PendingSlot;
+use super::signs::Accepting;
 use super::socket::Socket;
 use crate::auth::{ClientCertificate, Remembered};
 
@@ -41,6 +42,7 @@ pub struct Caller {
     /// others too.
     has_shown: AtomicBool,
     handover: Arc<Handover>,
+    accepting: Accepting,
 }
 
 impl Caller {
@@ -48,9 +50,18 @@ impl Caller {
     pub fn new(peer: SocketAddr, socket: &Socket, slot: PendingSlot) -> Self {
         let slot = Arc::new(Mutex::new(Some(slot)));
         let (certificate, handover) = (socket.certificate(), Arc::clone(socket.handover()));
-        let (remembered, has_shown) = (Arc::default(), AtomicBool::new(false));
-        let number = OPENED.fetch_add(1, Ordering::Relaxed);
-        Self { peer, connection: peer, number, forwarded: None, certificate, remembered, slot, has_shown, handover }
+        Self {
+            peer,
+            connection: peer,
+            number: OPENED.fetch_add(1, Ordering::Relaxed),
+            forwarded: None,
+            certificate,
+            remembered: Arc::default(),
+            slot,
+            has_shown: AtomicBool::new(false),
+            handover,
+            accepting: Accepting::new(socket.signs()),
+        }
     }
 
     /// Returns the caller that a trusted proxy names for a request on this connection.
@@ -71,7 +82,13 @@ impl Caller {
             slot,
             has_shown: AtomicBool::new(false),
             handover,
+            accepting: self.accepting.clone(),
         }
+    }
+
+    /// Returns what tells when the client last accepted something of its answer.
+    pub fn accepting(&self) -> &Accepting {
+        &self.accepting
     }
 
     /// Takes the socket out of HTTP with the response to the current request, if its status is 200: `take` receives the

@@ -2,6 +2,7 @@
 //!
 //! Contract: the code that serves the connection reports to it, from one task; any thread may read it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -181,6 +182,21 @@ impl Signs {
             _ => return None,
         };
         (now.saturating_duration_since(since) >= most).then_some(since)
+    }
+}
+
+/// Tells when a client last accepted something of the answer that it is being sent.
+#[derive(Debug, Clone)]
+pub struct Accepting(Arc<Signs>);
+
+impl Accepting {
+    pub(super) fn new(signs: &Arc<Signs>) -> Self {
+        Self(Arc::clone(signs))
+    }
+
+    /// Returns that time, or when the answer was known if nothing has been accepted yet.
+    pub fn last(&self) -> Instant {
+        self.0.since()
     }
 }
 

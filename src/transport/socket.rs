@@ -103,6 +103,11 @@ impl Socket {
         }
     }
 
+    /// Returns what is known of the connection.
+    pub(super) fn signs(&self) -> &Arc<Signs> {
+        &self.signs
+    }
+
     /// Returns the handover, by which the socket leaves HTTP other than by an upgrade.
     pub(super) fn handover(&self) -> &Arc<Handover> {
         &self.handover

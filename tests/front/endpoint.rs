@@ -125,6 +125,8 @@ pub struct State {
     pub broken_user: Mutex<&'static str>,
     /// Whether bad credentials are never answered, as by an endpoint that asks a directory which does not answer.
     pub muses: AtomicBool,
+    /// How long it takes to refuse bad credentials, in milliseconds.
+    pub refuses_after: AtomicU64,
     /// How long it takes to show a user, in milliseconds.
     pub pause: AtomicU64,
     /// The connections that it tells of.
@@ -173,6 +175,7 @@ impl Drp {
             refuses: Mutex::new(("nothing", 0)),
             broken_user: Mutex::default(),
             muses: AtomicBool::new(false),
+            refuses_after: AtomicU64::default(),
             pause: AtomicU64::default(),
             connections: Mutex::new(vec![
                 json!({"Principal": "user:other", "RemoteAddr": "192.0.2.9:99", "Type": "websocket"}),
@@ -308,7 +311,10 @@ impl State {
         let user = match self.authenticate(&request) {
             Ok(user) => user,
             Err(_) if self.muses.load(Ordering::Relaxed) => std::future::pending().await,
-            Err((status, challenge)) => return refused(status, challenge),
+            Err((status, challenge)) => {
+                tokio::time::sleep(Duration::from_millis(self.refuses_after.load(Ordering::Relaxed))).await;
+                return refused(status, challenge);
+            }
         };
         let segments: Vec<&str> = path.split('/').collect();
         let may = |scope: &str, action: &str, key: &str| self.may(&user, scope, action, key);

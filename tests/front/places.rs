@@ -1,13 +1,16 @@
 //! Places for requests at the endpoint: how many there are, who holds them for how long, and what goes along with whose
 //! credential.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
 
 use crate::common::http::Http;
 use crate::common::raw::Raw;
-use crate::common::{Hydrant, LOGIN, basic, http, patiently};
+use crate::common::{Hydrant, LOGIN, basic, http, patiently, socket};
 use crate::endpoint::{Drp, MACHINE, SENT_BEFORE_REFUSAL};
 
 /// More than sockets hold, so an answer that nobody reads stays under way.
@@ -299,4 +302,71 @@ async fn a_body_that_the_endpoint_does_not_want_is_not_asked_for_while_its_answe
     let mut rest = Vec::new();
     patiently("the rest", raw.0.read_to_end(&mut rest)).await.unwrap();
     assert!(read + rest.len() >= SIZE, "{} of {SIZE} bytes", read + rest.len());
+}
+
+/// A part of an answer, 16 KiB, takes a slow client longer than it may accept nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_that_is_slow_is_not_taken_for_one_that_stands_still() {
+    const SIZE: usize = 1 << 20;
+    let drp = Drp::start().await;
+    let toml = format!("[limits]\nsocket_buffer = \"8KiB\"\n[proxy]\nidle = \"3s\"\n{}", drp.settings());
+    let hydrant = Hydrant::start(&toml).await;
+    let mut raw = Raw(socket::connect_narrow(hydrant.address(), false).await);
+    let answer = head(&mut raw, "GET", &format!("/blob/{SIZE}"), "Connection: close\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let (mut some, mut read) = (vec![0; 1 << 10], 0);
+    for _ in 0..50 {
+        patiently("a part", raw.0.read_exact(&mut some)).await.unwrap();
+        read += some.len();
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    let mut rest = Vec::new();
+    patiently("the rest", raw.0.read_to_end(&mut rest)).await.unwrap();
+    assert!(read + rest.len() >= SIZE, "{} of {SIZE} bytes", read + rest.len());
+}
+
+/// The only place is that of the answer itself: nothing else can be asked before it is complete.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_one_place_no_answer_waits_for_a_second_one() {
+    let drp = Drp::start().await;
+    let settings = format!("{}[auth]\nmode = \"local\"\n[proxy]\nrequests = 1\nconnect = \"1h\"\n", drp.settings());
+    let hydrant = Hydrant::start_tls(&settings).await;
+    // Longer than what is read ahead.
+    let role = serde_json::json!({"Name": "long", "Description": "x".repeat(1 << 20), "Claims": []});
+    drp.state.roles.lock().as_array_mut().unwrap().push(role);
+    let credential = basic(LOGIN);
+    let headers = [("authorization", credential.as_str())];
+    let asked =
+        (0..5).map(async |_| http::request(hydrant.address(), true, "GET", "/api/v3/roles", &headers, "").await);
+    let answers = patiently("the answers", join_all(asked)).await;
+    assert!(answers.iter().all(|answer| answer.status == 200 && answer.body.len() > 1 << 20));
+}
+
+/// Somebody else's invented credentials wait to be checked, more than the endpoint refuses in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invented_credentials_keep_no_other_network_from_being_known() {
+    let drp = Drp::start().await;
+    let proxy = "[proxy]\nrequests = 4\nconnect = \"3s\"\n";
+    let toml = format!("trusted_proxies = [\"127.0.0.1\"]\n{}[auth]\nmode = \"local\"\n{proxy}", drp.settings());
+    let hydrant = Hydrant::start_tls(&toml).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let (raw, status) = hold(&hydrant, "").await;
+        assert_eq!(status, "200");
+        held.push(raw);
+    }
+    drp.state.refuses_after.store(250, Ordering::Relaxed);
+    let (address, machine) = (hydrant.address(), format!("/api/v3/machines/{MACHINE}"));
+    let mut invented = JoinSet::new();
+    for number in 0..100 {
+        let (machine, credential) = (machine.clone(), format!("Bearer invented-{number}"));
+        invented.spawn(async move {
+            let headers = [("authorization", credential.as_str()), ("x-forwarded-for", "192.0.2.1")];
+            http::request(address, true, "GET", &machine, &headers, "").await
+        });
+    }
+    hydrant.until_that("hydrant_proxy_requests_in_flight", |requests| requests > 60).await;
+    let headers = [("authorization", &*basic(LOGIN)), ("x-forwarded-for", "198.51.100.1")];
+    let answer = http::request(address, true, "GET", &machine, &headers, "").await;
+    assert_eq!(answer.status.as_u16(), 200, "{}", answer.body);
 }

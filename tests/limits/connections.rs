@@ -327,21 +327,51 @@ fn add_lab(store: &mut Store) -> Result<(), StoreError> {
     store.set_tenant("t", TenantRow { users: ["lab".to_owned()].into(), members })
 }
 
+/// A server behind a proxy that says of every client that it has the same address.
+fn proxied(shards: usize) -> String {
+    format!("shards = {shards}\nlisten_proxy_protocol = [\"127.0.0.1:0\"]\ntrusted_proxies = [\"127.0.0.1\"]")
+}
+
+/// An agent behind that proxy.
+async fn agent(server: &Hydrant, machine: &str) -> Client {
+    let token = server.issue(&format!("runner:{machine}"), &TokenRequest::default());
+    let mut stream = TcpStream::connect(server.server.addresses()[1]).await.unwrap();
+    stream.write_all(b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 443\r\n").await.unwrap();
+    let socket = socket::try_over(stream, false).await.unwrap();
+    let mut agent = server.handshake(socket, &Show::Query(&format!("token={token}")), &[]).await.unwrap();
+    agent.register("a.b.c").await;
+    agent
+}
+
+/// Which shard has which of them is chance: with more shards than clients, each has its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_clients_with_one_address_the_one_that_is_shown_is_closed() {
+    for shards in [1, 4] {
+        let server = Hydrant::with_people(&proxied(shards), |_| Ok(())).await;
+        let machines = ["3", "4", "5"].map(|first| format!("{first}{}", &OWN[1..]));
+        let mut agents = Vec::new();
+        for machine in &machines {
+            agents.push(agent(&server, machine).await);
+        }
+        for left in (0..machines.len()).rev() {
+            let ask = async |method| {
+                let reply = server.request(method, "/api/v3/connections/192.0.2.7:4711", &[], "").await;
+                reply.json()["Principal"].as_str().unwrap().to_owned()
+            };
+            let shown = ask("GET").await;
+            assert_eq!([ask("GET").await, ask("DELETE").await], [shown.as_str(); 2], "of {shards} shards");
+            let at = machines.iter().position(|machine| shown == format!("runner:{machine}")).unwrap();
+            assert_eq!(agents[at].closed().await.0, 1001);
+            server.until("hydrant_connections", left as u64).await;
+        }
+    }
+}
+
 /// Behind two proxies, or at two listeners of one, two clients can have one address.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_clients_with_one_address_a_tenant_is_shown_its_own() {
-    let settings = "shards = 1\nlisten_proxy_protocol = [\"127.0.0.1:0\"]\ntrusted_proxies = [\"127.0.0.1\"]";
-    let server = Hydrant::with_people(settings, add_lab).await;
-    let mut agents = Vec::new();
-    for machine in [OTHER, OWN] {
-        let token = server.issue(&format!("runner:{machine}"), &TokenRequest::default());
-        let mut stream = TcpStream::connect(server.server.addresses()[1]).await.unwrap();
-        stream.write_all(b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 443\r\n").await.unwrap();
-        let socket = socket::try_over(stream, false).await.unwrap();
-        let mut agent = server.handshake(socket, &Show::Query(&format!("token={token}")), &[]).await.unwrap();
-        agent.register("a.b.c").await;
-        agents.push(agent);
-    }
+    let server = Hydrant::with_people(&proxied(1), add_lab).await;
+    let mut agents = [agent(&server, OTHER).await, agent(&server, OWN).await];
     let bearer = format!("Bearer {}", server.issue("user:lab", &TokenRequest::default()));
     let headers = [("authorization", bearer.as_str())];
     let path = "/api/v3/connections/192.0.2.7:4711";

@@ -12,6 +12,7 @@ mod brokers;
 mod cluster;
 mod cost;
 mod crashes;
+mod deaf;
 mod deaths;
 mod endpoint;
 mod forged;

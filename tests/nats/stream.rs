@@ -323,6 +323,50 @@ async fn what_the_stream_does_not_hold_any_more_is_told() {
     assert!(gap(&mut client).await["Events"].is_null());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_stream_has_dropped_since_is_told_to_a_later_registration() {
+    let nats = NatsServer::with_streams();
+    let node = node(&nats, "", "stream_bytes = \"64KiB\"").await;
+    let began = now();
+    post(&node, 0, 0..100).await;
+    node.until("hydrant_nats_published_total", 100).await;
+    let mut client = since(&node, began).await;
+    client.register("machines.*.*").await;
+    assert!(numbers(&mut client, 100).await.into_iter().eq(0..100));
+    post(&node, 0, 100..3000).await;
+    assert!(numbers(&mut client, 2900).await.into_iter().eq(100..3000));
+    node.until("hydrant_nats_published_total", 3000).await;
+    client.say("register jobs.*.*").await;
+    assert!(gap(&mut client).await["Events"].is_null());
+    loop {
+        let seen = client.event().await;
+        if seen.name() == "websocket.register.jobs.*.*" {
+            break;
+        }
+        assert_eq!(seen.name(), "hydrant.gap.replay");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_purged_is_told_by_a_node_that_has_never_heard_of_it() {
+    let nats = NatsServer::with_streams();
+    let old = node(&nats, "", "").await;
+    let began = now();
+    post(&old, 0, 0..100).await;
+    old.until("hydrant_nats_published_total", 100).await;
+    old.stop().await;
+    let context = jetstream::new(async_nats::connect(nats.url()).await.unwrap());
+    context.get_stream("EVENTS").await.unwrap().purge().await.unwrap();
+    let young = node(&nats, "", "").await;
+    young.until("hydrant_nats_stream_usable", 1).await;
+    let mut client = since(&young, began).await;
+    client.say("register none.*.*").await;
+    client.answer("register", "none.*.*").await;
+    let object = gap(&mut client).await;
+    let to: Timestamp = object["To"].as_str().unwrap().parse().unwrap();
+    assert!(to > began && to <= now(), "{object}");
+}
+
 /// A node with 5,000 large events in its stream, and a client that has read a hundred of them and takes no more unless
 /// it reads.
 async fn half_read(nats: &NatsServer) -> (Hydrant, Client) {

@@ -97,7 +97,7 @@ impl Known {
     }
 }
 
-/// An archive with everything that was published, in the broker's order: an event's place is its number and one.
+/// An archive with everything that was published, in the broker's order.
 #[derive(Debug, Default)]
 struct Shelf {
     /// Each with the time at which it was stored.
@@ -112,12 +112,20 @@ struct Reader {
     page_channel: PageChannel,
     until: Option<u64>,
     next: usize,
+    /// Where the ring takes over, once everything was given: the page that says so comes later.
+    splice: Option<Splice>,
+}
+
+/// Where an event stands: several come with one message, so places are neither dense nor regular.
+fn place(number: usize) -> u64 {
+    let (message, within) = (number / 3 + 1, number % 3);
+    (message as u64) << 20 | (within as u64 * 5)
 }
 
 impl Archive for Shelf {
-    fn read(&self, reading: Reading, page_channel: PageChannel) {
+    fn read(&self, reading: Reading, _account: &str, page_channel: PageChannel) {
         let next = self.since.unwrap_or_else(|| self.find(reading));
-        self.readers.lock().push(Reader { page_channel, until: reading.until, next });
+        self.readers.lock().push(Reader { page_channel, until: reading.until, next, splice: None });
     }
 }
 
@@ -139,19 +147,25 @@ impl Shelf {
     fn hand_over(&self, count: usize, history: &History) -> bool {
         let (events, mut readers) = (self.events.lock(), self.readers.lock());
         let mut any = false;
-        readers.retain_mut(|Reader { page_channel, until, next }| {
+        readers.retain_mut(|Reader { page_channel, until, next, splice }| {
+            let end = until.map_or(events.len(), |until| (0..events.len()).take_while(|at| place(*at) < until).count());
+            if until.is_none() && *next >= end && splice.is_none() {
+                *splice = Some(Self::splice(*next as u64, history));
+                any = true;
+                return true;
+            }
             let Some(Some(permit)) = page_channel.reserve().now_or_never() else { return true };
             any = true;
-            let end = until.map_or(events.len(), |until| usize::try_from(until).unwrap().saturating_sub(1));
+            let end = if splice.is_some() { *next } else { end };
             let taken = &events[*next..end.max(*next).min(*next + count)];
-            let mut page: Page = (*next as u64 + 1..)
+            let mut page: Page = (*next..)
                 .zip(taken)
-                .map(|(position, (event, _))| Chunk::Event(position, Arc::clone(event)))
+                .map(|(number, (event, _))| Chunk::Event(place(number), Arc::clone(event)))
                 .collect();
             *next += taken.len();
-            let ended = *next >= end;
+            let ended = *next >= end && (until.is_some() || splice.is_some());
             if ended {
-                page.push(Chunk::End(until.is_none().then(|| Self::splice(*next as u64, history))));
+                page.push(Chunk::End(splice.take()));
             }
             permit.put(page);
             !ended

@@ -1,22 +1,24 @@
 //! Forwards the body of an answer to the client.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body as _, Incoming};
 use prometheus::IntCounter;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Held;
 use crate::metrics::ProxySide;
 use crate::tasks;
 use crate::transport::listener::Body;
-use crate::transport::relay::{Feed, relay};
+use crate::transport::relay::{Feed, Gone, relay};
+use crate::transport::signs::Accepting;
 
-/// Forwards a body as it arrives. If either side pauses for `idle`, the body is truncated, which the client notices.
-/// `held` is released at the end, when the last part has been accepted.
-pub(super) fn download(body: Incoming, idle: Duration, held: Held) -> Body {
+/// Forwards a body as it arrives. If either side makes no progress for `idle`, the body is truncated, which the client
+/// notices. `held` is released at the end, when the last part has been accepted.
+pub(super) fn download(body: Incoming, idle: Duration, held: Held, client: Accepting) -> Body {
     if body.is_end_stream() {
         return Either::Left(Full::new(Bytes::new()));
     }
@@ -25,7 +27,7 @@ pub(super) fn download(body: Incoming, idle: Duration, held: Held) -> Body {
         let bytes = held.exchange().down();
         let filled = tokio::select! {
             // Dropping the feed without an explicit end truncates the client's body.
-            filled = fill(&feed, body, idle, &bytes) => filled,
+            filled = fill(&feed, body, idle, &bytes, &client) => filled,
             () = feed.gone() => Err(ProxySide::Client),
         };
         if let Err(side) = filled {
@@ -36,16 +38,20 @@ pub(super) fn download(body: Incoming, idle: Duration, held: Held) -> Body {
 }
 
 /// Fills the feed up to the end of the body. Returns the side that disconnected or stalled, if one did.
-async fn fill(feed: &Feed, mut body: Incoming, idle: Duration, bytes: &IntCounter) -> Result<(), ProxySide> {
+async fn fill(
+    feed: &Feed,
+    mut body: Incoming,
+    idle: Duration,
+    bytes: &IntCounter,
+    client: &Accepting,
+) -> Result<(), ProxySide> {
     loop {
-        let taken = match timeout(idle, body.frame()).await {
+        match timeout(idle, body.frame()).await {
             Ok(Some(Ok(frame))) => {
                 bytes.inc_by(frame.data_ref().map_or(0, Bytes::len) as u64);
-                timeout(idle, feed.frame(frame)).await
+                while_accepting(client, idle, feed.frame(frame)).await?;
             }
-            Ok(None) => {
-                return timeout(idle, feed.end()).await.ok().and_then(Result::ok).ok_or(ProxySide::Client);
-            }
+            Ok(None) => return while_accepting(client, idle, feed.end()).await,
             Ok(Some(Err(error))) => {
                 tracing::debug!(%error, "the endpoint's answer was truncated");
                 return Err(ProxySide::Endpoint);
@@ -54,9 +60,27 @@ async fn fill(feed: &Feed, mut body: Incoming, idle: Duration, bytes: &IntCounte
                 tracing::debug!("the endpoint stopped sending its answer");
                 return Err(ProxySide::Endpoint);
             }
-        };
-        if !matches!(taken, Ok(Ok(()))) {
+        }
+    }
+}
+
+/// Waits until the client has room for a part, as long as it accepts anything within `idle`: a part is so long that a
+/// slow client may take longer for it.
+async fn while_accepting(
+    client: &Accepting,
+    idle: Duration,
+    room: impl Future<Output = Result<(), Gone>>,
+) -> Result<(), ProxySide> {
+    let mut room = pin!(room);
+    let mut since = Instant::now();
+    loop {
+        if let Ok(done) = timeout_at(since + idle, &mut room).await {
+            return done.map_err(|Gone| ProxySide::Client);
+        }
+        let last = Instant::from_std(client.last());
+        if last <= since {
             return Err(ProxySide::Client);
         }
+        since = last;
     }
 }

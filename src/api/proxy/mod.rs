@@ -88,7 +88,7 @@ impl Api {
         }
         let Sent { answer, client, held } = self.send(upstream, request.map(Some), caller).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(passed(answer, upstream, held));
+            return Ok(passed(answer, upstream, held, caller));
         }
         let client = client.ok_or_else(|| UpstreamError::Broken {
             endpoint: upstream.endpoint().to_string(),
@@ -110,7 +110,9 @@ impl Api {
         Ok(answer)
     }
 
-    /// Checks the credential of a successful request at the endpoint, unless the caller is trusted already.
+    /// Checks the credential of a successful request at the endpoint, unless the caller is trusted already. The answer
+    /// waits for it, so that the next request counts as the caller's; but it does not wait for its turn, nor for the
+    /// slot that it has itself.
     pub(super) async fn check_trust(
         &self,
         upstream: &Upstream,
@@ -119,7 +121,7 @@ impl Api {
         caller: &Caller,
     ) {
         let Some(credential) = shown.filter(|_| status.is_success() && !caller.is_trusted()) else { return };
-        if self.vouched.ask(upstream, &credential).await {
+        if self.vouched.ask_if_free(upstream, &credential).await {
             caller.trust();
         }
     }
@@ -136,7 +138,7 @@ impl Api {
         PARTIAL.iter().for_each(|name| drop(request.headers_mut().remove(name)));
         let Sent { answer, held, .. } = self.send(upstream, request, caller).await?;
         if answer.status() != StatusCode::OK {
-            return Ok(passed(answer, upstream, held));
+            return Ok(passed(answer, upstream, held, caller));
         }
         let (mut parts, body) = answer.into_parts();
         let whole = held.whole(upstream, body).await?;
@@ -227,15 +229,16 @@ impl Api {
         if identity.is_endpoints() { Ok(request.map(Some)) } else { self.as_service(upstream, &request) }
     }
 
-    /// Determines the class of the caller for its slot. While unauthenticated connections have free slots, no
-    /// credential is checked.
+    /// Determines the class of the caller for its slot. While unauthenticated connections have free slots, or if none
+    /// is reserved for others, no credential is checked.
     async fn asker(&self, upstream: &Upstream, request: &Inquiry, caller: &Caller) -> Asker {
         if caller.is_trusted() {
             return Asker::Known;
         }
         let Some(credential) = vouch::shown(request) else { return Asker::Stranger };
-        let crowded = !upstream.has_slot_for_strangers();
-        if self.vouched.knows(&credential) || (crowded && self.vouched.ask(upstream, &credential).await) {
+        let crowded = upstream.limits().requests > 1 && !upstream.has_slot_for_strangers();
+        let peer = caller.peer.ip();
+        if self.vouched.knows(&credential) || (crowded && self.vouched.ask(upstream, &credential, peer).await) {
             caller.trust();
             return Asker::Known;
         }
@@ -280,10 +283,10 @@ fn check_service(status: StatusCode) -> Result<(), ApiError> {
     }
 }
 
-fn passed(answer: Response<Incoming>, upstream: &Upstream, held: Held) -> Answer {
+fn passed(answer: Response<Incoming>, upstream: &Upstream, held: Held, caller: &Caller) -> Answer {
     let (mut parts, body) = answer.into_parts();
     headers::outbound(&mut parts.headers, false);
-    Response::from_parts(parts, download::download(body, upstream.limits().idle, held))
+    Response::from_parts(parts, download::download(body, upstream.limits().idle, held, caller.accepting().clone()))
 }
 
 fn switched(mut answer: Response<Incoming>, client: OnUpgrade, held: Held) -> Answer {

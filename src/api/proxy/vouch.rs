@@ -6,9 +6,11 @@
 //!
 //! Contract: acceptances are cached for [`KEPT`] as keyed hashes, at most [`MOST`] of them; rejections are not cached.
 //! Only a few are checked at a time ([`AT_A_TIME`]), because invented credentials would otherwise cause unlimited
-//! requests.
+//! requests. Of those that wait, each network has one in the line: invented credentials delay others from their own
+//! network, and those from elsewhere by one check for each network.
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -20,6 +22,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::api::lanes::Lanes;
 use crate::api::query;
 use crate::auth::Credential;
 use crate::endpoint::http::Upstream;
@@ -43,11 +46,14 @@ pub(in crate::api) struct Vouched {
     /// When each credential was accepted, by its hash.
     good: Mutex<HashMap<[u64; 2], Instant>>,
     asking: Semaphore,
+    /// The networks whose credentials wait to be checked.
+    networks: Lanes,
 }
 
 impl Default for Vouched {
     fn default() -> Self {
-        Self { hashers: Default::default(), good: Mutex::default(), asking: Semaphore::new(AT_A_TIME) }
+        let (asking, networks) = (Semaphore::new(AT_A_TIME), Lanes::new(1));
+        Self { hashers: Default::default(), good: Mutex::default(), asking, networks }
     }
 }
 
@@ -58,21 +64,39 @@ impl Vouched {
         found.is_some_and(|at| at.elapsed() < KEPT)
     }
 
-    /// Returns whether the endpoint accepts a credential; checks it there unless that is known.
-    pub(in crate::api) async fn ask(&self, upstream: &Upstream, credential: &HeaderValue) -> bool {
+    /// Returns whether the endpoint accepts a credential that a client at this address shows; checks it there unless
+    /// that is known.
+    pub(in crate::api) async fn ask(&self, upstream: &Upstream, credential: &HeaderValue, peer: IpAddr) -> bool {
+        let (network, longest) = (network(peer), upstream.limits().connect);
+        let asked = async {
+            let _lane = self.networks.enter(&network, longest).await?;
+            let _turn = self.asking.acquire().await.ok()?;
+            Some(self.check(upstream, credential).await)
+        };
+        self.knows(credential) || timeout(longest, asked).await.ok().flatten() == Some(true)
+    }
+
+    /// Like [`ask`](Self::ask), unless the check would have to wait for others or for a slot.
+    pub(in crate::api) async fn ask_if_free(&self, upstream: &Upstream, credential: &HeaderValue) -> bool {
         if self.knows(credential) {
             return true;
         }
-        let asked = async {
-            let _turn = self.asking.acquire().await.ok()?;
-            upstream.get("/api/v3/info", credential, LONGEST).await.ok()
-        };
-        let answer = timeout(upstream.limits().connect, asked).await.ok().flatten();
-        let good = answer.is_some_and(|answer| answer.status == StatusCode::OK);
-        if good {
+        let Ok(_turn) = self.asking.try_acquire() else { return false };
+        let check = self.check(upstream, credential);
+        upstream.has_slot_for_strangers() && timeout(upstream.limits().connect, check).await == Ok(true)
+    }
+
+    /// Checks a credential at the endpoint, unless another caller has had it checked meanwhile.
+    async fn check(&self, upstream: &Upstream, credential: &HeaderValue) -> bool {
+        if self.knows(credential) {
+            return true;
+        }
+        let answer = upstream.get("/api/v3/info", credential, LONGEST).await;
+        let is_good = answer.is_ok_and(|answer| answer.status == StatusCode::OK);
+        if is_good {
             self.keep(self.key(credential), Instant::now());
         }
-        good
+        is_good
     }
 
     fn keep(&self, key: [u64; 2], now: Instant) {
@@ -87,6 +111,14 @@ impl Vouched {
 
     fn key(&self, credential: &HeaderValue) -> [u64; 2] {
         self.hashers.each_ref().map(|hasher| hasher.hash_one(credential.as_bytes()))
+    }
+}
+
+/// Returns the network of an address: /24 of IPv4, /56 of IPv6, as slots for unauthenticated connections are shared.
+fn network(peer: IpAddr) -> String {
+    match peer.to_canonical() {
+        IpAddr::V4(v4) => format!("{:?}", &v4.octets()[..3]),
+        IpAddr::V6(v6) => format!("{:?}", &v6.octets()[..7]),
     }
 }
 

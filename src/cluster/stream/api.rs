@@ -60,6 +60,7 @@ pub(super) struct State {
     pub(super) first_seq: u64,
     pub(super) last_seq: u64,
     pub(super) first_ts: String,
+    pub(super) last_ts: String,
 }
 
 /// A stream's configuration, creation time and extent.
@@ -72,9 +73,15 @@ pub(super) struct Info {
 
 impl Info {
     /// Returns the time from which on the stream holds everything that was published.
-    pub(super) fn whole_since(&self) -> Timestamp {
-        let since = if self.state.first_seq <= 1 { &self.created } else { &self.state.first_ts };
-        since.parse().unwrap_or(Timestamp::MAX)
+    pub(super) fn whole_since(&self, now: Timestamp) -> Timestamp {
+        let State { first_seq, last_seq, first_ts, last_ts } = &self.state;
+        let since = match first_seq {
+            0 | 1 => &self.created,
+            // All messages were dropped: there is no first one, and the server writes a time of the year 1.
+            _ if first_seq > last_seq => last_ts,
+            _ => first_ts,
+        };
+        since.parse().ok().filter(|since| *since > Timestamp::UNIX_EPOCH).unwrap_or(now)
     }
 }
 
@@ -109,4 +116,27 @@ async fn ask<T: DeserializeOwned>(requests: &Requests, subject: String, payload:
         return Err(ApiError::Refused { code, description });
     }
     Ok(serde_json::from_value(value)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_stream_is_whole_since_its_last_message_if_it_ever_had_one() {
+        let [created, first, last, now] = [1, 2, 3, 4].map(|second| Timestamp::from_second(second).unwrap());
+        let whole_since = |first_seq, last_seq, first_ts: &str, last_ts: &str| {
+            let config = json!({ "name": "EVENTS", "retention": "limits" });
+            let state =
+                json!({ "first_seq": first_seq, "last_seq": last_seq, "first_ts": first_ts, "last_ts": last_ts });
+            let info = json!({ "config": config, "created": created.to_string(), "state": state });
+            serde_json::from_value::<Info>(info).unwrap().whole_since(now)
+        };
+        let (never, first_ts, last_ts) = ("0001-01-01T00:00:00Z", first.to_string(), last.to_string());
+        assert_eq!(whole_since(0, 0, never, never), created);
+        assert_eq!(whole_since(1, 9, &first_ts, &last_ts), created);
+        assert_eq!(whole_since(5, 9, &first_ts, &last_ts), first);
+        assert_eq!(whole_since(10, 9, never, &last_ts), last);
+        assert_eq!(whole_since(10, 9, never, never), now, "nothing is known");
+    }
 }

@@ -7,21 +7,22 @@
 //!
 //! Contract: at most [`BYTES`] are cached; the oldest page is evicted first. A replay that needs a page already being
 //! read waits for that read and shares its failure ([`Shared`]). A page that reached the end of the stream is valid for
-//! [`FRESH`] only, since more messages may have arrived.
+//! [`FRESH`] only, since more messages may have arrived. If the stream was deleted and made anew, its pages are dropped
+//! as soon as an [`Extent`] shows it: both name the stream's *era*.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
-use super::api;
 use super::pages::{self, Begin, PageError};
 use super::shared::Shared;
+use super::source::Source;
 use crate::clock;
-use crate::cluster::nats::requests::Requests;
 use crate::cluster::wire::{self, Kind, NodePosition};
 use crate::event::Event;
 use crate::logging::summary::Summary;
@@ -40,6 +41,10 @@ const FRESH: Duration = Duration::from_millis(20);
 
 /// How long the extent of the stream is valid.
 const INFO_FRESH: Duration = Duration::from_secs(1);
+
+/// How much later than stored the Time of an event may be from which a client resumes: a little less than the history
+/// accepts, because the clocks of servers differ.
+const RESUMABLE: SignedDuration = SignedDuration::from_secs(270);
 
 /// How long a failure to read is remembered.
 const FAILED: Duration = Duration::from_millis(100);
@@ -65,6 +70,10 @@ pub(super) struct Block {
     pub(super) next: u64,
     /// Whether the page reached the end of the stream.
     pub(super) is_last: bool,
+    /// When it had been read.
+    pub(super) came: Instant,
+    /// The era of the stream that it was read from.
+    pub(super) era: u64,
     bytes: usize,
 }
 
@@ -75,6 +84,16 @@ pub(super) struct Extent {
     pub(super) whole_since: Timestamp,
     /// The position after its last message.
     pub(super) end: u64,
+    /// How many times the stream is known to have been made anew.
+    pub(super) era: u64,
+}
+
+/// A query of the extent.
+#[derive(Debug)]
+struct Query {
+    /// It was not sent before.
+    begun: Instant,
+    answer: Arc<Shared<Extent>>,
 }
 
 type Cell = Arc<Shared<Arc<Block>>>;
@@ -85,14 +104,16 @@ struct Kept {
     /// Positions of the pages in the order in which they were read, with their sizes in bytes.
     order: VecDeque<(u64, usize)>,
     bytes: usize,
-    extent: Arc<Shared<Extent>>,
+    query: Option<Query>,
+    /// When the stream was created, as the server writes it.
+    created: Option<String>,
+    era: u64,
 }
 
 /// Parsed pages of the stream, shared by concurrent replays. At most [`BYTES`].
 #[derive(Debug)]
 pub(super) struct PageCache {
-    requests: Arc<Requests>,
-    stream: String,
+    source: Arc<dyn Source>,
     /// Maximum length of an event in bytes.
     longest: usize,
     kept: Mutex<Kept>,
@@ -101,8 +122,8 @@ pub(super) struct PageCache {
 }
 
 impl PageCache {
-    pub(super) fn new(requests: Arc<Requests>, stream: String, longest: usize) -> Self {
-        Self { requests, stream, longest, kept: Mutex::default(), unreadable: Summary::default() }
+    pub(super) fn new(source: Arc<dyn Source>, longest: usize) -> Self {
+        Self { source, longest, kept: Mutex::default(), unreadable: Summary::default() }
     }
 
     /// Logs that a replay lacks events, unless another such line was logged a moment ago.
@@ -113,34 +134,40 @@ impl PageCache {
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        self.requests.is_connected()
+        self.source.is_connected()
     }
 
     /// Returns the position of a page at or before the first message stored at `time` or later, or the stream's end.
     pub(super) async fn find(&self, time: Timestamp) -> Result<u64, PageError> {
-        let first = pages::read(&self.requests, &self.stream, Begin::Time(time), 1).await?;
+        let first = self.source.read(Begin::Time(time), 1).await?;
         match first.messages.first() {
             Some(first) => Ok(first.sequence - first.sequence % BLOCK),
-            None => Ok(self.extent().await?.end),
+            None => Ok(self.extent(None).await?.end),
         }
     }
 
-    /// Returns the extent of the stream, which may be [`INFO_FRESH`] old.
-    pub(super) async fn extent(&self) -> Result<Extent, PageError> {
-        let extent = {
+    /// Returns the extent of the stream, which may be [`INFO_FRESH`] old, but was queried later than `after`.
+    pub(super) async fn extent(&self, after: Option<Instant>) -> Result<Extent, PageError> {
+        let answer = {
             let mut kept = self.kept.lock();
-            if kept.extent.is_old(|_| INFO_FRESH, FAILED) {
-                kept.extent = Arc::default();
-            }
-            Arc::clone(&kept.extent)
+            let is_late = |query: &Query| after.is_none_or(|after| query.begun > after);
+            let is_good = |query: &Query| is_late(query) && !query.answer.is_old(|_| INFO_FRESH, FAILED);
+            let new = || Query { begun: Instant::now(), answer: Arc::default() };
+            let query = kept.query.take().filter(is_good).unwrap_or_else(new);
+            Arc::clone(&kept.query.insert(query).answer)
         };
-        extent.get(self.look()).await
+        answer.get(self.look()).await
     }
 
     async fn look(&self) -> Result<Extent, PageError> {
-        let info = api::info(&self.requests, &self.stream).await;
-        let info = info.map_err(|error| PageError::Stream(error.to_string()))?;
-        Ok(Extent { whole_since: info.whole_since(), end: info.state.last_seq + 1 })
+        let info = self.source.info().await.map_err(|error| PageError::Stream(error.to_string()))?;
+        let (whole_since, end) = (info.whole_since(clock::now()), info.state.last_seq + 1);
+        let mut kept = self.kept.lock();
+        if kept.created.replace(info.created.clone()).is_some_and(|created| created != info.created) {
+            let Kept { query, created, era, .. } = std::mem::take(&mut *kept);
+            *kept = Kept { query, created, era: era + 1, ..Kept::default() };
+        }
+        Ok(Extent { whole_since, end, era: kept.era })
     }
 
     /// Returns the page that begins at a position.
@@ -160,8 +187,8 @@ impl PageCache {
     }
 
     async fn read(&self, position: u64) -> Result<Arc<Block>, PageError> {
-        let most = BLOCK - position % BLOCK;
-        let page = pages::read(&self.requests, &self.stream, Begin::Sequence(position), most).await;
+        let (most, era) = (BLOCK - position % BLOCK, self.kept.lock().era);
+        let page = self.source.read(Begin::Sequence(position), most).await;
         let page = page.inspect_err(|_| self.keep(position, 0))?;
         let bytes = page.messages.iter().map(|stored| stored.message.len()).sum();
         // Deleted messages are skipped, so a page may reach beyond its block: messages of the next block are left to
@@ -178,7 +205,7 @@ impl PageCache {
         // If the page reached beyond, the rest of this block is empty.
         let behind_last = messages.last().map_or(if is_last { position } else { edge }, |last| last.position + 1);
         let next = if beyond { edge } else { behind_last };
-        let block = Arc::new(Block { messages, next, is_last, bytes });
+        let block = Arc::new(Block { messages, next, is_last, came: Instant::now(), era, bytes });
         self.keep(position, block.bytes);
         Ok(block)
     }
@@ -187,7 +214,11 @@ impl PageCache {
         let pages::Stored { sequence: position, time, message } = stored;
         let read = wire::read(&message).ok();
         let is_event = matches!(read, Some((_, Kind::Event { .. })));
-        let event = is_event.then(|| wire::read_replayed(&message, self.longest, time).ok()).flatten();
+        let mut event = is_event.then(|| wire::read_replayed(&message, self.longest, time).ok()).flatten();
+        let is_resumable = |event: &Event| event.moment().is_some_and(|own| own.duration_since(time) <= RESUMABLE);
+        if let Some(event) = event.as_mut().filter(|event| !is_resumable(event)) {
+            event.forbid_resuming();
+        }
         Parsed { position, time, read, event: event.map(Arc::new) }
     }
 

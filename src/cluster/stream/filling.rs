@@ -2,13 +2,18 @@
 //!
 //! If a stream had no leader or was slow, it lacks events that were published then, which shows as jumps in their
 //! nodes' numbers. This node received most of them live.
+//!
+//! Contract: every event has a position of its own, the same one whenever it is read. Those that fill a hole come below
+//! the message that reveals it, in the order of their numbers ([`place`]).
 
 use std::ops::Range;
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use jiff::Timestamp;
 
-use crate::broker::archive::{Chunk, Page};
+use crate::broker::Frontier;
+use crate::broker::archive::{Chunk, POSITIONS, Page};
 use crate::broker::gap::Gap;
 use crate::broker::history::{History, Retained};
 use crate::broker::origin::NodeId;
@@ -17,6 +22,23 @@ use crate::broker::splice::{Delivered, WINDOW};
 /// Number of retained events read from the history at a time.
 const PORTION: usize = 512;
 
+/// How many bits of a position tell the events apart that come with one message.
+const WITHIN: u32 = WINDOW.trailing_zeros();
+
+/// The last message whose events have positions of their own; no stream has so many.
+const LAST: u64 = (POSITIONS >> WITHIN) - 1;
+
+/// Returns the position of an event that comes with a message of the stream, by how many numbers of its node it is
+/// `before` that of the message.
+pub(super) fn place(message: u64, before: u64) -> u64 {
+    ((message.min(LAST) + 1) << WITHIN) - 1 - before.min(WINDOW - 1)
+}
+
+/// Returns the message that an event with this position comes with.
+pub(super) fn message_of(position: u64) -> u64 {
+    position >> WITHIN
+}
+
 /// A jump in the numbers of a node.
 #[derive(Debug)]
 pub(super) struct Hole {
@@ -24,9 +46,16 @@ pub(super) struct Hole {
     pub(super) at: usize,
     pub(super) node: NodeId,
     pub(super) numbers: Range<u64>,
-    /// The position of the message that reveals it.
-    pub(super) position: u64,
+    /// The message that reveals it.
+    pub(super) message: u64,
     pub(super) stored: Timestamp,
+}
+
+/// Returns whether this node may be about to accept events that belong to these holes.
+pub(super) fn is_on_its_way(holes: &[Hole], frontier: &Frontier, now: Instant) -> bool {
+    let awaits = |hole: &Hole, next: u64| next < hole.numbers.end && hole.numbers.end - next <= WINDOW;
+    let is_late = |node: NodeId, next: u64| holes.iter().any(|hole| hole.node == node && awaits(hole, next));
+    frontier.watermarks.iter().any(|(node, mark)| mark.is_alive(now) && is_late(node, mark.next))
 }
 
 /// Calls `look` for the retained events that are shared between nodes, in the order of the history from `first` on,
@@ -119,9 +148,9 @@ fn fill_one(hole: &Hole, mut found: Vec<(u64, Retained)>, delivered: &mut Delive
         let events = (missing <= WINDOW).then_some(missing);
         filled.push(Chunk::Gap(Gap { from: None, to: hole.stored, events }));
     }
-    for (_, Retained { event, trace, .. }) in found {
+    for (number, Retained { event, trace, .. }) in found {
         if trace.is_some_and(|trace| delivered.fill(trace, &event)) {
-            filled.push(Chunk::Event(hole.position, event));
+            filled.push(Chunk::Event(place(hole.message, hole.numbers.end - number), event));
         }
     }
 }
@@ -131,7 +160,7 @@ pub(super) fn lacking(numbers: &[(NodeId, Range<u64>)], history: &History, first
     if numbers.is_empty() {
         return 0;
     }
-    let all: u64 = numbers.iter().map(|(_, range)| range.end - range.start).sum();
+    let all = numbers.iter().map(|(_, range)| range.end - range.start).fold(0, u64::saturating_add);
     let mut held = 0;
     scan(history, first, |_, node, number| {
         held += u64::from(numbers.iter().any(|(other, range)| *other == node && range.contains(&number)));
@@ -142,8 +171,6 @@ pub(super) fn lacking(numbers: &[(NodeId, Range<u64>)], history: &History, first
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::broker::export::ExportLimits;
     use crate::broker::history::HistoryLimits;
@@ -172,6 +199,22 @@ mod tests {
         broker
     }
 
+    /// Forged ones may be that large.
+    #[test]
+    fn any_numbers_may_be_lacking() {
+        let history = History::new(HistoryLimits { events: 1, bytes: 1 << 20 }, 7, Timestamp::UNIX_EPOCH);
+        let numbers: Vec<(NodeId, Range<u64>)> = (0..8).map(|node| (node, 0..1 << 62)).collect();
+        assert_eq!(lacking(&numbers, &history, 0), u64::MAX);
+    }
+
+    #[test]
+    fn events_that_come_with_one_message_have_places_of_their_own_below_it() {
+        let places = [place(6, 0), place(7, WINDOW - 1), place(7, 2), place(7, 1), place(7, 0), place(8, WINDOW - 1)];
+        assert!(places.is_sorted_by(|before, after| before < after), "{places:?}");
+        assert_eq!(places.map(message_of), [6, 7, 7, 7, 7, 8]);
+        assert!(place(u64::MAX, 0) < POSITIONS && place(7, u64::MAX) == places[1]);
+    }
+
     #[test]
     fn a_replay_goes_through_the_history_about_once_however_many_holes_there_are() {
         let broker = broker();
@@ -180,7 +223,7 @@ mod tests {
         let mut filled = Vec::new();
         for start in (0..EVENTS).step_by(100) {
             let numbers = delivered.reach(1, start + 10, Timestamp::UNIX_EPOCH);
-            let hole = Hole { at: 0, node: 1, numbers, position: 0, stored: Timestamp::UNIX_EPOCH };
+            let hole = Hole { at: 0, node: 1, numbers, message: start, stored: Timestamp::UNIX_EPOCH };
             filled.extend(fill(Page::new(), &[hole], broker.history(), &mut search, &mut delivered));
             for number in start + 10..start + 100 {
                 let origin = Origin { node: 1, number };

@@ -2,65 +2,46 @@
 //!
 //! The stream is read to its end, then further until it has delivered everything that the node had accepted by then
 //! ([`Delivered::missing`]). Then the reader waits until the node has accepted the events that so far only the stream
-//! has delivered, and compares the history with what was delivered. The guarantees of this splice are stated and tested
-//! in [`crate::broker::splice`]. Events that never arrive are reported as a gap: a client never waits for ever. The
-//! waits only count while there is no progress: on a busy machine a replay is slow, but not incomplete.
+//! has delivered, and compares the history with what was delivered ([`Seam`]). Events that never arrive are reported as
+//! a gap: a client never waits for ever. The waits only count while there is no progress: on a busy machine a replay is
+//! slow, but not incomplete.
 //!
 //! A replay begins [`OVERLAP`] before the requested time: at the first message that was stored at that time or later,
 //! or whose event's own Time is that late. To find such an event even if its producer's clock is ahead, reading begins
-//! where the history says that such events may have been accepted, or [`LEAD`] earlier.
+//! where the history says that such events may have been accepted, or [`LEAD`](super::seam::LEAD) earlier.
+//!
+//! A range that is read again begins in the same way, and ends where it is told to. What the stream has dropped of it
+//! since is reported: the message of the first event that was given must still be there.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Semaphore;
+use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 
-use super::cache::{Block, PageCache, Parsed};
-use super::filling::{self, Hole, Search};
+use super::cache::{Block, Extent, PageCache, Parsed};
+use super::filling::{self, Hole, Search, message_of, place};
 use super::pages::PageError;
+use super::seam::{GRACE, Goal, LAG, LEAD, OVERLAP, POLL_INTERVAL, Seam, start};
 use super::tries::Tries;
+use crate::broker::Broker;
 use crate::broker::archive::{Chunk, Page, PageChannel, PagePermit, Reading};
 use crate::broker::gap::Gap;
-use crate::broker::origin::{Mark, Origin, Trace};
-use crate::broker::splice::{Delivered, Missing, Splice, WINDOW};
-use crate::broker::{Broker, Frontier};
+use crate::broker::origin::{Origin, Trace};
+use crate::broker::splice::Delivered;
 use crate::clock;
 use crate::cluster::nats::requests::AwayError;
 use crate::cluster::wire::Kind;
-use crate::event::Event;
-
-/// How far a producer's clock may be ahead of the NATS server's: the limit of the history, plus the possible difference
-/// of the two clocks.
-const LEAD: SignedDuration = SignedDuration::from_secs(330);
-
-/// How much earlier than requested a replay begins. The order of the stream is not that of the client's former node:
-/// events that node had yet to accept when it delivered its last event may have been stored this much earlier.
-const OVERLAP: SignedDuration = SignedDuration::from_secs(5);
-
-/// How long the end of the stream may lag behind what the node has accepted without progress; heartbeats come every two
-/// seconds.
-const LAG: Duration = Duration::from_secs(6);
-
-/// How long the node may lag behind the stream without progress.
-const GRACE: Duration = Duration::from_secs(3);
-
-/// Interval between two checks while either lags.
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long a client may accept nothing before its replay is aborted in favour of others.
-const STALL: Duration = Duration::from_mins(1);
+pub(super) const STALL: Duration = Duration::from_mins(1);
 
-/// How long a replay waits for its turn; longer than all replays before it take if they make progress.
-const TURN: Duration = Duration::from_mins(10);
-
-/// Number of retained events compared at a time.
-const PORTION: usize = 512;
+/// Maximum number of events in the last page.
+const NEAR: usize = 64;
 
 /// Why a replay ends early.
 #[derive(Debug)]
-enum ReadError {
+pub(super) enum ReadError {
     /// The client or the broker is gone.
     Gone,
     /// The stream cannot be read.
@@ -79,16 +60,6 @@ pub(super) struct ReaderOptions {
     pub(super) broker: Weak<Broker>,
 }
 
-/// What the stream has yet to deliver at its end.
-struct Goal {
-    frontier: Frontier,
-    missing: Missing,
-    /// The part of it that neither the stream nor the history holds.
-    gap: Option<Gap>,
-    /// How much longer to wait for it.
-    patience: Duration,
-}
-
 /// The task that reads one replay from the `JetStream` stream.
 pub(super) struct Reader {
     pages: Arc<PageCache>,
@@ -102,6 +73,11 @@ pub(super) struct Reader {
     next: Option<u64>,
     /// How much longer to wait for events that this node is about to accept.
     grace: Duration,
+    /// How much longer to wait, at the end, for what the stream has delivered before this node has accepted it.
+    settling: Duration,
+    /// How much longer to read on, at the end, because the history does not reach back to it, or because the stream
+    /// does not reach as far as before.
+    lag: Duration,
     /// Whether the reader has checked what the stream does not hold of the requested time.
     bounded: bool,
     /// Whether the first requested message has been reached.
@@ -123,6 +99,8 @@ impl Reader {
             search: Search::default(),
             next: None,
             grace: GRACE,
+            settling: GRACE,
+            lag: LAG,
             bounded: false,
             begun: false,
             last: None,
@@ -131,90 +109,122 @@ impl Reader {
         }
     }
 
-    /// Runs until everything is sent or the client is gone.
-    pub(super) async fn run(mut self, page_channel: PageChannel, permits: Arc<Semaphore>) {
-        let read = match timeout(TURN, permits.acquire()).await {
-            Ok(_turn) => self.read_all(&page_channel).await,
-            Err(_) => Err(ReadError::Busy),
-        };
-        let Some(broker) = self.broker.upgrade() else { return };
-        let missing = match read {
-            Ok(missing) => missing,
-            Err(ReadError::Gone) => return,
-            Err(ReadError::Stalled) => Some(self.rest(&broker)),
-            Err(ReadError::Busy) => {
-                broker.metrics().nats.replay_failures.inc();
-                Some(self.rest(&broker))
-            }
-            Err(ReadError::Unreadable(error)) => {
-                broker.metrics().nats.replay_failures.inc();
-                self.pages.log(&error);
-                Some(self.rest(&broker))
-            }
-        };
-        let Some(permit) = page_channel.reserve().await else { return };
-        let splice = match self.reading.until {
-            Some(_) => None,
-            None => Some(self.join(&broker).await),
-        };
-        permit.put(missing.map(Chunk::Gap).into_iter().chain([Chunk::End(splice)]).collect());
-    }
-
-    /// Returns the gap from here to the beginning of the history.
+    /// Returns the gap of what was not read, up to the beginning of the history.
     fn rest(&self, broker: &Broker) -> Gap {
-        Gap { from: Some(self.seen), to: broker.history().oldest().unwrap_or_else(clock::now), events: None }
+        let to = broker.history().oldest().unwrap_or_else(clock::now);
+        Gap { from: Some(self.seen), to: to.max(self.seen), events: None }
     }
 
-    /// Sends what the stream holds. Returns the gap of events that the node had but neither stream nor history holds.
-    async fn read_all(&mut self, page_channel: &PageChannel) -> Result<Option<Gap>, ReadError> {
+    /// Counts that the stream cannot be read, and logs the reason.
+    pub(super) fn failed(&self, reason: Option<&PageError>) -> Result<(), ReadError> {
+        self.broker()?.metrics().nats.replay_failures.inc();
+        reason.into_iter().for_each(|error| self.pages.log(error));
+        Ok(())
+    }
+
+    /// Sends what the stream holds, and the end.
+    pub(super) async fn read_all(&mut self, page_channel: &PageChannel) -> Result<(), ReadError> {
         let mut goal: Option<Goal> = None;
         loop {
             let permit = reserve(page_channel).await?;
-            let block = self.fetch().await?;
-            let mut page: Page = self.before_all().await?.map(Chunk::Gap).into_iter().collect();
-            let mut holes = Vec::new();
-            let ended = self.take(&block, &mut page, &mut holes);
-            let page = self.fill(page, &holes).await?;
-            self.hand_over(permit, page);
-            if ended || (block.is_last && self.reading.until.is_some()) {
-                return Ok(None);
+            let (mut page, is_last) = if self.is_done() { (Page::new(), true) } else { self.read_page().await? };
+            // What waits for the client together with the end should not be much: the history turns over meanwhile.
+            let is_near = is_last && (page.len() <= NEAR || !self.may_read_on());
+            let end = if is_near { self.end(&mut goal, page.is_empty()).await? } else { None };
+            let has_ended = end.is_some();
+            page.extend(end.into_iter().flatten());
+            self.hand_over(permit, page)?;
+            if has_ended {
+                return Ok(());
             }
-            if !block.is_last {
-                continue;
+            if is_near {
+                sleep(POLL_INTERVAL).await;
             }
-            let assessed = self.assess(goal.take())?;
-            if assessed.gap.is_none() || assessed.patience.is_zero() {
-                return Ok(assessed.gap);
-            }
-            goal = Some(Goal { patience: assessed.patience.saturating_sub(POLL_INTERVAL), ..assessed });
-            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Determines what the stream, at its end, lacks of the events that the node had when the reader first got there.
-    fn assess(&self, goal: Option<Goal>) -> Result<Goal, ReadError> {
-        let (frontier, before) = match goal {
-            Some(Goal { frontier, missing, gap, patience }) => (frontier, Some((missing, gap, patience))),
-            None => (self.frontier()?, None),
-        };
-        let now = clock::now();
-        let missing = self.delivered.missing(&frontier.watermarks, start(&self.reading), clock::instant());
-        if let Some((_, gap, patience)) = before.filter(|(before, ..)| *before == missing) {
-            return Ok(Goal { frontier, missing, gap, patience });
-        }
-        let gap = self.lacks(&missing, now)?;
-        Ok(Goal { frontier, missing, gap, patience: LAG })
+    /// Reads the next page. Returns its chunks, and whether it reaches the end.
+    async fn read_page(&mut self) -> Result<(Page, bool), ReadError> {
+        let (block, missing) = self.fetch_bounded().await?;
+        let mut page: Page = missing.map(Chunk::Gap).into_iter().collect();
+        let mut holes = Vec::new();
+        self.take(&block, &mut page, &mut holes);
+        let page = self.fill(page, &holes).await?;
+        Ok((page, block.is_last || self.is_done()))
     }
 
-    /// Returns the gap of events that were not delivered and will not come from the history either.
-    fn lacks(&self, missing: &Missing, now: Timestamp) -> Result<Option<Gap>, ReadError> {
-        if missing.is_nothing() {
+    /// Returns whether a range that is read again was read to its end.
+    fn is_done(&self) -> bool {
+        let reached = self.last.map_or(0, |last| place(last, 0) + 1);
+        self.reading.until.is_some_and(|until| reached >= until)
+    }
+
+    /// Returns the last chunks, unless the stream has to be read further.
+    async fn end(&mut self, goal: &mut Option<Goal>, is_idle: bool) -> Result<Option<Page>, ReadError> {
+        if self.reading.until.is_some() {
+            return Ok(self.end_again(is_idle));
+        }
+        let mut settling = self.settling;
+        let seam = self.seam()?;
+        let assessed = seam.assess(goal.take());
+        if !assessed.is_reached() {
+            *goal = Some(assessed.waited());
             return Ok(None);
         }
-        let history = Arc::clone(self.broker()?.history());
-        let lacking = filling::lacking(&missing.numbers, &history, self.reading.first);
-        let events = (!missing.unknown && lacking <= WINDOW).then_some(lacking);
-        Ok((events != Some(0)).then_some(Gap { from: None, to: now, events }))
+        seam.settle(&mut settling).await;
+        // If the history has turned over since, the stream may have delivered as much as the node has now.
+        let joined = seam.join(&assessed).or_else(|| seam.join(&seam.assess(None)));
+        self.settling = settling;
+        let (gap, splice) = match joined {
+            Some(joined) => joined,
+            None if !assessed.patience.is_zero() && self.may_read_on() => return Ok(None),
+            None => {
+                let splice = self.seam()?.splice();
+                (Some(self.rest(&*self.broker()?)), splice)
+            }
+        };
+        Ok(Some(gap.map(Chunk::Gap).into_iter().chain([Chunk::End(Some(splice))]).collect()))
+    }
+
+    /// The same for a range that is read again. Whoever answers now may be behind the one that answered before.
+    fn end_again(&mut self, is_idle: bool) -> Option<Page> {
+        if !is_idle {
+            self.lag = LAG;
+        }
+        if self.is_done() {
+            return Some(vec![Chunk::End(None)]);
+        }
+        if self.may_read_on() {
+            return None;
+        }
+        let gone = Gap { from: Some(self.seen), to: clock::now(), events: None };
+        Some(vec![Chunk::Gap(gone), Chunk::End(None)])
+    }
+
+    /// Returns whether there is time for one more look at the end of the stream.
+    fn may_read_on(&mut self) -> bool {
+        self.lag = self.lag.saturating_sub(POLL_INTERVAL);
+        !self.lag.is_zero()
+    }
+
+    /// Returns the last page of a replay that ends before the end of the stream. The gap of what was not read begins
+    /// here or, if some of what was read is `withdrawn`, at an unknown time.
+    pub(super) async fn break_off(&mut self, withdrawn: bool) -> Result<Page, ReadError> {
+        let mut settling = self.settling;
+        let splice = if self.reading.until.is_none() {
+            let seam = self.seam()?;
+            seam.settle(&mut settling).await;
+            Some(seam.splice())
+        } else {
+            None
+        };
+        let rest = self.rest(&*self.broker()?);
+        let gap = Gap { from: rest.from.filter(|_| !withdrawn), ..rest };
+        Ok(vec![Chunk::Gap(gap), Chunk::End(splice)])
+    }
+
+    fn seam(&self) -> Result<Seam<'_>, ReadError> {
+        Ok(Seam { broker: self.broker()?, reading: &self.reading, delivered: &self.delivered })
     }
 
     /// Fills the holes of a page from the history, after waiting for events that this node may be about to accept.
@@ -222,15 +232,7 @@ impl Reader {
         if holes.is_empty() {
             return Ok(page);
         }
-        let is_on_its_way = |frontier: &Frontier| {
-            let now = clock::instant();
-            let alive = |(node, mark): &(u64, Mark)| {
-                let late = |hole: &Hole| hole.node == *node && hole.numbers.end.saturating_sub(mark.next) <= WINDOW;
-                mark.is_alive(now) && holes.iter().any(|hole| late(hole) && mark.next < hole.numbers.end)
-            };
-            frontier.watermarks.iter().any(|mark| alive(&mark))
-        };
-        while !self.grace.is_zero() && is_on_its_way(&self.frontier()?) {
+        while !self.grace.is_zero() && filling::is_on_its_way(holes, &self.broker()?.frontier(), clock::instant()) {
             sleep(POLL_INTERVAL).await;
             self.grace = self.grace.saturating_sub(POLL_INTERVAL);
         }
@@ -242,18 +244,15 @@ impl Reader {
         self.broker.upgrade().ok_or(ReadError::Gone)
     }
 
-    fn frontier(&self) -> Result<Frontier, ReadError> {
-        Ok(self.broker()?.frontier())
-    }
-
-    fn hand_over(&self, permit: PagePermit<'_>, page: Page) {
-        let Some(broker) = self.broker.upgrade() else { return };
+    fn hand_over(&self, permit: PagePermit<'_>, page: Page) -> Result<(), ReadError> {
+        let broker = self.broker()?;
         let events = page.iter().filter(|chunk| matches!(chunk, Chunk::Event(..))).count();
         broker.metrics().nats.replay_pages.inc();
         broker.metrics().nats.replay_events.inc_by(events as u64);
         if !page.is_empty() {
             permit.put(page);
         }
+        Ok(())
     }
 
     /// Reads the next page and retries for a while on failure. A replay that has just begun does not wait for NATS.
@@ -278,41 +277,73 @@ impl Reader {
         self.pages.page(position).await
     }
 
-    /// Returns the gap of what the stream never had or no longer holds of the requested time. Must be called after the
-    /// first page was read: what the stream holds now it held then.
-    async fn before_all(&mut self) -> Result<Option<Gap>, ReadError> {
-        if self.reading.until.is_some() || std::mem::replace(&mut self.bounded, true) {
-            return Ok(None);
-        }
-        let tries = Tries::begin();
-        let from = loop {
-            match self.pages.extent().await {
-                Ok(extent) => break extent.whole_since,
-                Err(error) => tries.failed(error).await.map_err(ReadError::Unreadable)?,
+    /// Reads the next page. With the first one, returns the gap of what the stream never had or no longer holds of the
+    /// requested time: what it holds after that page was read it held then.
+    async fn fetch_bounded(&mut self) -> Result<(Arc<Block>, Option<Gap>), ReadError> {
+        loop {
+            let block = self.fetch().await?;
+            if self.bounded {
+                return Ok((block, None));
             }
-        };
-        let requested = self.reading.time;
-        Ok((requested < from).then_some(Gap { from: Some(requested), to: from, events: None }))
+            let Extent { whole_since, era, .. } = self.extent(&block).await?;
+            if block.era == era {
+                self.bounded = true;
+                let requested = self.reading.time;
+                let lacks = requested < whole_since && self.reading.until.is_none();
+                return Ok((block, lacks.then_some(Gap { from: Some(requested), to: whole_since, events: None })));
+            }
+            // The page is of a stream that was deleted since.
+            self.next = None;
+        }
     }
 
-    /// Adds the events of a block to the page and records holes. Returns whether the end of the requested range was
-    /// reached.
-    fn take(&mut self, block: &Block, page: &mut Page, holes: &mut Vec<Hole>) -> bool {
-        for parsed in &block.messages {
-            if self.reading.until.is_some_and(|until| parsed.position >= until) {
-                return true;
+    async fn extent(&self, block: &Block) -> Result<Extent, ReadError> {
+        let tries = Tries::begin();
+        loop {
+            match self.pages.extent(Some(block.came)).await {
+                Ok(extent) => return Ok(extent),
+                Err(error) => tries.failed(error).await.map_err(ReadError::Unreadable)?,
             }
-            let deleted = self.last.is_some_and(|last| parsed.position > last + 1);
-            if deleted && self.begun {
-                page.push(Chunk::Gap(Gap { from: Some(self.seen), to: parsed.time, events: None }));
+        }
+    }
+
+    /// Adds the events of a block to the page and records holes, up to the end of the requested range.
+    fn take(&mut self, block: &Block, page: &mut Page, holes: &mut Vec<Hole>) {
+        for parsed in &block.messages {
+            if self.skips_to(parsed.position) {
+                page.push(Chunk::Gap(Gap { from: Some(self.seen), to: parsed.time.max(self.seen), events: None }));
+            }
+            let is_beyond = self.reading.until.is_some_and(|until| parsed.position > message_of(until - 1));
+            if is_beyond {
+                self.last = Some(parsed.position);
+                return;
             }
             self.last = Some(parsed.position);
             self.seen = self.seen.max(parsed.time);
-            self.begun |= parsed.time >= self.from;
+            if parsed.time >= self.from {
+                self.begin();
+            }
             self.accept_one(parsed, page, holes);
+            if self.is_done() {
+                return;
+            }
         }
         self.next = Some(block.next);
-        false
+    }
+
+    /// Returns whether the stream has dropped messages of the requested range before this one.
+    fn skips_to(&self, message: u64) -> bool {
+        match self.last.filter(|_| self.begun) {
+            Some(last) => message > last + 1,
+            None => self.reading.given.is_some_and(|given| message > message_of(given)),
+        }
+    }
+
+    /// Notes that the requested range has been reached.
+    fn begin(&mut self) {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.delivered.begin();
+        }
     }
 
     fn accept_one(&mut self, parsed: &Parsed, page: &mut Page, holes: &mut Vec<Hole>) {
@@ -321,24 +352,22 @@ impl Reader {
         let (numbers, event) = match (kind, &parsed.event) {
             (Kind::Heartbeat(beat), _) if beat.greets => return,
             (Kind::Heartbeat(_), _) => (self.delivered.reach(node, number, parsed.time), None),
-            (Kind::Event { .. }, None) => {
-                // An event that cannot be parsed is missing too.
-                let before = self.delivered.reach(node, number, parsed.time);
-                let itself = self.delivered.reach(node, number + 1, parsed.time);
-                (before.start.min(itself.start)..itself.end, None)
-            }
+            // An event that cannot be parsed is missing too.
+            (Kind::Event { .. }, None) => (self.delivered.lack(node, number, parsed.time), None),
             (Kind::Event { repeat_index, .. }, Some(event)) => {
                 let trace = Trace { origin: Origin { node, number }, repeat_index: *repeat_index };
-                self.begun |= event.moment().is_some_and(|time| self.is_asked_for(time, parsed.time));
+                if event.moment().is_some_and(|time| self.is_asked_for(time, parsed.time)) {
+                    self.begin();
+                }
                 let comparison = self.delivered.event(trace, event, parsed.time);
                 (comparison.skipped, comparison.new.then(|| Arc::clone(event)))
             }
         };
         if self.begun {
             if !numbers.is_empty() {
-                holes.push(Hole { at: page.len(), node, numbers, position: parsed.position, stored: parsed.time });
+                holes.push(Hole { at: page.len(), node, numbers, message: parsed.position, stored: parsed.time });
             }
-            page.extend(event.map(|event| Chunk::Event(parsed.position, event)));
+            page.extend(event.map(|event| Chunk::Event(place(parsed.position, 0), event)));
         }
     }
 
@@ -346,42 +375,10 @@ impl Reader {
     fn is_asked_for(&self, time: Timestamp, stored: Timestamp) -> bool {
         time >= self.from && stored.checked_add(LEAD).is_ok_and(|latest| time <= latest)
     }
-
-    /// Determines where the in-memory history takes over.
-    async fn join(&self, broker: &Broker) -> Splice {
-        let mut frontier = broker.frontier();
-        let (mut ahead, mut grace) = (self.delivered.ahead_of(&frontier.watermarks), GRACE);
-        while ahead > 0 && !grace.is_zero() {
-            sleep(POLL_INTERVAL).await;
-            frontier = broker.frontier();
-            let before = std::mem::replace(&mut ahead, self.delivered.ahead_of(&frontier.watermarks));
-            grace = if ahead < before { GRACE } else { grace.saturating_sub(POLL_INTERVAL) };
-        }
-        let mut from = broker.history().first().max(self.reading.first);
-        let mut splice = Splice::at(from);
-        let mut retained = Vec::new();
-        while from < frontier.sequence {
-            from = broker.history().read(from..frontier.sequence, u64::MAX, PORTION, &mut retained).next;
-            let delivered =
-                |trace: Option<Trace>, event: &Event| trace.is_some_and(|trace| self.delivered.has(trace, event));
-            retained
-                .drain(..)
-                .filter(|one| delivered(one.trace, &one.event))
-                .for_each(|one| splice.leave_out(one.number));
-        }
-        splice
-    }
-}
-
-/// Returns the time of the first message that may be requested.
-fn start(reading: &Reading) -> Timestamp {
-    let Reading { time, begin, .. } = *reading;
-    let earliest = begin.or_else(|| time.checked_sub(LEAD).ok()).unwrap_or(time).min(time);
-    earliest.checked_sub(OVERLAP).unwrap_or(earliest)
 }
 
 /// Waits until the client has accepted the previous page.
-async fn reserve(page_channel: &PageChannel) -> Result<PagePermit<'_>, ReadError> {
+pub(super) async fn reserve(page_channel: &PageChannel) -> Result<PagePermit<'_>, ReadError> {
     match timeout(STALL, page_channel.reserve()).await {
         Ok(permit) => permit.ok_or(ReadError::Gone),
         Err(_) => Err(ReadError::Stalled),
@@ -390,4 +387,8 @@ async fn reserve(page_channel: &PageChannel) -> Result<PagePermit<'_>, ReadError
 
 #[cfg(test)]
 #[path = "reader_tests.rs"]
-mod tests;
+pub(super) mod tests;
+
+#[cfg(test)]
+#[path = "whole_tests.rs"]
+mod whole_tests;

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::broker::history::{History, HistoryLimits};
 use crate::cluster::nats::dial::Dialer;
-use crate::cluster::nats::requests::requests;
+use crate::cluster::nats::requests::{Requests, requests};
+use crate::cluster::stream::source::NatsStream;
 use crate::cluster::{Login, Tls};
 use crate::event::Draft;
 use crate::metrics::Metrics;
@@ -16,17 +17,30 @@ use crate::metrics::Metrics;
 /// The identifier of the other node.
 const NODE: u64 = 7;
 
-fn broker() -> Arc<Broker> {
+pub(in crate::cluster::stream) fn broker() -> Arc<Broker> {
     let history = History::new(HistoryLimits { events: 10, bytes: 1 << 20 }, 1, clock::now());
     Arc::new(Broker::new(Arc::new(Metrics::new()), Moment::now(), history))
 }
 
-/// Returns a reader that never reaches the stream, because nobody connects to NATS.
-fn reader(broker: &Arc<Broker>) -> Reader {
+/// Returns requests to NATS to which nobody connects.
+pub(in crate::cluster::stream) fn away() -> Requests {
     let dialer = Dialer::new(Vec::new(), Arc::new(Login::Nobody), Tls::default(), "test".to_owned());
-    let pages = Arc::new(PageCache::new(Arc::new(requests(dialer, 1).0), "EVENTS".to_owned(), 1 << 20));
-    let reading = Reading { time: clock::now(), begin: None, first: 0, until: None };
+    requests(dialer, 1).0
+}
+
+/// Returns a reader that never reaches the stream.
+fn reader(broker: &Arc<Broker>) -> Reader {
+    let stream = NatsStream::new(Arc::new(away()), "EVENTS".to_owned());
+    let pages = Arc::new(PageCache::new(Arc::new(stream), 1 << 20));
+    let reading = Reading { time: clock::now(), begin: None, first: 0, until: None, given: None };
     Reader::new(ReaderOptions { pages, window: 100, broker: Arc::downgrade(broker) }, reading)
+}
+
+fn until_almost_given_up(mut goal: Goal) -> Goal {
+    while goal.patience > POLL_INTERVAL {
+        goal = goal.waited();
+    }
+    goal
 }
 
 /// Makes the stream deliver the node's events with these numbers.
@@ -45,7 +59,7 @@ async fn a_node_that_gets_on_with_what_the_stream_had_is_waited_for_and_no_other
     deliver(&mut reader, 0..10);
     let waited = async |reader: &Reader| {
         let begun = Instant::now();
-        reader.join(&broker).await;
+        reader.seam().unwrap().settle(&mut GRACE.clone()).await;
         begun.elapsed()
     };
     let step = GRACE.saturating_sub(Duration::from_millis(500));
@@ -68,13 +82,13 @@ async fn the_stream_is_waited_for_anew_whenever_it_has_delivered_some_of_what_it
     let mut reader = reader(&broker);
     broker.heard(NODE, 10, clock::now());
     deliver(&mut reader, 0..5);
-    let goal = reader.assess(None).unwrap();
+    let goal = reader.seam().unwrap().assess(None);
     assert_eq!((goal.gap.as_ref().map(|gap| gap.events), goal.patience), (Some(Some(5)), LAG));
-    let goal = reader.assess(Some(Goal { patience: POLL_INTERVAL, ..goal })).unwrap();
+    let goal = reader.seam().unwrap().assess(Some(until_almost_given_up(goal)));
     assert_eq!(goal.patience, POLL_INTERVAL, "nothing has come");
     deliver(&mut reader, 5..6);
-    let goal = reader.assess(Some(goal)).unwrap();
+    let goal = reader.seam().unwrap().assess(Some(goal));
     assert_eq!((goal.gap.as_ref().map(|gap| gap.events), goal.patience), (Some(Some(4)), LAG));
     deliver(&mut reader, 6..10);
-    assert!(reader.assess(Some(goal)).unwrap().gap.is_none());
+    assert!(reader.seam().unwrap().assess(Some(goal)).gap.is_none());
 }

@@ -5,6 +5,10 @@
 //! never closed as a slow consumer because of the shutdown. Half of the drain time is reserved for close frames; a
 //! client that does not read delays the others no longer than that. After its close frame a client has the usual time
 //! to answer it.
+//!
+//! Commands that were read are executed and answered too, in the same time; what a client has sent beyond them is not
+//! read. A command without an answer before the close frame was not executed: it came too late, or it deregisters on a
+//! connection whose replay has not come that far.
 
 use std::time::{Duration, Instant};
 
@@ -72,9 +76,15 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// Returns whether held commands are still to be answered, and there is time for it.
+    /// Returns whether commands that were read are still to be executed, and there is time for it.
     fn awaits_commands(&self) -> bool {
         let is_time = |drain: Drain| clock::instant() < drain.reader_deadline;
-        (!self.held.is_empty() || self.parsing > 0) && self.draining.is_some_and(is_time)
+        // One whose place has come, or that was parsed, is in the queue until the turn has time for it.
+        let has_read = |conn: &ConnId| {
+            let entry = self.conns.get(conn.0 as usize).and_then(Option::as_ref);
+            entry.is_some_and(|entry| entry.kept || entry.command.is_some())
+        };
+        let awaits = !self.held.is_empty() || self.parsing > 0 || self.queue.iter().any(has_read);
+        awaits && self.draining.is_some_and(is_time)
     }
 }

@@ -27,6 +27,7 @@ pub(super) struct Errand {
 enum What {
     /// The connections found, one chunk per turn: a single list would be moved again and again as it grows.
     List(Option<Box<str>>, Vec<Vec<Connection>>, oneshot::Sender<Vec<Vec<Connection>>>),
+    Find(Wanted, oneshot::Sender<bool>),
     Delete(Wanted, oneshot::Sender<Option<Connection>>),
     Inspect(Wanted, oneshot::Sender<Option<Inspection>>),
 }
@@ -35,6 +36,7 @@ impl What {
     fn is_in_vain(&self) -> bool {
         match self {
             Self::List(.., reply) => reply.is_closed(),
+            Self::Find(_, reply) => reply.is_closed(),
             Self::Delete(_, reply) => reply.is_closed(),
             Self::Inspect(_, reply) => reply.is_closed(),
         }
@@ -51,6 +53,7 @@ impl What {
         // The caller may have gone.
         match self {
             Self::List(_, found, reply) => drop(reply.send(found)),
+            Self::Find(_, reply) => drop(reply.send(false)),
             Self::Delete(_, reply) => drop(reply.send(None)),
             Self::Inspect(_, reply) => drop(reply.send(None)),
         }
@@ -68,8 +71,13 @@ impl<S: Socket> Driver<S> {
         self.begin_errand(What::Inspect(wanted, reply));
     }
 
+    /// Determines whether this connection belongs to this shard.
+    pub(super) fn look_for(&mut self, wanted: Wanted, reply: oneshot::Sender<bool>) {
+        self.begin_errand(What::Find(wanted, reply));
+    }
+
     /// Closes this connection, if it belongs to this shard.
-    pub(super) fn look_for(&mut self, wanted: Wanted, reply: oneshot::Sender<Option<Connection>>) {
+    pub(super) fn end_one(&mut self, wanted: Wanted, reply: oneshot::Sender<Option<Connection>>) {
         self.begin_errand(What::Delete(wanted, reply));
     }
 
@@ -122,6 +130,13 @@ impl<S: Socket> Driver<S> {
                 }
                 false
             }
+            What::Find(wanted, reply) => {
+                if !self.is_wanted(conn, wanted) {
+                    return false;
+                }
+                answer(reply, true);
+                true
+            }
             What::Inspect(wanted, reply) => {
                 if !self.is_wanted(conn, wanted) {
                     return false;
@@ -144,7 +159,7 @@ impl<S: Socket> Driver<S> {
 }
 
 /// Answers immediately; a sender counts as closed after use.
-fn answer<T>(reply: &mut oneshot::Sender<Option<T>>, found: Option<T>) {
+fn answer<T>(reply: &mut oneshot::Sender<T>, found: T) {
     let (nobody, _) = oneshot::channel();
     drop(std::mem::replace(reply, nobody).send(found));
 }

@@ -361,7 +361,8 @@ impl<S: Socket> Driver<S> {
             match control {
                 Control::Adopt(newcomer) => self.adopt(*newcomer),
                 Control::List(registration, reply) => self.list(registration, reply),
-                Control::Delete(wanted, reply) => self.look_for(wanted, reply),
+                Control::Find(wanted, reply) => self.look_for(wanted, reply),
+                Control::Delete(wanted, reply) => self.end_one(wanted, reply),
                 Control::Inspect(wanted, reply) => self.look_into(wanted, reply),
                 Control::Survey(measure, reply) => self.begin_survey(measure, reply),
                 Control::Seen(reply) => drop(reply.send(self.parts.shard.seen.clone())),

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 
-use super::turn::{ERRANDS, FORGOTTEN, KEPT, LISTED, MOVED, NAMES, REVIEWED};
+use super::turn::{ERRANDS, FORGOTTEN, KEPT, LISTED, MOVED, NAMES, READ_TIME, REVIEWED};
 use super::*;
 use crate::auth::{AuthOptions, Credential, Principal, Secret, TokenRequest};
 use crate::broker::history::{History, HistoryLimits};
@@ -367,7 +367,7 @@ fn a_turn_lists_some_connections_and_the_list_is_whole() {
     world.driver.list(None, gone);
     world.driver.list(None, reply);
     world.driver.look_into(Wanted::at(peer), inspected);
-    world.driver.look_for(Wanted::at(peer), deleted);
+    world.driver.end_one(Wanted::at(peer), deleted);
     world.turn();
     assert!(list.try_recv().is_err() && world.driver.timeout() == Duration::ZERO);
     assert!(inspection.try_recv().is_err(), "nor is one looked for among all at once");
@@ -489,6 +489,43 @@ fn a_command_that_waits_for_its_place_is_answered_before_the_server_ends() {
     let got = client.read(&mut chunk).unwrap();
     let text = String::from_utf8_lossy(&chunk[..got]);
     assert!(text.contains(r#""Action":"register","Key":"a.b.c""#), "{text}");
+}
+
+/// Messages of others may take all the time of the turn in which it comes back.
+#[test]
+fn a_command_that_was_parsed_is_answered_before_the_server_ends() {
+    crate::clock::simulated::begin();
+    let mut world = World::new();
+    let [parser, of_shard] = SpecParser::without_thread();
+    world.driver.parts.parser = of_shard;
+    let [(conn, mut client), (other, _silent)] = [world.connect(), world.connect()];
+    world.turn();
+    client
+        .write_all(&[frame::from_client("register a.b.c.N=Re(^x)"), frame::from_client("register a.b.d")].concat())
+        .unwrap();
+    while world.entry(conn).command.is_none() {
+        world.driver.enqueue(conn);
+        world.driver.read_queued();
+    }
+    world.driver.drain(crate::clock::instant() + HOUR);
+    assert!(parser.parse_next(&index::Limits::default().filter));
+    // A turn has time for one connection.
+    crate::clock::simulated::set_step(2 * READ_TIME);
+    (0..10).for_each(|_| {
+        world.driver.enqueue(other);
+        world.turn();
+    });
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut got = Vec::new();
+    let mut chunk = [0; 4096];
+    while !got.ends_with(b"shutting down") {
+        let bytes = client.read(&mut chunk).unwrap();
+        got.extend_from_slice(&chunk[..bytes]);
+    }
+    let text = String::from_utf8_lossy(&got);
+    for spec in ["a.b.c.N=Re(^x)", "a.b.d"] {
+        assert!(text.contains(&format!(r#""Action":"register","Key":"{spec}""#)), "{text}");
+    }
 }
 
 impl World {

@@ -23,6 +23,13 @@ impl Replay {
         self.base + number
     }
 
+    /// Drops the pages that a reader of the archive has withdrawn, even if the connection has no room for anything.
+    pub(in crate::fanout) fn drop_withdrawn(&mut self) {
+        if let Some(before) = &mut self.before {
+            before.drop_withdrawn();
+        }
+    }
+
     /// Returns the next chunk from the archive, if it has arrived, without removing it.
     pub(in crate::fanout) fn peek(&mut self) -> Option<&Chunk> {
         let (pass, edge) = (self.pass.is_some(), self.edge);
@@ -35,6 +42,7 @@ impl Replay {
         let before = self.before.as_mut()?;
         let chunk = before.reading(pass, edge).take()?;
         if let (Chunk::Event(position, _), false) = (&chunk, pass) {
+            before.given.get_or_insert(*position);
             before.end = position + 1;
         }
         Some(chunk)

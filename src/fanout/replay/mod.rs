@@ -97,13 +97,13 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// Creates a replay. `wake` is called when pages arrive from the archive; `registrations` is the number of
-    /// registrations in the query.
-    pub(super) fn new(mut start: Start, registrations: usize, limits: Limits, wake: &Wake) -> Self {
+    /// Creates a replay for a principal with this account. `wake` is called when pages arrive from the archive;
+    /// `registrations` is the number of registrations in the query.
+    pub(super) fn new(mut start: Start, registrations: usize, limits: Limits, wake: &Wake, account: &str) -> Self {
         let notified = start.sequence;
         let before = start.beyond.take().map(|beyond| {
             start.time = Some(beyond.time);
-            Box::new(Before::new(beyond, start.sequence, wake))
+            Box::new(Before::new(beyond, start.sequence, wake, account))
         });
         let (begin, base) = if before.is_some() { (0, POSITIONS) } else { (start.sequence, 0) };
         Self {

@@ -1,5 +1,6 @@
 //! What replays may cost, by turn and by second, and what happens beyond it: counted, and never by the clock.
 
+use hydrant::broker::gap::Gap;
 use hydrant::index::Work;
 use hydrant::protocol::Close;
 
@@ -201,6 +202,38 @@ fn who_takes_back_too_much_beside_an_archive_gets_nothing_twice() {
     assert_eq!(judge.seen.len(), 20);
     world.shard.remove(conn);
     assert!(world.shard.is_empty());
+}
+
+/// The client reads nothing, so the shard has no other reason to look at it.
+#[test]
+fn pages_that_their_reader_takes_back_are_dropped_though_there_is_no_room() {
+    let mut world = World::with(Shelf { since: Some(0), ..Shelf::default() }, 1000, 16);
+    for _ in 0..40 {
+        world.publish(Known { kind: "a", action: "x", key: "k0" });
+    }
+    let archive: Arc<dyn Archive> = Arc::clone(&world.archive) as _;
+    let start = Start { beyond: Some(Beyond { archive, time: now(), begin: None }), ..from_the_start() };
+    let conn = world.connect_with(start, Overflow::Disconnect, 1);
+    world.shard.text(conn, "register a.*.*", now());
+    for _ in 0..3 {
+        world.catch_up(1000);
+        world.archive.hand_over(10, world.broker.history());
+    }
+    let held = |world: &World| {
+        let events = world.archive.events.lock();
+        events.iter().filter(|(event, _)| Arc::strong_count(event) > 1).count()
+    };
+    let given = given(&mut world, conn, 1);
+    assert!(given < 10 && held(&world) == 20, "{given}: two pages, and no room for them");
+    let Reader { page_channel, .. } = world.archive.readers.lock().remove(0);
+    let gap = Gap { from: None, to: now(), events: None };
+    page_channel.withdraw(vec![Chunk::Gap(gap), Chunk::End(Some(Shelf::splice(20, world.broker.history())))]);
+    assert!(world.may_catch_up());
+    world.catch_up(1000);
+    assert_eq!(held(&world), given, "those in its outbox");
+    world.finish();
+    let notices = world.text.iter().filter(|text| text.contains("hydrant")).count();
+    assert_eq!((notices, world.text.len()), (1, 1 + given + 1 + 20), "it is told, and goes on behind them");
 }
 
 #[test]

@@ -1,50 +1,41 @@
-//! The threads of the shards, and the control plane's access to them.
+//! The threads of the shards, and the control plane's access to them ([`asking`]).
 //!
 //! Contract: a connection is given to one shard and stays there. Sending to a shard never blocks: if its control queue
-//! is full, the connection is refused. A request that a shard does not answer fails as a whole: no list lacks a part.
-//! [`Pool::drain`] ends all threads.
+//! is full, the connection is refused. [`Pool::drain`] ends all threads.
+
+mod asking;
+
+pub use asking::ShardNumber;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use mio::{Poll, Waker};
 use thiserror::Error;
-use tokio::sync::oneshot;
 use tokio::time::error::Elapsed;
-use tokio::time::timeout;
 
-use super::control::{Control, Newcomer, Wanted};
+use super::control::{Control, Newcomer};
 use super::driver::{Driver, Parts, Timing, WAKE};
 use super::outbox::Budget;
 use super::outbox::DeflatePolicy;
-use super::report::{Inspection, Registration};
 use super::session::Shard;
 use super::spec_parser::SpecParser;
 use crate::auth::Authority;
 use crate::broker::Broker;
 use crate::broker::archive::Wake;
-use crate::broker::connection::Connection;
 use crate::broker::inbox::{InboxLimits, inbox};
 use crate::clock;
-use crate::index::{self, Measure, Seen};
+use crate::index;
 use crate::logging::crash::Vital;
 use crate::logging::summary::Summary;
 use crate::stats::OutboxLimits;
 
 /// Capacity of a shard's control queue, in requests.
 const CONTROL_QUEUE: usize = 4096;
-
-/// Longest wait for the answer of a shard, which takes milliseconds unless the shard is stuck.
-const ANSWER: Duration = Duration::from_secs(30);
-
-/// The same for an answer that callers can do without.
-const SOON: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Port {
@@ -82,7 +73,7 @@ pub struct ShardSettings {
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum PoolError {
     /// A shard did not answer.
-    #[error("a shard has too many requests about connections in progress, or is shutting down; try again")]
+    #[error("a shard is stuck, has too many requests about connections in progress, or is shutting down; try again")]
     Unanswered,
 }
 
@@ -181,92 +172,6 @@ impl Pool {
         }
     }
 
-    /// Returns the current state of every websocket and stream, or of those that have the registration with this text.
-    ///
-    /// # Errors
-    /// A shard did not answer.
-    pub async fn connections(&self, registration: Option<&str>) -> Result<Vec<Connection>, PoolError> {
-        let mut all = Vec::new();
-        for port in &self.ports {
-            let found = port.ask(ANSWER, |reply| Control::List(registration.map(Box::from), reply)).await?;
-            all.extend(found.into_iter().flatten());
-        }
-        Ok(all)
-    }
-
-    /// Closes this websocket or stream and returns its last state, or `None` if there is none. Asks one shard after the
-    /// other, because only one connection is to be closed.
-    ///
-    /// # Errors
-    /// A shard that may have it did not answer.
-    pub async fn delete(&self, wanted: &Wanted) -> Result<Option<Connection>, PoolError> {
-        let mut nothing = Ok(None);
-        for port in &self.ports {
-            match port.ask(ANSWER, |reply| Control::Delete(wanted.clone(), reply)).await {
-                Ok(None) => {}
-                Ok(found) => return Ok(found),
-                Err(error) => nothing = Err(error),
-            }
-        }
-        nothing
-    }
-
-    /// Returns this connection with its registrations, or `None` if there is none.
-    ///
-    /// # Errors
-    /// A shard that may have it did not answer.
-    pub async fn inspect(&self, wanted: &Wanted) -> Result<Option<Inspection>, PoolError> {
-        #[cfg(test)]
-        if self.hides_connections.load(Ordering::Relaxed) > 0 {
-            self.hides_connections.fetch_add(1, Ordering::Relaxed);
-            std::future::pending::<()>().await;
-        }
-        // All at once: one that is stuck must not hide the connections of the others.
-        let request = |reply| Control::Inspect(wanted.clone(), reply);
-        let mut answers: FuturesUnordered<_> = self.ports.iter().map(|port| port.ask(ANSWER, request)).collect();
-        let mut nothing = Ok(None);
-        while let Some(answer) = answers.next().await {
-            match answer {
-                Ok(None) => {}
-                Ok(found) => return Ok(found),
-                Err(error) => nothing = Err(error),
-            }
-        }
-        nothing
-    }
-
-    /// Returns the busiest registrations of each shard by this measure.
-    ///
-    /// # Errors
-    /// A shard did not answer.
-    pub async fn registrations(&self, measure: Measure) -> Result<Vec<Registration>, PoolError> {
-        let mut all = Vec::new();
-        for port in &self.ports {
-            all.append(&mut port.ask(ANSWER, |reply| Control::Survey(measure, reply)).await?);
-        }
-        Ok(all)
-    }
-
-    /// Returns the names seen in events, from a shard that answers soon: every shard receives all events. `None` if
-    /// none does. The one that has answered last is asked first, so that one that is stuck is waited for only once.
-    pub async fn seen(&self) -> Option<Seen> {
-        #[cfg(test)]
-        if self.hides_names.load(Ordering::Relaxed) {
-            return None;
-        }
-        let first = self.knowing.load(Ordering::Relaxed);
-        for number in (first..self.ports.len()).chain(0..first) {
-            match self.ports[number].ask(SOON, Control::Seen).await {
-                Ok(seen) => {
-                    self.knowing.store(number, Ordering::Relaxed);
-                    return Some(seen);
-                }
-                Err(error) => tracing::debug!(%error, "cannot read the names seen in events"),
-            }
-        }
-        None
-    }
-
     /// Sends every shard the object types of the endpoint, so that registrations for them cause no warning.
     pub fn set_types(&self, types: &[String]) {
         let types: Arc<[Box<str>]> = types.iter().map(|name| name.as_str().into()).collect();
@@ -302,18 +207,6 @@ impl Drop for Pool {
 }
 
 impl Port {
-    /// Sends a request and waits so long for the answer.
-    async fn ask<T>(
-        &self,
-        longest: Duration,
-        request: impl FnOnce(oneshot::Sender<T>) -> Control,
-    ) -> Result<T, PoolError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(request(reply)).map_err(|_| PoolError::Unanswered)?;
-        // The caller may hold a turn that others wait for.
-        timeout(longest, answer).await?.map_err(|_| PoolError::Unanswered)
-    }
-
     fn send(&self, control: Control) -> Result<(), Control> {
         self.control.try_send(control).map_err(crossbeam_channel::TrySendError::into_inner)?;
         self.wake();
@@ -385,19 +278,24 @@ pub(super) fn shard(
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::time::Duration;
 
     use crossbeam_channel::Receiver;
     use futures_util::FutureExt;
+    use tokio::sync::oneshot;
 
+    use super::asking::{ANSWER, SEARCH, SOON, ShardNumber};
     use super::*;
+    use crate::fanout::control::Wanted;
     use crate::fanout::driver::tests::parts;
+    use crate::index::{Measure, Seen};
 
     /// A stuck shard accepts requests and does not answer them.
     #[tokio::test(start_paused = true)]
     async fn a_stuck_shard_is_given_up() {
         let (shards, _requests, _poll) = pool(1);
         let begun = tokio::time::Instant::now();
-        assert_eq!(outcomes(&shards).await, [Err(PoolError::Unanswered); 4]);
+        assert_eq!(outcomes(&shards).await, [Err(PoolError::Unanswered); 3]);
         assert!(begun.elapsed() >= ANSWER);
     }
 
@@ -433,8 +331,7 @@ mod tests {
             for control in requests.iter().filter(|_| answers) {
                 match control {
                     Control::List(_, reply) => drop(reply.send(Vec::new())),
-                    Control::Delete(_, reply) => drop(reply.send(None)),
-                    Control::Inspect(_, reply) => drop(reply.send(None)),
+                    Control::Find(_, reply) => drop(reply.send(false)),
                     Control::Survey(_, reply) => drop(reply.send(Vec::new())),
                     Control::Seen(reply) => drop(reply.send(Seen::default())),
                     _ => {}
@@ -443,12 +340,11 @@ mod tests {
         })
     }
 
-    async fn outcomes(pool: &Pool) -> [Result<(), PoolError>; 4] {
+    async fn outcomes(pool: &Pool) -> [Result<(), PoolError>; 3] {
         [
             pool.connections(None).await.map(drop),
             pool.registrations(Measure::Hits).await.map(drop),
-            pool.inspect(&Wanted::at(peer())).await.map(drop),
-            pool.delete(&Wanted::at(peer())).await.map(drop),
+            pool.find(&Wanted::at(peer())).await.map(drop),
         ]
     }
 
@@ -458,7 +354,7 @@ mod tests {
             let (pool, requests, _poll) = pool(2);
             let shards: Vec<_> = requests.into_iter().zip(answers).map(|(one, answers)| serve(one, answers)).collect();
             let expected = if answers == [true; 2] { Ok(()) } else { Err(PoolError::Unanswered) };
-            assert_eq!(outcomes(&pool).await, [expected; 4], "{answers:?}");
+            assert_eq!(outcomes(&pool).await, [expected; 3], "{answers:?}");
             drop(pool);
             shards.into_iter().for_each(|shard| shard.join().unwrap());
         }
@@ -468,10 +364,10 @@ mod tests {
     async fn a_shard_whose_queue_is_full_or_that_has_ended_does_not_answer() {
         let (pool, requests, _poll) = pool(1);
         pool.set_types(&[]);
-        assert_eq!(outcomes(&pool).await, [Err(PoolError::Unanswered); 4], "full");
+        assert_eq!(outcomes(&pool).await, [Err(PoolError::Unanswered); 3], "full");
         assert!(pool.seen().await.is_none());
         drop(requests);
-        assert_eq!(outcomes(&pool).await, [Err(PoolError::Unanswered); 4], "ended");
+        assert_eq!(outcomes(&pool).await, [Err(PoolError::Unanswered); 3], "ended");
         assert!(pool.seen().await.is_none());
     }
 
@@ -515,13 +411,59 @@ mod tests {
         assert!(!is_asked(0) && is_asked(1), "the one that has answered");
     }
 
+    /// Returns whether shards have the connection, once they are asked; those of which nothing is said are stuck.
+    fn tell(requests: &[Receiver<Control>], found: &[Option<bool>]) {
+        for (shard, found) in requests.iter().zip(found) {
+            let Ok(Control::Find(_, reply)) = shard.try_recv() else { panic!("it is not asked") };
+            match found {
+                Some(found) => reply.send(*found).unwrap(),
+                None => drop(Box::leak(Box::new(reply))),
+            }
+        }
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_stuck_shard_hides_no_connection_of_another() {
-        let (pool, requests, _poll) = pool(2);
-        let wanted = Wanted::at(peer());
-        let mut inspection = Box::pin(pool.inspect(&wanted));
-        assert!(inspection.as_mut().now_or_never().is_none());
-        assert!(requests.iter().all(|shard| matches!(shard.try_recv(), Ok(Control::Inspect(..)))), "both are asked");
+    async fn a_connection_is_found_as_soon_as_the_shards_before_have_answered() {
+        let cases: [(&[Option<bool>], Option<usize>); 4] = [
+            (&[Some(false), Some(true), Some(true)], Some(1)),
+            (&[Some(true), None, None], Some(0)),
+            (&[Some(false), Some(true), None], Some(1)),
+            (&[Some(false), Some(false), Some(false)], None),
+        ];
+        for (answers, expected) in cases {
+            let (pool, requests, _poll) = pool(3);
+            let wanted = Wanted::at(peer());
+            let mut found = Box::pin(pool.find(&wanted));
+            assert!(found.as_mut().now_or_never().is_none());
+            tell(&requests, answers);
+            assert_eq!(found.now_or_never(), Some(Ok(expected.map(ShardNumber))), "{answers:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stuck_shard_hides_no_connection_of_another_and_is_soon_given_up() {
+        for (answers, expected, longest) in [
+            ([None, Some(true)], Ok(Some(ShardNumber(1))), SOON),
+            ([None, Some(false)], Err(PoolError::Unanswered), SEARCH),
+            ([Some(false), None], Err(PoolError::Unanswered), SEARCH),
+        ] {
+            let (pool, requests, _poll) = pool(2);
+            let wanted = Wanted::at(peer());
+            let mut found = Box::pin(pool.find(&wanted));
+            assert!(found.as_mut().now_or_never().is_none());
+            tell(&requests, &answers);
+            let begun = tokio::time::Instant::now();
+            assert_eq!((found.await, begun.elapsed()), (expected, longest), "{answers:?}");
+        }
+    }
+
+    /// Whoever asks has a turn that others wait for.
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_that_is_stuck_once_it_has_found_a_connection_is_soon_given_up() {
+        let (pool, _requests, _poll) = pool(1);
+        let (wanted, begun) = (Wanted::at(peer()), tokio::time::Instant::now());
+        assert_eq!(pool.inspect(ShardNumber(0), &wanted).await.err(), Some(PoolError::Unanswered));
+        assert_eq!(begun.elapsed(), SEARCH);
     }
 
     #[tokio::test]
