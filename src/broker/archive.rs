@@ -110,7 +110,7 @@ pub struct PagePermit<'d> {
 /// The shard's end.
 #[derive(Debug)]
 pub struct Pages {
-    pages: mpsc::Receiver<Page>,
+    queue: mpsc::Receiver<Page>,
     begun: VecDeque<Chunk>,
     /// The page in place of all others, if the reader withdraws them.
     instead: oneshot::Receiver<Page>,
@@ -121,7 +121,7 @@ pub fn page_channel(wake: Wake) -> (PageChannel, Pages) {
     let (sender, receiver) = mpsc::channel(PAGES);
     let (withdrawing, instead) = oneshot::channel();
     let page_channel = PageChannel { pages: sender, wake, instead: withdrawing };
-    (page_channel, Pages { pages: receiver, begun: VecDeque::new(), instead })
+    (page_channel, Pages { queue: receiver, begun: VecDeque::new(), instead })
 }
 
 impl PageChannel {
@@ -163,14 +163,14 @@ impl Pages {
     pub(crate) fn drop_withdrawn(&mut self) {
         if let Ok(last) = self.instead.try_recv() {
             self.begun = last.into();
-            while self.pages.try_recv().is_ok() {}
+            while self.queue.try_recv().is_ok() {}
         }
     }
 
     /// Returns the next chunk without removing it, if it has arrived. A reader that died yields `End(None)`.
     pub(crate) fn peek(&mut self) -> Option<&Chunk> {
         while self.begun.is_empty() {
-            match self.pages.try_recv() {
+            match self.queue.try_recv() {
                 Ok(page) => self.begun = page.into(),
                 Err(mpsc::error::TryRecvError::Empty) => return None,
                 Err(mpsc::error::TryRecvError::Disconnected) => self.begun.push_back(Chunk::End(None)),

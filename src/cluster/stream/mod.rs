@@ -137,7 +137,7 @@ mod tests {
             assert!(has_some(&mut other), "{until:?}");
             // Nor do they hold their places for ever.
             sleep(STALL).await;
-            deaf.iter_mut().for_each(|pages| pages.drop_withdrawn());
+            deaf.iter_mut().for_each(Pages::drop_withdrawn);
             sleep(Duration::from_millis(1)).await;
             let told = |pages: &mut Pages| matches!(pages.take(), Some(Chunk::Gap(gap)) if gap.from.is_none());
             assert_eq!(deaf.iter_mut().map(has_some).filter(|has_some| *has_some).count(), READERS);
