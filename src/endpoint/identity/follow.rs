@@ -60,6 +60,14 @@ impl Delegation {
         self.reported.notify_one();
     }
 
+    /// Schedules what a login could not read to be retried.
+    pub(super) fn retry_later(&self, left: Changed) {
+        if !left.is_empty() {
+            self.again.lock().add(left);
+            self.reported.notify_one();
+        }
+    }
+
     /// Reads what has changed, and everything at intervals, until the stop signal.
     pub async fn follow(&self, mut stop: watch::Receiver<bool>) {
         tokio::select! {
@@ -72,6 +80,7 @@ impl Delegation {
     async fn follow_on(&self) {
         let mut schedule = Schedule::new(self.limits.refresh, Instant::now());
         loop {
+            schedule.retry_later(std::mem::take(&mut *self.again.lock()), Instant::now());
             let reported = std::mem::take(&mut *self.changed.lock());
             let changed = schedule.next(reported, Instant::now());
             if changed.missed {
@@ -87,7 +96,7 @@ impl Delegation {
         }
     }
 
-    async fn read_by(&self, schedule: &mut Schedule, changed: Changed) {
+    async fn read_by(&self, schedule: &mut Schedule, mut changed: Changed) {
         let lists = Changed { users: Users::default(), ..changed };
         let mut reading = Reading::default();
         let read = async {
@@ -98,6 +107,7 @@ impl Delegation {
         };
         if let Err(error) = read.await {
             tracing::warn!(%error, "cannot read the endpoint's users, roles and tenants");
+            changed.add(reading.again);
             return schedule.has_failed(changed, Instant::now());
         }
         match &reading.error {

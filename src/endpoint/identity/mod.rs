@@ -52,7 +52,7 @@ use crate::clock;
 use crate::logging::summary::Summary;
 use crate::metrics::{IdentityDecision, Metrics};
 use changed::Changed;
-use error::{ANSWER_TIMEOUT, IdentityError};
+use error::{ANSWER_TIMEOUT, Failures, IdentityError};
 use flights::Flights;
 use health::Health;
 pub use health::Report;
@@ -82,13 +82,6 @@ pub struct DelegationLimits {
     pub refresh: Duration,
     /// Maximum number of cached acceptances.
     pub cached_identities: usize,
-}
-
-/// The latest failures of the endpoint, with their times. Checking credentials may work while reading users fails.
-#[derive(Debug, Default)]
-struct Failures {
-    checking: Option<(Instant, AuthError)>,
-    reading: Option<(Instant, AuthError)>,
 }
 
 /// Authenticates callers against the endpoint and keeps its users, roles and tenants current.
@@ -126,6 +119,8 @@ pub struct Delegation {
     /// Roles of users that the endpoint does not have.
     missing_roles: parking_lot::Mutex<BTreeSet<String>>,
     changed: parking_lot::Mutex<Changed>,
+    /// What logins could not read.
+    again: parking_lot::Mutex<Changed>,
     reported: Notify,
 }
 
@@ -158,6 +153,7 @@ impl Delegation {
             undecided: Summary::default(),
             unread: Summary::default(),
             changed: parking_lot::Mutex::default(),
+            again: parking_lot::Mutex::default(),
             reported: Notify::new(),
             upstream,
             authority,
@@ -243,9 +239,7 @@ impl Delegation {
     }
 
     fn failed_lately(&self) -> Option<AuthError> {
-        let failed = self.failed.lock();
-        let mut lately = [failed.checking, failed.reading].into_iter().flatten();
-        lately.find(|(at, _)| at.elapsed() < RETRY).map(|(_, error)| error)
+        self.failed.lock().within(RETRY)
     }
 
     async fn authenticate(&self, credential: &Credential, peer: IpAddr, asker: Asker) -> Result<Identity, AuthError> {

@@ -15,10 +15,10 @@ use hyper::header::HeaderValue;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::timeout;
 
+use super::Delegation;
 use super::changed::Changed;
-use super::error::{ANSWER_TIMEOUT, IdentityError, USER};
+use super::error::{ANSWER_TIMEOUT, Failures, IdentityError, USER};
 use super::keys::Keys;
-use super::{Delegation, Failures};
 use crate::auth::directory::{Account, Entries, Reader, Rows, TenantOf, accounts, read_plain, roles, tenants};
 use crate::auth::{AuthError, Claim, Secret};
 use crate::client::Login;
@@ -302,10 +302,7 @@ impl Delegation {
         if is_there() {
             return Ok(());
         }
-        let again = self.in_time(self.read_in_turn(changed)).await?;
-        if !again.is_empty() {
-            self.note(again);
-        }
+        self.retry_later(self.in_time(self.read_in_turn(changed)).await?);
         Ok(())
     }
 
