@@ -34,6 +34,10 @@ impl Delegation {
     ///
     /// Events that clients post here are not the endpoint's and must not be passed to this.
     pub fn saw(&self, kind: &str, action: &str, key: &str) {
+        if matches!((kind, action), ("users" | "contents", _) | ("hydrant", "gap")) {
+            // Before anything is forgotten, so that no login caches an older answer afterwards.
+            self.users_reported.fetch_add(1, Ordering::AcqRel);
+        }
         let changed = match (kind, action) {
             ("users", _) => {
                 self.cache.forget_user(key);
@@ -48,9 +52,6 @@ impl Delegation {
             ("hydrant", "gap") => Changed::missed(),
             _ => return,
         };
-        if matches!(kind, "users" | "contents" | "hydrant") {
-            self.users_reported.fetch_add(1, Ordering::AcqRel);
-        }
         self.note(changed);
     }
 

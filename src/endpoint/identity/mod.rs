@@ -200,12 +200,7 @@ impl Delegation {
         let reported = self.users_reported.load(Ordering::Acquire);
         match self.authenticate(credential, peer, asker).await {
             Ok(identity) => {
-                // Users may have changed meanwhile. If their secrets are readable, they are compared on each use
-                // anyway.
-                let is_of_now = self.users_reported.load(Ordering::Acquire) == reported;
-                if is_of_now || !identity.user().is_some_and(|user| self.authority.accounts().hides_secret(user)) {
-                    self.keep(key, &identity);
-                }
+                self.keep(key, &identity, reported);
                 Ok((IdentityDecision::Good, identity))
             }
             // None of these concerns the credential: one that was valid recently still is.
@@ -220,10 +215,16 @@ impl Delegation {
         }
     }
 
-    /// Caches an identity, for as long as the data that it depends on may be used.
-    fn keep(&self, key: [u8; 32], identity: &Identity) {
-        if let Some(heard) = *self.heard.lock() {
-            self.cache.keep(key, identity.clone(), clock::instant(), heard);
+    /// Caches an identity, for as long as the data that it depends on may be used; not if users may have changed since
+    /// `reported`. If their secrets are readable, they are compared on each use anyway.
+    fn keep(&self, key: [u8; 32], identity: &Identity, reported: u64) {
+        let is_compared = !identity.user().is_some_and(|user| self.authority.accounts().hides_secret(user));
+        let is_of_now = || is_compared || self.users_reported.load(Ordering::Acquire) == reported;
+        let Some(heard) = self.heard.lock().filter(|_| is_of_now()) else { return };
+        self.cache.keep(key, identity.clone(), clock::instant(), heard);
+        if !is_of_now() {
+            // An event may have come after the check, and have forgotten the user before this was kept.
+            self.cache.forget(&key);
         }
     }
 

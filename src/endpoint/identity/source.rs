@@ -453,6 +453,32 @@ mod tests {
         }
     }
 
+    /// Such an answer may have been about the former password. The two meet at every point in some round.
+    #[tokio::test]
+    async fn what_was_answered_before_an_event_is_not_cached() {
+        let data = tempfile::tempdir().unwrap();
+        let delegation = delegation(data.path());
+        delegation.add([("alice".to_owned(), Account::default())].into(), 0);
+        delegation.note_heard();
+        let alice = delegation.authority.accounts().user("alice").unwrap();
+        let (key, barrier) = ([7; 32], std::sync::Barrier::new(2));
+        delegation.keep(key, &alice, 0);
+        assert!(delegation.known(&key).is_some());
+        let login = |reported| {
+            barrier.wait();
+            delegation.keep(key, &alice, reported);
+        };
+        for round in 0..2_000 {
+            let reported = delegation.users_reported.load(Ordering::Acquire);
+            std::thread::scope(|scope| {
+                scope.spawn(|| login(reported));
+                barrier.wait();
+                delegation.saw("users", "save", "alice");
+            });
+            assert!(delegation.known(&key).is_none(), "round {round}");
+        }
+    }
+
     /// Somebody may keep the turn busy with tokens of a user who is gone.
     #[tokio::test(start_paused = true)]
     async fn a_turn_that_does_not_come_says_nothing_about_the_endpoint() {
