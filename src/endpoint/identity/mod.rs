@@ -221,7 +221,7 @@ impl Delegation {
         let is_compared = !identity.user().is_some_and(|user| self.authority.accounts().hides_secret(user));
         let is_of_now = || is_compared || self.users_reported.load(Ordering::Acquire) == reported;
         let Some(heard) = self.heard.lock().filter(|_| is_of_now()) else { return };
-        self.cache.keep(key, identity.clone(), clock::instant(), heard);
+        self.cache.keep(key, identity.clone(), clock::both(), heard);
         if !is_of_now() {
             // An event may have come after the check, and have forgotten the user before this was kept.
             self.cache.forget(&key);
