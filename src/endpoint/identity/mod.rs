@@ -116,6 +116,8 @@ pub struct Delegation {
     undecided: Summary,
     /// Limits the log lines about logins for which the endpoint could not be read.
     unread: Summary,
+    /// Limits the log lines about keys that could not be read.
+    unread_keys: Summary,
     /// Roles of users that the endpoint does not have.
     missing_roles: parking_lot::Mutex<BTreeSet<String>>,
     changed: parking_lot::Mutex<Changed>,
@@ -152,6 +154,7 @@ impl Delegation {
             failed: parking_lot::Mutex::default(),
             undecided: Summary::default(),
             unread: Summary::default(),
+            unread_keys: Summary::default(),
             changed: parking_lot::Mutex::default(),
             again: parking_lot::Mutex::default(),
             reported: Notify::new(),

@@ -370,9 +370,15 @@ impl Delegation {
             _ => None,
         };
         if keys.is_none() {
-            tracing::warn!(%status, "cannot read the endpoint's preferences now; retrying");
+            self.log_unread_keys(status);
         }
         Ok(keys)
+    }
+
+    fn log_unread_keys(&self, status: StatusCode) {
+        if let Some(suppressed) = self.unread_keys.count(clock::instant()) {
+            tracing::warn!(%status, suppressed, "cannot read the endpoint's preferences now; retrying");
+        }
     }
 
     /// Returns the keys; reads them if that was never done.
@@ -398,6 +404,7 @@ mod tests {
     use crate::client::{Secret as LoginSecret, SecretSource, Service, Trust};
     use crate::endpoint::http::{Upstream, UpstreamLimits};
     use crate::endpoint::identity::DelegationLimits;
+    use crate::logging::summary::captured;
     use crate::metrics::Metrics;
 
     const HOUR: Duration = Duration::from_hours(1);
@@ -477,6 +484,15 @@ mod tests {
             });
             assert!(delegation.known(&key).is_none(), "round {round}");
         }
+    }
+
+    /// Anybody can have them read again.
+    #[tokio::test]
+    async fn keys_that_cannot_be_read_fill_no_log() {
+        let data = tempfile::tempdir().unwrap();
+        let delegation = delegation(data.path());
+        let lines = captured::lines(|| (0..100).for_each(|_| delegation.log_unread_keys(StatusCode::NOT_FOUND)));
+        assert_eq!(lines.len(), 1, "{lines:?}");
     }
 
     /// Somebody may keep the turn busy with tokens of a user who is gone.
