@@ -312,7 +312,7 @@ impl Delegation {
             }
             Some(Err(TokenKeyError::Foreign)) | None => {
                 self.shown(token, asker).await?;
-                let read = read_plain(token).ok_or(AuthError::Unreadable)?;
+                let read = read_plain(token).ok_or_else(|| keys.unreadable())?;
                 self.need_for(&read).await?;
                 read
             }

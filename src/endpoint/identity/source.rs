@@ -365,7 +365,7 @@ impl Delegation {
             StatusCode::OK => Keys::of(&answer.body),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 tracing::info!(%status, "cannot read the endpoint's preferences; the endpoint checks its tokens");
-                Some(Keys::default())
+                Some(Keys::refused())
             }
             _ => None,
         };
