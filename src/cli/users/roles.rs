@@ -97,14 +97,13 @@ pub(crate) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) ->
     }
 }
 
-/// Returns the list of policies; `None` for `default`, which stands alone.
-fn askable_of(policies: &[Policy]) -> Result<Option<Vec<Overflow>>, UsersError> {
-    let named: Vec<Overflow> = policies.iter().filter_map(|policy| policy.0).collect();
-    match policies.len() - named.len() {
-        0 => Ok(Some(named)),
-        _ if named.is_empty() => Ok(None),
-        _ => Err(UsersError::Usage("--query-overflow: default stands alone, without policies".to_owned())),
+/// Returns the policies of a list; `None` for `default`, which stands alone.
+fn askable_of(policies: &[Policy]) -> Result<Option<BTreeSet<Overflow>>, UsersError> {
+    let is_default = |policy: &Policy| policy.0.is_none();
+    if policies.iter().any(is_default) && !policies.iter().all(is_default) {
+        return Err(UsersError::Usage("--query-overflow: default stands alone, without policies".to_owned()));
     }
+    Ok(policies.iter().map(|policy| policy.0).collect())
 }
 
 /// Parses claims, with a note for each scope that DRP does not have.

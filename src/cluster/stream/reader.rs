@@ -8,7 +8,7 @@
 //!
 //! A replay begins [`OVERLAP`] before the requested time: at the first message that was stored at that time or later,
 //! or whose event's own Time is that late. To find such an event even if its producer's clock is ahead, reading begins
-//! where the history says that such events may have been accepted, or [`LEAD`](super::seam::LEAD) earlier.
+//! where the history says that such events may have been accepted, or [`LEAD`] earlier.
 //!
 //! A range that is read again begins in the same way, and ends where it is told to. What the stream has dropped of it
 //! since is reported: the message of the first event that was given must still be there.
