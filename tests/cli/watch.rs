@@ -297,7 +297,7 @@ fn fixed(answers: Vec<&'static str>) -> (String, Runtime) {
 
 /// Like [`fixed`]; tells the heads of the requests.
 fn fixed_heard(answers: Vec<String>) -> (String, Receiver<String>, Runtime) {
-    let (heard_tx, heard) = channel();
+    let (sender, heard) = channel();
     let runtime = Runtime::new().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -309,7 +309,7 @@ fn fixed_heard(answers: Vec<String>) -> (String, Receiver<String>, Runtime) {
                 head.push(socket.read_u8().await.unwrap());
             }
             // Nobody may be listening.
-            let _ = heard_tx.send(String::from_utf8(head).unwrap());
+            let _ = sender.send(String::from_utf8(head).unwrap());
             socket.write_all(answer.as_bytes()).await.unwrap();
         }
     });
@@ -329,10 +329,15 @@ fn a_feed_goes_by_the_clock_of_the_server() {
     assert!(since < opened + second(60), "{since} {opened}");
 }
 
+#[expect(clippy::disallowed_methods, reason = "the server's clock is wrong by comparison with the real one")]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
 /// Returns what is asked for after a first connection, and when that was opened by the clock of the server, which is
 /// wrong by `skew`. It tells an event that is `after` that time.
 fn since_asked_again(skew: SignedDuration, after: SignedDuration) -> (Timestamp, Timestamp) {
-    let opened = (Timestamp::now() + skew).round(Unit::Second).unwrap();
+    let opened = (now() + skew).round(Unit::Second).unwrap();
     let date = opened.strftime("%a, %d %b %Y %H:%M:%S GMT");
     let event = format!(r#"{{"Time":"{}","Type":"a","Action":"b","Key":"c","Object":null}}"#, opened + after);
     let answer = format!(

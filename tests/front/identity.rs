@@ -417,12 +417,12 @@ async fn a_sealed_token_is_not_refused_for_good_before_the_key_was_told() {
     let token = drp.token("alice", &json!({}));
     assert_eq!(refused(by_token(&hydrant, &token).await).status, 503);
     *drp.state.refuses.lock() = ("nothing", 0);
-    let taken = async {
+    let login = async {
         while by_token(&hydrant, &token).await.is_err() {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    patiently("the key to be told", taken).await;
+    Box::pin(patiently("the key to be told", login)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
