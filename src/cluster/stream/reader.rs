@@ -303,6 +303,8 @@ impl Reader {
         for parsed in &block.messages {
             if self.skips_to(parsed.position) {
                 page.push(Chunk::Gap(Gap { from: Some(self.seen), to: parsed.time.max(self.seen), events: None }));
+                // What follows the dropped messages was given before, so it is requested.
+                self.begin();
             }
             let is_beyond = self.reading.until.is_some_and(|until| parsed.position > message_of(until - 1));
             if is_beyond {

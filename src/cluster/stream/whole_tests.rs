@@ -309,6 +309,29 @@ async fn what_the_stream_has_dropped_since_it_was_read_is_told_when_it_is_read_a
     assert!(third.gaps.is_empty(), "{:?}", third.gaps);
 }
 
+/// The clock of the first event's producer is ahead, so the replay began with it.
+#[tokio::test(start_paused = true)]
+async fn what_the_stream_has_dropped_of_a_producer_that_is_ahead_is_told_once() {
+    let mut world = World::new(100);
+    let mut draft = Draft::new("machines", "update", "0");
+    draft.time = Some((clock::now() + SignedDuration::from_mins(1)).to_string().into());
+    world.shelf.put(Origin { node: NODE, number: 0 }, draft.seal(clock::now()).json(), clock::now());
+    world.stored = 1;
+    world.accept();
+    world.publish(20);
+    clock::simulated::pass(Duration::from_secs(55));
+    let reading = Reading { time: clock::now(), ..world.reading() };
+    let mut first = world.read(reading);
+    first.finish().await;
+    assert!(first.got.iter().copied().eq(0..21) && first.gaps.is_empty(), "{:?} {:?}", first.got, first.gaps);
+    world.shelf.drop_oldest(1);
+    world.pages = Arc::new(PageCache::new(Arc::clone(&world.shelf) as _, 1 << 20));
+    let until = first.places.last().map(|last| last + 1);
+    let mut second = world.read(Reading { until, given: first.places.first().copied(), ..reading });
+    second.finish().await;
+    assert_eq!((second.got, second.gaps.len()), ((1..21).collect(), 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_the_stream_drops_just_before_its_first_page_is_read_is_told() {
     let mut world = World::new(10);
