@@ -149,17 +149,39 @@ impl Peers {
     /// Records an event with this number. `digest` must differ between different events.
     pub fn event(&mut self, node: NodeId, number: u64, digest: u64, now: Instant) -> SequenceCheck {
         let check = self.heard(node, number, now);
-        let chunks = (ALL_CHUNKS / self.peers.len().max(1)).clamp(FEWEST_CHUNKS, CHUNKS);
+        let share = self.share();
         let peer = self.peers.get_mut(&node).expect("heard");
         if check != SequenceCheck::Repeated {
             peer.next = number + 1;
         }
-        let was_here = peer.recalled.is_again(number, digest, chunks);
+        let before = peer.recalled.chunks();
+        let was_here = peer.recalled.is_again(number, digest, share);
+        if peer.recalled.chunks() > before {
+            self.trim();
+        }
         if was_here {
             // Also after a jump: what is missing before it was reported when it came for the first time, or had come.
             return SequenceCheck::Repeated;
         }
         if check == SequenceCheck::Repeated { SequenceCheck::Next } else { check }
+    }
+
+    /// Returns the number of chunks that each node may have now.
+    fn share(&self) -> usize {
+        (ALL_CHUNKS / self.peers.len().max(1)).clamp(FEWEST_CHUNKS, CHUNKS)
+    }
+
+    /// Forgets digests of the nodes that have more than their share, as far as all have too many together.
+    fn trim(&mut self) {
+        let (share, most) = (self.share(), ALL_CHUNKS.max(FEWEST_CHUNKS * self.peers.len()));
+        let mut all: usize = self.peers.values().map(|peer| peer.recalled.chunks()).sum();
+        while all > most
+            && let Some(peer) = self.peers.values_mut().max_by_key(|peer| peer.recalled.chunks())
+        {
+            let before = peer.recalled.chunks();
+            peer.recalled.shrink(peer.next, share);
+            all -= before - peer.recalled.chunks();
+        }
     }
 
     /// Records a heartbeat: the next event will have the number `next`.
@@ -469,6 +491,19 @@ mod tests {
             peers.event(MOST as u64, far(number), 1, at(3000));
         }
         assert_eq!(peers.peers[&(MOST as u64)].recalled.chunks(), FEWEST_CHUNKS);
+    }
+
+    /// Each one's share was larger when it came.
+    #[test]
+    fn there_is_a_bound_on_the_digests_of_nodes_that_come_one_after_another() {
+        let mut peers = Peers::default();
+        for node in 0..MOST as u64 {
+            for number in 0..CHUNKS as u64 {
+                peers.event(node, number * CHUNK as u64, 1, at(1));
+            }
+            let chunks: usize = peers.peers.values().map(|peer| peer.recalled.chunks()).sum();
+            assert!(chunks <= ALL_CHUNKS.max(FEWEST_CHUNKS * peers.len()), "{chunks} of {} nodes", peers.len());
+        }
     }
 
     proptest! {
