@@ -30,6 +30,11 @@ impl Recalled {
         known == digest
     }
 
+    /// Forgets all but so many chunks, those nearest to this number.
+    pub(super) fn shrink(&mut self, number: u64, most_chunks: usize) {
+        self.forget(number / CHUNK as u64, most_chunks);
+    }
+
     /// Forgets the chunks farthest from this one.
     fn forget(&mut self, latest: u64, most_chunks: usize) {
         while self.chunks.len() > most_chunks.max(1) {
@@ -37,7 +42,7 @@ impl Recalled {
             else {
                 return;
             };
-            if latest - first > last - latest {
+            if latest.abs_diff(*first) > last.abs_diff(latest) {
                 self.chunks.pop_first()
             } else {
                 self.chunks.pop_last()
@@ -46,7 +51,6 @@ impl Recalled {
     }
 
     /// Returns the number of chunks.
-    #[cfg(test)]
     pub(super) fn chunks(&self) -> usize {
         self.chunks.len()
     }

@@ -6,8 +6,8 @@
 //!
 //! Contract: events written to a connection are retained until the server has answered a PING sent after them, and
 //! written again over the next connection if it does not answer. So the failure of a server loses nothing; duplicates
-//! are recognized by their numbers. At most [`WINDOW`] bytes are retained; after that further events wait for the
-//! answer.
+//! are recognized by their numbers and digests. At most [`WINDOW`] bytes are retained; after that further events wait
+//! for the answer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
