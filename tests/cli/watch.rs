@@ -304,12 +304,12 @@ fn fixed_heard(answers: Vec<String>) -> (String, Receiver<String>, Runtime) {
     runtime.spawn(async move {
         for answer in answers {
             let (mut socket, _) = listener.accept().await.unwrap();
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                head.push(socket.read_u8().await.unwrap());
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(socket.read_u8().await.unwrap());
             }
             // Nobody may be listening.
-            let _ = sender.send(String::from_utf8(head).unwrap());
+            let _ = sender.send(String::from_utf8(request).unwrap());
             socket.write_all(answer.as_bytes()).await.unwrap();
         }
     });
