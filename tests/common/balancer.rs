@@ -51,8 +51,8 @@ fn program(name: &str) -> PathBuf {
     places.map(|place| place.join(name)).find(|file| file.is_file()).unwrap_or_else(|| panic!("no {name}: make faults"))
 }
 
-/// A port that is free at every address. The kernel gives none below 32,768 to whoever asks for any, so nobody else gets
-/// it by chance before it is used.
+/// A port that is free at every address. The kernel gives none below 32,768 to whoever asks for any, so nobody else
+/// gets it by chance before it is used.
 pub fn free_port() -> u16 {
     static ASKED: AtomicU32 = AtomicU32::new(0);
     let ports = std::iter::repeat_with(|| std::process::id() * 97 + ASKED.fetch_add(1, Ordering::Relaxed));
