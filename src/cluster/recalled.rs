@@ -30,6 +30,11 @@ impl Recalled {
         known == digest
     }
 
+    /// Returns whether no event was recorded.
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
     /// Forgets the chunks farthest from this one.
     fn forget(&mut self, latest: u64, most_chunks: usize) {
         while self.chunks.len() > most_chunks.max(1) {
