@@ -313,6 +313,12 @@ fn source_of(binary: &str, path: &[&str]) -> Option<String> {
         "tidy" | "docs" => return fs::read_to_string(root().join(format!("tests/{binary}.rs"))).ok(),
         of_tests => vec![format!("tests/{of_tests}")],
     };
+    // A file of tests may stand beside that of its module (`#[path]`).
+    if let [over @ .., _, file] = path
+        && let Ok(text) = fs::read_to_string(root().join(format!("{}/{}/{file}.rs", places[0], over.join("/"))))
+    {
+        return Some(text);
+    }
     // The last parts may be modules within the file.
     (0..path.len()).rev().find_map(|length| {
         let (module, place) = (path[..=length].join("/"), &places[0]);

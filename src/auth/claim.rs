@@ -164,11 +164,15 @@ impl Claim {
         self.scope.count() + self.action.count() + self.specific.count()
     }
 
+    /// Returns the number of pairs of scope and action that show different events; `*` is one.
+    pub(super) fn pairs(&self) -> usize {
+        let actions = if self.action.has("get") { 1 } else { self.action.count() };
+        self.scope.count().max(1).saturating_mul(actions)
+    }
+
     /// Returns the number of combinations of its parts that show different events.
     pub(super) fn combinations(&self) -> usize {
-        let actions = if self.action.has("get") { 1 } else { self.action.count() };
-        let [scopes, keys] = [&self.scope, &self.specific].map(|terms| terms.count().max(1));
-        scopes.saturating_mul(actions).saturating_mul(keys)
+        self.pairs().saturating_mul(self.specific.count().max(1))
     }
 }
 

@@ -9,12 +9,13 @@
 //! the shard takes the last page, but when that page was sent it held all that the archive was still to deliver, or
 //! the page tells of a gap. Reading again yields the same events up to a given position; what the archive has lost
 //! since is reported too. The shard never waits: it takes a page that is ready, and is woken when one arrives. A reader
-//! may withdraw the pages that were not handled yet; the page that it sends in their place reports what they contained
-//! as a gap, and is the last one.
+//! may withdraw the pages that were not handled yet; the page that it sends in their place reports a gap, and is the
+//! last one. What the withdrawn pages contained comes from the history if that holds it.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -92,11 +93,41 @@ pub trait Archive: fmt::Debug + Send + Sync {
     fn read(&self, reading: Reading, account: &str, page_channel: PageChannel);
 }
 
+/// The client's progress in a replay, for all who read for it: while one part of the replay is handled, or waited for,
+/// the pages of another have to wait too.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<Handling>);
+
+#[derive(Debug, Default)]
+struct Handling {
+    count: AtomicU64,
+    /// Whether the shard waits for a page.
+    awaits_page: AtomicBool,
+}
+
+impl Progress {
+    /// Notes that something was handled.
+    pub(crate) fn advance(&self) {
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn await_page(&self, awaits: bool) {
+        self.0.awaits_page.store(awaits, Ordering::Release);
+    }
+
+    /// Returns a number that changes when something is handled; `None` while the shard waits for a page.
+    fn count(&self) -> Option<u64> {
+        let Handling { count, awaits_page } = &*self.0;
+        (!awaits_page.load(Ordering::Acquire)).then(|| count.load(Ordering::Relaxed))
+    }
+}
+
 /// The reader's end.
 #[derive(Debug)]
 pub struct PageChannel {
     pages: mpsc::Sender<Page>,
     wake: Wake,
+    progress: Progress,
     instead: oneshot::Sender<Page>,
 }
 
@@ -104,24 +135,25 @@ pub struct PageChannel {
 #[derive(Debug)]
 pub struct PagePermit<'d> {
     permit: mpsc::Permit<'d, Page>,
-    wake: &'d Wake,
+    page_channel: &'d PageChannel,
 }
 
 /// The shard's end.
 #[derive(Debug)]
 pub struct Pages {
-    pages: mpsc::Receiver<Page>,
+    queue: mpsc::Receiver<Page>,
     begun: VecDeque<Chunk>,
+    progress: Progress,
     /// The page in place of all others, if the reader withdraws them.
     instead: oneshot::Receiver<Page>,
 }
 
-/// Returns the two ends.
-pub fn page_channel(wake: Wake) -> (PageChannel, Pages) {
+/// Returns the two ends. `progress` is that of the replay.
+pub fn page_channel(wake: Wake, progress: Progress) -> (PageChannel, Pages) {
     let (sender, receiver) = mpsc::channel(PAGES);
     let (withdrawing, instead) = oneshot::channel();
-    let page_channel = PageChannel { pages: sender, wake, instead: withdrawing };
-    (page_channel, Pages { pages: receiver, begun: VecDeque::new(), instead })
+    let page_channel = PageChannel { pages: sender, wake, progress: progress.clone(), instead: withdrawing };
+    (page_channel, Pages { queue: receiver, begun: VecDeque::new(), progress, instead })
 }
 
 impl PageChannel {
@@ -131,7 +163,7 @@ impl PageChannel {
     /// Dropping the future loses nothing.
     pub async fn reserve(&self) -> Option<PagePermit<'_>> {
         let permit = self.pages.reserve().await.ok()?;
-        Some(PagePermit { permit, wake: &self.wake })
+        Some(PagePermit { permit, page_channel: self })
     }
 
     /// Waits until the shard has dropped its end: it has handled the end of the replay, or the connection has closed.
@@ -142,10 +174,16 @@ impl PageChannel {
         self.pages.closed().await;
     }
 
+    /// Returns a number that changes whenever the shard handles a part of the replay; `None` while it waits for a page.
+    pub fn progress(&self) -> Option<u64> {
+        self.progress.count()
+    }
+
     /// Has the shard drop all pages that it has not handled yet, and handle this one, the last, in their place.
     pub fn withdraw(self, last: Page) {
         // If that fails, the shard has dropped them already.
         let _ = self.instead.send(last);
+        self.progress.await_page(false);
         self.wake.wake();
     }
 }
@@ -153,8 +191,10 @@ impl PageChannel {
 impl PagePermit<'_> {
     /// Sends a page and wakes the consumer.
     pub fn put(self, page: Page) {
+        let PageChannel { wake, progress, .. } = self.page_channel;
         self.permit.send(page);
-        self.wake.wake();
+        progress.await_page(false);
+        wake.wake();
     }
 }
 
@@ -163,24 +203,28 @@ impl Pages {
     pub(crate) fn drop_withdrawn(&mut self) {
         if let Ok(last) = self.instead.try_recv() {
             self.begun = last.into();
-            while self.pages.try_recv().is_ok() {}
+            while self.queue.try_recv().is_ok() {}
         }
     }
 
     /// Returns the next chunk without removing it, if it has arrived. A reader that died yields `End(None)`.
     pub(crate) fn peek(&mut self) -> Option<&Chunk> {
         while self.begun.is_empty() {
-            match self.pages.try_recv() {
+            // First, so that a page which comes meanwhile takes it back.
+            self.progress.await_page(true);
+            match self.queue.try_recv() {
                 Ok(page) => self.begun = page.into(),
                 Err(mpsc::error::TryRecvError::Empty) => return None,
                 Err(mpsc::error::TryRecvError::Disconnected) => self.begun.push_back(Chunk::End(None)),
             }
         }
+        self.progress.await_page(false);
         self.begun.front()
     }
 
     /// Removes the chunk that [`Pages::peek`] returned.
     pub(crate) fn take(&mut self) -> Option<Chunk> {
+        self.progress.advance();
         self.begun.pop_front()
     }
 }

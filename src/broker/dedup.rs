@@ -23,7 +23,7 @@ pub type RepeatIndex = u32;
 const AHEAD: usize = 64;
 
 /// Two hashes with secret keys, so that neither chance nor malice makes two events equal.
-pub(super) type Digest = (u64, u64);
+pub type Digest = (u64, u64);
 
 /// The secret keys of digests.
 #[derive(Debug, Clone, Default)]

@@ -28,7 +28,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
-use super::dedup::{Duplicates, Keys};
+use super::dedup::{Digest, Duplicates, Keys, RepeatIndex};
 use super::origin::{NodeId, Origin, Trace, Watermarks};
 use crate::event::Event;
 
@@ -217,6 +217,11 @@ impl Delivered {
         ahead.fold(0, u64::saturating_add)
     }
 
+    /// Returns what an event of an endpoint has in common with its copies, which come under other nodes' numbers.
+    pub fn copy_key(&self, trace: Trace, event: &Event) -> Option<(Digest, RepeatIndex)> {
+        trace.repeat_index.map(|repeat_index| (self.keys.digest(event), repeat_index))
+    }
+
     /// Returns whether an event of the history was delivered.
     pub fn has(&self, trace: Trace, event: &Event) -> bool {
         let Origin { node, number } = trace.origin;
@@ -242,17 +247,22 @@ impl Missing {
 }
 
 /// How a replay continues in the history.
+///
+/// Pages that the shard has not handled may be withdrawn. Only the shard knows which events those are: it settles
+/// ([`Splice::settle`]) which of the last ones are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Splice {
     first: u64,
     /// Ranges of delivered numbers, ascending and not adjacent.
     delivered: Vec<Range<u64>>,
+    /// Other events that the archive has sent, and their positions there.
+    sent: Vec<(u64, u64)>,
 }
 
 impl Splice {
     /// Creates a splice that starts at this number and leaves out nothing.
     pub fn at(first: u64) -> Self {
-        Self { first, delivered: Vec::new() }
+        Self { first, delivered: Vec::new(), sent: Vec::new() }
     }
 
     /// Leaves out the event with this number. Must be called in ascending order.
@@ -260,6 +270,26 @@ impl Splice {
         match self.delivered.last_mut().filter(|last| last.end == number) {
             Some(last) => last.end += 1,
             None => self.delivered.push(number..number + 1),
+        }
+    }
+
+    /// Leaves out the event with this number only if the event at this position in the archive was handled, because its
+    /// page may be withdrawn before.
+    pub fn leave_out_if_handled(&mut self, number: u64, position: u64) {
+        self.sent.push((number, position));
+    }
+
+    /// Notes that the events of the archive were handled up to the position `end`, and no others will be.
+    pub(crate) fn settle(&mut self, end: u64) {
+        let handled = std::mem::take(&mut self.sent).into_iter().filter(|(_, position)| *position < end);
+        let mut ranges = std::mem::take(&mut self.delivered);
+        ranges.extend(handled.map(|(number, _)| number..number + 1));
+        ranges.sort_unstable_by_key(|range| range.start);
+        for range in ranges {
+            match self.delivered.last_mut().filter(|last| last.end == range.start) {
+                Some(last) => last.end = range.end,
+                None => self.delivered.push(range),
+            }
         }
     }
 

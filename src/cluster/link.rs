@@ -4,8 +4,8 @@
 //! Everything that other nodes publish arrives over one connection in one queue, in the order in which the server sent
 //! it. A server that announces its shutdown (lame duck mode) is left in an orderly way. First a connection to another
 //! server is made and subscribed. When all known nodes have been heard over it, or after [`OVERLAP`], the former
-//! connection is read to its end, then the messages of the new one. Duplicates are recognized by their numbers, so
-//! nothing is lost and no gap is reported.
+//! connection is read to its end, then the messages of the new one. Duplicates are recognized by their numbers and
+//! digests, so nothing is lost and no gap is reported.
 //!
 //! Contract: the connection's state ([`Status`]) is published through a watch channel, and the reason for a missing
 //! connection through [`Health`].

@@ -19,6 +19,9 @@
 //! expected one is a repetition (it was sent again after a connection broke, or arrived over two) only if the same
 //! event came with that number; any other is new.
 //!
+//! A node that was removed may only have been cut off. When it is back, it sends again what no server has confirmed. So
+//! the last [`GONE`] nodes that were removed are remembered with their digests, as long as there is room for these.
+//!
 //! Contract: pure; the caller passes the time of the monotonic clock. Bounded: at most [`MOST`] nodes, of which the
 //! longest silent one is evicted, and [`CHUNKS`] of digests per node, which hold more events than a node ever sends
 //! again. If there are so many nodes that they exceed [`ALL_CHUNKS`] together, each has its share. Beyond that an event
@@ -54,6 +57,9 @@ const ALL_CHUNKS: usize = 4096;
 
 /// Number of chunks that every node may have.
 const FEWEST_CHUNKS: usize = 4;
+
+/// Maximum number of removed nodes that are remembered.
+const GONE: usize = 64;
 
 /// Maximum number of skipped ranges remembered per node; further ones are merged into the last.
 const STRETCHES: usize = 8;
@@ -104,7 +110,7 @@ impl Peer {
         let was_told = std::mem::replace(&mut self.skipped[at].is_told, true);
         self.skipped[at].numbers.end = number;
         self.skipped.retain(|stretch| !stretch.numbers.is_empty());
-        Some(!was_told && !self.recalled.is_empty())
+        Some(!was_told && self.recalled.chunks() > 0)
     }
 
     /// Forgets jumps that nothing has disproved within [`SETTLED`].
@@ -129,8 +135,8 @@ pub enum SequenceCheck {
 pub enum Missing {
     /// This many events did not arrive.
     Events(u64),
-    /// An unknown number of events: the node's numbers moved by more than [`WINDOW`], or back
-    /// before the first one that was heard.
+    /// An unknown number of events: the node's numbers moved by more than [`WINDOW`], or back before the
+    /// first one that was heard.
     Unknown,
     /// The node fell silent.
     Silent,
@@ -151,23 +157,53 @@ pub struct Loss {
 #[derive(Debug, Default)]
 pub struct Peers {
     peers: HashMap<NodeId, Peer>,
+    /// Nodes that were removed, in case they are only cut off; at most [`GONE`].
+    gone: HashMap<NodeId, Peer>,
 }
 
 impl Peers {
     /// Records an event with this number. `digest` must differ between different events.
     pub fn event(&mut self, node: NodeId, number: u64, digest: u64, now: Instant) -> SequenceCheck {
         let check = self.heard(node, number, now);
-        let chunks = (ALL_CHUNKS / self.peers.len().max(1)).clamp(FEWEST_CHUNKS, CHUNKS);
+        let share = self.share();
         let peer = self.peers.get_mut(&node).expect("heard");
         if check != SequenceCheck::Repeated {
             peer.next = number + 1;
         }
-        let was_here = peer.recalled.is_again(number, digest, chunks);
+        let before = peer.recalled.chunks();
+        let was_here = peer.recalled.is_again(number, digest, share);
+        if peer.recalled.chunks() > before {
+            self.trim();
+        }
         if was_here {
             // Also after a jump: what is missing before it was reported when it came for the first time, or had come.
             return SequenceCheck::Repeated;
         }
         if check == SequenceCheck::Repeated { SequenceCheck::Next } else { check }
+    }
+
+    /// Returns the number of chunks that each node may have now.
+    fn share(&self) -> usize {
+        (ALL_CHUNKS / self.peers.len().max(1)).clamp(FEWEST_CHUNKS, CHUNKS)
+    }
+
+    /// Forgets digests of the nodes that have more than their share, as far as all have too many together.
+    fn trim(&mut self) {
+        let (share, most) = (self.share(), ALL_CHUNKS.max(FEWEST_CHUNKS * self.peers.len()));
+        let chunks = |peers: &HashMap<NodeId, Peer>| peers.values().map(|peer| peer.recalled.chunks()).sum::<usize>();
+        let mut all = chunks(&self.peers) + chunks(&self.gone);
+        while all > most
+            && let Some(peer) = take_oldest(&mut self.gone)
+        {
+            all -= peer.recalled.chunks();
+        }
+        while all > most
+            && let Some(peer) = self.peers.values_mut().max_by_key(|peer| peer.recalled.chunks())
+        {
+            let before = peer.recalled.chunks();
+            peer.recalled.shrink(peer.next, share);
+            all -= before - peer.recalled.chunks();
+        }
     }
 
     /// Records a heartbeat: the next event will have the number `next`.
@@ -221,20 +257,29 @@ impl Peers {
         self.peers.get(&node).map(|peer| peer.next)
     }
 
-    /// Starts to track a node; what it forwarded before is no loss.
+    /// Starts to track a node; what it forwarded before is no loss, unless it was tracked before.
     fn greet(&mut self, node: NodeId, number: u64, now: Instant) {
-        if self.peers.len() >= MOST
-            && let Some(oldest) = self.peers.iter().min_by_key(|(_, peer)| peer.heard).map(|(node, _)| *node)
-        {
-            self.peers.remove(&oldest);
+        if self.peers.len() >= MOST {
+            take_oldest(&mut self.peers);
         }
-        self.peers.insert(node, Peer::new(number, now));
+        let peer = self.gone.remove(&node).unwrap_or_else(|| Peer::new(number, now));
+        self.peers.insert(node, peer);
+    }
+
+    /// Remembers a removed node: if it was only cut off, it sends some of its events again when it is back.
+    fn remember(&mut self, node: NodeId, peer: Peer) {
+        if self.gone.len() >= GONE {
+            take_oldest(&mut self.gone);
+        }
+        self.gone.insert(node, peer);
     }
 
     /// Records that a node ended properly after the events below `next`. Those that did not arrive are lost.
     pub fn goodbye(&mut self, node: NodeId, next: u64, now: Instant) -> Option<Loss> {
         let loss = self.heartbeat(node, next, now);
-        self.peers.remove(&node);
+        if let Some(peer) = self.peers.remove(&node) {
+            self.remember(node, peer);
+        }
         loss
     }
 
@@ -242,11 +287,14 @@ impl Peers {
     /// messages wait for those of others, is not silent.
     pub fn drain_silent(&mut self, now: Instant, has_more: impl Fn(NodeId) -> bool) -> Vec<Loss> {
         let is_silent = |node, peer: &Peer| now.saturating_duration_since(peer.heard) > SILENCE && !has_more(node);
-        let gone = self.peers.extract_if(|node, peer| is_silent(*node, peer));
-        let mut losses: Vec<Loss> =
-            gone.map(|(node, peer)| Loss { node, missing: Missing::Silent, since: peer.heard }).collect();
-        losses.sort_unstable_by_key(|loss| loss.node);
-        losses
+        let mut silent: Vec<(NodeId, Peer)> = self.peers.extract_if(|node, peer| is_silent(*node, peer)).collect();
+        silent.sort_unstable_by_key(|(node, _)| *node);
+        let loss = |(node, peer): (NodeId, Peer)| {
+            let loss = Loss { node, missing: Missing::Silent, since: peer.heard };
+            self.remember(node, peer);
+            loss
+        };
+        silent.into_iter().map(loss).collect()
     }
 
     /// Forgives silence up to now, because this node could not receive anything.
@@ -268,6 +316,12 @@ impl Peers {
     pub fn is_empty(&self) -> bool {
         self.peers.is_empty()
     }
+}
+
+/// Removes the node that was not heard for the longest time.
+fn take_oldest(peers: &mut HashMap<NodeId, Peer>) -> Option<Peer> {
+    let oldest = *peers.iter().min_by_key(|(_, peer)| peer.heard)?.0;
+    peers.remove(&oldest)
 }
 
 #[cfg(test)]
@@ -343,6 +397,40 @@ mod tests {
         assert_eq!(peers.drain_silent(at(105), |_| false), []);
         assert_eq!(peers.drain_silent(at(111), |_| false).len(), 1);
         assert_eq!(peers.len(), 0);
+    }
+
+    /// It was only cut off, or said goodbye before it knew what had arrived.
+    #[test]
+    fn what_a_node_that_was_gone_sends_again_comes_once() {
+        for says_goodbye in [true, false] {
+            let mut peers = Peers::default();
+            (0..10).for_each(|number| assert_eq!(event(&mut peers, 7, number, at(1)), SequenceCheck::Next));
+            if says_goodbye {
+                assert_eq!(peers.goodbye(7, 10, at(1)), None);
+            }
+            assert_eq!(peers.drain_silent(at(12), |_| false).len(), usize::from(!says_goodbye));
+            assert_eq!((peers.len(), peers.next(7)), (0, None));
+            assert_eq!(peers.heartbeat(7, 5, at(20)), None);
+            (5..10).for_each(|number| assert_eq!(event(&mut peers, 7, number, at(20)), SequenceCheck::Repeated));
+            assert_eq!(event(&mut peers, 7, 10, at(20)), SequenceCheck::Next);
+            assert_eq!(peers.drain_silent(at(31), |_| false).len(), 1);
+        }
+    }
+
+    #[test]
+    fn nodes_that_are_gone_take_no_room_from_others() {
+        let mut peers = Peers::default();
+        for node in 0..100 {
+            (0..100).for_each(|number| _ = peers.event(node, number * CHUNK as u64, 1, at(1)));
+            peers.goodbye(node, 0, at(1));
+            assert!(peers.gone.len() <= GONE);
+        }
+        let far = |number: u64| number * CHUNK as u64;
+        for node in 200..208 {
+            (0..CHUNKS as u64).for_each(|number| _ = peers.event(node, far(number), 1, at(2)));
+        }
+        assert!(peers.peers.values().all(|peer| peer.recalled.chunks() == CHUNKS));
+        assert_eq!(peers.gone.values().map(|peer| peer.recalled.chunks()).sum::<usize>(), 0);
     }
 
     #[test]
@@ -506,6 +594,19 @@ mod tests {
             peers.event(MOST as u64, far(number), 1, at(3000));
         }
         assert_eq!(peers.peers[&(MOST as u64)].recalled.chunks(), FEWEST_CHUNKS);
+    }
+
+    /// Each one's share was larger when it came.
+    #[test]
+    fn there_is_a_bound_on_the_digests_of_nodes_that_come_one_after_another() {
+        let mut peers = Peers::default();
+        for node in 0..MOST as u64 {
+            for number in 0..CHUNKS as u64 {
+                peers.event(node, number * CHUNK as u64, 1, at(1));
+            }
+            let chunks: usize = peers.peers.values().map(|peer| peer.recalled.chunks()).sum();
+            assert!(chunks <= ALL_CHUNKS.max(FEWEST_CHUNKS * peers.len()), "{chunks} of {} nodes", peers.len());
+        }
     }
 
     proptest! {

@@ -30,9 +30,9 @@ impl Recalled {
         known == digest
     }
 
-    /// Returns whether no event was recorded.
-    pub(super) fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+    /// Forgets all but so many chunks, those nearest to this number.
+    pub(super) fn shrink(&mut self, number: u64, most_chunks: usize) {
+        self.forget(number / CHUNK as u64, most_chunks);
     }
 
     /// Forgets the chunks farthest from this one.
@@ -42,7 +42,7 @@ impl Recalled {
             else {
                 return;
             };
-            if latest - first > last - latest {
+            if latest.abs_diff(*first) > last.abs_diff(latest) {
                 self.chunks.pop_first()
             } else {
                 self.chunks.pop_last()
@@ -51,7 +51,6 @@ impl Recalled {
     }
 
     /// Returns the number of chunks.
-    #[cfg(test)]
     pub(super) fn chunks(&self) -> usize {
         self.chunks.len()
     }

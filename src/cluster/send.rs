@@ -6,8 +6,8 @@
 //!
 //! Contract: events written to a connection are retained until the server has answered a PING sent after them, and
 //! written again over the next connection if it does not answer. So the failure of a server loses nothing; duplicates
-//! are recognized by their numbers. At most [`WINDOW`] bytes are retained; after that further events wait for the
-//! answer.
+//! are recognized by their numbers and digests. At most [`WINDOW`] bytes are retained; after that further events wait
+//! for the answer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -317,10 +317,9 @@ impl Sender {
     fn note_too_long(&self, event: &Event, bytes: usize, most: usize) {
         // Whoever may post can cause it.
         if let Some(suppressed) = self.too_long.count(clock::instant()) {
-            let (kind, action) = (event.kind(), event.action());
             tracing::warn!(
-                kind,
-                action,
+                kind = beginning(event.kind()),
+                action = beginning(event.action()),
                 bytes,
                 most,
                 suppressed,
@@ -386,6 +385,11 @@ impl Sender {
     }
 }
 
+/// Returns as much of a text of any length as a line of the log has room for.
+fn beginning(text: &str) -> &str {
+    &text[..text.floor_char_boundary(64)]
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::SignedDuration;
@@ -433,7 +437,12 @@ mod tests {
         simulated::pass(INTERVAL);
         let lines = note();
         assert!(lines.len() == 1 && lines[0].contains("suppressed=99"), "{lines:#?}");
+        simulated::pass(INTERVAL);
+        let kind = "m\u{e9}".repeat(1 << 20);
+        let event = Draft::new(&kind, "update", "k").seal(clock::now());
+        let lines = captured::lines(|| sender.note_too_long(&event, 1 << 21, 1000));
+        assert!(lines.len() == 1 && lines[0].len() < 1000, "{}", lines[0].len());
         broker.metrics().nats.show(false);
-        assert!(broker.metrics().render(0).contains("hydrant_nats_lost_total{direction=\"out\"} 200\n"));
+        assert!(broker.metrics().render(0).contains("hydrant_nats_lost_total{direction=\"out\"} 201\n"));
     }
 }

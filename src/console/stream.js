@@ -2,7 +2,7 @@
 //
 // What EventSource does by itself is done here: it connects again after growing pauses, and `Last-Event-ID` resumes
 // without a gap. Another node, or run, would answer that with all it keeps: it is asked again, by time, and what comes
-// twice is passed over (docs/protocol.md, "Resuming", rule 4). It ends for good when closed, or when the server refuses
+// twice is passed over (docs/protocol.md, "Resuming", rule 5). It ends for good when closed, or when the server refuses
 // what was asked.
 
 import { open } from "./api.js";

@@ -2,7 +2,7 @@
 //!
 //! Contract: nothing is read before it is requested, and nothing is read twice at the same time.
 
-use crate::broker::archive::{PageChannel, Pages, Reading, Wake, page_channel};
+use crate::broker::archive::{PageChannel, Pages, Progress, Reading, Wake, page_channel};
 use crate::broker::history::Beyond;
 use crate::broker::splice::Splice;
 
@@ -13,6 +13,8 @@ pub(super) struct Before {
     /// The number in the history where the replay continues.
     first: u64,
     wake: Wake,
+    /// That of the replay: the first read has to wait while a later registration's is handled.
+    pub(super) progress: Progress,
     /// The account of the connection's principal.
     account: Box<str>,
     /// The first read.
@@ -29,8 +31,18 @@ pub(super) struct Before {
 impl Before {
     /// Creates the state; nothing is read yet. The replay continues in the history at the number `first`.
     pub(super) fn new(beyond: Beyond, first: u64, wake: &Wake, account: &str) -> Self {
-        let (wake, account) = (wake.clone(), account.into());
-        Self { beyond, first, wake, account, once: None, again: None, given: None, end: 0, splice: None }
+        Self {
+            beyond,
+            first,
+            wake: wake.clone(),
+            progress: Progress::default(),
+            account: account.into(),
+            once: None,
+            again: None,
+            given: None,
+            end: 0,
+            splice: None,
+        }
     }
 
     /// Drops the pages that a reader has withdrawn.
@@ -40,11 +52,11 @@ impl Before {
 
     /// Returns the current read, of a pass up to the `edge` or the first one; starts it if necessary.
     pub(super) fn reading(&mut self, pass: bool, edge: u64) -> &mut Pages {
-        let Self { beyond: Beyond { archive, time, begin }, first, wake, account, given, .. } = self;
+        let Self { beyond: Beyond { archive, time, begin }, first, wake, progress, account, given, .. } = self;
         let until = pass.then_some(edge.min(self.end));
         let given = given.filter(|_| pass);
         let read = || {
-            let (filler, pages): (PageChannel, Pages) = page_channel(wake.clone());
+            let (filler, pages): (PageChannel, Pages) = page_channel(wake.clone(), progress.clone());
             archive.read(Reading { time: *time, begin: *begin, first: *first, until, given }, account, filler);
             pages
         };

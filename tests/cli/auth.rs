@@ -124,6 +124,12 @@ fn a_role_keeps_what_is_not_named() {
     assert_eq!(set("--limit connections=0"), "r b/get/* registrations=9 drop-oldest none");
     assert_eq!(set("--overflow default"), "r b/get/* registrations=9 - none");
     assert_eq!(set("--query-overflow default --limit registrations=0"), "r b/get/* - - -");
+    set("--query-overflow drop-oldest");
+    for mixed in ["default,conflate", "conflate,default"] {
+        let told = shell.fails(&format!("roles set r --query-overflow {mixed}"), "", 64);
+        assert!(told.contains("default stands alone"), "{told}");
+    }
+    assert_eq!(rows(&shell.ok("roles list"))[2], "r b/get/* - - drop-oldest");
 }
 
 #[test]

@@ -132,22 +132,26 @@ impl Broker {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let (sender, address) = channel();
-        let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let (sender, said) = channel();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         thread::spawn(move || {
-            let line = said.by_ref().find_map(|line| {
-                let from = line.contains("listening").then(|| line.find("127.0.0.1:")).flatten()?;
-                Some(
+            let mut before = Vec::new();
+            let address = lines.by_ref().find_map(|line| {
+                let from = line.contains("listening").then(|| line.find("127.0.0.1:")).flatten();
+                let address = |from: usize| {
                     line[from..]
                         .chars()
                         .take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ':'))
-                        .collect::<String>(),
-                )
+                        .collect::<String>()
+                };
+                let found = from.map(address);
+                before.push(line);
+                found
             });
-            let _ = line.map(|address| sender.send(address));
-            said.for_each(drop);
+            let _ = sender.send(address.ok_or(before));
+            lines.for_each(drop);
         });
-        let address = address.recv_timeout(PATIENCE).expect("it listens");
+        let address = said.recv_timeout(PATIENCE).unwrap().expect("it listens");
         Self { child, address, dir: Some(dir) }
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Running, run, start};
 use futures_util::{SinkExt, StreamExt};
+use jiff::{SignedDuration, Timestamp, Unit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -290,20 +291,67 @@ fn plain() -> (String, Runtime) {
 
 /// A server that answers each connection with these bytes and closes it.
 fn fixed(answers: Vec<&'static str>) -> (String, Runtime) {
+    let (address, _, runtime) = fixed_heard(answers.into_iter().map(str::to_owned).collect());
+    (address, runtime)
+}
+
+/// Like [`fixed`]; tells the heads of the requests.
+fn fixed_heard(answers: Vec<String>) -> (String, Receiver<String>, Runtime) {
+    let (sender, heard) = channel();
     let runtime = Runtime::new().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     runtime.spawn(async move {
         for answer in answers {
             let (mut socket, _) = listener.accept().await.unwrap();
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                head.push(socket.read_u8().await.unwrap());
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(socket.read_u8().await.unwrap());
             }
+            // Nobody may be listening.
+            let _ = sender.send(String::from_utf8(request).unwrap());
             socket.write_all(answer.as_bytes()).await.unwrap();
         }
     });
-    (address, runtime)
+    (address, heard, runtime)
+}
+
+/// The times of events are by the server's clock, however wrong this machine's is.
+#[test]
+fn a_feed_goes_by_the_clock_of_the_server() {
+    let hour = SignedDuration::from_hours(1);
+    let second = SignedDuration::from_secs;
+    // By the other clock this Time is too far ahead to resume from.
+    let (since, opened) = since_asked_again(hour, second(-10));
+    assert_eq!(since, opened - second(15));
+    // Of one that is ahead, only what has passed counts.
+    let (since, opened) = since_asked_again(-hour, second(120));
+    assert!(since < opened + second(60), "{since} {opened}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "the server's clock is wrong by comparison with the real one")]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// Returns what is asked for after a first connection, and when that was opened by the clock of the server, which is
+/// wrong by `skew`. It tells an event that is `after` that time.
+fn since_asked_again(skew: SignedDuration, after: SignedDuration) -> (Timestamp, Timestamp) {
+    let opened = (now() + skew).round(Unit::Second).unwrap();
+    let date = opened.strftime("%a, %d %b %Y %H:%M:%S GMT");
+    let event = format!(r#"{{"Time":"{}","Type":"a","Action":"b","Key":"c","Object":null}}"#, opened + after);
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\nDate: {date}\r\n\
+         X-Hydrant-Sequence: 18c5a3f2b1d00e47:1\r\n\r\nevent: answer\ndata: {{}}\n\ndata: {event}\n\n"
+    );
+    let end = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned();
+    let (address, heard, _runtime) = fixed_heard(vec![answer, end]);
+    let begin = (opened - SignedDuration::from_mins(1)).to_string();
+    let done = run(&["watch", "--sse", "--since", &begin, "-E", &address, "a.b.c"], "", &[]);
+    assert_eq!(done.out, format!("{event}\n"), "{}", done.err);
+    let [_, again] = [(); 2].map(|()| heard.recv().unwrap());
+    let since = again.split_once("since=").unwrap().1.split_once('&').unwrap().0.replace("%3A", ":");
+    (since.parse().unwrap(), opened)
 }
 
 #[test]

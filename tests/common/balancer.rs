@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -50,9 +51,13 @@ fn program(name: &str) -> PathBuf {
     places.map(|place| place.join(name)).find(|file| file.is_file()).unwrap_or_else(|| panic!("no {name}: make faults"))
 }
 
-/// A port that was free a moment ago.
+/// A port that is free at every address. The kernel gives none below 32,768 to whoever asks for any, so nobody else
+/// gets it by chance before it is used.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let ports = std::iter::repeat_with(|| std::process::id() * 97 + ASKED.fetch_add(1, Ordering::Relaxed));
+    let mut ports = ports.map(|number| 10_000 + u16::try_from(number % 20_000).unwrap());
+    ports.find(|port| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok()).unwrap()
 }
 
 /// The text of a file of `examples/balancers`, in which places are changed.

@@ -406,6 +406,25 @@ async fn a_key_that_an_endpoint_cannot_tell_now_is_asked_for_again() {
     by_token(&hydrant, &drp.token("alice", &json!({}))).await.unwrap();
 }
 
+/// What the endpoint cannot tell at first it may tell later: a client must not give up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sealed_token_is_not_refused_for_good_before_the_key_was_told() {
+    let drp = Drp::start().await;
+    drp.state.users.lock().insert("alice".to_owned(), User::new("wonder", &["reader"]));
+    reader(&drp, "machines");
+    *drp.state.refuses.lock() = ("prefs", 429);
+    let hydrant = Hydrant::start_tls(&format!("{}[auth]\nmode = \"both\"\n", drp.settings())).await;
+    let token = drp.token("alice", &json!({}));
+    assert_eq!(refused(by_token(&hydrant, &token).await).status, 503);
+    *drp.state.refuses.lock() = ("nothing", 0);
+    let login = async {
+        while by_token(&hydrant, &token).await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    Box::pin(patiently("the key to be told", login)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machines_token_has_the_rights_that_stand_in_it() {
     let (drp, hydrant) = front("").await;

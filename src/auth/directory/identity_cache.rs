@@ -1,10 +1,11 @@
 //! Caches an endpoint's answers about credentials.
 //!
 //! Contract: the caller passes the time; bounded in number, in age, by the monotonic clock, and in size: users choose
-//! the claims of their tokens, so what is stored counts by the names in it. Users with more than a share make room
-//! before others do, who need their entries during an outage. A credential is stored only as a keyed hash, and the key
-//! ends with the process. Only acceptances are cached. They are used without asking while they are fresh, and beyond
-//! that for as long as the endpoint cannot be reached. Forgetting a user costs as much as that user has entries.
+//! the claims of their tokens, so what is stored counts by the names in it. What is of no more use makes room first,
+//! then callers with more than a share: others need their entries during an outage. Machines and plugins are callers
+//! like users. A credential is stored only as a keyed hash, and the key ends with the process. Only acceptances are
+//! cached. They are used without asking while they are fresh, and beyond that for as long as the endpoint cannot be
+//! reached. Forgetting a user costs as much as that user has entries.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -16,13 +17,14 @@ use parking_lot::Mutex;
 use crate::auth::credential::Credential;
 use crate::auth::identity::Identity;
 use crate::auth::keys::Hasher;
+use crate::auth::principal::Principal;
 use crate::clock::ClockReading;
 
 /// The maximum number of names in the claims of all entries, as a multiple of the maximum number of entries. A token of
 /// a machine has some twenty.
 const NAMES: usize = 64;
 
-/// The share of one user: the part of all entries, and of all names, that others leave to it when there is no room.
+/// The share of one caller: the part of all entries, and of all names, that others leave to it when there is no room.
 const SHARE: usize = 8;
 
 /// A keyed hash of a credential.
@@ -50,12 +52,18 @@ impl Entry {
         self.accepted.is_some_and(|accepted| now.saturating_duration_since(accepted) < fresh)
     }
 
-    fn is_good(&self, good: Duration, now: Instant) -> bool {
-        now.saturating_duration_since(self.heard) < good
+    /// Returns whether it may still be used, at least while the endpoint cannot be reached.
+    fn is_good(&self, good: Duration, now: ClockReading) -> bool {
+        now.instant.saturating_duration_since(self.heard) < good && !self.identity.is_expired(now.wall)
+    }
+
+    /// Returns whose it is: a user, a machine or a plugin.
+    fn bearer(&self) -> &str {
+        self.identity.principal().account()
     }
 }
 
-/// The entries of one user.
+/// The entries of one caller.
 #[derive(Default)]
 struct Own {
     keys: HashSet<Key>,
@@ -66,7 +74,7 @@ struct Own {
 #[derive(Default)]
 struct Table {
     entries: HashMap<Key, Entry>,
-    by_user: HashMap<Box<str>, Own>,
+    by_bearer: HashMap<Box<str>, Own>,
     /// The number of names in the claims of all entries.
     names: usize,
 }
@@ -76,11 +84,9 @@ impl Table {
         self.remove(&key);
         let names = entry.identity.names();
         self.names += names;
-        if let Some(user) = entry.identity.user() {
-            let own = self.by_user.entry(user.into()).or_default();
-            own.keys.insert(key);
-            own.names += names;
-        }
+        let own = self.by_bearer.entry(entry.bearer().into()).or_default();
+        own.keys.insert(key);
+        own.names += names;
         self.entries.insert(key, entry);
     }
 
@@ -88,36 +94,36 @@ impl Table {
         let Some(entry) = self.entries.remove(key) else { return };
         let names = entry.identity.names();
         self.names -= names;
-        let Some(user) = entry.identity.user() else { return };
-        if let Some(own) = self.by_user.get_mut(user) {
+        if let Some(own) = self.by_bearer.get_mut(entry.bearer()) {
             own.keys.remove(key);
             own.names -= names;
             if own.keys.is_empty() {
-                self.by_user.remove(user);
+                self.by_bearer.remove(entry.bearer());
             }
         }
     }
 
-    fn remove_user(&mut self, user: &str) {
-        for key in self.by_user.remove(user).unwrap_or_default().keys {
+    fn remove_bearer(&mut self, bearer: &Principal) {
+        for key in self.by_bearer.remove(bearer.account()).unwrap_or_default().keys {
             self.remove(&key);
         }
     }
 
-    /// Makes room for an identity by removing entries of users who would have more than their share of `most` entries.
+    /// Makes room for an identity by removing entries of callers who would have more than their share of `most` in all.
     /// They keep the newest, half a share of them: at the limit not every new one causes a search.
     fn cut_shares(&mut self, most: usize, identity: &Identity) {
         let share = ((most / SHARE).max(1), most.saturating_mul(NAMES) / SHARE);
-        let has_more = |user: &str, own: &Own| {
-            let wanted = identity.user().filter(|wanting| *wanting == user).map_or((0, 0), |_| (1, identity.names()));
+        let wanting = identity.principal().account();
+        let has_more = |bearer: &str, own: &Own| {
+            let wanted = if bearer == wanting { (1, identity.names()) } else { (0, 0) };
             own.keys.len() + wanted.0 > share.0 || own.names.saturating_add(wanted.1) > share.1
         };
-        let users = self.by_user.iter().filter(|(user, own)| has_more(user, own));
-        let older: Vec<Key> = users.flat_map(|(_, own)| self.beyond(own, share.0 / 2, share.1 / 2)).collect();
+        let bearers = self.by_bearer.iter().filter(|(bearer, own)| has_more(bearer, own));
+        let older: Vec<Key> = bearers.flat_map(|(_, own)| self.beyond(own, share.0 / 2, share.1 / 2)).collect();
         older.iter().for_each(|key| self.remove(key));
     }
 
-    /// Returns a user's entries except the newest, as many as `entries` with `names` in all.
+    /// Returns a caller's entries except the newest, as many as `entries` with `names` in all.
     fn beyond(&self, own: &Own, entries: usize, names: usize) -> Vec<Key> {
         let mut all: Vec<(&Entry, Key)> = own.keys.iter().map(|key| (&self.entries[key], *key)).collect();
         all.sort_unstable_by_key(|(entry, _)| Reverse((entry.accepted, entry.heard)));
@@ -130,9 +136,8 @@ impl Table {
         all.into_iter().skip(kept).map(|(_, key)| key).collect()
     }
 
-    /// Keeps only entries that are still fresh.
-    fn keep_fresh(&mut self, fresh: Duration, now: Instant) {
-        let is_old = |(key, entry): (&Key, &Entry)| (!entry.is_fresh(fresh, now)).then_some(*key);
+    fn retain(&mut self, is_kept: impl Fn(&Entry) -> bool) {
+        let is_old = |(key, entry): (&Key, &Entry)| (!is_kept(entry)).then_some(*key);
         let old: Vec<Key> = self.entries.iter().filter_map(is_old).collect();
         old.iter().for_each(|key| self.remove(key));
     }
@@ -183,27 +188,29 @@ impl IdentityCache {
     /// Returns the cached identity of a credential.
     pub fn look(&self, key: &Key, now: ClockReading) -> Option<Known> {
         let table = self.table.lock();
-        let is_known = |entry: &&Entry| entry.is_good(self.good, now.instant) && !entry.identity.is_expired(now.wall);
-        let entry = table.entries.get(key).filter(is_known)?;
+        let entry = table.entries.get(key).filter(|entry| entry.is_good(self.good, now))?;
         let identity = entry.identity.clone();
         Some(if entry.is_fresh(self.fresh, now.instant) { Known::Fresh(identity) } else { Known::Stale(identity) })
     }
 
     /// Stores the identity of a valid credential. `heard` is when the endpoint gave the answer, or the data that it was
     /// derived from.
-    pub fn keep(&self, key: Key, identity: Identity, now: Instant, heard: Instant) {
+    pub fn keep(&self, key: Key, identity: Identity, now: ClockReading, heard: Instant) {
         let mut table = self.table.lock();
         table.remove(&key);
+        if !table.has_room(self.entries, &identity) {
+            table.retain(|entry| entry.is_good(self.good, now));
+        }
         if !table.has_room(self.entries, &identity) {
             table.cut_shares(self.entries, &identity);
         }
         if !table.has_room(self.entries, &identity) {
-            table.keep_fresh(self.fresh, now);
+            table.retain(|entry| entry.is_fresh(self.fresh, now.instant));
         }
         if !table.has_room(self.entries, &identity) {
             *table = Table::default();
         }
-        table.insert(key, Entry { identity, accepted: Some(now), heard });
+        table.insert(key, Entry { identity, accepted: Some(now.instant), heard });
     }
 
     /// Removes a credential.
@@ -213,7 +220,10 @@ impl IdentityCache {
 
     /// Removes all credentials of a user.
     pub fn forget_user(&self, user: &str) {
-        self.table.lock().remove_user(user);
+        // A name that no principal can have has no entries.
+        if let Ok(bearer) = Principal::endpoint_user(user) {
+            self.table.lock().remove_bearer(&bearer);
+        }
     }
 
     /// Makes all entries stale, because anything may have changed.
@@ -243,11 +253,40 @@ mod tests {
         identity
     }
 
+    fn of_machine(names: usize) -> Identity {
+        let mut identity = with_token("m", names);
+        identity.principal = Principal::runner("11111111-2222-4333-8444-555555555555").unwrap();
+        if let Subject::Account(holder) = &identity.subject {
+            identity.subject = Subject::Account(Arc::new(Holder { user: None, ..Holder::clone(holder) }));
+        }
+        identity
+    }
+
+    /// Machines get new tokens again and again, and their old ones expire.
+    #[test]
+    fn those_that_nobody_can_use_make_room_first() {
+        let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 3).unwrap();
+        let keep = |n: u8, lives: Option<i64>, second| {
+            let mut identity = with_token(&n.to_string(), 1);
+            identity.expires_at = lives.map(|lives| simulated::at(lives).wall);
+            cache.keep([n; 32], identity, simulated::at(second), simulated::at(second).instant);
+        };
+        for (n, lives, second) in [(1, Some(200), 0), (2, None, 0), (3, None, 0), (4, None, 300)] {
+            keep(n, lives, second);
+        }
+        let known = |second| [1, 2, 3, 4, 5].map(|n| cache.look(&[n; 32], simulated::at(second)).is_some());
+        assert_eq!(known(300), [false, true, true, true, false], "the expired one went");
+        // Beyond an hour only the youngest could still be used.
+        keep(5, None, 3700);
+        assert_eq!(known(3700), [false, false, false, true, true]);
+    }
+
     #[test]
     fn beyond_the_bound_those_that_are_not_fresh_make_room() {
         let at = |second| simulated::at(second).instant;
         let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 3).unwrap();
-        let keep = |n: u8, second| cache.keep([n; 32], with_token(&n.to_string(), 1), at(second), at(second));
+        let keep =
+            |n: u8, second| cache.keep([n; 32], with_token(&n.to_string(), 1), simulated::at(second), at(second));
         let known = |n: u8, second| cache.look(&[n; 32], simulated::at(second));
         for (n, second) in [(1, 0), (2, 0), (3, 100)] {
             keep(n, second);
@@ -269,9 +308,9 @@ mod tests {
     #[test]
     fn many_long_ones_are_as_much_as_few_short_ones() {
         let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 10).unwrap();
-        let now = simulated::at(0).instant;
+        let now = simulated::at(0);
         for n in 0..10 {
-            cache.keep([n; 32], with_token(&n.to_string(), 5 * NAMES), now, now);
+            cache.keep([n; 32], with_token(&n.to_string(), 5 * NAMES), now, now.instant);
             let table = cache.table.lock();
             let names: usize = table.entries.values().map(|entry| entry.identity.names()).sum();
             assert_eq!(table.names, names);
@@ -281,21 +320,21 @@ mod tests {
 
     /// Whoever is connected must be able to log in while the endpoint is away, whatever tokens others use.
     #[test]
-    fn the_tokens_of_one_user_do_not_drive_out_those_of_others() {
-        for names in [1, 5 * NAMES] {
+    fn the_tokens_of_one_caller_do_not_drive_out_those_of_others() {
+        let all = [1, 5 * NAMES].map(|names| [with_token("a", names), of_machine(names)]);
+        for many in all.into_iter().flatten() {
             let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 80).unwrap();
             let now = |second| simulated::at(second);
             let keep = |n: u8, identity: Identity, second| {
-                cache.keep([n; 32], identity, now(second).instant, now(second).instant);
+                cache.keep([n; 32], identity, now(second), now(second).instant);
             };
             (0..10).for_each(|n| keep(n, with_token("b", 1), 0));
-            let many = with_token("a", names);
             (10..200).for_each(|n| keep(n, many.clone(), i64::from(n) + 90));
             let known = |n: u8| cache.look(&[n; 32], now(300)).is_some();
-            assert!((0..10).all(known), "{names}");
-            assert!(known(199) && !known(10), "{names}");
+            assert!((0..10).all(known), "{many:?}");
+            assert!(known(199) && !known(10), "{many:?}");
             let table = cache.table.lock();
-            let own = &table.by_user["a"];
+            let own = &table.by_bearer[many.principal().account()];
             assert_eq!((own.keys.len() + 10, own.names + 10), (table.entries.len(), table.names));
         }
     }
@@ -306,7 +345,7 @@ mod tests {
         let (identity, now) = (with_token("a", 1), |second: u8| simulated::at(second.into()));
         for n in 0..=80 {
             assert!((0..n).all(|n| cache.look(&[n; 32], now(n)).is_some()), "while there is room, nobody is limited");
-            cache.keep([n; 32], identity.clone(), now(n).instant, now(n).instant);
+            cache.keep([n; 32], identity.clone(), now(n), now(n).instant);
         }
         let known = (0..=80).filter(|n| cache.look(&[*n; 32], now(80)).is_some());
         assert_eq!(known.collect::<Vec<_>>(), [75, 76, 77, 78, 79, 80]);
@@ -317,7 +356,7 @@ mod tests {
         let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 10).unwrap();
         let (a, b, now) = (with_token("a", 1), with_token("b", 1), simulated::at(0));
         for (n, identity) in [(1, &a), (2, &b), (3, &a), (1, &b), (2, &a)] {
-            cache.keep([n; 32], identity.clone(), now.instant, now.instant);
+            cache.keep([n; 32], identity.clone(), now, now.instant);
         }
         cache.forget(&[3; 32]);
         cache.forget_user("a");
@@ -325,6 +364,6 @@ mod tests {
         assert_eq!(known, [true, false, false]);
         cache.forget_user("b");
         let table = cache.table.lock();
-        assert!(table.entries.is_empty() && table.by_user.is_empty() && table.names == 0);
+        assert!(table.entries.is_empty() && table.by_bearer.is_empty() && table.names == 0);
     }
 }

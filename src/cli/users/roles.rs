@@ -83,18 +83,27 @@ pub(crate) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) ->
         What::Set { name, claims, limits, overflow, query_overflow } => {
             let limits: Vec<LimitChange> = limits.iter().map(|limit| limit.parse()).collect::<Result<_, _>>()?;
             let claims = parse_claims(claims, err)?;
+            let askable_now = query_overflow.as_deref().map(askable_of).transpose()?;
             data.edit(err, |store| {
                 let kept = store.roles().get(name).cloned().unwrap_or_default();
                 store.set_role(name, if claims.is_empty() { kept.claims } else { claims })?;
                 store.set_role_limits(name, kept.limits.changed(&limits))?;
                 store.set_role_overflow(name, overflow.map_or(kept.overflow, |policy| policy.0))?;
-                let all = query_overflow.as_ref().map(|all| all.iter().map(|policy| policy.0).collect());
-                store.set_role_query_overflow(name, all.unwrap_or(kept.query_overflow))
+                store.set_role_query_overflow(name, askable_now.unwrap_or(kept.query_overflow))
             })
         }
         What::List => Ok(list(&data.read()?, out)?),
         What::Remove { name } => data.edit(err, |store| store.remove_role(name)),
     }
+}
+
+/// Returns the policies of a list; `None` for `default`, which stands alone.
+fn askable_of(policies: &[Policy]) -> Result<Option<BTreeSet<Overflow>>, UsersError> {
+    let is_default = |policy: &Policy| policy.0.is_none();
+    if policies.iter().any(is_default) && !policies.iter().all(is_default) {
+        return Err(UsersError::Usage("--query-overflow: default stands alone, without policies".to_owned()));
+    }
+    Ok(policies.iter().map(|policy| policy.0).collect())
 }
 
 /// Parses claims, with a note for each scope that DRP does not have.

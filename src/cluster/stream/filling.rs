@@ -12,6 +12,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use jiff::Timestamp;
 
+use super::last_pages::LastPages;
 use crate::broker::Frontier;
 use crate::broker::archive::{Chunk, POSITIONS, Page};
 use crate::broker::gap::Gap;
@@ -124,6 +125,7 @@ pub(super) fn fill(
     history: &History,
     search: &mut Search,
     delivered: &mut Delivered,
+    last_pages: &mut LastPages,
 ) -> Page {
     let found = search.find(holes, history);
     let mut filled = Page::with_capacity(page.len());
@@ -133,14 +135,20 @@ pub(super) fn fill(
         let chunk = chunks.next();
         let at = chunk.as_ref().map_or(usize::MAX, |(at, _)| *at);
         while let Some((hole, found)) = holes.next_if(|(hole, _)| hole.at <= at) {
-            fill_one(hole, found, delivered, &mut filled);
+            fill_one(hole, found, delivered, last_pages, &mut filled);
         }
         let Some((_, chunk)) = chunk else { return filled };
         filled.push(chunk);
     }
 }
 
-fn fill_one(hole: &Hole, mut found: Vec<(u64, Retained)>, delivered: &mut Delivered, filled: &mut Page) {
+fn fill_one(
+    hole: &Hole,
+    mut found: Vec<(u64, Retained)>,
+    delivered: &mut Delivered,
+    last_pages: &mut LastPages,
+    filled: &mut Page,
+) {
     found.sort_unstable_by_key(|(number, _)| *number);
     found.dedup_by_key(|(number, _)| *number);
     let missing = (hole.numbers.end - hole.numbers.start) - found.len() as u64;
@@ -149,8 +157,10 @@ fn fill_one(hole: &Hole, mut found: Vec<(u64, Retained)>, delivered: &mut Delive
         filled.push(Chunk::Gap(Gap { from: None, to: hole.stored, events }));
     }
     for (number, Retained { event, trace, .. }) in found {
-        if trace.is_some_and(|trace| delivered.fill(trace, &event)) {
-            filled.push(Chunk::Event(place(hole.message, hole.numbers.end - number), event));
+        if let Some(trace) = trace.filter(|trace| delivered.fill(*trace, &event)) {
+            let position = place(hole.message, hole.numbers.end - number);
+            last_pages.add(trace, &event, position, delivered);
+            filled.push(Chunk::Event(position, event));
         }
     }
 }
@@ -224,7 +234,8 @@ mod tests {
         for start in (0..EVENTS).step_by(100) {
             let numbers = delivered.reach(1, start + 10, Timestamp::UNIX_EPOCH);
             let hole = Hole { at: 0, node: 1, numbers, message: start, stored: Timestamp::UNIX_EPOCH };
-            filled.extend(fill(Page::new(), &[hole], broker.history(), &mut search, &mut delivered));
+            let last_pages = &mut LastPages::default();
+            filled.extend(fill(Page::new(), &[hole], broker.history(), &mut search, &mut delivered, last_pages));
             for number in start + 10..start + 100 {
                 let origin = Origin { node: 1, number };
                 delivered.event(Trace { origin, repeat_index: None }, &event(number), Timestamp::UNIX_EPOCH);

@@ -21,8 +21,10 @@ mod api;
 mod cache;
 pub(super) mod ensure;
 mod filling;
+mod last_pages;
 mod options;
 mod pages;
+mod patience;
 mod places;
 mod reader;
 mod seam;
@@ -94,9 +96,10 @@ mod tests {
 
     use tokio::time::sleep;
 
-    use super::reader::{STALL, tests};
+    use super::patience::STALL;
+    use super::reader::tests;
     use super::*;
-    use crate::broker::archive::{Chunk, Pages, Wake, page_channel};
+    use crate::broker::archive::{Chunk, Pages, Progress, Wake, page_channel};
     use crate::clock;
 
     /// An archive that cannot read: all that it sends is that something is missing, and the end.
@@ -113,7 +116,11 @@ mod tests {
 
     /// Begins a replay, the first or a repeated one.
     fn read(archive: &StreamArchive, account: &str, until: Option<u64>) -> Pages {
-        let (sender, pages) = page_channel(Wake::default());
+        read_for(Progress::default(), archive, account, until)
+    }
+
+    fn read_for(progress: Progress, archive: &StreamArchive, account: &str, until: Option<u64>) -> Pages {
+        let (sender, pages) = page_channel(Wake::default(), progress);
         archive.read(Reading { time: clock::now(), begin: None, first: 0, until, given: None }, account, sender);
         pages
     }
@@ -137,12 +144,29 @@ mod tests {
             assert!(has_some(&mut other), "{until:?}");
             // Nor do they hold their places for ever.
             sleep(STALL).await;
-            deaf.iter_mut().for_each(|pages| pages.drop_withdrawn());
+            deaf.iter_mut().for_each(Pages::drop_withdrawn);
             sleep(Duration::from_millis(1)).await;
             let told = |pages: &mut Pages| matches!(pages.take(), Some(Chunk::Gap(gap)) if gap.from.is_none());
             assert_eq!(deaf.iter_mut().map(has_some).filter(|has_some| *has_some).count(), READERS);
             assert_eq!(deaf.iter_mut().map(told).filter(|told| *told).count(), READERS / 2);
         }
+    }
+
+    /// The pages of the first read wait for those of a later registration, and these for others of the principal.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_whose_later_registration_waits_for_its_turn_has_not_stalled() {
+        let broker = tests::broker();
+        let archive = archive(&broker);
+        let deaf: Vec<Pages> = (0..READERS / 2).map(|_| read(&archive, "user:one", Some(7))).collect();
+        let progress = Progress::default();
+        let mut once = read_for(progress.clone(), &archive, "user:one", None);
+        sleep(Duration::from_millis(1)).await;
+        let mut again = read_for(progress, &archive, "user:one", Some(7));
+        assert!(!has_some(&mut again));
+        sleep(STALL + Duration::from_secs(1)).await;
+        assert!(has_some(&mut once));
+        assert!(matches!(once.take(), Some(Chunk::Gap(gap)) if gap.from.is_some()), "withdrawn");
+        drop(deaf);
     }
 
     #[tokio::test(start_paused = true)]

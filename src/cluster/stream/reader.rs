@@ -8,7 +8,7 @@
 //!
 //! A replay begins [`OVERLAP`] before the requested time: at the first message that was stored at that time or later,
 //! or whose event's own Time is that late. To find such an event even if its producer's clock is ahead, reading begins
-//! where the history says that such events may have been accepted, or [`LEAD`](super::seam::LEAD) earlier.
+//! where the history says that such events may have been accepted, or [`LEAD`] earlier.
 //!
 //! A range that is read again begins in the same way, and ends where it is told to. What the stream has dropped of it
 //! since is reported: the message of the first event that was given must still be there.
@@ -17,11 +17,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::cache::{Block, Extent, PageCache, Parsed};
 use super::filling::{self, Hole, Search, message_of, place};
+use super::last_pages::LastPages;
 use super::pages::PageError;
+use super::patience::{ReadError, reserve};
 use super::seam::{GRACE, Goal, LAG, LEAD, OVERLAP, POLL_INTERVAL, Seam, start};
 use super::tries::Tries;
 use crate::broker::Broker;
@@ -33,24 +35,8 @@ use crate::clock;
 use crate::cluster::nats::requests::AwayError;
 use crate::cluster::wire::Kind;
 
-/// How long a client may accept nothing before its replay is aborted in favour of others.
-pub(super) const STALL: Duration = Duration::from_mins(1);
-
 /// Maximum number of events in the last page.
 const NEAR: usize = 64;
-
-/// Why a replay ends early.
-#[derive(Debug)]
-pub(super) enum ReadError {
-    /// The client or the broker is gone.
-    Gone,
-    /// The stream cannot be read.
-    Unreadable(PageError),
-    /// The client does not read.
-    Stalled,
-    /// Too many other replays are in progress.
-    Busy,
-}
 
 /// What a reader needs: the pages of the stream and the broker.
 pub(super) struct ReaderOptions {
@@ -69,6 +55,7 @@ pub(super) struct Reader {
     from: Timestamp,
     delivered: Delivered,
     search: Search,
+    last_pages: LastPages,
     /// The next position to read; `None` until the first one is found.
     next: Option<u64>,
     /// How much longer to wait for events that this node is about to accept.
@@ -97,6 +84,7 @@ impl Reader {
             from: reading.time.checked_sub(OVERLAP).unwrap_or(reading.time),
             delivered: Delivered::new(window),
             search: Search::default(),
+            last_pages: LastPages::default(),
             next: None,
             grace: GRACE,
             settling: GRACE,
@@ -214,7 +202,8 @@ impl Reader {
         let splice = if self.reading.until.is_none() {
             let seam = self.seam()?;
             seam.settle(&mut settling).await;
-            Some(seam.splice())
+            let position = self.last_pages.positions(&self.delivered);
+            Some(seam.splice_beside(|trace, event| position(trace, event).filter(|_| withdrawn)))
         } else {
             None
         };
@@ -237,19 +226,21 @@ impl Reader {
             self.grace = self.grace.saturating_sub(POLL_INTERVAL);
         }
         let history = Arc::clone(self.broker()?.history());
-        Ok(filling::fill(page, holes, &history, &mut self.search, &mut self.delivered))
+        let Self { search, delivered, last_pages, .. } = self;
+        Ok(filling::fill(page, holes, &history, search, delivered, last_pages))
     }
 
     fn broker(&self) -> Result<Arc<Broker>, ReadError> {
         self.broker.upgrade().ok_or(ReadError::Gone)
     }
 
-    fn hand_over(&self, permit: PagePermit<'_>, page: Page) -> Result<(), ReadError> {
+    fn hand_over(&mut self, permit: PagePermit<'_>, page: Page) -> Result<(), ReadError> {
         let broker = self.broker()?;
         let events = page.iter().filter(|chunk| matches!(chunk, Chunk::Event(..))).count();
         broker.metrics().nats.replay_pages.inc();
         broker.metrics().nats.replay_events.inc_by(events as u64);
         if !page.is_empty() {
+            self.last_pages.send();
             permit.put(page);
         }
         Ok(())
@@ -312,6 +303,8 @@ impl Reader {
         for parsed in &block.messages {
             if self.skips_to(parsed.position) {
                 page.push(Chunk::Gap(Gap { from: Some(self.seen), to: parsed.time.max(self.seen), events: None }));
+                // What follows the dropped messages was given before, so it is requested.
+                self.begin();
             }
             let is_beyond = self.reading.until.is_some_and(|until| parsed.position > message_of(until - 1));
             if is_beyond {
@@ -360,6 +353,9 @@ impl Reader {
                     self.begin();
                 }
                 let comparison = self.delivered.event(trace, event, parsed.time);
+                if comparison.new && self.begun {
+                    self.last_pages.add(trace, event, place(parsed.position, 0), &self.delivered);
+                }
                 (comparison.skipped, comparison.new.then(|| Arc::clone(event)))
             }
         };
@@ -374,14 +370,6 @@ impl Reader {
     /// Returns whether an event's own Time makes it a requested one; clocks that are too far ahead do not count.
     fn is_asked_for(&self, time: Timestamp, stored: Timestamp) -> bool {
         time >= self.from && stored.checked_add(LEAD).is_ok_and(|latest| time <= latest)
-    }
-}
-
-/// Waits until the client has accepted the previous page.
-pub(super) async fn reserve(page_channel: &PageChannel) -> Result<PagePermit<'_>, ReadError> {
-    match timeout(STALL, page_channel.reserve()).await {
-        Ok(permit) => permit.ok_or(ReadError::Gone),
-        Err(_) => Err(ReadError::Stalled),
     }
 }
 

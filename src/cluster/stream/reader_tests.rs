@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Instant as Moment;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::broker::history::{History, HistoryLimits};

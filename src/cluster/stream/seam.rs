@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use super::filling;
 use crate::broker::archive::Reading;
 use crate::broker::gap::Gap;
+use crate::broker::history::Retained;
 use crate::broker::origin::Trace;
 use crate::broker::splice::{Delivered, Missing, Splice, WINDOW};
 use crate::broker::{Broker, Frontier};
@@ -119,18 +120,25 @@ impl Seam<'_> {
 
     /// Returns where the history takes over.
     pub(super) fn splice(&self) -> Splice {
+        self.splice_beside(|_, _| None)
+    }
+
+    /// The same if the client may not have handled some events that the stream has delivered: those that have a
+    /// `position`.
+    pub(super) fn splice_beside(&self, position: impl Fn(Trace, &Event) -> Option<u64>) -> Splice {
         let (history, end) = (self.broker.history(), self.broker.frontier().sequence);
         let mut from = history.first().max(self.reading.first);
         let mut splice = Splice::at(from);
         let mut retained = Vec::new();
         while from < end {
             from = history.read(from..end, u64::MAX, PORTION, &mut retained).next;
-            let delivered =
-                |trace: Option<Trace>, event: &Event| trace.is_some_and(|trace| self.delivered.has(trace, event));
-            retained
-                .drain(..)
-                .filter(|one| delivered(one.trace, &one.event))
-                .for_each(|one| splice.leave_out(one.number));
+            for Retained { number, trace, event, .. } in retained.drain(..) {
+                let Some(trace) = trace.filter(|trace| self.delivered.has(*trace, &event)) else { continue };
+                match position(trace, &event) {
+                    Some(position) => splice.leave_out_if_handled(number, position),
+                    None => splice.leave_out(number),
+                }
+            }
         }
         splice
     }

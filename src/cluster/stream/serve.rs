@@ -1,16 +1,16 @@
 //! Serves one replay: waits for its place, sends what its [`Reader`] reads, and tells its end.
 //!
 //! Contract: a replay has its place for as long as it has pages in memory: until the shard has handled the end, or the
-//! connection is closed. The pages of a client that handles none for [`STALL`] are withdrawn; it gets a gap notice in
-//! their place, and continues in the history. A client that leaves while it waits is forgotten.
+//! connection is closed. The pages of a client that makes no progress for [`STALL`](super::patience::STALL) are
+//! withdrawn; it gets a gap notice in their place, and continues in the history, which delivers what it holds of them.
+//! A client that leaves while it waits is forgotten.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
-
+use super::patience::{ReadError, in_time, reserve};
 use super::places::Places;
-use super::reader::{ReadError, Reader, STALL, reserve};
+use super::reader::Reader;
 use crate::broker::archive::{Page, PageChannel};
 
 /// How long a replay waits for its place; longer than all replays before it take if they make progress.
@@ -42,7 +42,7 @@ async fn send_all(reader: &mut Reader, page_channel: &PageChannel) -> Result<(),
         }
         read => read?,
     }
-    timeout(STALL, page_channel.closed()).await.map_err(|_| ReadError::Stalled)
+    in_time(page_channel, page_channel.closed()).await
 }
 
 /// Returns the page for a client that gets no more of the stream.

@@ -12,10 +12,12 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::broker::Arrivals;
-use crate::broker::archive::{Pages, Wake, page_channel};
+use crate::broker::archive::{Pages, Progress, Wake, page_channel};
 use crate::broker::export::ExportLimits;
 use crate::broker::history::{History, HistoryLimits, Retained};
 use crate::broker::splice::Splice;
+use crate::cluster::stream::places::Places;
+use crate::cluster::stream::serve::serve;
 use crate::cluster::stream::shelf::Shelf;
 use crate::event::{Draft, Event};
 use crate::metrics::{Metrics, Source};
@@ -87,9 +89,17 @@ impl World {
         let options =
             ReaderOptions { pages: Arc::clone(&self.pages), window: 10, broker: Arc::downgrade(&self.broker) };
         let mut reader = Reader::new(options, reading);
-        let (sender, pages) = page_channel(Wake::default());
-        let task = tokio::spawn(async move { reader.read_all(&sender).await.unwrap() });
-        Client { pages, task, places: Vec::new(), got: Vec::new(), gaps: Vec::new(), has_ended: false, splice: None }
+        let (sender, pages) = page_channel(Wake::default(), Progress::default());
+        Client::new(pages, tokio::spawn(async move { reader.read_all(&sender).await.unwrap() }))
+    }
+
+    /// The same with all that a replay has to do with its client.
+    fn serve(&self, reading: Reading) -> Client {
+        let options =
+            ReaderOptions { pages: Arc::clone(&self.pages), window: 10, broker: Arc::downgrade(&self.broker) };
+        let (sender, pages) = page_channel(Wake::default(), Progress::default());
+        let places = Arc::new(Places::new(2));
+        Client::new(pages, tokio::spawn(serve(Reader::new(options, reading), sender, "user:one".into(), places)))
     }
 
     /// What follows in the history, and how many events it has dropped.
@@ -113,6 +123,17 @@ struct Client {
 }
 
 impl Client {
+    fn new(pages: Pages, task: JoinHandle<()>) -> Self {
+        Self { pages, task, places: Vec::new(), got: Vec::new(), gaps: Vec::new(), has_ended: false, splice: None }
+    }
+
+    /// How it goes on in the history, as its shard sees it.
+    fn settled(&self) -> Splice {
+        let mut splice = self.splice.clone().unwrap();
+        splice.settle(self.places.last().map_or(0, |last| last + 1));
+        splice
+    }
+
     /// Takes up to `count` chunks that have come.
     fn take(&mut self, count: usize) {
         for _ in 0..count {
@@ -163,6 +184,37 @@ async fn what_the_history_drops_while_the_last_page_waits_for_the_client_is_not_
     let (rest, lost) = world.rest(&client.splice.clone().unwrap());
     assert_eq!((client.gaps, lost), (Vec::new(), 0));
     assert!(client.got.into_iter().chain(rest).eq(0..700));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_pauses_gets_from_the_history_what_was_withdrawn() {
+    let mut world = World::new(1000);
+    world.publish(300);
+    let mut client = world.serve(world.reading());
+    soon().await;
+    client.take(200);
+    sleep(Duration::from_secs(70)).await;
+    client.pages.drop_withdrawn();
+    client.take(usize::MAX);
+    assert!(client.has_ended && client.gaps.len() == 1 && client.got.len() == 200, "{:?}", client.gaps);
+    let (rest, lost) = world.rest(&client.settled());
+    assert!(client.got.into_iter().chain(rest).eq(0..300) && lost == 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_a_little_now_and_then_gets_everything() {
+    let mut world = World::new(10);
+    world.publish(300);
+    let mut client = world.serve(world.reading());
+    soon().await;
+    for _ in 0..100 {
+        client.take(5);
+        sleep(Duration::from_secs(50)).await;
+        client.pages.drop_withdrawn();
+    }
+    assert!(client.has_ended && client.gaps.is_empty(), "{:?}", client.gaps);
+    let (rest, lost) = world.rest(&client.settled());
+    assert!(client.got.into_iter().chain(rest).eq(0..300) && lost == 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -255,6 +307,29 @@ async fn what_the_stream_has_dropped_since_it_was_read_is_told_when_it_is_read_a
     let mut third = world.read(nothing);
     third.finish().await;
     assert!(third.gaps.is_empty(), "{:?}", third.gaps);
+}
+
+/// The clock of the first event's producer is ahead, so the replay began with it.
+#[tokio::test(start_paused = true)]
+async fn what_the_stream_has_dropped_of_a_producer_that_is_ahead_is_told_once() {
+    let mut world = World::new(100);
+    let mut draft = Draft::new("machines", "update", "0");
+    draft.time = Some((clock::now() + SignedDuration::from_mins(1)).to_string().into());
+    world.shelf.put(Origin { node: NODE, number: 0 }, draft.seal(clock::now()).json(), clock::now());
+    world.stored = 1;
+    world.accept();
+    world.publish(20);
+    clock::simulated::pass(Duration::from_secs(55));
+    let reading = Reading { time: clock::now(), ..world.reading() };
+    let mut first = world.read(reading);
+    first.finish().await;
+    assert!(first.got.iter().copied().eq(0..21) && first.gaps.is_empty(), "{:?} {:?}", first.got, first.gaps);
+    world.shelf.drop_oldest(1);
+    world.pages = Arc::new(PageCache::new(Arc::clone(&world.shelf) as _, 1 << 20));
+    let until = first.places.last().map(|last| last + 1);
+    let mut second = world.read(Reading { until, given: first.places.first().copied(), ..reading });
+    second.finish().await;
+    assert_eq!((second.got, second.gaps.len()), ((1..21).collect(), 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! The reasons why the endpoint's users, roles, tenants or keys cannot be read.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use thiserror::Error;
@@ -14,6 +14,21 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The path of a user, as errors name it.
 pub(super) const USER: &str = "users/NAME";
+
+/// The latest failures of the endpoint, with their times. Checking credentials may work while reading users fails.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    pub(super) checking: Option<(Instant, AuthError)>,
+    pub(super) reading: Option<(Instant, AuthError)>,
+}
+
+impl Failures {
+    /// Returns a failure that is younger than `age`.
+    pub(super) fn within(&self, age: Duration) -> Option<AuthError> {
+        let mut recent = [self.checking, self.reading].into_iter().flatten();
+        recent.find(|(at, _)| at.elapsed() < age).map(|(_, error)| error)
+    }
+}
 
 /// Why the endpoint's data cannot be read.
 #[derive(Debug, Error)]

@@ -34,6 +34,10 @@ impl Delegation {
     ///
     /// Events that clients post here are not the endpoint's and must not be passed to this.
     pub fn saw(&self, kind: &str, action: &str, key: &str) {
+        if matches!((kind, action), ("users" | "contents", _) | ("hydrant", "gap")) {
+            // Before anything is forgotten, so that no login caches an older answer afterwards.
+            self.users_reported.fetch_add(1, Ordering::AcqRel);
+        }
         let changed = match (kind, action) {
             ("users", _) => {
                 self.cache.forget_user(key);
@@ -48,9 +52,6 @@ impl Delegation {
             ("hydrant", "gap") => Changed::missed(),
             _ => return,
         };
-        if matches!(kind, "users" | "contents" | "hydrant") {
-            self.users_reported.fetch_add(1, Ordering::AcqRel);
-        }
         self.note(changed);
     }
 
@@ -58,6 +59,14 @@ impl Delegation {
     pub(super) fn note(&self, changed: Changed) {
         self.changed.lock().add(changed);
         self.reported.notify_one();
+    }
+
+    /// Schedules what a login could not read to be retried.
+    pub(super) fn retry_later(&self, left: Changed) {
+        if !left.is_empty() {
+            self.again.lock().add(left);
+            self.reported.notify_one();
+        }
     }
 
     /// Reads what has changed, and everything at intervals, until the stop signal.
@@ -72,6 +81,7 @@ impl Delegation {
     async fn follow_on(&self) {
         let mut schedule = Schedule::new(self.limits.refresh, Instant::now());
         loop {
+            schedule.retry_later(std::mem::take(&mut *self.again.lock()), Instant::now());
             let reported = std::mem::take(&mut *self.changed.lock());
             let changed = schedule.next(reported, Instant::now());
             if changed.missed {
@@ -87,7 +97,7 @@ impl Delegation {
         }
     }
 
-    async fn read_by(&self, schedule: &mut Schedule, changed: Changed) {
+    async fn read_by(&self, schedule: &mut Schedule, mut changed: Changed) {
         let lists = Changed { users: Users::default(), ..changed };
         let mut reading = Reading::default();
         let read = async {
@@ -98,6 +108,7 @@ impl Delegation {
         };
         if let Err(error) = read.await {
             tracing::warn!(%error, "cannot read the endpoint's users, roles and tenants");
+            changed.add(reading.again);
             return schedule.has_failed(changed, Instant::now());
         }
         match &reading.error {

@@ -52,7 +52,7 @@ use crate::clock;
 use crate::logging::summary::Summary;
 use crate::metrics::{IdentityDecision, Metrics};
 use changed::Changed;
-use error::{ANSWER_TIMEOUT, IdentityError};
+use error::{ANSWER_TIMEOUT, Failures, IdentityError};
 use flights::Flights;
 use health::Health;
 pub use health::Report;
@@ -82,13 +82,6 @@ pub struct DelegationLimits {
     pub refresh: Duration,
     /// Maximum number of cached acceptances.
     pub cached_identities: usize,
-}
-
-/// The latest failures of the endpoint, with their times. Checking credentials may work while reading users fails.
-#[derive(Debug, Default)]
-struct Failures {
-    checking: Option<(Instant, AuthError)>,
-    reading: Option<(Instant, AuthError)>,
 }
 
 /// Authenticates callers against the endpoint and keeps its users, roles and tenants current.
@@ -123,9 +116,13 @@ pub struct Delegation {
     undecided: Summary,
     /// Limits the log lines about logins for which the endpoint could not be read.
     unread: Summary,
+    /// Limits the log lines about keys that could not be read.
+    unread_keys: Summary,
     /// Roles of users that the endpoint does not have.
     missing_roles: parking_lot::Mutex<BTreeSet<String>>,
     changed: parking_lot::Mutex<Changed>,
+    /// What logins could not read.
+    again: parking_lot::Mutex<Changed>,
     reported: Notify,
 }
 
@@ -157,7 +154,9 @@ impl Delegation {
             failed: parking_lot::Mutex::default(),
             undecided: Summary::default(),
             unread: Summary::default(),
+            unread_keys: Summary::default(),
             changed: parking_lot::Mutex::default(),
+            again: parking_lot::Mutex::default(),
             reported: Notify::new(),
             upstream,
             authority,
@@ -204,12 +203,7 @@ impl Delegation {
         let reported = self.users_reported.load(Ordering::Acquire);
         match self.authenticate(credential, peer, asker).await {
             Ok(identity) => {
-                // Users may have changed meanwhile. If their secrets are readable, they are compared on each use
-                // anyway.
-                let is_of_now = self.users_reported.load(Ordering::Acquire) == reported;
-                if is_of_now || !identity.user().is_some_and(|user| self.authority.accounts().hides_secret(user)) {
-                    self.keep(key, &identity);
-                }
+                self.keep(key, &identity, reported);
                 Ok((IdentityDecision::Good, identity))
             }
             // None of these concerns the credential: one that was valid recently still is.
@@ -224,10 +218,16 @@ impl Delegation {
         }
     }
 
-    /// Caches an identity, for as long as the data that it depends on may be used.
-    fn keep(&self, key: [u8; 32], identity: &Identity) {
-        if let Some(heard) = *self.heard.lock() {
-            self.cache.keep(key, identity.clone(), clock::instant(), heard);
+    /// Caches an identity, for as long as the data that it depends on may be used; not if users may have changed since
+    /// `reported`. If their secrets are readable, they are compared on each use anyway.
+    fn keep(&self, key: [u8; 32], identity: &Identity, reported: u64) {
+        let is_compared = !identity.user().is_some_and(|user| self.authority.accounts().hides_secret(user));
+        let is_of_now = || is_compared || self.users_reported.load(Ordering::Acquire) == reported;
+        let Some(heard) = self.heard.lock().filter(|_| is_of_now()) else { return };
+        self.cache.keep(key, identity.clone(), clock::both(), heard);
+        if !is_of_now() {
+            // An event may have come after the check, and have forgotten the user before this was kept.
+            self.cache.forget(&key);
         }
     }
 
@@ -243,9 +243,7 @@ impl Delegation {
     }
 
     fn failed_lately(&self) -> Option<AuthError> {
-        let failed = self.failed.lock();
-        let mut lately = [failed.checking, failed.reading].into_iter().flatten();
-        lately.find(|(at, _)| at.elapsed() < RETRY).map(|(_, error)| error)
+        self.failed.lock().within(RETRY)
     }
 
     async fn authenticate(&self, credential: &Credential, peer: IpAddr, asker: Asker) -> Result<Identity, AuthError> {
@@ -314,7 +312,7 @@ impl Delegation {
             }
             Some(Err(TokenKeyError::Foreign)) | None => {
                 self.shown(token, asker).await?;
-                let read = read_plain(token).ok_or(AuthError::Unreadable)?;
+                let read = read_plain(token).ok_or_else(|| keys.unreadable())?;
                 self.need_for(&read).await?;
                 read
             }

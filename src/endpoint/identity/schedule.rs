@@ -6,7 +6,8 @@
 //!   forgotten meanwhile, and the first reading after a pause is immediate.
 //! - Everything is read once in a period, which no event postpones.
 //! - A failed reading is retried with growing pauses. If it concerns one user's account, the others continue
-//!   meanwhile; if it concerns everybody, nothing is read before the pause is over.
+//!   meanwhile; if it concerns everybody, nothing is read before the pause is over. Keys and accounts have a pause
+//!   each, and further failures do not prolong one that has begun: anybody can cause them.
 
 use std::time::Duration;
 
@@ -47,6 +48,41 @@ impl Default for Pause {
     }
 }
 
+/// What could not be read although the rest could.
+#[derive(Debug, Default)]
+struct Retry {
+    what: Changed,
+    pause: Pause,
+}
+
+impl Retry {
+    fn add(&mut self, left: Changed, now: Instant) {
+        if left.is_empty() {
+            return;
+        }
+        if self.what.is_empty() {
+            self.pause.begin(now);
+        }
+        self.what.add(left);
+    }
+
+    fn take_due(&mut self, now: Instant) -> Changed {
+        if self.pause.is_over(now) { std::mem::take(&mut self.what) } else { Changed::default() }
+    }
+
+    /// Begins with the shortest pause again if nothing is left.
+    fn settle(&mut self) {
+        if self.what.is_empty() {
+            self.pause = Pause::default();
+        }
+    }
+
+    /// Returns when it is due.
+    fn at(&self) -> Option<Instant> {
+        self.pause.until.filter(|_| !self.what.is_empty())
+    }
+}
+
 /// Decides when to reread users, roles and tenants. Pure; the caller passes the time.
 #[derive(Debug)]
 pub(super) struct Schedule {
@@ -56,9 +92,8 @@ pub(super) struct Schedule {
     lists_from: Instant,
     /// The delay while nothing can be read at all.
     outage: Pause,
-    /// Accounts that could not be read although the others could.
-    retry: Changed,
-    retries: Pause,
+    keys: Retry,
+    accounts: Retry,
 }
 
 impl Schedule {
@@ -70,8 +105,8 @@ impl Schedule {
             everything_at: now,
             lists_from: now,
             outage: Pause::default(),
-            retry: Changed::default(),
-            retries: Pause::default(),
+            keys: Retry::default(),
+            accounts: Retry::default(),
         }
     }
 
@@ -85,9 +120,8 @@ impl Schedule {
         if !self.outage.is_over(now) {
             return Changed::default();
         }
-        if self.retries.is_over(now) {
-            self.waiting.add(std::mem::take(&mut self.retry));
-        }
+        self.waiting.add(self.keys.take_due(now));
+        self.waiting.add(self.accounts.take_due(now));
         if now < self.lists_from { self.waiting.take_single() } else { self.waiting.take_all() }
     }
 
@@ -97,12 +131,16 @@ impl Schedule {
         if what.has_lists() {
             self.lists_from = now + APART;
         }
-        if !left.is_empty() {
-            self.retry.add(left);
-            self.retries.begin(now);
-        } else if self.retry.is_empty() {
-            self.retries = Pause::default();
-        }
+        self.retry_later(left, now);
+        self.keys.settle();
+        self.accounts.settle();
+    }
+
+    /// Records what could not be read, to be retried after a pause.
+    pub(super) fn retry_later(&mut self, left: Changed, now: Instant) {
+        let keys = Changed { keys: left.keys, ..Changed::default() };
+        self.keys.add(keys, now);
+        self.accounts.add(Changed { keys: false, ..left }, now);
     }
 
     /// Records that none of this could be read.
@@ -115,8 +153,8 @@ impl Schedule {
     pub(super) fn wait(&self, now: Instant) -> Duration {
         let outage = self.outage.until.filter(|until| *until > now);
         let lists = Some(self.lists_from).filter(|_| !self.waiting.is_empty());
-        let retry = self.retries.until.filter(|_| !self.retry.is_empty());
-        let next = outage.or_else(|| lists.into_iter().chain(retry).chain([self.everything_at]).min());
+        let retries = [self.keys.at(), self.accounts.at()].into_iter().flatten();
+        let next = outage.or_else(|| lists.into_iter().chain(retries).chain([self.everything_at]).min());
         next.map_or(self.period, |next| next.saturating_duration_since(now))
     }
 }
@@ -187,6 +225,40 @@ mod tests {
         assert_eq!(schedule.next(Changed::default(), at(500)), users(&["a"]));
         schedule.has_read(&users(&["a"]), users(&["a"]), at(500));
         assert_eq!(schedule.wait(at(500)), Duration::from_secs(1), "the pause grows");
+    }
+
+    /// Anybody can have the keys read again and again, and one user's account may never be readable.
+    #[test]
+    fn further_failures_put_off_no_retry() {
+        let at = |begin: Instant, milliseconds| begin + Duration::from_millis(milliseconds);
+        let [a, b] = ["a", "b"].map(|name| users(&[name]));
+        for (first, others) in [(&a, &Changed::keys()), (&Changed::keys(), &b), (&a, &b)] {
+            let begin = Instant::now();
+            let mut schedule = quiet(begin);
+            schedule.has_read(first, first.clone(), begin);
+            for time in [100, 200, 400] {
+                schedule.has_read(others, others.clone(), at(begin, time));
+            }
+            assert_eq!(schedule.wait(at(begin, 400)), Duration::from_millis(100));
+            let due = schedule.next(Changed::default(), at(begin, 500));
+            assert!(due.keys == first.keys && due.users.has("a") == first.users.has("a"), "{first:?}: {due:?}");
+        }
+    }
+
+    /// Such as an account beside keys that have been unreadable for long.
+    #[test]
+    fn what_fails_for_the_first_time_is_retried_soon() {
+        let (mut now, keys) = (Instant::now(), Changed::keys());
+        let mut schedule = quiet(now);
+        for _ in 0..5 {
+            schedule.has_read(&keys, keys.clone(), now);
+            now += schedule.wait(now);
+            assert_eq!(schedule.next(Changed::default(), now), keys);
+        }
+        schedule.has_read(&keys, keys.clone(), now);
+        schedule.retry_later(users(&["a"]), now);
+        assert_eq!(schedule.wait(now), SHORTEST_PAUSE);
+        assert_eq!(schedule.next(Changed::default(), now + SHORTEST_PAUSE), users(&["a"]));
     }
 
     #[test]

@@ -15,10 +15,10 @@ use hyper::header::HeaderValue;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::timeout;
 
+use super::Delegation;
 use super::changed::Changed;
-use super::error::{ANSWER_TIMEOUT, IdentityError, USER};
+use super::error::{ANSWER_TIMEOUT, Failures, IdentityError, USER};
 use super::keys::Keys;
-use super::{Delegation, Failures};
 use crate::auth::directory::{Account, Entries, Reader, Rows, TenantOf, accounts, read_plain, roles, tenants};
 use crate::auth::{AuthError, Claim, Secret};
 use crate::client::Login;
@@ -302,10 +302,7 @@ impl Delegation {
         if is_there() {
             return Ok(());
         }
-        let again = self.in_time(self.read_in_turn(changed)).await?;
-        if !again.is_empty() {
-            self.note(again);
-        }
+        self.retry_later(self.in_time(self.read_in_turn(changed)).await?);
         Ok(())
     }
 
@@ -368,14 +365,20 @@ impl Delegation {
             StatusCode::OK => Keys::of(&answer.body),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 tracing::info!(%status, "cannot read the endpoint's preferences; the endpoint checks its tokens");
-                Some(Keys::default())
+                Some(Keys::refused())
             }
             _ => None,
         };
         if keys.is_none() {
-            tracing::warn!(%status, "cannot read the endpoint's preferences now; retrying");
+            self.log_unread_keys(status);
         }
         Ok(keys)
+    }
+
+    fn log_unread_keys(&self, status: StatusCode) {
+        if let Some(suppressed) = self.unread_keys.count(clock::instant()) {
+            tracing::warn!(%status, suppressed, "cannot read the endpoint's preferences now; retrying");
+        }
     }
 
     /// Returns the keys; reads them if that was never done.
@@ -401,6 +404,7 @@ mod tests {
     use crate::client::{Secret as LoginSecret, SecretSource, Service, Trust};
     use crate::endpoint::http::{Upstream, UpstreamLimits};
     use crate::endpoint::identity::DelegationLimits;
+    use crate::logging::summary::captured;
     use crate::metrics::Metrics;
 
     const HOUR: Duration = Duration::from_hours(1);
@@ -454,6 +458,41 @@ mod tests {
             let changed = delegation.changed.lock().take_all();
             assert_eq!(changed.users.has(kind), again, "{kind}.{action}");
         }
+    }
+
+    /// Such an answer may have been about the former password. The two meet at every point in some round.
+    #[tokio::test]
+    async fn what_was_answered_before_an_event_is_not_cached() {
+        let data = tempfile::tempdir().unwrap();
+        let delegation = delegation(data.path());
+        delegation.add([("alice".to_owned(), Account::default())].into(), 0);
+        delegation.note_heard();
+        let alice = delegation.authority.accounts().user("alice").unwrap();
+        let (key, barrier) = ([7; 32], std::sync::Barrier::new(2));
+        delegation.keep(key, &alice, 0);
+        assert!(delegation.known(&key).is_some());
+        let login = |reported| {
+            barrier.wait();
+            delegation.keep(key, &alice, reported);
+        };
+        for round in 0..2_000 {
+            let reported = delegation.users_reported.load(Ordering::Acquire);
+            std::thread::scope(|scope| {
+                scope.spawn(|| login(reported));
+                barrier.wait();
+                delegation.saw("users", "save", "alice");
+            });
+            assert!(delegation.known(&key).is_none(), "round {round}");
+        }
+    }
+
+    /// Anybody can have them read again.
+    #[tokio::test]
+    async fn keys_that_cannot_be_read_fill_no_log() {
+        let data = tempfile::tempdir().unwrap();
+        let delegation = delegation(data.path());
+        let lines = captured::lines(|| (0..100).for_each(|_| delegation.log_unread_keys(StatusCode::NOT_FOUND)));
+        assert_eq!(lines.len(), 1, "{lines:?}");
     }
 
     /// Somebody may keep the turn busy with tokens of a user who is gone.

@@ -7,8 +7,8 @@
 //! to answer it.
 //!
 //! Commands that were read are executed and answered too, in the same time; what a client has sent beyond them is not
-//! read. A command without an answer before the close frame was not executed: it came too late, or it deregisters on a
-//! connection whose replay has not come that far.
+//! waited for, unless it is read together with what is. A command without an answer before the close frame was not
+//! executed: it came too late, or it deregisters on a connection whose replay has not come that far.
 
 use std::time::{Duration, Instant};
 

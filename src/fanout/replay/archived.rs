@@ -61,6 +61,7 @@ impl Replay {
         }
         let has_loss = splice.is_none();
         let splice = before.splice.insert(splice.unwrap_or_else(|| Splice::at(position)));
+        splice.settle(before.end);
         before.once = None;
         self.edge = self.base + splice.first();
         has_loss

@@ -280,6 +280,9 @@ impl Replay {
             Some(pass) => *pass = next,
             None => self.edge = next,
         }
+        if let Some(before) = &self.before {
+            before.progress.advance();
+        }
     }
 
     /// Returns the number from which on dropped connection events are counted, or `u64::MAX` if no registration matches
