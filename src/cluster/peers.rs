@@ -6,10 +6,13 @@
 //! accepted events that it never forwarded.
 //!
 //! Anyone who may publish can make up numbers. Since the events of a node arrive in order, an event from a skipped
-//! range shows that the jump was not real, and counting resumes there. The numbers before the first one that is heard
-//! are such a range too, though they are no loss. A live node does so within two seconds, by its
+//! range shows that the jump was not real, and counting resumes there. A live node does so within two seconds, by its
 //! next heartbeat; a range from which nothing arrives for [`SETTLED`] was a loss. A jump of more than [`WINDOW`] is not
 //! counted as a number of lost events, and a node that falls back by more than that is tracked from scratch.
+//!
+//! The numbers before the first one that is heard are such a range too, though they are no loss. They may also come
+//! from the node itself: what it had sent before we subscribed is sent again if its connection breaks. If later events
+//! have come by then, that is reported as a loss, because events keep the order of their node unless one is reported.
 //!
 //! Nor does a number that was counted show that the node's own event has arrived: somebody may use the next number
 //! before the node does. The latest events are therefore remembered by their digests. An event with a number below the
@@ -69,6 +72,8 @@ pub type NodeId = u64;
 struct Stretch {
     numbers: Range<u64>,
     since: Instant,
+    /// Whether it was reported as a loss.
+    is_told: bool,
 }
 
 #[derive(Debug)]
@@ -83,7 +88,7 @@ struct Peer {
 impl Peer {
     /// Creates a node whose first number is `next`, which may be made up, and the node's own ones below it.
     fn new(next: u64, heard: Instant) -> Self {
-        let before = Stretch { numbers: 0..next, since: heard };
+        let before = Stretch { numbers: 0..next, since: heard, is_told: false };
         let skipped = Some(before).filter(|before| !before.numbers.is_empty()).into_iter().collect();
         Self { next, heard, skipped, recalled: Recalled::default() }
     }
@@ -93,17 +98,19 @@ impl Peer {
             STRETCHES.. => self.skipped.pop().map_or(self.next, |last| last.numbers.start),
             _ => self.next,
         };
-        self.skipped.push(Stretch { numbers: from..to, since: now });
+        self.skipped.push(Stretch { numbers: from..to, since: now, is_told: true });
     }
 
-    /// Returns whether the number was skipped; if so, counting resumes at it.
-    fn falls_back(&mut self, number: u64) -> bool {
+    /// Resumes counting at the number if it was skipped. Returns whether events after it were accepted although no loss
+    /// before them was reported.
+    fn fall_back(&mut self, number: u64) -> Option<bool> {
         let is_here = |stretch: &Stretch| stretch.numbers.contains(&number);
-        let Some(at) = self.skipped.iter().position(is_here) else { return false };
+        let at = self.skipped.iter().position(is_here)?;
         self.skipped.truncate(at + 1);
+        let was_told = std::mem::replace(&mut self.skipped[at].is_told, true);
         self.skipped[at].numbers.end = number;
         self.skipped.retain(|stretch| !stretch.numbers.is_empty());
-        true
+        Some(!was_told && self.recalled.chunks() > 0)
     }
 
     /// Forgets jumps that nothing has disproved within [`SETTLED`].
@@ -128,7 +135,8 @@ pub enum SequenceCheck {
 pub enum Missing {
     /// This many events did not arrive.
     Events(u64),
-    /// An unknown number of events: the node's numbers moved by more than [`WINDOW`].
+    /// An unknown number of events: the node's numbers moved by more than [`WINDOW`], or back before the
+    /// first one that was heard.
     Unknown,
     /// The node fell silent.
     Silent,
@@ -230,12 +238,15 @@ impl Peers {
                 let missing = if lost > WINDOW { Missing::Unknown } else { Missing::Events(lost) };
                 SequenceCheck::After(Loss { node, missing, since })
             }
-            Ordering::Less if peer.falls_back(number) => SequenceCheck::Next,
-            Ordering::Less if expected - number > WINDOW => {
-                *peer = Peer::new(number, now);
-                SequenceCheck::After(Loss { node, missing: Missing::Unknown, since })
-            }
-            Ordering::Less => return SequenceCheck::Repeated,
+            Ordering::Less => match peer.fall_back(number) {
+                Some(false) => SequenceCheck::Next,
+                Some(true) => SequenceCheck::After(Loss { node, missing: Missing::Unknown, since }),
+                None if expected - number > WINDOW => {
+                    *peer = Peer::new(number, now);
+                    SequenceCheck::After(Loss { node, missing: Missing::Unknown, since })
+                }
+                None => return SequenceCheck::Repeated,
+            },
         };
         peer.next = number;
         check
@@ -442,10 +453,36 @@ mod tests {
         for made_up in [1 << 60, 58 + WINDOW, 60] {
             let mut peers = Peers::default();
             assert_eq!(peers.event(7, made_up, !made_up, at(1)), SequenceCheck::Next, "{made_up}");
-            assert_eq!(peers.heartbeat(7, 58, at(2)), None, "{made_up}");
+            assert_eq!(peers.heartbeat(7, 58, at(2)), Some(loss(Missing::Unknown, 1)), "{made_up}");
             assert!((58..70).all(|number| event(&mut peers, 7, number, at(3)) == SequenceCheck::Next), "{made_up}");
             assert_eq!(event(&mut peers, 7, 69, at(3)), SequenceCheck::Repeated, "{made_up}");
         }
+    }
+
+    /// The node wrote 84 before we subscribed, and sends everything from 84 again because its connection broke.
+    #[test]
+    fn what_comes_again_from_before_the_first_is_told_if_it_is_late() {
+        for heartbeat in [false, true] {
+            let mut peers = Peers::default();
+            assert_eq!(peers.heartbeat(7, 86, at(1)), None);
+            assert_eq!(event(&mut peers, 7, 86, at(1)), SequenceCheck::Next);
+            let told = if heartbeat {
+                peers.heartbeat(7, 84, at(2)).map(SequenceCheck::After)
+            } else {
+                Some(event(&mut peers, 7, 84, at(2)))
+            };
+            assert_eq!(told, Some(SequenceCheck::After(loss(Missing::Unknown, 1))), "86 has come before");
+            let again: Vec<SequenceCheck> = (84..88).map(|number| event(&mut peers, 7, number, at(2))).collect();
+            let first = if heartbeat { SequenceCheck::Next } else { SequenceCheck::Repeated };
+            assert_eq!(again, [first, SequenceCheck::Next, SequenceCheck::Repeated, SequenceCheck::Next]);
+        }
+    }
+
+    #[test]
+    fn what_comes_again_from_before_the_first_is_in_order_if_nothing_has_come() {
+        let mut peers = Peers::default();
+        assert_eq!(peers.heartbeat(7, 86, at(1)), None);
+        assert!((84..88).all(|number| event(&mut peers, 7, number, at(2)) == SequenceCheck::Next));
     }
 
     /// Found by fuzzing.

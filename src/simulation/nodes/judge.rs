@@ -40,13 +40,9 @@ impl Judge<'_> {
         self.node.tracks.iter().map(|(id, track)| (*id, track)).chain(finished)
     }
 
-    /// Returns every event that was heard since its node was known.
+    /// Returns every event that was heard, also with numbers below the first of its node: such an event was sent again.
     fn heard(&self) -> HashSet<(NodeId, u64)> {
-        let of = |(from, track): (NodeId, &Track)| {
-            let numbers: Vec<u64> = track.numbers.range(track.first..).copied().collect();
-            numbers.into_iter().map(move |number| (from, number))
-        };
-        self.tracks().flat_map(of).collect()
+        self.tracks().flat_map(|(from, track)| track.numbers.iter().map(move |number| (from, *number))).collect()
     }
 
     /// Returns the node and the number of each posted event.
