@@ -22,14 +22,14 @@ use tokio::sync::watch;
 use super::access::{Access, Interner};
 use super::checker::PasswordChecker;
 use super::claim::Claim;
+use super::contents::{first_keys, first_store, new_keys, read_issuers, read_keys};
 use super::directory::{Directory as Accounts, own_rights_of};
 use super::identity::{Identity, RevokedError, Subject};
-use super::issuers::Issuers;
-use super::keys::{Hasher, KeyRing, salt};
+use super::keys::{Hasher, salt};
 use super::options::AuthOptions;
 use super::password::PasswordHash;
 use super::state::{State, own_rights};
-use super::store::file::{Directory, Lock};
+use super::store::file::Directory;
 use super::store::{DEFAULT_PASSWORD, DEFAULT_USER, Store, StoreError};
 use crate::clock;
 use crate::files::{Marks, Refusal};
@@ -351,50 +351,4 @@ impl Authority {
         drop(lock);
         self.reload_file(AuthFile::TokenKeys).map(|_| ())
     }
-}
-
-fn first_store(directory: &Directory, lock: &Lock) -> Result<Store, StoreError> {
-    let store = Store::first()?;
-    directory.write_store(lock, &store)?;
-    Ok(store)
-}
-
-fn read_keys(directory: &Directory) -> Result<Option<KeyRing>, StoreError> {
-    let Some(text) = directory.read_keys()? else { return Ok(None) };
-    KeyRing::parse(&text).map(Some).map_err(|(line, reason)| directory.invalid_keys(line, reason))
-}
-
-/// Reads the issuer's keys from the file; returns `last` if the file has not changed.
-fn read_issuers(
-    directory: &Directory,
-    options: &AuthOptions,
-    last: Option<Arc<Issuers>>,
-) -> Result<Option<Arc<Issuers>>, StoreError> {
-    let Some(issuer) = &options.issuer else { return Ok(None) };
-    let text = directory.read_foreign(&issuer.jwks)?;
-    if let Some(last) = last.filter(|last| last.is_of(&text)) {
-        return Ok(Some(last));
-    }
-    let invalid = |(line, column, reason)| StoreError::Invalid { path: issuer.jwks.clone(), line, column, reason };
-    let issuers = Issuers::parse(issuer, text).map_err(invalid)?;
-    let skipped = issuers.skipped();
-    if !skipped.is_empty() {
-        tracing::warn!(file = %issuer.jwks.display(), skipped = skipped.join("; "), "ignoring unusable keys of the \
-            JWKS");
-    }
-    Ok(Some(Arc::new(issuers)))
-}
-
-/// Reads the token keys; creates them if they are missing.
-fn first_keys(directory: &Directory) -> Result<KeyRing, StoreError> {
-    let lock = directory.lock()?;
-    match read_keys(directory)? {
-        Some(keys) => Ok(keys),
-        None => new_keys(directory, &lock, KeyRing::make(clock::now())?),
-    }
-}
-
-fn new_keys(directory: &Directory, lock: &Lock, keys: KeyRing) -> Result<KeyRing, StoreError> {
-    directory.write_keys(lock, &keys.to_text())?;
-    Ok(keys)
 }

@@ -18,6 +18,7 @@ mod authority;
 mod certificate;
 mod checker;
 mod claim;
+mod contents;
 mod credential;
 pub mod directory;
 mod identity;

@@ -46,6 +46,18 @@ fn is_gap(seen: &Seen) -> bool {
     (seen.r#type.as_str(), seen.action.as_str()) == ("hydrant", "gap")
 }
 
+/// Sends a message that hydrant does not accept between two events. Clients get a gap of one event in its place.
+async fn a_gap_replaces(message: &[u8], drp: &Drp, client: &mut Client) {
+    drp.publish(&numbered(1));
+    drp.send_raw(message);
+    drp.publish(&numbered(2));
+    assert_eq!(client.event().await.key, "1");
+    let notice = client.event().await;
+    let object: Value = serde_json::from_str(notice.object.get()).unwrap();
+    assert!(is_gap(&notice) && object["Events"] == 1 && object["Endpoint"] == drp.url(), "{notice:?}");
+    assert_eq!(client.event().await.key, "2");
+}
+
 /// The times of a gap, and its endpoint.
 fn gap(seen: &Seen) -> (jiff::Timestamp, jiff::Timestamp, String) {
     assert!(is_gap(seen), "{seen:?}");
@@ -248,14 +260,7 @@ async fn an_event_that_is_too_long_is_left_out_and_the_link_stands() {
     let part = "x".repeat(40_000).into_bytes();
     let parts = [drp::part(0x01, b"\""), drp::part(0x00, &part), drp::part(0x89, b"p"), drp::part(0x80, &part)];
     for too_long in [long(65_536), parts.concat(), long(3 << 20)] {
-        drp.publish(&numbered(1));
-        drp.send_raw(&too_long);
-        drp.publish(&numbered(2));
-        assert_eq!(client.event().await.key, "1");
-        let notice = client.event().await;
-        let object: Value = serde_json::from_str(notice.object.get()).unwrap();
-        assert!(is_gap(&notice) && object["Events"] == 1 && object["Endpoint"] == drp.url(), "{notice:?}");
-        assert_eq!(client.event().await.key, "2");
+        a_gap_replaces(&too_long, &drp, &mut client).await;
     }
     assert_eq!((drp.registrations(), metric(&server, "reconnects_total", &drp).await), (1, 0));
     assert_eq!(metric(&server, "gaps_total", &drp).await, 3);
@@ -269,14 +274,12 @@ async fn an_event_that_hydrant_does_not_accept_is_reported_in_its_place() {
     let mut client = server.watch(&["*.*.*"]).await;
     let deep = ["[".repeat(2000), "]".repeat(2000)].concat();
     for object in ["1e400", r#""\ud800""#, &deep] {
-        drp.publish(&numbered(1));
-        drp.send_raw(&drp::text(&format!(r#"{{"Type":"n","Action":"a","Key":"k","Object":{object}}}"#)));
-        drp.publish(&numbered(2));
-        assert_eq!(client.event().await.key, "1");
-        let notice = client.event().await;
-        let object: Value = serde_json::from_str(notice.object.get()).unwrap();
-        assert!(is_gap(&notice) && object["Events"] == 1 && object["Endpoint"] == drp.url(), "{notice:?}");
-        assert_eq!(client.event().await.key, "2");
+        a_gap_replaces(
+            &drp::text(&format!(r#"{{"Type":"n","Action":"a","Key":"k","Object":{object}}}"#)),
+            &drp,
+            &mut client,
+        )
+        .await;
     }
     assert_eq!((metric(&server, "unusable_total", &drp).await, metric(&server, "gaps_total", &drp).await), (0, 3));
 }
