@@ -24,8 +24,8 @@ pub enum PrincipalError {
     },
     /// The name is unsuitable for a URL path, a comma list or a Basic header.
     #[error(
-        "{text:?} is not a name: 1 to 128 characters without white space, control characters, `:`, `/`, `\\`, `,` or \
-         `*`"
+        "{text:?} is not a name: 1 to 128 bytes without white space, control characters, `:`, `/`, `\\`, `,`, `*` or \
+         `\""
     )]
     Name {
         /// The given text, truncated to 64 characters.

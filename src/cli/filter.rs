@@ -40,7 +40,7 @@ pub(super) struct FilterArgs {
 #[derive(Subcommand)]
 enum What {
     /// Print how a filter is parsed, and whether it matches events: exit code 0 if it matches the last event, 1 if not,
-    /// 64 if a file was named and there is no result
+    /// 64 if the filter is wrong, or the named file cannot be read or has no event
     Test(TestArgs),
 }
 

@@ -14,11 +14,11 @@ pub fn markdown() -> String {
          `hydrant config doc` prints it; a test compares the two. Flags take precedence over environment\n\
          variables, these over the file, and that over the defaults. The file is named by `--config` or\n\
          `{CONFIG_VARIABLE}`; there is none by default. Unknown keys and unknown `HYDRANT_*` variables are errors.\n\
-         `hydrant config check FILE` reports all errors at once, including those in the certificates and keys it\n\
-         names, and exits with 64. `hydrant config default` prints a file with all defaults. Lists are arrays in\n\
-         the file and comma-separated elsewhere. `localhost` in an address means 127.0.0.1; other names are not\n\
-         resolved. Durations have a unit (`500ms`, `30s`, `5m`, `2h`, `7d`); sizes may have one (`64KiB`,\n\
-         `16MiB`, `1GiB`). `--demo` without a number means {DEMO_MACHINES} machines.\n\n\
+         `hydrant config check FILE` reports all errors at once, including those in the certificates and keys\n\
+         that the file names. It exits with 64 if there are any. `hydrant config default` prints a file with all\n\
+         defaults. Lists are arrays in the file and comma-separated elsewhere. `localhost` in an address means\n\
+         127.0.0.1; other names are not resolved. Durations have a unit (`500ms`, `30s`, `5m`, `2h`, `7d`); sizes\n\
+         may have one (`64KiB`, `16MiB`, `1GiB`). `--demo` without a number means {DEMO_MACHINES} machines.\n\n\
          A change of a setting takes effect after a restart. A running server applies changes in the files that\n\
          settings name: users, roles and tenants, the listener's certificate, key and client authorities, the\n\
          JWKS, and credentials and certificates for endpoints.\n"

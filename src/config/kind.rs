@@ -78,7 +78,7 @@ kinds! {
         ["array", "string"], networks;
     AddressOrOff -> Option<SocketAddr>, "an address with a port such as `127.0.0.1:8093` or `localhost:8093`, or `off`",
         ["string"], address_or_off;
-    Origins -> Vec<String>, "a list of origins such as `https://portal.example.com`, without a path",
+    Origins -> Vec<String>, "a list of origins such as `https://portal.example.com`, without paths and without `*`",
         ["array", "string"], origins;
     Names -> Vec<String>, "a list of names such as `jobs,templates`", ["array", "string"], list;
     DeflateLevel -> u32, "a whole number from 1 to 9", ["integer"], |text| number(text).filter(|n| (1..=9).contains(n));

@@ -59,7 +59,7 @@ table! {
         /// Start on an address that others can reach even if the first user still has its well-known password.
         allow_default_credentials: bool as Switch = "false";
         /// Origins, besides the server's own, whose pages may use this server, including credentials that the browser
-        /// adds by itself; `*` means any. If empty, any page may, but only with a token.
+        /// adds by itself. If empty, any page may, but only with a token.
         allowed_origins: Vec<String> as Origins = "";
         /// Publish events of Type `connections` when clients connect and disconnect.
         connection_events: bool as Switch = "true";
@@ -133,9 +133,9 @@ table! {
         body_bytes: usize as Size = "64MiB";
         /// Events in one post; more are refused with 413.
         post_events: usize as Count = "65536";
-        /// Concurrent connections.
+        /// Concurrent websockets and streams.
         connections: usize as Count = "100000";
-        /// Concurrent websockets of one principal; 0 means no limit.
+        /// Concurrent websockets and streams of one principal; 0 means no limit.
         connections_per_principal: u64 as Whole = "0";
         /// Bytes that the kernel keeps of what is on its way to one client, and of what has come on one connection from
         /// an endpoint; 0 leaves both to the kernel. A connection carries at most so much in one round trip: 256 KiB

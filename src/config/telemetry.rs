@@ -11,7 +11,7 @@ table! {
         format: LogFormat as Format = "text";
         /// Minimum level of logged lines, or directives for each module.
         level: String as Level = "info";
-        /// Log logins, refusals, websockets that open and close, and their commands.
+        /// Log logins, refusals, websockets and streams that open and close, and their commands.
         audit: bool as Switch = "false";
     }
 }

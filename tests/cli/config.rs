@@ -181,6 +181,10 @@ fn settings_that_do_not_go_together_are_refused() {
             "token.principal_claim: required with token.jwks",
         ),
         ("allowed_origins = [\"portal.example.com\"]", "is not a list of origins"),
+        (
+            "allowed_origins = [\"*\"]",
+            "`*` is not a list of origins such as `https://portal.example.com`, without paths and without `*`",
+        ),
     ] {
         let found = errors(text, &[], &[]);
         assert!(found.iter().any(|line| line.contains(message)), "{text}: {found:?}");

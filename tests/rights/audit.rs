@@ -43,7 +43,7 @@ async fn told(audit: bool) -> (BTreeSet<String>, bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_audit_tells_who_did_what_where_it_is_wanted() {
-    let all = ["command", "command refused", "login", "refused", "websocket closed", "websocket opened"];
+    let all = ["command", "command refused", "connection closed", "connection opened", "login", "refused"];
     assert_eq!(told(true).await, (all.map(str::to_owned).into(), true));
     assert_eq!(told(false).await, (BTreeSet::new(), true), "an attack shows all the same");
 }

@@ -178,7 +178,7 @@ async fn no_secret_shows(format: &str, tls: bool) {
         shown.texts.push(http::request(server.probe, false, "GET", path, &[], "").await.body);
     }
     let log = server.end();
-    for needed in ["login refused", "websocket opened", "request", "\"refused\"", "TRACE"] {
+    for needed in ["login refused", "connection opened", "request", "\"refused\"", "TRACE"] {
         let plain = needed.trim_matches('"');
         assert!(log.iter().any(|line| line.contains(plain)), "no {plain} in the log: it shows too little to judge by");
     }

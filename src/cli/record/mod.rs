@@ -42,8 +42,8 @@ pub(super) struct RecordArgs {
     /// Registrations: type.action.key or type.action.key.filter
     #[arg(default_value = "*.*.*", value_name = "SPEC")]
     specs: Vec<String>,
-    /// Start with past events from this point on: an age (10m, 2h), an RFC 3339 time, or EPOCH:SEQUENCE as in
-    /// `hydrant`'s info
+    /// Start with past events from this point on: an age (10m, 2h), an RFC 3339 time, or EPOCH:SEQUENCE, a position as
+    /// in the id of an event of a stream
     #[arg(long, value_name = "WHEN", value_parser = since)]
     since: Option<String>,
     /// Append to an existing file; a partial event at its end is removed

@@ -42,8 +42,8 @@ pub(super) struct WatchArgs {
     /// Registrations: type.action.key or type.action.key.filter, such as 'machines.update.*'
     #[arg(required = true, value_name = "SPEC")]
     specs: Vec<String>,
-    /// Start with past events from this point on: an age (10m, 2h), an RFC 3339 time, or EPOCH:SEQUENCE, as
-    /// GET /api/v3/info names it (sequence)
+    /// Start with past events from this point on: an age (10m, 2h), an RFC 3339 time, or EPOCH:SEQUENCE, a position as
+    /// in the id of an event of a stream
     #[arg(long, value_name = "WHEN", value_parser = since)]
     since: Option<String>,
     #[command(flatten)]

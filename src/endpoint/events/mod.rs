@@ -14,7 +14,7 @@
 //! - Nothing is dropped when the shards are slow: reading pauses until there is room. Then the kernel's buffers fill,
 //!   and the endpoint decides what to do with a slow reader. What is held here is bounded (see [`intake`]).
 //! - Two hydrants never feed each other: a link to a hydrant is only made if that one is on a lower tier, so there can
-//!   be no circle (ADR 0008).
+//!   be no cycle (ADR 0014).
 //!
 //! Why one link for all clients and not one per client: the limited capacity of an endpoint is the reason for hydrant.
 

@@ -105,7 +105,7 @@ impl<S: Socket> Driver<S> {
         metrics.connections_opened.inc();
         if let Some(connection) = self.describe(conn) {
             let Connection { principal, remote_addr, encoding, .. } = &connection;
-            tracing::info!(target: AUDIT, principal, peer = %remote_addr, encoding, "websocket opened");
+            tracing::info!(target: AUDIT, principal, peer = %remote_addr, encoding, "connection opened");
             self.announce("create", &connection);
         }
         if self.draining.is_some_and(|drain| drain.close_sent) {
@@ -203,7 +203,7 @@ impl<S: Socket> Driver<S> {
         metrics.disconnected(reason);
         let reason = reason.map_or("vanished", Close::label);
         let (principal, peer) = (entry.identity.principal(), entry.peer);
-        tracing::info!(target: AUDIT, %principal, %peer, reason, "websocket closed");
+        tracing::info!(target: AUDIT, %principal, %peer, reason, "connection closed");
         if let Some(connection) = described {
             self.announce("delete", &connection);
         }
