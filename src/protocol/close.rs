@@ -118,9 +118,9 @@ impl Close {
                 "reconnect after a pause; read faster or register for less"
             }
             Self::Protocol | Self::BadUtf8 | Self::BadDeflate | Self::TooBig => {
-                "do not reconnect blindly: mend the client"
+                "do not reconnect automatically: fix the client"
             }
-            Self::FilterWork { .. } => "do not reconnect blindly: register fewer or cheaper filters",
+            Self::FilterWork { .. } => "do not reconnect automatically: register fewer or cheaper filters",
             Self::Revoked | Self::Expired => "get new credentials first",
         }
     }
