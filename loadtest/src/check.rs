@@ -1,4 +1,4 @@
-//! Checks whether every client received exactly what it should: once, in order, unharmed.
+//! Checks whether every client received exactly what it should: once, in order, uncorrupted.
 //!
 //! All clients receive the same bytes for the same event. Therefore only the first copy of an event is parsed and
 //! compared with what was published; the others are compared with that copy. Comparing 1 KB takes some 20 ns; parsing
@@ -69,7 +69,7 @@ impl std::fmt::Display for Counts {
             (lost, "lost"),
             (duplicates, "repeated"),
             (reordered, "reordered"),
-            (corrupt, "harmed"),
+            (corrupt, "corrupted"),
             (closed, "connections lost"),
             (foreign, "foreign"),
         ];

@@ -1,7 +1,7 @@
 //! `hydrant-loadtest`: see the documentation of the library and `docs/loadtest.md`.
 //!
 //! Exit status: 0 for success, 1 if the work could not be done, 2 for a wrong command line, 3 if deliveries were lost,
-//! repeated, reordered or harmed.
+//! repeated, reordered or corrupted.
 
 use std::io::{Write as _, stderr, stdout};
 use std::process::ExitCode;

@@ -63,7 +63,8 @@ impl Figure {
 
 /// The result of a subcommand.
 pub trait Outcome {
-    /// Returns whether nothing was lost, repeated, reordered or harmed or, for a comparison, nothing has become worse.
+    /// Returns whether nothing was lost, repeated, reordered or corrupted or, for a comparison, nothing has become
+    /// worse.
     fn is_clean(&self) -> bool;
 
     /// Returns the result for humans.
