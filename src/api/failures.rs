@@ -38,14 +38,14 @@ impl Failures {
     /// The endpoint refuses the service's own credential.
     pub(super) fn refused(&self, error: &ApiError) {
         if let Some(suppressed) = self.refused.count(Instant::now()) {
-            tracing::warn!(%error, suppressed, "cannot ask the endpoint on behalf of a user that it does not know");
+            tracing::warn!(%error, suppressed, "the endpoint refuses hydrant's own credential");
         }
     }
 
     /// The service's own credential cannot be used.
     pub(super) fn credential(&self, error: &dyn fmt::Display) {
         if let Some(suppressed) = self.credential.count(Instant::now()) {
-            tracing::error!(%error, suppressed, "cannot use the credential for the endpoint");
+            tracing::error!(%error, suppressed, "cannot read hydrant's own credential for the endpoint");
         }
     }
 

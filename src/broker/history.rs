@@ -13,11 +13,11 @@
 //! client replay everything. A client that asks for a Time further ahead gets the retained event with exactly that
 //! Time, and everything after it.
 //!
-//! A Time that is later than the start of this process may still be that of an event of an earlier run, or of another
-//! node, if its producer's clock was ahead by more than what has passed since ([`History::may_precede`]). Unless an
-//! event here bears it, nothing is then known to precede it: everything retained follows, behind a gap. That a clock
-//! was so far ahead is assumed if the Time is ahead even now, or if such clocks were measured since. A time that is
-//! not in doubt so is taken as it is, or every request in the first minutes of a process would be told of a gap.
+//! A Time after the start of this process may belong to an event of an earlier run or of another node, if its
+//! producer's clock was ahead ([`History::may_precede`]). That is assumed in two cases: the Time is ahead of the clock
+//! even now, or clocks that were so far ahead have been measured since. Then, unless a retained event has that Time,
+//! nobody knows which events preceded it: the client gets a gap notice and everything that is retained. Other times are
+//! used as they are; otherwise every request in the first minutes of a process would get a gap notice.
 //!
 //! Why a ring in memory: a reconnecting client has missed seconds, not days, and the events are in memory anyway.
 //! Retaining one costs a reference.

@@ -117,11 +117,11 @@ impl EndpointArgs {
     fn which_server(&self, variable: impl Fn(&str) -> Option<String>) -> String {
         let is_set = variable("RS_ENDPOINT").is_some_and(|url| !url.is_empty());
         let from = match (&self.endpoint, is_set) {
-            (Some(_), _) => "that of -E",
-            (None, true) => "that of RS_ENDPOINT",
-            (None, false) => "the default, since neither -E nor RS_ENDPOINT is set",
+            (Some(_), _) => "comes from -E",
+            (None, true) => "comes from RS_ENDPOINT",
+            (None, false) => "is the default, since neither -E nor RS_ENDPOINT is set",
         };
-        format!("is {} a hydrant server? The endpoint is {from}", printable(&self.url(variable)))
+        format!("is {} a hydrant server? The endpoint {from}", printable(&self.url(variable)))
     }
 
     fn whose_credentials(&self, variable: impl Fn(&str) -> Option<String>, now: Timestamp) -> Option<String> {
@@ -136,7 +136,7 @@ impl EndpointArgs {
         let from = if self.token.is_some() { "-T" } else { "RS_TOKEN" };
         match expiry(token).filter(|at| *at <= now) {
             Some(at) => format!("the token of {from} expired at {at}; get a new one"),
-            None => format!("the token is that of {from}"),
+            None => format!("the token comes from {from}"),
         }
     }
 
@@ -145,15 +145,16 @@ impl EndpointArgs {
             |flag, value: &Option<String>| if value.is_some() { Some(flag) } else { has_key.then_some("RS_KEY") };
         match (from("-U", &self.username), from("-P", &self.password)) {
             (named, Some(password)) => {
-                format!("the user is `{user}`, by {}, with the password of {password}", named.unwrap_or("default"))
+                let user_from = named.map_or_else(|| "the default".to_owned(), |source| format!("from {source}"));
+                format!("the user is `{user}` ({user_from}), the password comes from {password}")
             }
             (Some(named), None) => format!(
-                "the user is `{user}`, by {named}; no password was given (-P or RS_KEY), so it was the one of a new \
-                 endpoint"
+                "the user is `{user}` (from {named}); no password was given (-P or RS_KEY), so DRP's default password \
+                 was sent"
             ),
             (None, None) => format!(
-                "no credentials were given (-U and -P, -T, RS_KEY or RS_TOKEN), so it was the user `{user}` with the \
-                 password of a new endpoint"
+                "no credentials were given (-U and -P, -T, RS_KEY or RS_TOKEN), so DRP's default user `{user}` and its \
+                 default password were sent"
             ),
         }
     }
@@ -226,16 +227,18 @@ mod tests {
             line.endpoint.whose_credentials(variable, clock::at_second(1000)).unwrap()
         };
         assert!(says(&[], &[]).starts_with("no credentials were given (-U and -P, -T, RS_KEY or RS_TOKEN)"));
-        assert_eq!(says(&[], &[("RS_KEY", "a:canary")]), "the user is `a`, by RS_KEY, with the password of RS_KEY");
+        let from_key = says(&[], &[("RS_KEY", "a:canary")]);
+        assert_eq!(from_key, "the user is `a` (from RS_KEY), the password comes from RS_KEY");
         let mixed = says(&["-U", "b"], &[("RS_KEY", "a:canary"), ("RS_TOKEN", "canary")]);
-        assert_eq!(mixed, "the user is `b`, by -U, with the password of RS_KEY");
-        assert!(says(&["-U", "b"], &[]).starts_with("the user is `b`, by -U; no password was given"));
-        assert_eq!(says(&["-P", "canary"], &[]), "the user is `rocketskates`, by default, with the password of -P");
+        assert_eq!(mixed, "the user is `b` (from -U), the password comes from RS_KEY");
+        assert!(says(&["-U", "b"], &[]).starts_with("the user is `b` (from -U); no password was given"));
+        let default = says(&["-P", "canary"], &[]);
+        assert_eq!(default, "the user is `rocketskates` (the default), the password comes from -P");
         let token = |exp: i64| format!("h.{}.s", URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{exp},"sub":"a"}}"#)));
-        assert_eq!(says(&["-T", &token(1001)], &[]), "the token is that of -T");
+        assert_eq!(says(&["-T", &token(1001)], &[]), "the token comes from -T");
         let expired = "the token of RS_TOKEN expired at 1970-01-01T00:16:40Z; get a new one";
         assert_eq!(says(&[], &[("RS_TOKEN", &token(1000))]), expired);
-        assert_eq!(says(&[], &[("RS_TOKEN", "sealed")]), "the token is that of RS_TOKEN");
+        assert_eq!(says(&[], &[("RS_TOKEN", "sealed")]), "the token comes from RS_TOKEN");
     }
 
     #[test]
@@ -251,7 +254,7 @@ mod tests {
             let line = Line::parse_from(std::iter::once(&"x").chain(args));
             line.endpoint.which_server(|name| (name == "RS_ENDPOINT").then(|| value.to_owned()))
         };
-        assert_eq!(asks(&["-E", "http://a"], "http://b"), "is http://a a hydrant server? The endpoint is that of -E");
-        assert!(asks(&[], "http://b").ends_with("that of RS_ENDPOINT") && asks(&[], "").contains("the default"));
+        assert_eq!(asks(&["-E", "http://a"], "http://b"), "is http://a a hydrant server? The endpoint comes from -E");
+        assert!(asks(&[], "http://b").ends_with("comes from RS_ENDPOINT") && asks(&[], "").contains("the default"));
     }
 }

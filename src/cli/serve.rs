@@ -81,10 +81,10 @@ async fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError
         manager.ready(&server);
     }
     manager.stopping();
-    tracing::info!("draining");
+    tracing::info!("stopping: delivering accepted events, then closing all connections");
     tokio::select! {
         () = server.stop() => {
-            tracing::info!("ended");
+            tracing::info!("stopped");
             Ok(())
         }
         () = signals.end() => Err(ServeError::Hurried),

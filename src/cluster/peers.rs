@@ -10,9 +10,10 @@
 //! next heartbeat; a range from which nothing arrives for [`SETTLED`] was a loss. A jump of more than [`WINDOW`] is not
 //! counted as a number of lost events, and a node that falls back by more than that is tracked from scratch.
 //!
-//! The numbers before the first one that is heard are such a range too, though they are no loss. They may also come
-//! from the node itself: what it had sent before we subscribed is sent again if its connection breaks. If later events
-//! have come by then, that is reported as a loss, because events keep the order of their node unless one is reported.
+//! The numbers before the first one that we receive form such a range as well, although nothing was lost. The node may
+//! have sent them before we subscribed, and it sends them again if its connection breaks. If later events have arrived
+//! by then, the order of the node's events is broken. The order is promised unless a loss is reported, so one is
+//! reported.
 //!
 //! Nor does a number that was counted show that the node's own event has arrived: somebody may use the next number
 //! before the node does. The latest events are therefore remembered by their digests. An event with a number below the

@@ -20,9 +20,8 @@ pub(super) fn prepare(settings: &Settings) -> u64 {
     if u64::try_from(connections).is_ok_and(|connections| connections > descriptors) {
         tracing::warn!(
             limit,
-            "the process may open only {limit} files, some of which it needs itself: fewer than {descriptors} \
-             connections fit, not limits.connections = {connections}; raise the hard limit (LimitNOFILE in systemd, \
-             `ulimit -Hn`)"
+            "the process may open only {limit} files and needs some itself: at most {descriptors} connections fit, \
+             although limits.connections is {connections}; raise the hard limit (LimitNOFILE in systemd, `ulimit -Hn`)"
         );
     }
     descriptors

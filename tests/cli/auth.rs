@@ -259,7 +259,8 @@ fn a_change_names_its_file_and_a_directory_without_a_server() {
     let directory = shell.dir.path().display().to_string();
     let changed = format!("hydrant: changed {directory}/auth.toml\n");
     let note = format!(
-        "hydrant: note: no server has used {directory} yet; only a server started with `--data-dir {directory}` does\n"
+        "hydrant: note: no server has used {directory} yet; a server sees this change only if it is started with \
+         `--data-dir {directory}`\n"
     );
     for line in
         ["users add alice --password-stdin", "roles set reader --claim machines/get/*", "tenants set lab --users alice"]

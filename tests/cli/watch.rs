@@ -362,7 +362,7 @@ fn refused_credentials_end_it_with_the_servers_message() {
     let done = run(&["watch", "-E", &address, "-P", "canary", "a.b.c"], "", &[]);
     assert_eq!(done.code, Some(1));
     let expected = "hydrant: the server answered 403 (Forbidden): Wrong credentials\n\
-                    hydrant: the user is `rocketskates`, by default, with the password of -P\n";
+                    hydrant: the user is `rocketskates` (the default), the password comes from -P\n";
     assert_eq!(done.err, expected);
 }
 
@@ -372,7 +372,7 @@ fn who_asks_the_wrong_server_is_told_which_it_was() {
     for args in [&["watch", "a.b.c"][..], &["watch", "--sse", "a.b.c"], &["top", "--once"], &["post"]] {
         let (address, _runtime) = fixed(vec![ANSWER; 2]);
         let done = run(args, r#"{"Type":"a","Action":"b","Key":"c"}"#, &[("RS_ENDPOINT", &address)]);
-        let expected = format!("hydrant: is {address} a hydrant server? The endpoint is that of RS_ENDPOINT\n");
+        let expected = format!("hydrant: is {address} a hydrant server? The endpoint comes from RS_ENDPOINT\n");
         assert!(done.code == Some(1) && done.err.ends_with(&expected), "{args:?} {}", done.err);
     }
 }

@@ -174,7 +174,7 @@ async fn a_refusal_of_hydrants_own_user_is_few_lines() {
         assert_eq!((reply.status.as_u16(), reply.header("x-hydrant-incomplete")), (200, "endpoint"));
     }
     let lines = program.end();
-    for message in ["cannot ask the endpoint on behalf of a user", "cannot read the endpoint's list of connections"] {
+    for message in ["the endpoint refuses hydrant's own credential", "cannot read the endpoint's list of connections"] {
         let told = lines.iter().filter(|line| line.contains(message)).count();
         assert!((1..ASKED / 2).contains(&told), "{told} lines: {message}");
     }

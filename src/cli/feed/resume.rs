@@ -1,22 +1,23 @@
 //! Where a new connection resumes that does not know its position: a few seconds before the last event.
 //!
-//! Pure. What tells the time is the server's clock, as far as it is known: this machine's may be wrong.
+//! Pure. The time is that of the server's clock, as far as it is known: this machine's clock may be wrong.
 //!
-//! Another node may answer, which has the events in another order and a clock of its own; therefore [`OVERLAP`] is
-//! subtracted from the Time of the last event. The server sends the events since then again; they are recognized by
-//! their text and skipped ([`Delivered`]).
+//! Another node may answer. It has the events in another order and a clock of its own, so [`OVERLAP`] is subtracted
+//! from the Time of the last event. The server then sends some events again; they are recognized by their text and
+//! skipped ([`Delivered`]).
 //!
-//! Nothing from before the feed began is asked for where it began. Elsewhere, [`OVERLAP`] is subtracted from that time
-//! too: by a clock that is behind, the events of the feed's first seconds are from before it. So a feed that moves may
-//! deliver some events that are older than it; losing some would be worse.
+//! The server run on which the feed began is not asked for events from before that moment. Any other is asked from
+//! [`OVERLAP`] before it: if its clock is slow, it has dated the feed's first events earlier. So a feed that moves may
+//! deliver some events that are older than the feed; losing some would be worse.
 //!
 //! A Time counts only once all registrations have been answered: until then one of them may have delivered events and
 //! another not. An implausible Time (none at all, or minutes ahead) is skipped, and so are notices of the server
-//! itself: the Time of an earlier event is just as safe. Of a Time that is ahead only as much counts as had passed.
+//! itself: the Time of an earlier event is just as safe. A Time that is ahead of the clock counts as the time at which
+//! its event came.
 //!
 //! A position is valid in one run of one server. A feed that began with live events resumes from the position of its
-//! first connection until an event has told a later time, and if another server answers, from the time of that
-//! connection. Likewise a time that the user gave is asked for as it is only in the run that answered it first.
+//! first connection until an event has a later Time; if another server answers, it resumes from the time of that
+//! connection. Likewise, a time that the user gave is sent unchanged only to the run that answered it first.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -92,7 +92,8 @@ pub(super) fn run(args: &RecordArgs, err: &mut dyn Write) -> Result<(), RecordEr
     result?;
     let (events, bytes) = (recording.recorded, HumanBytes(recording.sink.length()));
     let seconds = begun.elapsed().as_secs_f64();
-    report(err, format_args!("recorded {events} events in {seconds:.1} s; {} has {bytes}", args.file.display()));
+    let file = args.file.display();
+    report(err, format_args!("recorded {events} events in {seconds:.1} s; the size of {file} is {bytes}"));
     Ok(())
 }
 

@@ -38,13 +38,14 @@ enum What {
         /// The role's name
         name: String,
         /// The claims it grants, such as machines/get,list/* or tasks/*/*; each part is *, a value or a comma list.
-        /// They replace all claims that the role has. They can be left out if a limit or a policy is given; a new role
-        /// then grants nothing (for roles of an endpoint)
+        /// They replace all claims that the role has. They can be left out if a limit or a policy is given: a new role
+        /// then grants nothing, but sets limits and policies for users of the endpoint who have a role of that name
+        /// there
         #[arg(long = "claim", required_unless_present_any = ["limits", "overflow", "query_overflow"], num_args = 1..,
             value_name = "SCOPE/ACTION/SPECIFIC")]
         claims: Vec<String>,
-        /// Limits for each of its users: connections, registrations (on one connection) or posted_events_per_second;
-        /// the largest limit among a user's roles applies, and without any the configuration's. 0 removes a limit
+        /// Limits for each of its users: connections, registrations (on one connection) or posted_events_per_second.
+        /// The largest limit among a user's roles applies; if no role has one, that of the settings. 0 removes a limit
         #[arg(long = "limit", num_args = 1.., value_delimiter = ',', value_name = "NAME=NUMBER")]
         limits: Vec<String>,
         /// Overflow policy for websockets of its users that are slow consumers, instead of outbox.overflow: disconnect,

@@ -59,7 +59,8 @@ impl DataDir {
             report(
                 err,
                 format_args!(
-                    "note: no server has used {path} yet; only a server started with `--data-dir {path}` does"
+                    "note: no server has used {path} yet; a server sees this change only if it is started with \
+                     `--data-dir {path}`"
                 ),
             );
         }

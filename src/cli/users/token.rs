@@ -98,7 +98,7 @@ fn issue(dir: &Path, args: &IssueArgs, out: &mut dyn Write, err: &mut dyn Write)
             format_args!("note: {subject} has no role that contains {role:?}, so the token does not include it"),
         );
     }
-    report(err, format_args!("a token for {subject} until {}", issued.expires_at));
+    report(err, format_args!("issued a token for {subject}, valid until {}", issued.expires_at));
     Ok(writeln!(out, "{}", issued.token.expose())?)
 }
 

@@ -37,7 +37,11 @@ const NAME: &str = "hydrant on ";
 pub fn self_signed(data_dir: &Path, addresses: &[IpAddr], now: Timestamp) -> Result<(PathBuf, PathBuf), TlsError> {
     let (certificate, key) = (data_dir.join("tls-cert.pem"), data_dir.join("tls-key.pem"));
     if !is_taken(&key) && is_taken(&certificate) && own(&certificate).is_none() {
-        tracing::warn!(key = %key.display(), "the key of the certificate is missing");
+        tracing::warn!(
+            key = %key.display(),
+            certificate = %certificate.display(),
+            "the key of a certificate that hydrant did not create is missing; restore it, or remove the certificate"
+        );
     } else if !is_taken(&key) {
         let pair = KeyPair::generate().map_err(|source| TlsError::Make { path: key.clone(), source })?;
         write(&key, &pair.serialize_pem(), SECRET)?;
