@@ -12,13 +12,14 @@
 //! `sort=queued` and `limit=N`. `Spec` lists the connections that hold a registration, which connections/get shows.
 //!
 //! Callers that ask at the same time, or permit a shared answer, use the same list of connections
-//! ([`super::snapshot`]), with the same JSON of each connection. So do those for whom hydrant asks the endpoint with
-//! its own credential: the endpoint is told the address of only one of them. Lists of the endpoint that they cannot
-//! share are asked for [`UNSHARED`] at a time for each principal.
+//! ([`super::snapshot`]), with the same JSON of each connection. Callers for whom hydrant asks the endpoint with its
+//! own credential share the endpoint's list too, and the endpoint sees the address of only one of them. Lists of the
+//! endpoint that cannot be shared are requested [`UNSHARED`] at a time for each principal.
 //!
-//! Several connections can have one address, behind proxies. `GET` and `DELETE` mean the same one of them: that of the
-//! first shard that has one. A connection is looked for outside of any turn, [`SEARCHES`] at a time for each principal:
-//! a shard that is stuck delays only those who ask for a connection that it may have, and they soon get 503.
+//! Behind proxies, several connections can have the same address. `GET` and `DELETE` then refer to one of them, always
+//! the same: the first one of the first shard that has any. The search waits for no turn, and [`SEARCHES`] run at a
+//! time for each principal. A stuck shard delays only callers who ask for a connection that it may have; they soon get
+//! 503.
 //!
 //! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`. If the
 //! endpoint does not return them, only ours are listed, and the header `X-Hydrant-Incomplete` says so. If a shard of

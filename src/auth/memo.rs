@@ -1,8 +1,8 @@
-//! Compiled rights, kept so that each combination of what they follow from is compiled once.
+//! A cache of compiled rights, so that equal inputs (roles, tenant, restrictions of a token) are compiled once.
 //!
-//! Contract: bounded in number and in size. Users choose the restrictions of their tokens, so what is kept counts by
-//! the names in it; rights that several keys share count once. Beyond a bound all of it is dropped: rights in use live
-//! on with their holders, and others are compiled again.
+//! Contract: bounded in entries and in size. Users choose the restrictions of their tokens, so the size is the number
+//! of names; rights that several keys share count once. Beyond a bound the whole cache is emptied. Rights in use stay
+//! valid with their holders; others are compiled again.
 
 use std::hash::Hash;
 use std::sync::Arc;

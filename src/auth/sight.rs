@@ -1,10 +1,10 @@
 //! Claims, compiled for deciding which events they show.
 //!
 //! Contract: pure; [`Sight::sees`] takes no lock and allocates nothing, and its cost does not grow with the number of
-//! names in the claims. One claim must have scope, action and specific together. Merging claims into sets is exact all
-//! the same, because a set is kept per scope and action. Claims with many pairs of scope and action and many times more
-//! combinations than names are evaluated one by one, by binary search in their lists: users choose the claims of their
-//! tokens.
+//! names in the claims. An event is visible only if a single claim matches its scope, action and key. Claims can still
+//! be merged into sets of keys, because there is one set for each scope and action. A claim with many pairs of scope
+//! and action, and far more combinations than names, is not merged: its lists are searched by binary search. Users
+//! choose the claims of their tokens, so such claims must not cost memory.
 
 use hashbrown::{HashMap, HashSet};
 

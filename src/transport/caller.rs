@@ -86,7 +86,7 @@ impl Caller {
         }
     }
 
-    /// Returns what tells when the client last accepted something of its answer.
+    /// Returns the handle that shows when the client last accepted a part of its response.
     pub fn accepting(&self) -> &Accepting {
         &self.accepting
     }

@@ -185,7 +185,7 @@ impl Signs {
     }
 }
 
-/// Tells when a client last accepted something of the answer that it is being sent.
+/// The time at which a client last accepted a part of its current response.
 #[derive(Debug, Clone)]
 pub struct Accepting(Arc<Signs>);
 

@@ -110,9 +110,9 @@ impl Api {
         Ok(answer)
     }
 
-    /// Checks the credential of a successful request at the endpoint, unless the caller is trusted already. The answer
-    /// waits for it, so that the next request counts as the caller's; but it does not wait for its turn, nor for the
-    /// slot that it has itself.
+    /// After a successful request, checks its credential at the endpoint, unless the caller is trusted already. The
+    /// response is delayed until the check is done, so that the caller's next request is trusted. The check is skipped
+    /// if it would have to queue, or to wait for a slot: this request still holds one, which may be the last.
     pub(super) async fn check_trust(
         &self,
         upstream: &Upstream,

@@ -1,11 +1,11 @@
 //! Caches an endpoint's answers about credentials.
 //!
 //! Contract: the caller passes the time; bounded in number, in age, by the monotonic clock, and in size: users choose
-//! the claims of their tokens, so what is stored counts by the names in it. What is of no more use makes room first,
-//! then callers with more than a share: others need their entries during an outage. Machines and plugins are callers
-//! like users. A credential is stored only as a keyed hash, and the key ends with the process. Only acceptances are
-//! cached. They are used without asking while they are fresh, and beyond that for as long as the endpoint cannot be
-//! reached. Forgetting a user costs as much as that user has entries.
+//! the claims of their tokens, so the size is the number of names. To make room, entries that nobody can use any more
+//! are removed first, then the oldest of callers who have more than their share: the others need theirs during an
+//! outage. Machines and plugins are callers like users. A credential is stored only as a keyed hash; its key ends with
+//! the process. Only acceptances are cached. A fresh one is used without asking; an older one only while the endpoint
+//! cannot be reached. Forgetting a user costs as much as that user has entries.
 
 use std::cmp::Reverse;
 use std::fmt;

@@ -71,14 +71,14 @@ struct Rights {
     memo: Memo<Base>,
 }
 
-/// What rights follow from.
+/// The input from which rights are compiled.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Base {
     Holder(Arc<Holder>),
     Class(Class),
 }
 
-/// What a user's rights follow from besides the name: they are compiled for the first of many.
+/// Everything but the name that determines a user's rights: they are compiled once for all users with the same input.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Class {
     roles: BTreeSet<String>,

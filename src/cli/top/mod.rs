@@ -88,7 +88,7 @@ pub(super) fn run(args: &TopArgs, out: &mut dyn Write, err: &mut dyn Write) -> R
     result
 }
 
-/// Shows the figures until the user quits, or they cannot be had.
+/// Shows the figures until the user quits, or until retrying is useless.
 async fn interactive(target: Target, interval: Duration, theme: Theme) -> Result<(), TopError> {
     // Before the terminal is changed: from then on a signal has to restore it.
     let (mut hangup, ended) = (signal(SignalKind::hangup())?, asked_to_end()?);
@@ -119,7 +119,7 @@ impl Top {
         Self { state, wanted, found, events: terminal::events() }
     }
 
-    /// Draws while it listens: a terminal that takes nothing keeps no key from quitting.
+    /// Draws and reads keys at the same time, so that the user can quit even if the terminal accepts no output.
     async fn until_quit<W: AsyncWrite + Unpin>(
         &mut self,
         screen: &mut Screen<W>,

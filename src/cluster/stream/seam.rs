@@ -1,9 +1,9 @@
 //! Where a replay leaves the stream: whether the stream has delivered enough, and where the history takes over.
 //!
-//! The guarantees of this splice are stated and tested in [`crate::broker::splice`]. What is to come from the history
-//! must still be in it when the splice is made: it may turn over while the node is waited for, or the client. So
-//! nothing is awaited between [`Seam::join`], which makes sure of that, and the end of the replay; if the history has
-//! dropped something, the stream is read on.
+//! The guarantees of this splice are stated and tested in [`crate::broker::splice`]. Events that the history is to add
+//! must still be in the history when the splice is made, but it may drop them while the reader waits for the node or
+//! the client. So nothing is awaited between [`Seam::join`], which checks that they are there, and the end of the
+//! replay. If the history has dropped some, the reader continues with the stream.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! The endpoint's own keys: those that open its tokens, and the secrets in tokens of machines.
 //!
-//! Contract: keys that cannot be read keep their last value. Without the right to read them there are none, and tokens
-//! are checked by the endpoint. Until either is known, a token that nobody here can read may still prove readable.
-//! Keys are read like everything else, one reading at a time.
+//! Contract: keys that cannot be read keep their last value. Without the right to read them there are none, and the
+//! endpoint checks tokens. Until the endpoint has returned its keys or refused them, a token that cannot be opened is
+//! not refused for good. Keys are read like everything else, one reading at a time.
 
 use std::time::Instant;
 
@@ -17,8 +17,8 @@ pub(super) struct Keys {
     pub(super) token: Option<TokenKey>,
     pub(super) system: Option<Secret>,
     pub(super) read_at: Option<Instant>,
-    /// Whether the endpoint has ever told them, or that it does not tell them.
-    pub(super) is_told: bool,
+    /// Whether the endpoint has returned its keys, or has refused to.
+    pub(super) is_answered: bool,
 }
 
 impl Keys {
@@ -26,17 +26,17 @@ impl Keys {
     pub(super) fn of(text: &[u8]) -> Option<Self> {
         let token = || base_secret(text).as_deref().and_then(TokenKey::new);
         let system = || system_secret(text).map(Secret::new);
-        is_preferences(text).then(|| Self { token: token(), system: system(), read_at: None, is_told: true })
+        is_preferences(text).then(|| Self { token: token(), system: system(), read_at: None, is_answered: true })
     }
 
-    /// Returns what is known if the endpoint refuses to tell them.
+    /// Returns the state after the endpoint has refused to return its keys.
     pub(super) fn refused() -> Self {
-        Self { is_told: true, ..Self::default() }
+        Self { is_answered: true, ..Self::default() }
     }
 
-    /// Returns the error for a token that the endpoint accepts and nobody here can read.
+    /// Returns the error for a token that the endpoint accepts but hydrant cannot open.
     pub(super) fn unreadable(&self) -> AuthError {
-        if self.is_told { AuthError::Unreadable } else { AuthError::EndpointAway }
+        if self.is_answered { AuthError::Unreadable } else { AuthError::EndpointAway }
     }
 
     /// Returns the key that opens tokens.

@@ -6,9 +6,9 @@
 //! client that does not read delays the others no longer than that. After its close frame a client has the usual time
 //! to answer it.
 //!
-//! Commands that were read are executed and answered too, in the same time; what a client has sent beyond them is not
-//! waited for, unless it is read together with what is. A command without an answer before the close frame was not
-//! executed: it came too late, or it deregisters on a connection whose replay has not come that far.
+//! Commands that were read are executed and answered too, in the same time. The shard does not wait for commands that
+//! are still on their way, though some may be read along with others. A command without an answer before the close
+//! frame was not executed: it came too late, or it deregisters on a connection whose replay has not come that far.
 
 use std::time::{Duration, Instant};
 
