@@ -299,7 +299,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn every_event_comes_once_over_the_seam(
+    fn every_event_comes_once_over_the_splice(
         steps in prop::collection::vec((0..2_u8, 0..6_u8), 0..120), forgotten in 0..60_usize,
         more in prop::collection::vec(0..2_u8, 0..40),
     ) {

@@ -168,7 +168,7 @@ async fn what_two_nodes_follow_comes_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_or_comes_twice_while_events_flow_over_the_seam() {
+async fn nothing_is_lost_or_comes_twice_while_events_flow_over_the_splice() {
     let nats = NatsServer::with_streams();
     // Room for what comes while a busy machine lets the client wait.
     let more = "[replay]\nevents = 1000\n";

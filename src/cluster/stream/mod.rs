@@ -10,28 +10,28 @@
 //!
 //! Contract: at most [`READERS`] replays hold pages, plus as many that read again for late registrations; others wait.
 //! Each holds at most two pages, which it shares with replays that read the same ones ([`cache`]), and the digests of
-//! `nats.window`. A replay has a place from before its first page is read until its last one is handled, so clients
-//! that do not read bind no more memory than that. A principal is given places only while it holds fewer than are free
-//! ([`places`]): the clients of one, however deaf, keep nobody else from reading.
+//! `nats.window`. A replay has a slot from before its first page is read until its last one is handled, so clients
+//! that do not read bind no more memory than that. A principal is given slots only while it holds fewer than are free
+//! ([`slots`]): the clients of one, however deaf, keep nobody else from reading.
 //!
-//! Why a replay keeps its place while it waits for its client: what is to be bounded is the memory of its pages, which
-//! it needs just then. Giving up the place for that time would let every connection hold two pages.
+//! Why a replay keeps its slot while it waits for its client: what is to be bounded is the memory of its pages, which
+//! it needs just then. Giving up the slot for that time would let every connection hold two pages.
 
 mod api;
 mod cache;
 pub(super) mod ensure;
 mod filling;
+mod handoff;
 mod last_pages;
 mod options;
 mod pages;
 mod patience;
-mod places;
 mod reader;
-mod seam;
 mod serve;
 mod shared;
 #[cfg(test)]
 mod shelf;
+mod slots;
 mod source;
 mod tries;
 
@@ -45,8 +45,8 @@ use crate::cluster::nats::requests::Requests;
 use crate::tasks;
 use cache::PageCache;
 pub use options::StreamOptions;
-use places::Places;
 use reader::{Reader, ReaderOptions};
+use slots::ReplaySlots;
 use source::NatsStream;
 
 /// Maximum number of concurrent replays.
@@ -59,8 +59,8 @@ pub(super) struct StreamArchive {
     window: usize,
     /// Weak, because the broker owns the archive.
     broker: Weak<Broker>,
-    once: Arc<Places>,
-    again: Arc<Places>,
+    once: Arc<ReplaySlots>,
+    again: Arc<ReplaySlots>,
     runtime: Handle,
 }
 
@@ -72,8 +72,8 @@ impl StreamArchive {
             pages: Arc::new(PageCache::new(Arc::new(NatsStream::new(client, options.name.clone())), longest)),
             window: options.window,
             broker: Arc::downgrade(broker),
-            once: Arc::new(Places::new(READERS)),
-            again: Arc::new(Places::new(READERS)),
+            once: Arc::new(ReplaySlots::new(READERS)),
+            again: Arc::new(ReplaySlots::new(READERS)),
             runtime: Handle::current(),
         }
     }
@@ -81,12 +81,12 @@ impl StreamArchive {
 
 impl Archive for StreamArchive {
     fn read(&self, reading: Reading, account: &str, page_channel: PageChannel) {
-        // A replay that reads for the first time may wait for one that reads again, so they do not share their places.
-        let places = if reading.until.is_some() { &self.again } else { &self.once };
+        // A replay that reads for the first time may wait for one that reads again, so they do not share their slots.
+        let slots = if reading.until.is_some() { &self.again } else { &self.once };
         let stream =
             ReaderOptions { pages: Arc::clone(&self.pages), window: self.window, broker: Weak::clone(&self.broker) };
         let reader = Reader::new(stream, reading);
-        tasks::spawn_on(&self.runtime, serve::serve(reader, page_channel, account.into(), Arc::clone(places)));
+        tasks::spawn_on(&self.runtime, serve::serve(reader, page_channel, account.into(), Arc::clone(slots)));
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
             let mut other = read(&archive, "user:other", until);
             sleep(Duration::from_millis(1)).await;
             assert!(has_some(&mut other), "{until:?}");
-            // Nor do they hold their places for ever.
+            // Nor do they hold their slots for ever.
             sleep(STALL).await;
             deaf.iter_mut().for_each(Pages::drop_withdrawn);
             sleep(Duration::from_millis(1)).await;
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_leaves_gives_up_its_place_and_its_turn() {
+    async fn who_leaves_gives_up_its_slot_and_its_turn() {
         let broker = tests::broker();
         let archive = archive(&broker);
         let mut first: Vec<Pages> = (0..READERS).map(|_| read(&archive, "user:one", None)).collect();

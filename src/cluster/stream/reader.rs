@@ -2,9 +2,9 @@
 //!
 //! The stream is read to its end, then further until it has delivered everything that the node had accepted by then
 //! ([`Delivered::missing`]). Then the reader waits until the node has accepted the events that so far only the stream
-//! has delivered, and compares the history with what was delivered ([`Seam`]). Events that never arrive are reported as
-//! a gap: a client never waits for ever. The waits only count while there is no progress: on a busy machine a replay is
-//! slow, but not incomplete.
+//! has delivered, and compares the history with what was delivered ([`Handoff`]). Events that never arrive are reported
+//! as a gap: a client never waits for ever. The waits only count while there is no progress: on a busy machine a replay
+//! is slow, but not incomplete.
 //!
 //! A replay begins [`OVERLAP`] before the requested time: at the first message that was stored at that time or later,
 //! or whose event's own Time is that late. To find such an event even if its producer's clock is ahead, reading begins
@@ -21,10 +21,10 @@ use tokio::time::sleep;
 
 use super::cache::{Block, Extent, PageCache, Parsed};
 use super::filling::{self, Hole, Search, message_of, place};
+use super::handoff::{GRACE, Goal, Handoff, LAG, LEAD, OVERLAP, POLL_INTERVAL, start};
 use super::last_pages::LastPages;
 use super::pages::PageError;
 use super::patience::{ReadError, reserve};
-use super::seam::{GRACE, Goal, LAG, LEAD, OVERLAP, POLL_INTERVAL, Seam, start};
 use super::tries::Tries;
 use crate::broker::Broker;
 use crate::broker::archive::{Chunk, Page, PageChannel, PagePermit, Reading};
@@ -153,21 +153,21 @@ impl Reader {
             return Ok(self.end_again(is_idle));
         }
         let mut settling = self.settling;
-        let seam = self.seam()?;
-        let assessed = seam.assess(goal.take());
+        let handoff = self.handoff()?;
+        let assessed = handoff.assess(goal.take());
         if !assessed.is_reached() {
             *goal = Some(assessed.waited());
             return Ok(None);
         }
-        seam.settle(&mut settling).await;
+        handoff.settle(&mut settling).await;
         // If the history has turned over since, the stream may have delivered as much as the node has now.
-        let joined = seam.join(&assessed).or_else(|| seam.join(&seam.assess(None)));
+        let joined = handoff.join(&assessed).or_else(|| handoff.join(&handoff.assess(None)));
         self.settling = settling;
         let (gap, splice) = match joined {
             Some(joined) => joined,
             None if !assessed.patience.is_zero() && self.may_read_on() => return Ok(None),
             None => {
-                let splice = self.seam()?.splice();
+                let splice = self.handoff()?.splice();
                 (Some(self.rest(&*self.broker()?)), splice)
             }
         };
@@ -200,10 +200,10 @@ impl Reader {
     pub(super) async fn break_off(&mut self, withdrawn: bool) -> Result<Page, ReadError> {
         let mut settling = self.settling;
         let splice = if self.reading.until.is_none() {
-            let seam = self.seam()?;
-            seam.settle(&mut settling).await;
+            let handoff = self.handoff()?;
+            handoff.settle(&mut settling).await;
             let position = self.last_pages.positions(&self.delivered);
-            Some(seam.splice_beside(|trace, event| position(trace, event).filter(|_| withdrawn)))
+            Some(handoff.splice_beside(|trace, event| position(trace, event).filter(|_| withdrawn)))
         } else {
             None
         };
@@ -212,8 +212,8 @@ impl Reader {
         Ok(vec![Chunk::Gap(gap), Chunk::End(splice)])
     }
 
-    fn seam(&self) -> Result<Seam<'_>, ReadError> {
-        Ok(Seam { broker: self.broker()?, reading: &self.reading, delivered: &self.delivered })
+    fn handoff(&self) -> Result<Handoff<'_>, ReadError> {
+        Ok(Handoff { broker: self.broker()?, reading: &self.reading, delivered: &self.delivered })
     }
 
     /// Fills the holes of a page from the history, after waiting for events that this node may be about to accept.

@@ -59,7 +59,7 @@ async fn a_node_that_gets_on_with_what_the_stream_had_is_waited_for_and_no_other
     deliver(&mut reader, 0..10);
     let waited = async |reader: &Reader| {
         let begun = Instant::now();
-        reader.seam().unwrap().settle(&mut GRACE.clone()).await;
+        reader.handoff().unwrap().settle(&mut GRACE.clone()).await;
         begun.elapsed()
     };
     let step = GRACE.saturating_sub(Duration::from_millis(500));
@@ -82,13 +82,13 @@ async fn the_stream_is_waited_for_anew_whenever_it_has_delivered_some_of_what_it
     let mut reader = reader(&broker);
     broker.heard(NODE, 10, clock::now());
     deliver(&mut reader, 0..5);
-    let goal = reader.seam().unwrap().assess(None);
+    let goal = reader.handoff().unwrap().assess(None);
     assert_eq!((goal.gap.as_ref().map(|gap| gap.events), goal.patience), (Some(Some(5)), LAG));
-    let goal = reader.seam().unwrap().assess(Some(until_almost_given_up(goal)));
+    let goal = reader.handoff().unwrap().assess(Some(until_almost_given_up(goal)));
     assert_eq!(goal.patience, POLL_INTERVAL, "nothing has come");
     deliver(&mut reader, 5..6);
-    let goal = reader.seam().unwrap().assess(Some(goal));
+    let goal = reader.handoff().unwrap().assess(Some(goal));
     assert_eq!((goal.gap.as_ref().map(|gap| gap.events), goal.patience), (Some(Some(4)), LAG));
     deliver(&mut reader, 6..10);
-    assert!(reader.seam().unwrap().assess(Some(goal)).gap.is_none());
+    assert!(reader.handoff().unwrap().assess(Some(goal)).gap.is_none());
 }

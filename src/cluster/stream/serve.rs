@@ -1,6 +1,6 @@
-//! Serves one replay: waits for its place, sends what its [`Reader`] reads, and tells its end.
+//! Serves one replay: waits for its slot, sends what its [`Reader`] reads, and tells its end.
 //!
-//! Contract: a replay has its place for as long as it has pages in memory: until the shard has handled the end, or the
+//! Contract: a replay has its slot for as long as it has pages in memory: until the shard has handled the end, or the
 //! connection is closed. The pages of a client that makes no progress for [`STALL`](super::patience::STALL) are
 //! withdrawn; it gets a gap notice in their place, and continues in the history, which delivers what it holds of them.
 //! A client that leaves while it waits is forgotten.
@@ -9,20 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::patience::{ReadError, in_time, reserve};
-use super::places::Places;
 use super::reader::Reader;
+use super::slots::ReplaySlots;
 use crate::broker::archive::{Page, PageChannel};
 
-/// How long a replay waits for its place; longer than all replays before it take if they make progress.
+/// How long a replay waits for its slot; longer than all replays before it take if they make progress.
 const TURN: Duration = Duration::from_mins(10);
 
 /// Serves a replay of a principal with this account until the shard has everything, or the client is gone.
-pub(super) async fn serve(mut reader: Reader, page_channel: PageChannel, account: Box<str>, places: Arc<Places>) {
-    let place = tokio::select! {
-        place = places.take(&account, TURN) => place,
+pub(super) async fn serve(mut reader: Reader, page_channel: PageChannel, account: Box<str>, slots: Arc<ReplaySlots>) {
+    let slot = tokio::select! {
+        slot = slots.take(&account, TURN) => slot,
         () = page_channel.closed() => return,
     };
-    let served = match place {
+    let served = match slot {
         Some(_) => send_all(&mut reader, &page_channel).await,
         None => Err(ReadError::Busy),
     };

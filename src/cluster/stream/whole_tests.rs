@@ -16,9 +16,9 @@ use crate::broker::archive::{Pages, Progress, Wake, page_channel};
 use crate::broker::export::ExportLimits;
 use crate::broker::history::{History, HistoryLimits, Retained};
 use crate::broker::splice::Splice;
-use crate::cluster::stream::places::Places;
 use crate::cluster::stream::serve::serve;
 use crate::cluster::stream::shelf::Shelf;
+use crate::cluster::stream::slots::ReplaySlots;
 use crate::event::{Draft, Event};
 use crate::metrics::{Metrics, Source};
 use crate::websocket::frame::Encoding;
@@ -98,8 +98,8 @@ impl World {
         let options =
             ReaderOptions { pages: Arc::clone(&self.pages), window: 10, broker: Arc::downgrade(&self.broker) };
         let (sender, pages) = page_channel(Wake::default(), Progress::default());
-        let places = Arc::new(Places::new(2));
-        Client::new(pages, tokio::spawn(serve(Reader::new(options, reading), sender, "user:one".into(), places)))
+        let slots = Arc::new(ReplaySlots::new(2));
+        Client::new(pages, tokio::spawn(serve(Reader::new(options, reading), sender, "user:one".into(), slots)))
     }
 
     /// What follows in the history, and how many events it has dropped.

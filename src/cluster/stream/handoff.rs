@@ -2,7 +2,7 @@
 //!
 //! The guarantees of this splice are stated and tested in [`crate::broker::splice`]. Events that the history is to add
 //! must still be in the history when the splice is made, but it may drop them while the reader waits for the node or
-//! the client. So nothing is awaited between [`Seam::join`], which checks that they are there, and the end of the
+//! the client. So nothing is awaited between [`Handoff::join`], which checks that they are there, and the end of the
 //! replay. If the history has dropped some, the reader continues with the stream.
 
 use std::sync::Arc;
@@ -65,13 +65,13 @@ impl Goal {
 }
 
 /// A replay at the end of the stream.
-pub(super) struct Seam<'r> {
+pub(super) struct Handoff<'r> {
     pub(super) broker: Arc<Broker>,
     pub(super) reading: &'r Reading,
     pub(super) delivered: &'r Delivered,
 }
 
-impl Seam<'_> {
+impl Handoff<'_> {
     /// Determines what the stream, at its end, lacks of the events that the node had when the reader first got there.
     pub(super) fn assess(&self, goal: Option<Goal>) -> Goal {
         let (frontier, before) = match goal {
