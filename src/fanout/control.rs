@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::report::{Inspection, Registration};
 use super::socket::Accepted;
-use crate::auth::{Access, Identity};
+use crate::auth::{Access, Identity, Rights};
 use crate::broker::connection::Connection;
 use crate::broker::history::Start;
 use crate::index::{Measure, Seen};
@@ -82,6 +82,8 @@ pub struct Newcomer<A = Accepted> {
     /// The authenticated identity.
     pub identity: Identity,
     /// The overflow policy of its outbox.
+    /// Its rights at the handshake.
+    pub rights: Rights,
     pub overflow: Overflow,
     /// The client's address.
     pub peer: SocketAddr,

@@ -22,6 +22,11 @@ use crate::overflow::Overflow;
 use crate::websocket::frame::Encoding;
 
 impl World {
+/// Returns the address of the client with this number.
+fn address(client: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], u16::try_from(1025 + client).unwrap()))
+}
+
     /// Picks one of those who are still there.
     pub(super) fn any(&mut self) -> Option<usize> {
         if self.clients.is_empty() {
@@ -129,7 +134,8 @@ impl World {
         }
         client.pipe.borrow_mut().is_refused = self.random.percent(2);
         let wire = Wire(Rc::clone(&client.pipe));
-        let peer = SocketAddr::from(([10, 0, 0, 1], u16::try_from(1024 + self.connected).unwrap()));
+        let peer = address(client.number);
+        let rights = self.office.authority.rights(&identity).unwrap();
         let newcomer = Newcomer {
             socket: wire,
             head: None,
@@ -142,6 +148,7 @@ impl World {
             warnings: self.random.percent(50),
             registrations: specs.into_iter().map(|spec| spec.text.into()).collect(),
             permit,
+            rights,
         };
         let room = &self.node.rooms[shard];
         room.load.fetch_add(1, Ordering::Relaxed);
@@ -223,7 +230,7 @@ impl World {
     /// An operator asks for something; sometimes nobody waits for the answer.
     pub(super) fn ask(&mut self) {
         let at = self.random.below(self.node.rooms.len());
-        let peer = SocketAddr::from(([10, 0, 0, 1], u16::try_from(1024 + self.random.below(40)).unwrap()));
+        let peer = address(self.random.below(40));
         let control = match self.random.below(6) {
             0 => {
                 let registration = (self.random.below(2) == 0).then(|| Box::from("machines.*.*"));

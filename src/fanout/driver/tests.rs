@@ -78,28 +78,41 @@ impl World {
     }
 
     fn connect_from(&mut self, since: Option<crate::broker::history::Start>) -> (ConnId, TcpStream) {
+        let (newcomer, client) = self.newcomer();
+        (self.adopt(Newcomer { since, ..newcomer }).unwrap(), client)
+    }
+
+    /// Returns the number of the connection, unless it is refused.
+    fn adopt(&mut self, newcomer: Newcomer) -> Option<ConnId> {
+        let peer = newcomer.peer;
+        self.driver.adopt(newcomer);
+        let is_it = |entry: &Option<Conn<Link>>| entry.as_ref().is_some_and(|entry| entry.peer == peer);
+        let at = self.driver.conns.iter().position(is_it)?;
+        Some(ConnId(u32::try_from(at).unwrap()))
+    }
+
+    fn newcomer(&self) -> (Newcomer, TcpStream) {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = self.listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let permit = ConnectionLimit::new(usize::MAX).admit().unwrap();
         let (registrations, overflow) = (Vec::new(), Overflow::Disconnect);
         let (early, encoding, identity) = (bytes::Bytes::new(), Encoding::Plain, self.identity.clone());
-        self.driver.adopt(Newcomer {
+        let newcomer = Newcomer {
             socket: Accepted { stream, tls: None },
             head: None,
             early,
             encoding,
+            rights: self.driver.parts.authority.rights(&identity).unwrap(),
             identity,
             overflow,
             peer,
-            since,
+            since: None,
             registrations,
             warnings: true,
             permit,
-        });
-        let is_it = |entry: &Option<Conn<Link>>| entry.as_ref().is_some_and(|entry| entry.peer == peer);
-        let at = self.driver.conns.iter().position(is_it).unwrap();
-        (ConnId(u32::try_from(at).unwrap()), client)
+        };
+        (newcomer, client)
     }
 
     fn entry(&mut self, conn: ConnId) -> &mut Conn<Link> {
@@ -460,6 +473,27 @@ fn a_turn_reviews_so_many_names_of_tokens_and_no_more() {
             world.identity = narrow(n);
             world.connect()
         })
+/// Those of a token take milliseconds to compile.
+#[test]
+fn rights_are_looked_up_again_only_if_any_have_changed_since_the_handshake() {
+    let mut world = World::new();
+    let other = world.identity_of_another();
+    let (newcomer, _client) = world.newcomer();
+    // These show that nothing is looked up.
+    let rights = world.driver.parts.authority.rights(&other).unwrap();
+    let conn = world.adopt(Newcomer { rights: rights.clone(), ..newcomer }).unwrap();
+    let is_everything = |world: &World, conn| world.driver.parts.shard.access_of(conn).unwrap().is_everything();
+    assert!(!is_everything(&world, conn));
+    let (newcomer, _later) = world.newcomer();
+    let (of_other, _other) = world.newcomer();
+    let of_other = Newcomer { identity: other, rights: rights.clone(), ..of_other };
+    crate::auth::edit_store(world.data.path(), |store| store.remove_user("other")).unwrap();
+    world.driver.parts.authority.reload().unwrap();
+    let conn = world.adopt(Newcomer { rights, ..newcomer }).unwrap();
+    assert!(is_everything(&world, conn));
+    assert_eq!(world.adopt(of_other), None, "its user is gone");
+}
+
         .collect();
     // Equal rights are compiled once.
     let _equal: Vec<_> = (0..most).map(|_| world.connect()).collect();
@@ -539,8 +573,7 @@ impl World {
         authority.reload().unwrap();
         let credential = Credential::Basic { user: "other".to_owned(), password: Secret::new("a-long-password") };
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let identity = authority.authenticate(&credential, peer, crate::clock::both()).unwrap();
-        authority.access(&identity).unwrap()
+        authority.authenticate(&credential, peer, crate::clock::both()).unwrap()
     }
 
     /// Opens a connection with this many registrations.
@@ -550,6 +583,11 @@ impl World {
             self.driver.parts.shard.text(conn, &format!("register a.b.{n}"), crate::clock::now());
         }
         (conn, client)
+        self.driver.parts.authority.access(&self.identity_of_another()).unwrap()
+    }
+
+    /// Returns a user without a role.
+    fn identity_of_another(&self) -> Identity {
     }
 }
 
