@@ -2,8 +2,8 @@
 //!
 //! Contract: the caller passes the time; bounded in number, in age, by the monotonic clock, and in size: users choose
 //! the claims of their tokens, so what is stored counts by the names in it. What is of no more use makes room first,
-//! then callers with more than a share: others need their entries during an outage. Machines and plugins are callers
-//! like users. A credential is stored only as a keyed hash, and the key ends with the process. Only acceptances are
+//! then what callers have beyond a share, then what is oldest: others need their entries during an outage. A search for
+//! room frees more than one entry takes, so that not every login causes one. Machines and plugins are callers like users. A credential is stored only as a keyed hash, and the key ends with the process. Only acceptances are
 //! cached. They are used without asking while they are fresh, and beyond that for as long as the endpoint cannot be
 //! reached. Forgetting a user costs as much as that user has entries.
 
@@ -26,6 +26,9 @@ const NAMES: usize = 64;
 
 /// The share of one caller: the part of all entries, and of all names, that others leave to it when there is no room.
 const SHARE: usize = 8;
+
+/// The part of all entries, and of all names, that is free after a search for room, because it visits all entries.
+const SPARE: usize = 16;
 
 /// A keyed hash of a credential.
 type Key = [u8; 32];
@@ -119,13 +122,21 @@ impl Table {
             own.keys.len() + wanted.0 > share.0 || own.names.saturating_add(wanted.1) > share.1
         };
         let bearers = self.by_bearer.iter().filter(|(bearer, own)| has_more(bearer, own));
-        let older: Vec<Key> = bearers.flat_map(|(_, own)| self.beyond(own, share.0 / 2, share.1 / 2)).collect();
+        let older: Vec<Key> = bearers.flat_map(|(_, own)| self.beyond(&own.keys, share.0 / 2, share.1 / 2)).collect();
         older.iter().for_each(|key| self.remove(key));
     }
 
-    /// Returns a caller's entries except the newest, as many as `entries` with `names` in all.
-    fn beyond(&self, own: &Own, entries: usize, names: usize) -> Vec<Key> {
-        let mut all: Vec<(&Entry, Key)> = own.keys.iter().map(|key| (&self.entries[key], *key)).collect();
+    /// Makes room for an identity by removing the oldest entries, so that there is room for `spare` others of `most`.
+    fn cut_oldest(&mut self, most: usize, spare: usize, identity: &Identity) {
+        let left = most.saturating_sub(spare);
+        let names = left.saturating_mul(NAMES).saturating_sub(identity.names());
+        let older = self.beyond(self.entries.keys(), left.saturating_sub(1), names);
+        older.iter().for_each(|key| self.remove(key));
+    }
+
+    /// Returns these entries except the newest, as many as `entries` with `names` in all.
+    fn beyond<'k>(&self, keys: impl IntoIterator<Item = &'k Key>, entries: usize, names: usize) -> Vec<Key> {
+        let mut all: Vec<(&Entry, Key)> = keys.into_iter().map(|key| (&self.entries[key], *key)).collect();
         all.sort_unstable_by_key(|(entry, _)| Reverse((entry.accepted, entry.heard)));
         let mut sum = 0;
         let is_within = |(entry, _): &&(&Entry, Key)| {
@@ -142,9 +153,10 @@ impl Table {
         old.iter().for_each(|key| self.remove(key));
     }
 
-    /// Returns whether there is room for an identity, besides `most` entries less one.
-    fn has_room(&self, most: usize, identity: &Identity) -> bool {
-        self.entries.len() < most && self.names.saturating_add(identity.names()) <= most.saturating_mul(NAMES)
+    /// Returns whether there is room for an identity and for `spare` others of `most`.
+    fn has_room(&self, most: usize, spare: usize, identity: &Identity) -> bool {
+        let left = most.saturating_sub(spare);
+        self.entries.len() < left && self.names.saturating_add(identity.names()) <= left.saturating_mul(NAMES)
     }
 }
 
@@ -198,19 +210,21 @@ impl IdentityCache {
     pub fn keep(&self, key: Key, identity: Identity, now: ClockReading, heard: Instant) {
         let mut table = self.table.lock();
         table.remove(&key);
-        if !table.has_room(self.entries, &identity) {
-            table.retain(|entry| entry.is_good(self.good, now));
-        }
-        if !table.has_room(self.entries, &identity) {
-            table.cut_shares(self.entries, &identity);
-        }
-        if !table.has_room(self.entries, &identity) {
-            table.retain(|entry| entry.is_fresh(self.fresh, now.instant));
-        }
-        if !table.has_room(self.entries, &identity) {
-            *table = Table::default();
+        if !table.has_room(self.entries, 0, &identity) {
+            self.make_room(&mut table, &identity, now);
         }
         table.insert(key, Entry { identity, accepted: Some(now.instant), heard });
+    }
+
+    fn make_room(&self, table: &mut Table, identity: &Identity, now: ClockReading) {
+        let (most, spare) = (self.entries, self.entries / SPARE);
+        table.retain(|entry| entry.is_good(self.good, now));
+        if !table.has_room(most, spare, identity) {
+            table.cut_shares(most, identity);
+        }
+        if !table.has_room(most, spare, identity) {
+            table.cut_oldest(most, spare, identity);
+        }
     }
 
     /// Removes a credential.
@@ -282,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_bound_those_that_are_not_fresh_make_room() {
+    fn beyond_the_bound_the_oldest_make_room() {
         let at = |second| simulated::at(second).instant;
         let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 3).unwrap();
         let keep =
@@ -295,14 +309,30 @@ mod tests {
         assert!(known(1, 3600).is_none());
         keep(1, 101);
         assert!(known(2, 101).is_some(), "one that is known already needs no room");
-        keep(1, 0);
-        keep(4, 101);
-        assert!(
-            known(1, 101).is_none() && known(2, 101).is_none() && known(3, 101).is_some() && known(4, 101).is_some()
-        );
-        keep(5, 102);
-        keep(6, 102);
-        assert!(cache.table.lock().entries.len() <= 3 && known(6, 102).is_some());
+        keep(4, 102);
+        assert_eq!([1, 2, 3, 4].map(|n| known(n, 102).is_some()), [true, false, true, true]);
+        keep(5, 103);
+        keep(6, 103);
+        assert_eq!([1, 3, 4, 5, 6].map(|n| known(n, 103).is_some()), [false, false, true, true, true]);
+    }
+
+    /// It visits all entries, under a lock for which all logins wait.
+    #[test]
+    fn a_search_makes_room_for_more_than_one() {
+        for (of_many, gone) in [(0, 1..11), (60, 100..150)] {
+            let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 160).unwrap();
+            let keep = |n: u8| {
+                let user = if (100..100 + of_many).contains(&n) { "many".to_owned() } else { n.to_string() };
+                let (mut identity, now) = (with_token(&user, 1), simulated::at(n.into()));
+                // Whoever is swept out would suffice.
+                identity.expires_at = (n == 0).then(|| simulated::at(1).wall);
+                cache.keep([n; 32], identity, now, now.instant);
+            };
+            (0..=160).for_each(keep);
+            let is_known = |n: &u8| cache.look(&[*n; 32], simulated::at(160)).is_some();
+            let expected: Vec<u8> = (1..=160).filter(|n| !gone.contains(n)).collect();
+            assert_eq!((0..=160).filter(is_known).collect::<Vec<_>>(), expected, "{of_many}");
+        }
     }
 
     #[test]
