@@ -3,9 +3,11 @@
 //! Contract: the caller passes the time; bounded in number, in age, by the monotonic clock, and in size: users choose
 //! the claims of their tokens, so what is stored counts by the names in it. What is of no more use makes room first,
 //! then what callers have beyond a share, then what is oldest: others need their entries during an outage. A search for
-//! room frees more than one entry takes, so that not every login causes one. Machines and plugins are callers like users. A credential is stored only as a keyed hash, and the key ends with the process. Only acceptances are
-//! cached. They are used without asking while they are fresh, and beyond that for as long as the endpoint cannot be
-//! reached. Forgetting a user costs as much as that user has entries.
+//! room frees more than one entry takes, so that not every login causes one. Machines and plugins are callers like
+//! users, unless a user had their token issued, who can have one for each of them: such entries are the user's. A
+//! credential is stored only as a keyed hash, and the key ends with the process. Only acceptances are cached. They are
+//! used without asking while they are fresh, and beyond that for as long as the endpoint cannot be reached. Forgetting a
+//! user costs as much as that user has entries.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -44,6 +46,8 @@ pub enum Known {
 
 struct Entry {
     identity: Identity,
+    /// Whose it is.
+    owner: Principal,
     /// When the endpoint accepted it; `None` if anything may have changed since.
     accepted: Option<Instant>,
     /// When the endpoint gave the answer, or the data that it was derived from.
@@ -59,11 +63,6 @@ impl Entry {
     fn is_good(&self, good: Duration, now: ClockReading) -> bool {
         now.instant.saturating_duration_since(self.heard) < good && !self.identity.is_expired(now.wall)
     }
-
-    /// Returns whose it is: a user, a machine or a plugin.
-    fn bearer(&self) -> &str {
-        self.identity.principal().account()
-    }
 }
 
 /// The entries of one caller.
@@ -77,7 +76,7 @@ struct Own {
 #[derive(Default)]
 struct Table {
     entries: HashMap<Key, Entry>,
-    by_bearer: HashMap<Box<str>, Own>,
+    by_owner: HashMap<Box<str>, Own>,
     /// The number of names in the claims of all entries.
     names: usize,
 }
@@ -87,7 +86,7 @@ impl Table {
         self.remove(&key);
         let names = entry.identity.names();
         self.names += names;
-        let own = self.by_bearer.entry(entry.bearer().into()).or_default();
+        let own = self.by_owner.entry(entry.owner.account().into()).or_default();
         own.keys.insert(key);
         own.names += names;
         self.entries.insert(key, entry);
@@ -97,39 +96,38 @@ impl Table {
         let Some(entry) = self.entries.remove(key) else { return };
         let names = entry.identity.names();
         self.names -= names;
-        if let Some(own) = self.by_bearer.get_mut(entry.bearer()) {
+        if let Some(own) = self.by_owner.get_mut(entry.owner.account()) {
             own.keys.remove(key);
             own.names -= names;
             if own.keys.is_empty() {
-                self.by_bearer.remove(entry.bearer());
+                self.by_owner.remove(entry.owner.account());
             }
         }
     }
 
-    fn remove_bearer(&mut self, bearer: &Principal) {
-        for key in self.by_bearer.remove(bearer.account()).unwrap_or_default().keys {
+    fn remove_owner(&mut self, owner: &Principal) {
+        for key in self.by_owner.remove(owner.account()).unwrap_or_default().keys {
             self.remove(&key);
         }
     }
 
-    /// Makes room for an identity by removing entries of callers who would have more than their share of `most` in all.
+    /// Makes room for an entry by removing entries of callers who would have more than their share of `most` in all.
     /// They keep the newest, half a share of them: at the limit not every new one causes a search.
-    fn cut_shares(&mut self, most: usize, identity: &Identity) {
+    fn cut_shares(&mut self, most: usize, entry: &Entry) {
         let share = ((most / SHARE).max(1), most.saturating_mul(NAMES) / SHARE);
-        let wanting = identity.principal().account();
-        let has_more = |bearer: &str, own: &Own| {
-            let wanted = if bearer == wanting { (1, identity.names()) } else { (0, 0) };
+        let has_more = |owner: &str, own: &Own| {
+            let wanted = if owner == entry.owner.account() { (1, entry.identity.names()) } else { (0, 0) };
             own.keys.len() + wanted.0 > share.0 || own.names.saturating_add(wanted.1) > share.1
         };
-        let bearers = self.by_bearer.iter().filter(|(bearer, own)| has_more(bearer, own));
-        let older: Vec<Key> = bearers.flat_map(|(_, own)| self.beyond(&own.keys, share.0 / 2, share.1 / 2)).collect();
+        let owners = self.by_owner.iter().filter(|(owner, own)| has_more(owner, own));
+        let older: Vec<Key> = owners.flat_map(|(_, own)| self.beyond(&own.keys, share.0 / 2, share.1 / 2)).collect();
         older.iter().for_each(|key| self.remove(key));
     }
 
-    /// Makes room for an identity by removing the oldest entries, so that there is room for `spare` others of `most`.
-    fn cut_oldest(&mut self, most: usize, spare: usize, identity: &Identity) {
+    /// Makes room for an entry by removing the oldest entries, so that there is room for `spare` others of `most`.
+    fn cut_oldest(&mut self, most: usize, spare: usize, entry: &Entry) {
         let left = most.saturating_sub(spare);
-        let names = left.saturating_mul(NAMES).saturating_sub(identity.names());
+        let names = left.saturating_mul(NAMES).saturating_sub(entry.identity.names());
         let older = self.beyond(self.entries.keys(), left.saturating_sub(1), names);
         older.iter().for_each(|key| self.remove(key));
     }
@@ -153,10 +151,10 @@ impl Table {
         old.iter().for_each(|key| self.remove(key));
     }
 
-    /// Returns whether there is room for an identity and for `spare` others of `most`.
-    fn has_room(&self, most: usize, spare: usize, identity: &Identity) -> bool {
+    /// Returns whether there is room for an entry and for `spare` others of `most`.
+    fn has_room(&self, most: usize, spare: usize, entry: &Entry) -> bool {
         let left = most.saturating_sub(spare);
-        self.entries.len() < left && self.names.saturating_add(identity.names()) <= left.saturating_mul(NAMES)
+        self.entries.len() < left && self.names.saturating_add(entry.identity.names()) <= left.saturating_mul(NAMES)
     }
 }
 
@@ -208,22 +206,23 @@ impl IdentityCache {
     /// Stores the identity of a valid credential. `heard` is when the endpoint gave the answer, or the data that it was
     /// derived from.
     pub fn keep(&self, key: Key, identity: Identity, now: ClockReading, heard: Instant) {
+        let entry = Entry { owner: identity.owner(), identity, accepted: Some(now.instant), heard };
         let mut table = self.table.lock();
         table.remove(&key);
-        if !table.has_room(self.entries, 0, &identity) {
-            self.make_room(&mut table, &identity, now);
+        if !table.has_room(self.entries, 0, &entry) {
+            self.make_room(&mut table, &entry, now);
         }
-        table.insert(key, Entry { identity, accepted: Some(now.instant), heard });
+        table.insert(key, entry);
     }
 
-    fn make_room(&self, table: &mut Table, identity: &Identity, now: ClockReading) {
+    fn make_room(&self, table: &mut Table, entry: &Entry, now: ClockReading) {
         let (most, spare) = (self.entries, self.entries / SPARE);
         table.retain(|entry| entry.is_good(self.good, now));
-        if !table.has_room(most, spare, identity) {
-            table.cut_shares(most, identity);
+        if !table.has_room(most, spare, entry) {
+            table.cut_shares(most, entry);
         }
-        if !table.has_room(most, spare, identity) {
-            table.cut_oldest(most, spare, identity);
+        if !table.has_room(most, spare, entry) {
+            table.cut_oldest(most, spare, entry);
         }
     }
 
@@ -235,8 +234,8 @@ impl IdentityCache {
     /// Removes all credentials of a user.
     pub fn forget_user(&self, user: &str) {
         // A name that no principal can have has no entries.
-        if let Ok(bearer) = Principal::endpoint_user(user) {
-            self.table.lock().remove_bearer(&bearer);
+        if let Ok(owner) = Principal::endpoint_user(user) {
+            self.table.lock().remove_owner(&owner);
         }
     }
 
@@ -251,10 +250,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::auth::account::Holder;
+    use crate::auth::account::{Fingerprints, Holder};
     use crate::auth::claim::Claim;
     use crate::auth::directory::{Account, Directory, Entries};
     use crate::auth::identity::Subject;
+    use crate::auth::keys::Fingerprint;
     use crate::clock::simulated;
 
     fn with_token(user: &str, names: usize) -> Identity {
@@ -267,12 +267,20 @@ mod tests {
         identity
     }
 
-    fn of_machine(names: usize) -> Identity {
+    fn of_machine(number: u8, names: usize) -> Identity {
         let mut identity = with_token("m", names);
-        identity.principal = Principal::runner("11111111-2222-4333-8444-555555555555").unwrap();
+        identity.principal = Principal::runner(&format!("11111111-2222-4333-8444-555555555{number:03}")).unwrap();
         if let Subject::Account(holder) = &identity.subject {
             identity.subject = Subject::Account(Arc::new(Holder { user: None, ..Holder::clone(holder) }));
         }
+        identity
+    }
+
+    /// A token that alice had issued for a machine.
+    fn of_her_machine(number: u8, names: usize) -> Identity {
+        let mut identity = of_machine(number, names);
+        let users = vec![("alice".into(), Fingerprint::of(b"secret"))];
+        identity.conditions.endpoint = Some(Arc::new(Fingerprints { users, ..Fingerprints::default() }));
         identity
     }
 
@@ -351,20 +359,22 @@ mod tests {
     /// Whoever is connected must be able to log in while the endpoint is away, whatever tokens others use.
     #[test]
     fn the_tokens_of_one_caller_do_not_drive_out_those_of_others() {
-        let all = [1, 5 * NAMES].map(|names| [with_token("a", names), of_machine(names)]);
-        for many in all.into_iter().flatten() {
+        let kinds: [fn(u8, usize) -> Identity; 3] =
+            [|_, names| with_token("a", names), |_, names| of_machine(1, names), of_her_machine];
+        for (many, names) in kinds.into_iter().flat_map(|many| [(many, 1), (many, 5 * NAMES)]) {
             let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 80).unwrap();
             let now = |second| simulated::at(second);
             let keep = |n: u8, identity: Identity, second| {
                 cache.keep([n; 32], identity, now(second), now(second).instant);
             };
             (0..10).for_each(|n| keep(n, with_token("b", 1), 0));
-            (10..200).for_each(|n| keep(n, many.clone(), i64::from(n) + 90));
+            (10..200).for_each(|n| keep(n, many(n, names), i64::from(n) + 90));
             let known = |n: u8| cache.look(&[n; 32], now(300)).is_some();
-            assert!((0..10).all(known), "{many:?}");
-            assert!(known(199) && !known(10), "{many:?}");
+            let one = many(10, names);
+            assert!((0..10).all(known), "{one:?}");
+            assert!(known(199) && !known(10), "{one:?}");
             let table = cache.table.lock();
-            let own = &table.by_bearer[many.principal().account()];
+            let own = &table.by_owner[one.owner().account()];
             assert_eq!((own.keys.len() + 10, own.names + 10), (table.entries.len(), table.names));
         }
     }
@@ -394,6 +404,6 @@ mod tests {
         assert_eq!(known, [true, false, false]);
         cache.forget_user("b");
         let table = cache.table.lock();
-        assert!(table.entries.is_empty() && table.by_bearer.is_empty() && table.names == 0);
+        assert!(table.entries.is_empty() && table.by_owner.is_empty() && table.names == 0);
     }
 }
