@@ -17,16 +17,17 @@ use super::world::{CLIENTS, World};
 use crate::broker::history::{self, Position, Start};
 use crate::clock::{self, simulated};
 use crate::fanout::control::{Control, Newcomer, Wanted};
+use crate::fanout::outbox::ConnId;
 use crate::index::Measure;
 use crate::overflow::Overflow;
 use crate::websocket::frame::Encoding;
 
-impl World {
 /// Returns the address of the client with this number.
 fn address(client: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], u16::try_from(1025 + client).unwrap()))
 }
 
+impl World {
     /// Picks one of those who are still there.
     pub(super) fn any(&mut self) -> Option<usize> {
         if self.clients.is_empty() {
@@ -142,13 +143,13 @@ fn address(client: usize) -> SocketAddr {
             early: bytes::Bytes::new(),
             encoding,
             identity,
+            rights,
             overflow,
             peer,
             since: start.map(|(start, _)| start),
             warnings: self.random.percent(50),
             registrations: specs.into_iter().map(|spec| spec.text.into()).collect(),
             permit,
-            rights,
         };
         let room = &self.node.rooms[shard];
         room.load.fetch_add(1, Ordering::Relaxed);
@@ -236,9 +237,9 @@ fn address(client: usize) -> SocketAddr {
                 let registration = (self.random.below(2) == 0).then(|| Box::from("machines.*.*"));
                 Control::List(registration, self.reply())
             }
-            1 => Control::Delete(Wanted::at(peer), self.reply()),
-            2 if peer.port() % 2 == 0 => Control::Find(Wanted::at(peer), self.reply()),
-            2 => Control::Inspect(Wanted::at(peer), self.reply()),
+            1 => Control::Delete(self.conn_from(at, peer), Wanted::at(peer), self.reply()),
+            2 if peer.port().is_multiple_of(2) => Control::Find(Wanted::at(peer), self.reply()),
+            2 => Control::Inspect(self.conn_from(at, peer), Wanted::at(peer), self.reply()),
             3 => Control::Survey(Measure::Deliveries, self.reply()),
             4 => Control::Seen(self.reply()),
             _ => Control::Types(vec![Box::from("machines")].into()),
@@ -246,6 +247,13 @@ fn address(client: usize) -> SocketAddr {
         let is_sent = self.node.rooms[at].control.try_send(control).is_ok();
         assert!(is_sent, "the control queue is full");
         self.node.rooms[at].wake();
+    }
+
+    /// Returns the number of the connection from an address at a shard; that of any other if there is none.
+    fn conn_from(&self, shard: usize, peer: SocketAddr) -> ConnId {
+        let is_it = |client: &&Client| client.shard == shard && address(client.number) == peer;
+        let token = self.clients.iter().find(is_it).and_then(|client| client.pipe.borrow().token);
+        ConnId(u32::try_from(token.unwrap_or_default()).unwrap())
     }
 
     fn reply<T: 'static>(&mut self) -> oneshot::Sender<T> {
