@@ -48,7 +48,7 @@ use crate::auth::{Authority, Identity};
 use crate::broker::connection::Connection;
 use crate::endpoint::http::Upstream;
 use crate::fanout::control::Wanted;
-use crate::fanout::pool::{PoolError, ShardNumber};
+use crate::fanout::pool::{Found, PoolError};
 use crate::fanout::report::{Inspection, Registration};
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
@@ -166,14 +166,14 @@ impl Api {
     /// Returns the connection of a shard from an address with its registrations, if the caller's tenant shows it.
     async fn find(&self, address: SocketAddr, identity: &Identity) -> Result<Option<Inspected>, ApiError> {
         let wanted = Wanted::at(address).shown_to(self.authority.access(identity)?);
-        let Some(shard) = self.search(&wanted, identity).await? else { return Ok(None) };
+        let Some(found) = self.search(&wanted, identity).await? else { return Ok(None) };
         let turn = self.inspecting.take(identity.principal()).await?;
-        let found = self.pool.inspect(shard, &wanted).await?;
-        Ok(found.map(|inspection| Inspected { inspection, _guard: turn }))
+        let inspection = self.pool.inspect(found, &wanted).await?;
+        Ok(inspection.map(|inspection| Inspected { inspection, _guard: turn }))
     }
 
-    /// Returns the shard that has a connection, if any. Not in a turn, because it may wait for a shard that is stuck.
-    async fn search(&self, wanted: &Wanted, identity: &Identity) -> Result<Option<ShardNumber>, ApiError> {
+    /// Finds a connection of a shard. Not in a turn, because it may wait for a shard that is stuck.
+    async fn search(&self, wanted: &Wanted, identity: &Identity) -> Result<Option<Found>, ApiError> {
         let busy = ApiError::Turn { what: "searches for connections" };
         let _place = self.searching.enter(identity.principal().account(), PLACE).await.ok_or(busy)?;
         Ok(self.pool.find(wanted).await?)
@@ -189,8 +189,8 @@ impl Api {
         let wanted = parse(address)?;
         self.require(identity, "connections", "delete", address)?;
         let wanted = Wanted::at(wanted).shown_to(self.authority.access(identity)?);
-        if let Some(shard) = self.search(&wanted, identity).await?
-            && let Some(deleted) = self.pool.delete(shard, &wanted).await?
+        if let Some(found) = self.search(&wanted, identity).await?
+            && let Some(deleted) = self.pool.delete(found, &wanted).await?
         {
             return Ok(answer::json(StatusCode::OK, deleted.to_json()));
         }

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Api, ApiError, query};
-use crate::auth::Identity;
+use crate::auth::{Identity, Rights};
 use crate::broker::history::{Position, SinceError, Start};
 use crate::clock;
 use crate::endpoint::events::TIER_HEADER;
@@ -35,6 +35,7 @@ pub(super) struct Opening {
     pub(super) registrations: Vec<Box<str>>,
     warnings: bool,
     overflow: Overflow,
+    rights: Rights,
     permit: Permit,
 }
 
@@ -58,9 +59,21 @@ impl Opening {
         (identity, peer): (Identity, SocketAddr),
         since: Option<Start>,
     ) -> Newcomer {
-        let Self { registrations, warnings, overflow, permit, .. } = self;
-        let (head, early) = (None, Bytes::new());
-        Newcomer { socket, head, early, encoding, identity, overflow, peer, since, warnings, registrations, permit }
+        let Self { registrations, warnings, overflow, rights, permit, .. } = self;
+        Newcomer {
+            socket,
+            head: None,
+            early: Bytes::new(),
+            encoding,
+            identity,
+            rights,
+            overflow,
+            peer,
+            since,
+            warnings,
+            registrations,
+            permit,
+        }
     }
 }
 
@@ -104,13 +117,15 @@ impl Api {
         let Some(permit) = self.connection_limit.admit() else {
             return Err(rejected(Rejection::Limited, ApiError::TooManyConnections));
         };
-        let own = self.authority.access(identity)?.limits().connections();
+        let rights = self.authority.rights(identity)?;
+        let own = rights.access().limits().connections();
         let socket_permit = self.sockets.admit(identity.principal().account(), own).map_err(|limit| {
             self.broker.metrics().limited(Limit::Connections, 1);
             rejected(Rejection::Limited, ApiError::Sockets { limit })
         })?;
         let warnings = query::value(query, "warnings").is_none_or(|said| said != "0");
-        Ok(Opening { position, registrations, warnings, overflow, permit: permit.beside(socket_permit) })
+        let permit = permit.beside(socket_permit);
+        Ok(Opening { position, registrations, warnings, overflow, rights, permit })
     }
 
     /// Parses from where the client wants a replay.

@@ -265,6 +265,8 @@ impl Borrow<Content> for Interned {
 }
 
 /// Maps equal claim sets to the same [`Access`]. Never used on the delivery path.
+///
+/// Contract: nothing is compiled and nothing is freed under its lock, for which all logins wait, and shards.
 #[derive(Debug, Default)]
 pub(super) struct Interner {
     table: Mutex<Table>,
@@ -280,26 +282,55 @@ struct Table {
 
 impl Interner {
     pub(super) fn intern(&self, content: Content) -> Arc<Access> {
-        let mut table = self.table.lock();
-        if let Some(access) = table.live.get(&content).and_then(Weak::upgrade) {
-            return access;
-        }
-        table.sweep();
-        let id = AccessId(table.next);
-        table.next = table.next.checked_add(1).expect("four thousand million distinct claim sets in one process");
+        self.intern_by(content, Access::new)
+    }
+
+    fn intern_by(&self, content: Content, compile: impl FnOnce(AccessId, Arc<Content>) -> Access) -> Arc<Access> {
         let content = Arc::new(content);
-        let access = Arc::new(Access::new(id, Arc::clone(&content)));
-        table.live.insert(Interned(content), Arc::downgrade(&access));
-        access
+        let id = match self.table.lock().find(&content) {
+            Ok(access) => return access,
+            Err(id) => id,
+        };
+        let access = Arc::new(compile(id, Arc::clone(&content)));
+        let mut table = self.table.lock();
+        let swept = table.sweep();
+        // Another thread may have been faster.
+        let kept = table.keep(content, &access);
+        drop(table);
+        drop(swept);
+        kept.unwrap_or(access)
     }
 }
 
 impl Table {
-    fn sweep(&mut self) {
-        if self.live.len() >= self.sweep_at {
-            self.live.retain(|_, access| access.strong_count() > 0);
-            self.sweep_at = 2 * self.live.len() + 64;
+    /// Returns the rights of a content, or else an id for them.
+    fn find(&mut self, content: &Content) -> Result<Arc<Access>, AccessId> {
+        if let Some(access) = self.live.get(content).and_then(Weak::upgrade) {
+            return Ok(access);
         }
+        let id = AccessId(self.next);
+        self.next = self.next.checked_add(1).expect("four thousand million distinct claim sets in one process");
+        Err(id)
+    }
+
+    /// Keeps the rights of a content, unless there are some already; then returns these.
+    fn keep(&mut self, content: Arc<Content>, access: &Arc<Access>) -> Option<Arc<Access>> {
+        let entry = self.live.entry(Interned(content)).or_default();
+        let kept = entry.upgrade();
+        if kept.is_none() {
+            *entry = Arc::downgrade(access);
+        }
+        kept
+    }
+
+    /// Removes unused entries from time to time, and returns them.
+    fn sweep(&mut self) -> Vec<(Interned, Weak<Access>)> {
+        if self.live.len() < self.sweep_at {
+            return Vec::new();
+        }
+        let swept = self.live.extract_if(|_, access| access.strong_count() == 0).collect();
+        self.sweep_at = 2 * self.live.len() + 64;
+        swept
     }
 }
 
@@ -423,6 +454,21 @@ mod tests {
             counter.0
         };
         assert_eq!(cost(&keys), cost(&keys[..1]));
+    }
+
+    /// A token may take milliseconds, and everybody else must not wait for it.
+    #[test]
+    fn rights_are_compiled_without_the_lock_and_are_one_nevertheless() {
+        let interner = Interner::default();
+        let content = || access(&["machines/get/*"], &[], None);
+        let mut faster = None;
+        let one = interner.intern_by(content(), |id, content_of_one| {
+            assert!(!interner.table.is_locked());
+            faster = Some(interner.intern(content()));
+            Access::new(id, content_of_one)
+        });
+        assert!(faster.is_some_and(|faster| Arc::ptr_eq(&faster, &one)));
+        assert!(Arc::ptr_eq(&one, &interner.intern(content())));
     }
 
     #[test]

@@ -63,6 +63,21 @@ pub struct Opened {
     pub created: bool,
 }
 
+/// Rights as they were at some moment.
+#[derive(Debug, Clone)]
+pub struct Rights {
+    access: Arc<Access>,
+    /// The revision of all rights before these were looked up.
+    revision: u64,
+}
+
+impl Rights {
+    /// Returns what they let their holder see and do.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+}
+
 /// Authenticates callers and compiles their rights. Shared by all threads; see the module for its locks.
 #[derive(Debug)]
 pub struct Authority {
@@ -290,6 +305,24 @@ impl Authority {
             }
             _ => self.state.load().access(identity, &self.interner),
         }
+    }
+
+    /// Like [`Authority::access`], for a later [`Authority::renew`].
+    ///
+    /// # Errors
+    /// [`RevokedError`], like [`Authority::access`].
+    pub fn rights(&self, identity: &Identity) -> Result<Rights, RevokedError> {
+        let revision = self.revision();
+        Ok(Rights { access: self.access(identity)?, revision })
+    }
+
+    /// Returns what a caller may see and do now. Looks it up only if anybody's rights have changed since `rights`: a
+    /// token's take milliseconds to compile.
+    ///
+    /// # Errors
+    /// [`RevokedError`], like [`Authority::access`].
+    pub fn renew(&self, identity: &Identity, rights: Rights) -> Result<Arc<Access>, RevokedError> {
+        if rights.revision == self.revision() { Ok(rights.access) } else { self.access(identity) }
     }
 
     /// Returns what a user of the store may see and do now; `None` if there is no such user.

@@ -51,6 +51,18 @@ impl Terms {
         Self::Only(terms.into())
     }
 
+    /// Returns the terms that have every value of these.
+    pub(super) fn all<'t>(lists: impl Iterator<Item = &'t Self>) -> Self {
+        let mut terms = Vec::new();
+        for list in lists {
+            let Self::Only(values) = list else { return Self::Any };
+            terms.extend(values.iter().cloned());
+        }
+        terms.sort_unstable();
+        terms.dedup();
+        Self::Only(terms.into())
+    }
+
     /// Creates terms of exactly one value, whatever characters it has.
     pub fn one(value: &str) -> Self {
         Self::Only(Box::new([value.into()]))

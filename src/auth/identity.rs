@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::account::{Fingerprints, Holder};
 use super::claim::Claim;
 use super::keys::Fingerprint;
-use super::principal::Principal;
+use super::principal::{Principal, PrincipalKind};
 
 /// The reason why an accepted caller is no longer accepted. The text may be shown to the client.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +125,14 @@ impl Identity {
             Subject::Account(holder) => holder.user(),
             Subject::Runner(_) | Subject::Plugin(_) => None,
         }
+    }
+
+    /// Returns who answers for the caller's credentials: itself, or the user of the endpoint who had the token of a
+    /// machine or plugin issued.
+    pub(super) fn owner(&self) -> Principal {
+        let granted = self.conditions.endpoint.as_ref().filter(|_| self.principal.kind() != PrincipalKind::User);
+        let grantor = granted.and_then(|granted| Principal::endpoint_user(&granted.users.last()?.0).ok());
+        grantor.unwrap_or_else(|| self.principal.clone())
     }
 
     /// Returns whether the endpoint vouches for the caller.

@@ -43,7 +43,7 @@ mod token;
 mod watch;
 
 pub use access::{Access, AccessId};
-pub use authority::{AuthFile, Authority, Opened, ReloadError};
+pub use authority::{AuthFile, Authority, Opened, ReloadError, Rights};
 pub use certificate::{CertificateName, ClientCertificate};
 pub use claim::{Claim, ClaimError, Terms};
 pub use credential::{Credential, CredentialError, Secret};

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 
 use super::access::{Access, Content, Interner, Members, Tenant};
 use super::claim::{Claim, Terms};
@@ -57,7 +56,7 @@ pub(super) struct State {
     tenants: HashMap<String, Arc<Tenant>>,
     /// Hashes to verify for users who do not exist.
     decoys: Vec<PasswordHash>,
-    memo: Mutex<Memo<(Base, Arc<[Restriction]>)>>,
+    memo: Memo<(Base, Arc<[Restriction]>)>,
 }
 
 impl State {
@@ -87,7 +86,7 @@ impl State {
         let tenants = store.tenants().iter().map(tenant).collect();
         let decoys = store.users().values().filter_map(|user| user.password.clone()).collect();
         let generation = generation + 1;
-        Self { generation, store, keys, issuers, users, classes, tenants, decoys, memo: Mutex::default() }
+        Self { generation, store, keys, issuers, users, classes, tenants, decoys, memo: Memo::default() }
     }
 
     /// Returns a user and the secret's fingerprint that its identities depend on.
@@ -134,12 +133,12 @@ impl State {
         self.recheck(&identity.conditions)?;
         let base = self.base(&identity.subject)?;
         let key = (base, Arc::clone(&identity.restrictions));
-        if let Some(access) = self.memo.lock().get(&key) {
+        if let Some(access) = self.memo.get(self.generation, &key) {
             return Ok(access);
         }
         let access = interner.intern(self.content(&key.0, &key.1));
         let names = key.1.iter().map(Restriction::names).sum();
-        self.memo.lock().keep(key, names, &access);
+        self.memo.keep(self.generation, key, names, &access);
         Ok(access)
     }
 

@@ -172,7 +172,7 @@ impl Peers {
             peer.next = number + 1;
         }
         let before = peer.recalled.chunks();
-        let was_here = peer.recalled.is_again(number, digest, share);
+        let was_here = peer.recalled.record(number, digest, share);
         if peer.recalled.chunks() > before {
             self.trim();
         }

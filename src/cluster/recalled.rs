@@ -21,7 +21,7 @@ pub(super) struct Recalled {
 
 impl Recalled {
     /// Records an event. Returns whether the same one was recorded with this number before.
-    pub(super) fn is_again(&mut self, number: u64, digest: u64, most_chunks: usize) -> bool {
+    pub(super) fn record(&mut self, number: u64, digest: u64, most_chunks: usize) -> bool {
         let (at, within) = (number / CHUNK as u64, usize::try_from(number % CHUNK as u64).unwrap_or_default());
         let chunk = self.chunks.entry(at).or_insert_with(|| Box::new([None; CHUNK]));
         let digest = Some(NonZeroU64::new(digest).unwrap_or(NonZeroU64::MIN));
@@ -64,22 +64,22 @@ mod tests {
     fn only_the_same_event_with_the_same_number_has_come_before() {
         let mut recalled = Recalled::default();
         for digest in [0, 7, u64::MAX] {
-            assert!(!recalled.is_again(5, digest, 9));
-            assert!(recalled.is_again(5, digest, 9), "{digest}");
-            assert!(!recalled.is_again(6, digest, 9), "{digest}");
+            assert!(!recalled.record(5, digest, 9));
+            assert!(recalled.record(5, digest, 9), "{digest}");
+            assert!(!recalled.record(6, digest, 9), "{digest}");
         }
-        assert!(!recalled.is_again(5, 7, 9), "another one has come with this number since");
+        assert!(!recalled.record(5, 7, 9), "another one has come with this number since");
     }
 
     #[test]
     fn what_is_farthest_from_the_latest_is_forgotten_first() {
         let chunk = CHUNK as u64;
         let mut recalled = Recalled::default();
-        (0..100 * chunk).for_each(|number| assert!(!recalled.is_again(number, 9, 10)));
-        (90 * chunk..100 * chunk).for_each(|number| assert!(recalled.is_again(number, 9, 10)));
-        recalled.is_again(u64::MAX, 9, 10);
-        assert!(recalled.is_again(99 * chunk, 9, 10), "a number far ahead makes nothing near forgotten for long");
-        (0..1000).for_each(|number| assert!(!recalled.is_again(number << 50, 9, 10)));
+        (0..100 * chunk).for_each(|number| assert!(!recalled.record(number, 9, 10)));
+        (90 * chunk..100 * chunk).for_each(|number| assert!(recalled.record(number, 9, 10)));
+        recalled.record(u64::MAX, 9, 10);
+        assert!(recalled.record(99 * chunk, 9, 10), "a number far ahead makes nothing near forgotten for long");
+        (0..1000).for_each(|number| assert!(!recalled.record(number << 50, 9, 10)));
         assert_eq!(recalled.chunks(), 10);
     }
 }

@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::outbox::ConnId;
 use super::report::{Inspection, Registration};
 use super::socket::Accepted;
-use crate::auth::{Access, Identity};
+use crate::auth::{Access, Identity, Rights};
 use crate::broker::connection::Connection;
 use crate::broker::history::Start;
 use crate::index::{Measure, Seen};
@@ -81,6 +82,8 @@ pub struct Newcomer<A = Accepted> {
     pub encoding: Encoding,
     /// The authenticated identity.
     pub identity: Identity,
+    /// Its rights at the handshake.
+    pub rights: Rights,
     /// The overflow policy of its outbox.
     pub overflow: Overflow,
     /// The client's address.
@@ -128,10 +131,12 @@ pub(crate) enum Control<A = Accepted> {
     Adopt(Box<Newcomer<A>>),
     /// Lists all connections, or those that have the registration with this text.
     List(Option<Box<str>>, oneshot::Sender<Vec<Vec<Connection>>>),
-    /// Returns whether the shard has this connection.
-    Find(Wanted, oneshot::Sender<bool>),
-    Delete(Wanted, oneshot::Sender<Option<Connection>>),
-    Inspect(Wanted, oneshot::Sender<Option<Inspection>>),
+    /// Finds this connection, if the shard has it.
+    Find(Wanted, oneshot::Sender<Option<ConnId>>),
+    /// Closes a connection that was found.
+    Delete(ConnId, Wanted, oneshot::Sender<Option<Connection>>),
+    /// Reports on a connection that was found.
+    Inspect(ConnId, Wanted, oneshot::Sender<Option<Inspection>>),
     Survey(Measure, oneshot::Sender<Vec<Registration>>),
     Seen(oneshot::Sender<Seen>),
     Types(Arc<[Box<str>]>),

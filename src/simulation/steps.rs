@@ -17,9 +17,15 @@ use super::world::{CLIENTS, World};
 use crate::broker::history::{self, Position, Start};
 use crate::clock::{self, simulated};
 use crate::fanout::control::{Control, Newcomer, Wanted};
+use crate::fanout::outbox::ConnId;
 use crate::index::Measure;
 use crate::overflow::Overflow;
 use crate::websocket::frame::Encoding;
+
+/// Returns the address of the client with this number.
+fn address(client: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], u16::try_from(1025 + client).unwrap()))
+}
 
 impl World {
     /// Picks one of those who are still there.
@@ -129,13 +135,15 @@ impl World {
         }
         client.pipe.borrow_mut().is_refused = self.random.percent(2);
         let wire = Wire(Rc::clone(&client.pipe));
-        let peer = SocketAddr::from(([10, 0, 0, 1], u16::try_from(1024 + self.connected).unwrap()));
+        let peer = address(client.number);
+        let rights = self.office.authority.rights(&identity).unwrap();
         let newcomer = Newcomer {
             socket: wire,
             head: None,
             early: bytes::Bytes::new(),
             encoding,
             identity,
+            rights,
             overflow,
             peer,
             since: start.map(|(start, _)| start),
@@ -223,15 +231,15 @@ impl World {
     /// An operator asks for something; sometimes nobody waits for the answer.
     pub(super) fn ask(&mut self) {
         let at = self.random.below(self.node.rooms.len());
-        let peer = SocketAddr::from(([10, 0, 0, 1], u16::try_from(1024 + self.random.below(40)).unwrap()));
+        let peer = address(self.random.below(40));
         let control = match self.random.below(6) {
             0 => {
                 let registration = (self.random.below(2) == 0).then(|| Box::from("machines.*.*"));
                 Control::List(registration, self.reply())
             }
-            1 => Control::Delete(Wanted::at(peer), self.reply()),
-            2 if peer.port() % 2 == 0 => Control::Find(Wanted::at(peer), self.reply()),
-            2 => Control::Inspect(Wanted::at(peer), self.reply()),
+            1 => Control::Delete(self.conn_from(at, peer), Wanted::at(peer), self.reply()),
+            2 if peer.port().is_multiple_of(2) => Control::Find(Wanted::at(peer), self.reply()),
+            2 => Control::Inspect(self.conn_from(at, peer), Wanted::at(peer), self.reply()),
             3 => Control::Survey(Measure::Deliveries, self.reply()),
             4 => Control::Seen(self.reply()),
             _ => Control::Types(vec![Box::from("machines")].into()),
@@ -239,6 +247,13 @@ impl World {
         let is_sent = self.node.rooms[at].control.try_send(control).is_ok();
         assert!(is_sent, "the control queue is full");
         self.node.rooms[at].wake();
+    }
+
+    /// Returns the number of the connection from an address at a shard; that of any other if there is none.
+    fn conn_from(&self, shard: usize, peer: SocketAddr) -> ConnId {
+        let is_it = |client: &&Client| client.shard == shard && address(client.number) == peer;
+        let token = self.clients.iter().find(is_it).and_then(|client| client.pipe.borrow().token);
+        ConnId(u32::try_from(token.unwrap_or_default()).unwrap())
     }
 
     fn reply<T: 'static>(&mut self) -> oneshot::Sender<T> {

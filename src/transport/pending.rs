@@ -28,8 +28,8 @@ use super::signs::Signs;
 /// Time between two searches that find no idle connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Returns the network of an address for the fair distribution of slots: /24 of IPv4, /56 of IPv6.
-fn network(peer: IpAddr) -> Network {
+/// Returns the network of an address, for sharing what is scarce fairly: /24 of IPv4, /56 of IPv6.
+pub fn network(peer: IpAddr) -> Network {
     let mut network = [0; 8];
     match peer.to_canonical() {
         IpAddr::V4(v4) => {

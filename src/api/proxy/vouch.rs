@@ -26,6 +26,7 @@ use crate::api::lanes::Lanes;
 use crate::api::query;
 use crate::auth::Credential;
 use crate::endpoint::http::Upstream;
+use crate::transport::pending::network;
 
 /// How long an acceptance is cached. It affects slots only, never rights.
 const KEPT: Duration = Duration::from_mins(5);
@@ -67,7 +68,7 @@ impl Vouched {
     /// Returns whether the endpoint accepts a credential that a client at this address shows; checks it there unless
     /// that is known.
     pub(in crate::api) async fn ask(&self, upstream: &Upstream, credential: &HeaderValue, peer: IpAddr) -> bool {
-        let (network, longest) = (network(peer), upstream.limits().connect);
+        let (network, longest) = (format!("{:?}", network(peer)), upstream.limits().connect);
         let asked = async {
             let _lane = self.networks.enter(&network, longest).await?;
             let _turn = self.asking.acquire().await.ok()?;
@@ -111,14 +112,6 @@ impl Vouched {
 
     fn key(&self, credential: &HeaderValue) -> [u64; 2] {
         self.hashers.each_ref().map(|hasher| hasher.hash_one(credential.as_bytes()))
-    }
-}
-
-/// Returns the network of an address: /24 of IPv4, /56 of IPv6, as slots for unauthenticated connections are shared.
-fn network(peer: IpAddr) -> String {
-    match peer.to_canonical() {
-        IpAddr::V4(v4) => format!("{:?}", &v4.octets()[..3]),
-        IpAddr::V6(v6) => format!("{:?}", &v6.octets()[..7]),
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! Contract: the caller passes the time; bounded in number, in age, by the monotonic clock, and in size: users choose
 //! the claims of their tokens, so the size is the number of names. To make room, entries that nobody can use any more
-//! are removed first, then the oldest of callers who have more than their share: the others need theirs during an
-//! outage. Machines and plugins are callers like users. A credential is stored only as a keyed hash; its key ends with
-//! the process. Only acceptances are cached. A fresh one is used without asking; an older one only while the endpoint
-//! cannot be reached. Forgetting a user costs as much as that user has entries.
+//! are removed first, then what callers have beyond their share, then the oldest: the others need theirs during an
+//! outage. A search for room frees more than one entry takes, so that not every login causes one. Machines and plugins
+//! are callers like users. A user can get a token for each of them; such entries count as the user's. A credential is
+//! stored only as a keyed hash; its key ends with the process. Only acceptances are cached. A fresh one is used without
+//! asking; an older one only while the endpoint cannot be reached. Forgetting a user costs as much as that user has
+//! entries.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -27,6 +29,9 @@ const NAMES: usize = 64;
 /// The share of one caller: the part of all entries, and of all names, that others leave to it when there is no room.
 const SHARE: usize = 8;
 
+/// The part of all entries, and of all names, that is free after a search for room, because it visits all entries.
+const SPARE: usize = 16;
+
 /// A keyed hash of a credential.
 type Key = [u8; 32];
 
@@ -41,6 +46,8 @@ pub enum Known {
 
 struct Entry {
     identity: Identity,
+    /// Whose it is.
+    owner: Principal,
     /// When the endpoint accepted it; `None` if anything may have changed since.
     accepted: Option<Instant>,
     /// When the endpoint gave the answer, or the data that it was derived from.
@@ -56,11 +63,6 @@ impl Entry {
     fn is_good(&self, good: Duration, now: ClockReading) -> bool {
         now.instant.saturating_duration_since(self.heard) < good && !self.identity.is_expired(now.wall)
     }
-
-    /// Returns whose it is: a user, a machine or a plugin.
-    fn bearer(&self) -> &str {
-        self.identity.principal().account()
-    }
 }
 
 /// The entries of one caller.
@@ -74,7 +76,7 @@ struct Own {
 #[derive(Default)]
 struct Table {
     entries: HashMap<Key, Entry>,
-    by_bearer: HashMap<Box<str>, Own>,
+    by_owner: HashMap<Box<str>, Own>,
     /// The number of names in the claims of all entries.
     names: usize,
 }
@@ -84,7 +86,7 @@ impl Table {
         self.remove(&key);
         let names = entry.identity.names();
         self.names += names;
-        let own = self.by_bearer.entry(entry.bearer().into()).or_default();
+        let own = self.by_owner.entry(entry.owner.account().into()).or_default();
         own.keys.insert(key);
         own.names += names;
         self.entries.insert(key, entry);
@@ -94,38 +96,45 @@ impl Table {
         let Some(entry) = self.entries.remove(key) else { return };
         let names = entry.identity.names();
         self.names -= names;
-        if let Some(own) = self.by_bearer.get_mut(entry.bearer()) {
+        if let Some(own) = self.by_owner.get_mut(entry.owner.account()) {
             own.keys.remove(key);
             own.names -= names;
             if own.keys.is_empty() {
-                self.by_bearer.remove(entry.bearer());
+                self.by_owner.remove(entry.owner.account());
             }
         }
     }
 
-    fn remove_bearer(&mut self, bearer: &Principal) {
-        for key in self.by_bearer.remove(bearer.account()).unwrap_or_default().keys {
+    fn remove_owner(&mut self, owner: &Principal) {
+        for key in self.by_owner.remove(owner.account()).unwrap_or_default().keys {
             self.remove(&key);
         }
     }
 
-    /// Makes room for an identity by removing entries of callers who would have more than their share of `most` in all.
+    /// Makes room for an entry by removing entries of callers who would have more than their share of `most` in all.
     /// They keep the newest, half a share of them: at the limit not every new one causes a search.
-    fn cut_shares(&mut self, most: usize, identity: &Identity) {
+    fn cut_shares(&mut self, most: usize, entry: &Entry) {
         let share = ((most / SHARE).max(1), most.saturating_mul(NAMES) / SHARE);
-        let wanting = identity.principal().account();
-        let has_more = |bearer: &str, own: &Own| {
-            let wanted = if bearer == wanting { (1, identity.names()) } else { (0, 0) };
+        let has_more = |owner: &str, own: &Own| {
+            let wanted = if owner == entry.owner.account() { (1, entry.identity.names()) } else { (0, 0) };
             own.keys.len() + wanted.0 > share.0 || own.names.saturating_add(wanted.1) > share.1
         };
-        let bearers = self.by_bearer.iter().filter(|(bearer, own)| has_more(bearer, own));
-        let older: Vec<Key> = bearers.flat_map(|(_, own)| self.beyond(own, share.0 / 2, share.1 / 2)).collect();
+        let owners = self.by_owner.iter().filter(|(owner, own)| has_more(owner, own));
+        let older: Vec<Key> = owners.flat_map(|(_, own)| self.beyond(&own.keys, share.0 / 2, share.1 / 2)).collect();
         older.iter().for_each(|key| self.remove(key));
     }
 
-    /// Returns a caller's entries except the newest, as many as `entries` with `names` in all.
-    fn beyond(&self, own: &Own, entries: usize, names: usize) -> Vec<Key> {
-        let mut all: Vec<(&Entry, Key)> = own.keys.iter().map(|key| (&self.entries[key], *key)).collect();
+    /// Makes room for an entry by removing the oldest entries, so that there is room for `spare` others of `most`.
+    fn cut_oldest(&mut self, most: usize, spare: usize, entry: &Entry) {
+        let left = most.saturating_sub(spare);
+        let names = left.saturating_mul(NAMES).saturating_sub(entry.identity.names());
+        let older = self.beyond(self.entries.keys(), left.saturating_sub(1), names);
+        older.iter().for_each(|key| self.remove(key));
+    }
+
+    /// Returns these entries except the newest, as many as `entries` with `names` in all.
+    fn beyond<'k>(&self, keys: impl IntoIterator<Item = &'k Key>, entries: usize, names: usize) -> Vec<Key> {
+        let mut all: Vec<(&Entry, Key)> = keys.into_iter().map(|key| (&self.entries[key], *key)).collect();
         all.sort_unstable_by_key(|(entry, _)| Reverse((entry.accepted, entry.heard)));
         let mut sum = 0;
         let is_within = |(entry, _): &&(&Entry, Key)| {
@@ -142,9 +151,10 @@ impl Table {
         old.iter().for_each(|key| self.remove(key));
     }
 
-    /// Returns whether there is room for an identity, besides `most` entries less one.
-    fn has_room(&self, most: usize, identity: &Identity) -> bool {
-        self.entries.len() < most && self.names.saturating_add(identity.names()) <= most.saturating_mul(NAMES)
+    /// Returns whether there is room for an entry and for `spare` others of `most`.
+    fn has_room(&self, most: usize, spare: usize, entry: &Entry) -> bool {
+        let left = most.saturating_sub(spare);
+        self.entries.len() < left && self.names.saturating_add(entry.identity.names()) <= left.saturating_mul(NAMES)
     }
 }
 
@@ -196,21 +206,24 @@ impl IdentityCache {
     /// Stores the identity of a valid credential. `heard` is when the endpoint gave the answer, or the data that it was
     /// derived from.
     pub fn keep(&self, key: Key, identity: Identity, now: ClockReading, heard: Instant) {
+        let entry = Entry { owner: identity.owner(), identity, accepted: Some(now.instant), heard };
         let mut table = self.table.lock();
         table.remove(&key);
-        if !table.has_room(self.entries, &identity) {
-            table.retain(|entry| entry.is_good(self.good, now));
+        if !table.has_room(self.entries, 0, &entry) {
+            self.make_room(&mut table, &entry, now);
         }
-        if !table.has_room(self.entries, &identity) {
-            table.cut_shares(self.entries, &identity);
+        table.insert(key, entry);
+    }
+
+    fn make_room(&self, table: &mut Table, entry: &Entry, now: ClockReading) {
+        let (most, spare) = (self.entries, self.entries / SPARE);
+        table.retain(|entry| entry.is_good(self.good, now));
+        if !table.has_room(most, spare, entry) {
+            table.cut_shares(most, entry);
         }
-        if !table.has_room(self.entries, &identity) {
-            table.retain(|entry| entry.is_fresh(self.fresh, now.instant));
+        if !table.has_room(most, spare, entry) {
+            table.cut_oldest(most, spare, entry);
         }
-        if !table.has_room(self.entries, &identity) {
-            *table = Table::default();
-        }
-        table.insert(key, Entry { identity, accepted: Some(now.instant), heard });
     }
 
     /// Removes a credential.
@@ -221,8 +234,8 @@ impl IdentityCache {
     /// Removes all credentials of a user.
     pub fn forget_user(&self, user: &str) {
         // A name that no principal can have has no entries.
-        if let Ok(bearer) = Principal::endpoint_user(user) {
-            self.table.lock().remove_bearer(&bearer);
+        if let Ok(owner) = Principal::endpoint_user(user) {
+            self.table.lock().remove_owner(&owner);
         }
     }
 
@@ -237,10 +250,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::auth::account::Holder;
+    use crate::auth::account::{Fingerprints, Holder};
     use crate::auth::claim::Claim;
     use crate::auth::directory::{Account, Directory, Entries};
     use crate::auth::identity::Subject;
+    use crate::auth::keys::Fingerprint;
     use crate::clock::simulated;
 
     fn with_token(user: &str, names: usize) -> Identity {
@@ -253,12 +267,20 @@ mod tests {
         identity
     }
 
-    fn of_machine(names: usize) -> Identity {
+    fn of_machine(number: u8, names: usize) -> Identity {
         let mut identity = with_token("m", names);
-        identity.principal = Principal::runner("11111111-2222-4333-8444-555555555555").unwrap();
+        identity.principal = Principal::runner(&format!("11111111-2222-4333-8444-555555555{number:03}")).unwrap();
         if let Subject::Account(holder) = &identity.subject {
             identity.subject = Subject::Account(Arc::new(Holder { user: None, ..Holder::clone(holder) }));
         }
+        identity
+    }
+
+    /// A token that alice had issued for a machine.
+    fn of_her_machine(number: u8, names: usize) -> Identity {
+        let mut identity = of_machine(number, names);
+        let users = vec![("alice".into(), Fingerprint::of(b"secret"))];
+        identity.conditions.endpoint = Some(Arc::new(Fingerprints { users, ..Fingerprints::default() }));
         identity
     }
 
@@ -282,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_bound_those_that_are_not_fresh_make_room() {
+    fn beyond_the_bound_the_oldest_make_room() {
         let at = |second| simulated::at(second).instant;
         let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 3).unwrap();
         let keep =
@@ -295,14 +317,30 @@ mod tests {
         assert!(known(1, 3600).is_none());
         keep(1, 101);
         assert!(known(2, 101).is_some(), "one that is known already needs no room");
-        keep(1, 0);
-        keep(4, 101);
-        assert!(
-            known(1, 101).is_none() && known(2, 101).is_none() && known(3, 101).is_some() && known(4, 101).is_some()
-        );
-        keep(5, 102);
-        keep(6, 102);
-        assert!(cache.table.lock().entries.len() <= 3 && known(6, 102).is_some());
+        keep(4, 102);
+        assert_eq!([1, 2, 3, 4].map(|n| known(n, 102).is_some()), [true, false, true, true]);
+        keep(5, 103);
+        keep(6, 103);
+        assert_eq!([1, 3, 4, 5, 6].map(|n| known(n, 103).is_some()), [false, false, true, true, true]);
+    }
+
+    /// It visits all entries, under a lock for which all logins wait.
+    #[test]
+    fn a_search_makes_room_for_more_than_one() {
+        for (of_many, gone) in [(0, 1..11), (60, 100..150)] {
+            let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 160).unwrap();
+            let keep = |n: u8| {
+                let user = if (100..100 + of_many).contains(&n) { "many".to_owned() } else { n.to_string() };
+                let (mut identity, now) = (with_token(&user, 1), simulated::at(n.into()));
+                // Whoever is swept out would suffice.
+                identity.expires_at = (n == 0).then(|| simulated::at(1).wall);
+                cache.keep([n; 32], identity, now, now.instant);
+            };
+            (0..=160).for_each(keep);
+            let is_known = |n: &u8| cache.look(&[*n; 32], simulated::at(160)).is_some();
+            let expected: Vec<u8> = (1..=160).filter(|n| !gone.contains(n)).collect();
+            assert_eq!((0..=160).filter(is_known).collect::<Vec<_>>(), expected, "{of_many}");
+        }
     }
 
     #[test]
@@ -321,20 +359,22 @@ mod tests {
     /// Whoever is connected must be able to log in while the endpoint is away, whatever tokens others use.
     #[test]
     fn the_tokens_of_one_caller_do_not_drive_out_those_of_others() {
-        let all = [1, 5 * NAMES].map(|names| [with_token("a", names), of_machine(names)]);
-        for many in all.into_iter().flatten() {
+        let kinds: [fn(u8, usize) -> Identity; 3] =
+            [|_, names| with_token("a", names), |_, names| of_machine(1, names), of_her_machine];
+        for (many, names) in kinds.into_iter().flat_map(|many| [(many, 1), (many, 5 * NAMES)]) {
             let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 80).unwrap();
             let now = |second| simulated::at(second);
             let keep = |n: u8, identity: Identity, second| {
                 cache.keep([n; 32], identity, now(second), now(second).instant);
             };
             (0..10).for_each(|n| keep(n, with_token("b", 1), 0));
-            (10..200).for_each(|n| keep(n, many.clone(), i64::from(n) + 90));
+            (10..200).for_each(|n| keep(n, many(n, names), i64::from(n) + 90));
             let known = |n: u8| cache.look(&[n; 32], now(300)).is_some();
-            assert!((0..10).all(known), "{many:?}");
-            assert!(known(199) && !known(10), "{many:?}");
+            let one = many(10, names);
+            assert!((0..10).all(known), "{one:?}");
+            assert!(known(199) && !known(10), "{one:?}");
             let table = cache.table.lock();
-            let own = &table.by_bearer[many.principal().account()];
+            let own = &table.by_owner[one.owner().account()];
             assert_eq!((own.keys.len() + 10, own.names + 10), (table.entries.len(), table.names));
         }
     }
@@ -364,6 +404,6 @@ mod tests {
         assert_eq!(known, [true, false, false]);
         cache.forget_user("b");
         let table = cache.table.lock();
-        assert!(table.entries.is_empty() && table.by_bearer.is_empty() && table.names == 0);
+        assert!(table.entries.is_empty() && table.by_owner.is_empty() && table.names == 0);
     }
 }

@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use jiff::Timestamp;
-use parking_lot::Mutex;
 
 pub use super::account::{Account, TenantOf};
 pub use identity_cache::{IdentityCache, Known};
@@ -61,13 +60,7 @@ pub enum Reader {
 pub struct Directory {
     entries: Entries,
     tenants: Arc<Tenants>,
-    memo: Mutex<Rights>,
-}
-
-/// Compiled rights for one version of the store, because limits come from there.
-#[derive(Debug, Default)]
-struct Rights {
-    generation: u64,
+    /// Kept for one version of the store, because limits come from there.
     memo: Memo<Base>,
 }
 
@@ -98,7 +91,7 @@ impl Directory {
     /// Creates a directory.
     pub fn new(entries: Entries) -> Self {
         let tenants = Arc::new(Tenants::new(&entries.tenants, &Tenants::default()));
-        Self { entries, tenants, memo: Mutex::default() }
+        Self { entries, tenants, memo: Memo::default() }
     }
 
     /// Creates the next version; compiles only tenants that have changed.
@@ -109,7 +102,7 @@ impl Directory {
         } else {
             Arc::new(Tenants::new(&entries.tenants, &self.tenants))
         };
-        Self { entries, tenants, memo: Mutex::default() }
+        Self { entries, tenants, memo: Memo::default() }
     }
 
     /// Returns the content.
@@ -214,11 +207,11 @@ impl Directory {
 
     /// Returns the rights that are kept, or else keeps those that `find` returns.
     fn kept(&self, base: Base, generation: u64, find: impl FnOnce() -> Arc<Access>) -> Arc<Access> {
-        if let Some(access) = self.memo.lock().of(generation).get(&base) {
+        if let Some(access) = self.memo.get(generation, &base) {
             return access;
         }
         let (access, names) = (find(), base.names());
-        self.memo.lock().of(generation).keep(base, names, &access);
+        self.memo.keep(generation, base, names, &access);
         access
     }
 
@@ -281,16 +274,6 @@ impl Tenants {
             new.by_name.insert(name.clone(), compiled);
         }
         new
-    }
-}
-
-impl Rights {
-    /// Returns the rights for this version of the store; drops those of any other version.
-    fn of(&mut self, generation: u64) -> &mut Memo<Base> {
-        if self.generation != generation {
-            *self = Self { generation, memo: Memo::default() };
-        }
-        &mut self.memo
     }
 }
 

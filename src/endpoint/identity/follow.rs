@@ -97,7 +97,7 @@ impl Delegation {
         }
     }
 
-    async fn read_by(&self, schedule: &mut Schedule, mut changed: Changed) {
+    pub(super) async fn read_by(&self, schedule: &mut Schedule, mut changed: Changed) {
         let lists = Changed { users: Users::default(), ..changed };
         let mut reading = Reading::default();
         let read = async {
@@ -112,10 +112,7 @@ impl Delegation {
             return schedule.has_failed(changed, Instant::now());
         }
         match &reading.error {
-            Some(error) => {
-                let left = reading.left.len();
-                tracing::warn!(%error, left, "cannot read some of the endpoint's users; retrying");
-            }
+            Some(error) => self.lines.unread_users(error, reading.left.len()),
             None => self.health.read(),
         }
         reading.again.add(Changed::users(reading.left));

@@ -22,11 +22,13 @@ mod flights;
 mod follow;
 mod health;
 mod keys;
+mod lines;
 mod schedule;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -49,7 +51,6 @@ use crate::auth::{
     AuthError, Authority, Credential, CredentialError, Identity, MAX_TOKEN_BYTES, Secret, check_endpoint_name,
 };
 use crate::clock;
-use crate::logging::summary::Summary;
 use crate::metrics::{IdentityDecision, Metrics};
 use changed::Changed;
 use error::{ANSWER_TIMEOUT, Failures, IdentityError};
@@ -57,6 +58,7 @@ use flights::Flights;
 use health::Health;
 pub use health::Report;
 use keys::Keys;
+use lines::Lines;
 
 /// Maximum wait for a login with the same credential: for the credential, for the user, for a turn, and for the lists
 /// read in it.
@@ -112,12 +114,7 @@ pub struct Delegation {
     /// The keys that open tokens.
     keys: parking_lot::Mutex<Keys>,
     failed: parking_lot::Mutex<Failures>,
-    /// Limits the log lines about credentials that the endpoint could not check.
-    undecided: Summary,
-    /// Limits the log lines about logins for which the endpoint could not be read.
-    unread: Summary,
-    /// Limits the log lines about keys that could not be read.
-    unread_keys: Summary,
+    lines: Lines,
     /// Roles of users that the endpoint does not have.
     missing_roles: parking_lot::Mutex<BTreeSet<String>>,
     changed: parking_lot::Mutex<Changed>,
@@ -152,9 +149,7 @@ impl Delegation {
             health: Health::new(upstream.endpoint().to_string(), clock::now(), metrics),
             keys: parking_lot::Mutex::default(),
             failed: parking_lot::Mutex::default(),
-            undecided: Summary::default(),
-            unread: Summary::default(),
-            unread_keys: Summary::default(),
+            lines: Lines::default(),
             changed: parking_lot::Mutex::default(),
             again: parking_lot::Mutex::default(),
             reported: Notify::new(),
@@ -370,20 +365,14 @@ impl Delegation {
             StatusCode::OK => Err(self.undecided(&IdentityError::Unreadable { what: "a credential" })),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(None),
             status => {
-                self.log_undecided(&status);
+                self.lines.undecided(&status);
                 Err(AuthError::EndpointAway)
             }
         }
     }
 
-    fn log_undecided(&self, reason: &dyn fmt::Display) {
-        if let Some(suppressed) = self.undecided.count(clock::instant()) {
-            tracing::warn!(%reason, suppressed, "the endpoint cannot check a credential");
-        }
-    }
-
     fn undecided(&self, failure: &IdentityError) -> AuthError {
-        self.log_undecided(failure);
+        self.lines.undecided(failure);
         self.failed.lock().checking = Some((Instant::now(), AuthError::EndpointAway));
         self.health.failed(failure);
         AuthError::EndpointAway

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
@@ -28,9 +28,6 @@ use crate::endpoint::http::Whole;
 /// The claims that the service needs so that the endpoint omits nothing from its answers.
 const NEEDED: [&str; 3] = ["tenants/list/*", ROLES, "users/get/*"];
 const ROLES: &str = "roles/list/*";
-
-/// Minimum age of the keys before they are read again for a token that they cannot open.
-const RENEWED: Duration = Duration::from_secs(1);
 
 /// Maximum length of an answer in bytes.
 const LONGEST: usize = 64 << 20;
@@ -108,7 +105,7 @@ impl Delegation {
             let keys = self.read_keys(&own).await?;
             again.keys = keys.is_none();
             let known = keys.unwrap_or_else(|| self.keys.lock().clone());
-            update.keys = Some(Keys { read_at: Some(clock::instant()), ..known });
+            update.keys = Some(known.read_now());
             // Applied even if the rest fails: a secret is changed because somebody else may know it.
             self.put_in_force(&update);
         }
@@ -248,7 +245,7 @@ impl Delegation {
             return Err(IdentityError::NoDirectory);
         }
         let Rows { good, bad } = read("roles", &answer, roles)?;
-        tell_bad("roles", &bad);
+        self.lines.bad_roles(&bad);
         Ok(good)
     }
 
@@ -260,7 +257,7 @@ impl Delegation {
             return Ok(BTreeMap::new());
         }
         let Rows { mut good, bad } = read("tenants", &answer, tenants)?;
-        tell_bad("tenants", &bad);
+        self.lines.bad_tenants(&bad);
         // A tenant whose row is unreadable still hides what it hid before.
         let known = self.authority.accounts();
         let kept = bad.iter().filter_map(|name| known.entries().tenants.get_key_value(name));
@@ -320,9 +317,7 @@ impl Delegation {
     }
 
     fn note_failure(&self, failure: &IdentityError) -> AuthError {
-        if let Some(suppressed) = self.unread.count(clock::instant()) {
-            tracing::error!(error = %failure, suppressed, "cannot read the endpoint's users, roles and tenants");
-        }
+        self.lines.unread(failure);
         let error = failure.refusal();
         if failure.is_everybodys() {
             self.failed.lock().reading = Some((Instant::now(), error));
@@ -339,14 +334,6 @@ impl Delegation {
     }
 }
 
-/// Logs rows that are ignored.
-fn tell_bad(list: &str, rows: &[String]) {
-    if !rows.is_empty() {
-        let rows: Vec<String> = rows.iter().map(|name| name.chars().take(64).collect()).collect();
-        tracing::warn!(list, ?rows, "ignoring unreadable rows of a list of the endpoint");
-    }
-}
-
 /// Parses an answer.
 fn read<T>(what: &'static str, answer: &Whole, parse: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, IdentityError> {
     if answer.status != StatusCode::OK {
@@ -355,80 +342,16 @@ fn read<T>(what: &'static str, answer: &Whole, parse: impl FnOnce(&[u8]) -> Opti
     parse(&answer.body).ok_or(IdentityError::Unreadable { what })
 }
 
-impl Delegation {
-    /// Reads the keys. Without the right to read preferences there are none, which is not an error. Returns `None` for
-    /// any other answer that has no preferences, such as a page of a server in front of the endpoint.
-    async fn read_keys(&self, own: &HeaderValue) -> Result<Option<Keys>, IdentityError> {
-        let answer = self.get("prefs", own).await?;
-        let status = answer.status;
-        let keys = match status {
-            StatusCode::OK => Keys::of(&answer.body),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                tracing::info!(%status, "cannot read the endpoint's preferences; the endpoint checks its tokens");
-                Some(Keys::refused())
-            }
-            _ => None,
-        };
-        if keys.is_none() {
-            self.log_unread_keys(status);
-        }
-        Ok(keys)
-    }
-
-    fn log_unread_keys(&self, status: StatusCode) {
-        if let Some(suppressed) = self.unread_keys.count(clock::instant()) {
-            tracing::warn!(%status, suppressed, "cannot read the endpoint's preferences now; retrying");
-        }
-    }
-
-    /// Returns the keys; reads them if that was never done.
-    pub(super) async fn current_keys(&self) -> Result<Keys, AuthError> {
-        let keys = self.keys.lock().clone();
-        if keys.read_at.is_some() { Ok(keys) } else { self.renewed_keys().await }
-    }
-
-    /// Returns the keys after reading them again, unless they were read within [`RENEWED`].
-    pub(super) async fn renewed_keys(&self) -> Result<Keys, AuthError> {
-        let recent = || self.keys.lock().read_at.is_some_and(|at| at.elapsed() < RENEWED);
-        if !recent() {
-            self.read_soon(&Changed::keys(), recent).await?;
-        }
-        Ok(self.keys.lock().clone())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::{AuthOptions, Authority};
-    use crate::client::{Secret as LoginSecret, SecretSource, Service, Trust};
-    use crate::endpoint::http::{Upstream, UpstreamLimits};
-    use crate::endpoint::identity::DelegationLimits;
-    use crate::logging::summary::captured;
-    use crate::metrics::Metrics;
-
-    const HOUR: Duration = Duration::from_hours(1);
-
-    /// Returns the delegation for an endpoint that nobody asks.
-    fn delegation(data: &std::path::Path) -> Delegation {
-        let service = Service {
-            endpoint: "https://127.0.0.1:1".parse().unwrap(),
-            login: Login::Token(SecretSource::Inline(LoginSecret::new("t"))),
-            trust: Trust::Any,
-            receive_buffer: 0,
-        };
-        let limits = UpstreamLimits { connect: HOUR, answer: HOUR, idle: HOUR, requests: 10 };
-        let (authority, _) = Authority::open(data, AuthOptions::default()).unwrap();
-        let (upstream, authority) = (Arc::new(Upstream::new(service, limits)), Arc::new(authority));
-        let limits = DelegationLimits { fresh: HOUR, good: HOUR, refresh: HOUR, cached_identities: 10 };
-        Delegation::new(upstream, authority, limits, Arc::new(Metrics::new())).unwrap()
-    }
+    use crate::endpoint::identity::tests::delegation;
 
     /// Whoever reads again what has changed reads only users that are known.
     #[tokio::test]
     async fn a_user_that_is_to_be_read_again_is_known_by_then() {
         let data = tempfile::tempdir().unwrap();
-        let delegation = delegation(data.path());
+        let delegation = delegation(data.path(), "https://127.0.0.1:1");
         // So many that adding one takes a while.
         let many = (0..20_000).map(|n| (format!("user-{n}"), Account::default())).collect();
         delegation.add(many, 0);
@@ -447,7 +370,7 @@ mod tests {
     #[tokio::test]
     async fn a_user_whom_an_event_may_concern_is_read_again() {
         let data = tempfile::tempdir().unwrap();
-        let delegation = delegation(data.path());
+        let delegation = delegation(data.path(), "https://127.0.0.1:1");
         for (kind, action, again) in
             [("users", "save", true), ("contents", "create", true), ("hydrant", "gap", true), ("roles", "save", false)]
         {
@@ -464,7 +387,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_answered_before_an_event_is_not_cached() {
         let data = tempfile::tempdir().unwrap();
-        let delegation = delegation(data.path());
+        let delegation = delegation(data.path(), "https://127.0.0.1:1");
         delegation.add([("alice".to_owned(), Account::default())].into(), 0);
         delegation.note_heard();
         let alice = delegation.authority.accounts().user("alice").unwrap();
@@ -486,20 +409,11 @@ mod tests {
         }
     }
 
-    /// Anybody can have them read again.
-    #[tokio::test]
-    async fn keys_that_cannot_be_read_fill_no_log() {
-        let data = tempfile::tempdir().unwrap();
-        let delegation = delegation(data.path());
-        let lines = captured::lines(|| (0..100).for_each(|_| delegation.log_unread_keys(StatusCode::NOT_FOUND)));
-        assert_eq!(lines.len(), 1, "{lines:?}");
-    }
-
     /// Somebody may keep the turn busy with tokens of a user who is gone.
     #[tokio::test(start_paused = true)]
     async fn a_turn_that_does_not_come_says_nothing_about_the_endpoint() {
         let data = tempfile::tempdir().unwrap();
-        let delegation = delegation(data.path());
+        let delegation = delegation(data.path(), "https://127.0.0.1:1");
         let _turn = delegation.reading.lock().await;
         let waited = delegation.read_soon(&Changed::lists(), || false).await;
         assert_eq!(waited, Err(AuthError::EndpointAway));

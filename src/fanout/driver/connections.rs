@@ -40,11 +40,11 @@ impl Review {
 
 impl<S: Socket> Driver<S> {
     pub(super) fn adopt(&mut self, newcomer: Newcomer<S::Accepted>) {
-        let Newcomer { socket, head, early, encoding, identity, overflow, peer, since, .. } = newcomer;
+        let Newcomer { socket, head, early, encoding, identity, rights, overflow, peer, since, .. } = newcomer;
         let Newcomer { warnings, registrations, permit, .. } = newcomer;
-        // Looked up on this thread, which is notified of changes: a client whose access was revoked in the meantime is
+        // Compared on this thread, which is notified of changes: a client whose access was revoked in the meantime is
         // refused, and no connection keeps outdated rights.
-        let (Ok(access), Ok(mut link)) = (self.parts.authority.access(&identity), S::open(socket)) else {
+        let (Ok(access), Ok(mut link)) = (self.parts.authority.renew(&identity, rights), S::open(socket)) else {
             return self.set_load();
         };
         let (shard, principal) = (&mut self.parts.shard, identity.principal().clone());

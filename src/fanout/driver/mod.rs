@@ -51,7 +51,7 @@ use crate::websocket::deflate::Inflater;
 use crate::websocket::validator::FrameValidator;
 use closings::Closings;
 use connections::Review;
-use errands::Errand;
+use errands::Errands;
 use listening::Listening;
 pub(crate) use ready::Ready;
 use survey::Survey;
@@ -185,8 +185,8 @@ pub(crate) struct Driver<S: Socket = Link> {
     /// The number of messages being decoded or parsed, and the last ticket.
     pub(crate) parsing: usize,
     tickets: u64,
-    /// Lists and searches in progress.
-    errands: VecDeque<Errand>,
+    /// Requests about connections.
+    errands: Errands,
     /// The round in progress in which rights are looked up again.
     reviewing: Option<Review>,
     /// The pass over all timers in progress, if any.
@@ -230,7 +230,7 @@ impl<S: Socket> Driver<S> {
             held: VecDeque::new(),
             parsing: 0,
             tickets: 0,
-            errands: VecDeque::new(),
+            errands: Errands::default(),
             reviewing: None,
             round: None,
             slice: Slice::begin(now),
@@ -362,8 +362,8 @@ impl<S: Socket> Driver<S> {
                 Control::Adopt(newcomer) => self.adopt(*newcomer),
                 Control::List(registration, reply) => self.list(registration, reply),
                 Control::Find(wanted, reply) => self.look_for(wanted, reply),
-                Control::Delete(wanted, reply) => self.end_one(wanted, reply),
-                Control::Inspect(wanted, reply) => self.look_into(wanted, reply),
+                Control::Delete(conn, wanted, reply) => self.end_one(conn, &wanted, reply),
+                Control::Inspect(conn, wanted, reply) => self.look_into(conn, wanted, reply),
                 Control::Survey(measure, reply) => self.begin_survey(measure, reply),
                 Control::Seen(reply) => drop(reply.send(self.parts.shard.seen.clone())),
                 Control::Types(types) => self.parts.shard.seen.set_types(types),

@@ -78,28 +78,41 @@ impl World {
     }
 
     fn connect_from(&mut self, since: Option<crate::broker::history::Start>) -> (ConnId, TcpStream) {
+        let (newcomer, client) = self.newcomer();
+        (self.adopt(Newcomer { since, ..newcomer }).unwrap(), client)
+    }
+
+    /// Returns the number of the connection, unless it is refused.
+    fn adopt(&mut self, newcomer: Newcomer) -> Option<ConnId> {
+        let peer = newcomer.peer;
+        self.driver.adopt(newcomer);
+        let is_it = |entry: &Option<Conn<Link>>| entry.as_ref().is_some_and(|entry| entry.peer == peer);
+        let at = self.driver.conns.iter().position(is_it)?;
+        Some(ConnId(u32::try_from(at).unwrap()))
+    }
+
+    fn newcomer(&self) -> (Newcomer, TcpStream) {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = self.listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let permit = ConnectionLimit::new(usize::MAX).admit().unwrap();
         let (registrations, overflow) = (Vec::new(), Overflow::Disconnect);
         let (early, encoding, identity) = (bytes::Bytes::new(), Encoding::Plain, self.identity.clone());
-        self.driver.adopt(Newcomer {
+        let newcomer = Newcomer {
             socket: Accepted { stream, tls: None },
             head: None,
             early,
             encoding,
+            rights: self.driver.parts.authority.rights(&identity).unwrap(),
             identity,
             overflow,
             peer,
-            since,
+            since: None,
             registrations,
             warnings: true,
             permit,
-        });
-        let is_it = |entry: &Option<Conn<Link>>| entry.as_ref().is_some_and(|entry| entry.peer == peer);
-        let at = self.driver.conns.iter().position(is_it).unwrap();
-        (ConnId(u32::try_from(at).unwrap()), client)
+        };
+        (newcomer, client)
     }
 
     fn entry(&mut self, conn: ConnId) -> &mut Conn<Link> {
@@ -360,35 +373,54 @@ fn a_turn_lists_some_connections_and_the_list_is_whole() {
     let clients: Vec<_> = (0..LISTED + 10).map(|_| world.connect()).collect();
     world.turn();
     let (reply, mut list) = tokio::sync::oneshot::channel();
-    let (inspected, mut inspection) = tokio::sync::oneshot::channel();
     let (gone, _) = tokio::sync::oneshot::channel();
-    let (deleted, mut found) = tokio::sync::oneshot::channel();
-    let peer = clients[LISTED + 5].1.local_addr().unwrap();
+    let (reply_found, mut found) = tokio::sync::oneshot::channel();
+    let (reply_none, mut none) = tokio::sync::oneshot::channel();
+    let (conn, client) = &clients[LISTED + 5];
     world.driver.list(None, gone);
     world.driver.list(None, reply);
-    world.driver.look_into(Wanted::at(peer), inspected);
-    world.driver.end_one(Wanted::at(peer), deleted);
+    world.driver.look_for(Wanted::at(client.local_addr().unwrap()), reply_found);
+    world.driver.look_for(Wanted::at(world.listener.local_addr().unwrap()), reply_none);
     world.turn();
     assert!(list.try_recv().is_err() && world.driver.timeout() == Duration::ZERO);
-    assert!(inspection.try_recv().is_err(), "nor is one looked for among all at once");
+    assert!(found.try_recv().is_err(), "nor is one looked for among all at once");
     (0..4).for_each(|_| world.turn());
-    let inspection = inspection.try_recv().unwrap().unwrap();
-    assert_eq!(inspection.connection.remote_addr, peer);
     assert_eq!(list.try_recv().unwrap().iter().flatten().count(), LISTED + 10);
-    assert_eq!(found.try_recv().unwrap().map(|connection| connection.remote_addr), Some(peer));
+    assert_eq!((found.try_recv().unwrap(), none.try_recv().unwrap()), (Some(*conn), None));
     assert!(world.driver.errands.is_empty());
-    assert!(world.driver.parts.shard.fanout().is_closing(clients[LISTED + 5].0));
+}
+
+/// Whoever asks has found it, in a visit to all.
+#[test]
+fn a_connection_that_was_found_is_reported_on_and_closed_without_a_visit_to_others() {
+    let mut world = World::new();
+    let clients: Vec<_> = (0..LISTED + 10).map(|_| world.connect()).collect();
+    let (conn, other) = (clients[LISTED + 5].0, clients[0].0);
+    let peer = clients[LISTED + 5].1.local_addr().unwrap();
+    let mut ask = |conn| {
+        let (inspected, mut inspection) = tokio::sync::oneshot::channel();
+        world.driver.look_into(conn, Wanted::at(peer), inspected);
+        world.turn();
+        let (ended, mut end) = tokio::sync::oneshot::channel();
+        world.driver.end_one(conn, &Wanted::at(peer), ended);
+        let inspection = inspection.try_recv().unwrap().map(|inspection| inspection.connection.remote_addr);
+        (inspection, end.try_recv().unwrap().map(|connection| connection.remote_addr))
+    };
+    assert_eq!(ask(other), (None, None), "its number may be that of another one now");
+    assert_eq!(ask(conn), (Some(peer), Some(peer)));
+    let fanout = world.driver.parts.shard.fanout();
+    assert!(fanout.is_closing(conn) && !fanout.is_closing(other));
 }
 
 #[test]
 fn a_turn_reports_on_the_registrations_of_one_connection() {
     let mut world = World::new();
-    let clients = [world.connect(), world.connect()].map(|(_, client)| client);
-    let peers = clients.each_ref().map(|client| client.local_addr().unwrap());
+    let clients = [world.connect(), world.connect()];
     let mut replies: Vec<_> = (0..64)
         .map(|n| {
             let (reply, inspection) = tokio::sync::oneshot::channel();
-            world.driver.look_into(Wanted::at(peers[n % 2]), reply);
+            let (conn, client) = &clients[n % 2];
+            world.driver.look_into(*conn, Wanted::at(client.local_addr().unwrap()), reply);
             inspection
         })
         .collect();
@@ -439,6 +471,27 @@ fn a_turn_reviews_the_rights_of_some_connections_and_all_get_theirs() {
     assert_eq!(world.driver.timeout(), Duration::ZERO);
     world.turn();
     assert_eq!(revoked(&mut world), REVIEWED + 10);
+}
+
+/// Those of a token take milliseconds to compile.
+#[test]
+fn rights_are_looked_up_again_only_if_any_have_changed_since_the_handshake() {
+    let mut world = World::new();
+    let other = world.identity_of_another();
+    let (newcomer, _client) = world.newcomer();
+    // These show that nothing is looked up.
+    let rights = world.driver.parts.authority.rights(&other).unwrap();
+    let conn = world.adopt(Newcomer { rights: rights.clone(), ..newcomer }).unwrap();
+    let is_everything = |world: &World, conn| world.driver.parts.shard.access_of(conn).unwrap().is_everything();
+    assert!(!is_everything(&world, conn));
+    let (newcomer, _later) = world.newcomer();
+    let (of_other, _other) = world.newcomer();
+    let of_other = Newcomer { identity: other, rights: rights.clone(), ..of_other };
+    crate::auth::edit_store(world.data.path(), |store| store.remove_user("other")).unwrap();
+    world.driver.parts.authority.reload().unwrap();
+    let conn = world.adopt(Newcomer { rights, ..newcomer }).unwrap();
+    assert!(is_everything(&world, conn));
+    assert_eq!(world.adopt(of_other), None, "its user is gone");
 }
 
 /// Users choose the restrictions of their tokens, and rights are compiled anew when any rights change.
@@ -531,6 +584,11 @@ fn a_command_that_was_parsed_is_answered_before_the_server_ends() {
 impl World {
     /// Returns the rights of a user without a role.
     fn access_of_another(&self) -> Arc<crate::auth::Access> {
+        self.driver.parts.authority.access(&self.identity_of_another()).unwrap()
+    }
+
+    /// Returns a user without a role.
+    fn identity_of_another(&self) -> Identity {
         crate::auth::edit_store(self.data.path(), |store| {
             store.add_user("other", crate::auth::PasswordHash::make("a-long-password")?, &[])
         })
@@ -539,8 +597,7 @@ impl World {
         authority.reload().unwrap();
         let credential = Credential::Basic { user: "other".to_owned(), password: Secret::new("a-long-password") };
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let identity = authority.authenticate(&credential, peer, crate::clock::both()).unwrap();
-        authority.access(&identity).unwrap()
+        authority.authenticate(&credential, peer, crate::clock::both()).unwrap()
     }
 
     /// Opens a connection with this many registrations.

@@ -98,6 +98,7 @@ fn shard_with(encodings: &[Encoding]) -> (Driver<Taped>, Tape) {
             early: bytes::Bytes::new(),
             encoding,
             identity: identity.clone(),
+            rights: driver.parts.authority.rights(&identity).unwrap(),
             overflow: Overflow::Disconnect,
             peer: SocketAddr::from(([127, 0, 0, 1], u16::try_from(at).unwrap())),
             since: None,

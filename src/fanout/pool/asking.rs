@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{Pool, PoolError, Port};
 use crate::broker::connection::Connection;
 use crate::fanout::control::{Control, Wanted};
+use crate::fanout::outbox::ConnId;
 use crate::fanout::report::{Inspection, Registration};
 use crate::index::{Measure, Seen};
 
@@ -25,9 +26,12 @@ pub(super) const SEARCH: Duration = Duration::from_secs(5);
 /// The same for an answer that callers can do without.
 pub(super) const SOON: Duration = Duration::from_secs(1);
 
-/// A shard that has a connection.
+/// Where a connection was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ShardNumber(pub(super) usize);
+pub struct Found {
+    pub(super) shard: usize,
+    pub(super) conn: ConnId,
+}
 
 impl Pool {
     /// Returns the current state of every websocket and stream, or of those that have the registration with this text.
@@ -43,12 +47,12 @@ impl Pool {
         Ok(all)
     }
 
-    /// Returns the first shard that has this connection, or `None` if there is none. A shard that does not answer soon
+    /// Finds a connection in the first shard that has it; returns `None` if there is none. A shard that does not answer soon
     /// is left out if another one has it: one that is stuck must not hide the connections of the others.
     ///
     /// # Errors
     /// No shard has it, and one that may have it did not answer.
-    pub async fn find(&self, wanted: &Wanted) -> Result<Option<ShardNumber>, PoolError> {
+    pub async fn find(&self, wanted: &Wanted) -> Result<Option<Found>, PoolError> {
         #[cfg(test)]
         if self.hides_connections.load(Ordering::Relaxed) > 0 {
             self.hides_connections.fetch_add(1, Ordering::Relaxed);
@@ -57,19 +61,19 @@ impl Pool {
         let (mut asked, mut nothing) = (Vec::new(), Ok(None));
         for (number, port) in self.ports.iter().enumerate() {
             match port.begin(|reply| Control::Find(wanted.clone(), reply)) {
-                Ok(answer) => asked.push((ShardNumber(number), answer)),
+                Ok(answer) => asked.push((number, answer)),
                 Err(error) => nothing = Err(error),
             }
         }
         let begun = Instant::now();
         for longest in [SOON, SEARCH] {
             let mut late = Vec::new();
-            for (number, mut answer) in asked {
+            for (shard, mut answer) in asked {
                 match timeout_at(begun + longest, &mut answer).await {
-                    Ok(Ok(true)) => return Ok(Some(number)),
-                    Ok(Ok(false)) => {}
+                    Ok(Ok(Some(conn))) => return Ok(Some(Found { shard, conn })),
+                    Ok(Ok(None)) => {}
                     Ok(Err(_)) => nothing = Err(PoolError::Unanswered),
-                    Err(_) => late.push((number, answer)),
+                    Err(_) => late.push((shard, answer)),
                 }
             }
             asked = late;
@@ -77,20 +81,20 @@ impl Pool {
         if asked.is_empty() { nothing } else { Err(PoolError::Unanswered) }
     }
 
-    /// Closes a websocket or stream of this shard and returns its last state, or `None` if it has gone meanwhile.
+    /// Closes a websocket or stream that was found and returns its last state, or `None` if it has gone meanwhile.
     ///
     /// # Errors
     /// The shard did not answer.
-    pub async fn delete(&self, shard: ShardNumber, wanted: &Wanted) -> Result<Option<Connection>, PoolError> {
-        self.ports[shard.0].ask(SEARCH, |reply| Control::Delete(wanted.clone(), reply)).await
+    pub async fn delete(&self, found: Found, wanted: &Wanted) -> Result<Option<Connection>, PoolError> {
+        self.ports[found.shard].ask(SEARCH, |reply| Control::Delete(found.conn, wanted.clone(), reply)).await
     }
 
-    /// Returns a connection of this shard with its registrations, or `None` if it has gone meanwhile.
+    /// Returns a connection that was found with its registrations, or `None` if it has gone meanwhile.
     ///
     /// # Errors
     /// The shard did not answer.
-    pub async fn inspect(&self, shard: ShardNumber, wanted: &Wanted) -> Result<Option<Inspection>, PoolError> {
-        self.ports[shard.0].ask(SEARCH, |reply| Control::Inspect(wanted.clone(), reply)).await
+    pub async fn inspect(&self, found: Found, wanted: &Wanted) -> Result<Option<Inspection>, PoolError> {
+        self.ports[found.shard].ask(SEARCH, |reply| Control::Inspect(found.conn, wanted.clone(), reply)).await
     }
 
     /// Returns the busiest registrations of each shard by this measure.

@@ -5,7 +5,7 @@
 
 mod asking;
 
-pub use asking::ShardNumber;
+pub use asking::Found;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -284,10 +284,11 @@ mod tests {
     use futures_util::FutureExt;
     use tokio::sync::oneshot;
 
-    use super::asking::{ANSWER, SEARCH, SOON, ShardNumber};
+    use super::asking::{ANSWER, Found, SEARCH, SOON};
     use super::*;
     use crate::fanout::control::Wanted;
     use crate::fanout::driver::tests::parts;
+    use crate::fanout::outbox::ConnId;
     use crate::index::{Measure, Seen};
 
     /// A stuck shard accepts requests and does not answer them.
@@ -331,7 +332,7 @@ mod tests {
             for control in requests.iter().filter(|_| answers) {
                 match control {
                     Control::List(_, reply) => drop(reply.send(Vec::new())),
-                    Control::Find(_, reply) => drop(reply.send(false)),
+                    Control::Find(_, reply) => drop(reply.send(None)),
                     Control::Survey(_, reply) => drop(reply.send(Vec::new())),
                     Control::Seen(reply) => drop(reply.send(Seen::default())),
                     _ => {}
@@ -411,12 +412,18 @@ mod tests {
         assert!(!is_asked(0) && is_asked(1), "the one that has answered");
     }
 
+    const CONN: ConnId = ConnId(7);
+
+    fn found_in(shard: usize) -> Found {
+        Found { shard, conn: CONN }
+    }
+
     /// Returns whether shards have the connection, once they are asked; those of which nothing is said are stuck.
     fn tell(requests: &[Receiver<Control>], found: &[Option<bool>]) {
         for (shard, found) in requests.iter().zip(found) {
             let Ok(Control::Find(_, reply)) = shard.try_recv() else { panic!("it is not asked") };
             match found {
-                Some(found) => reply.send(*found).unwrap(),
+                Some(found) => reply.send(found.then_some(CONN)).unwrap(),
                 None => drop(Box::leak(Box::new(reply))),
             }
         }
@@ -436,14 +443,14 @@ mod tests {
             let mut found = Box::pin(pool.find(&wanted));
             assert!(found.as_mut().now_or_never().is_none());
             tell(&requests, answers);
-            assert_eq!(found.now_or_never(), Some(Ok(expected.map(ShardNumber))), "{answers:?}");
+            assert_eq!(found.now_or_never(), Some(Ok(expected.map(found_in))), "{answers:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stuck_shard_hides_no_connection_of_another_and_is_soon_given_up() {
         for (answers, expected, longest) in [
-            ([None, Some(true)], Ok(Some(ShardNumber(1))), SOON),
+            ([None, Some(true)], Ok(Some(found_in(1))), SOON),
             ([None, Some(false)], Err(PoolError::Unanswered), SEARCH),
             ([Some(false), None], Err(PoolError::Unanswered), SEARCH),
         ] {
@@ -462,7 +469,7 @@ mod tests {
     async fn a_shard_that_is_stuck_once_it_has_found_a_connection_is_soon_given_up() {
         let (pool, _requests, _poll) = pool(1);
         let (wanted, begun) = (Wanted::at(peer()), tokio::time::Instant::now());
-        assert_eq!(pool.inspect(ShardNumber(0), &wanted).await.err(), Some(PoolError::Unanswered));
+        assert_eq!(pool.inspect(found_in(0), &wanted).await.err(), Some(PoolError::Unanswered));
         assert_eq!(begun.elapsed(), SEARCH);
     }
 

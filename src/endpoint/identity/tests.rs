@@ -1,0 +1,173 @@
+//! Tests with an endpoint whose answers are in a table.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+
+use super::changed::Changed;
+use super::schedule::Schedule;
+use super::{Delegation, DelegationLimits};
+use crate::auth::directory::Account;
+use crate::auth::{AuthOptions, Authority};
+use crate::client::{Login, Secret, SecretSource, Service, Trust};
+use crate::clock::simulated;
+use crate::endpoint::http::{Upstream, UpstreamLimits};
+use crate::logging::summary::{INTERVAL, captured};
+use crate::metrics::Metrics;
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// Returns the delegation for the endpoint at this URL.
+pub(super) fn delegation(data: &Path, endpoint: &str) -> Delegation {
+    let service = Service {
+        endpoint: endpoint.parse().unwrap(),
+        login: Login::Token(SecretSource::Inline(Secret::new("t"))),
+        trust: Trust::Any,
+        receive_buffer: 0,
+    };
+    let limits = UpstreamLimits { connect: HOUR, answer: HOUR, idle: HOUR, requests: 10 };
+    let (authority, _) = Authority::open(data, AuthOptions::default()).unwrap();
+    let (upstream, authority) = (Arc::new(Upstream::new(service, limits)), Arc::new(authority));
+    let limits = DelegationLimits { fresh: HOUR, good: HOUR, refresh: HOUR, cached_identities: 10 };
+    Delegation::new(upstream, authority, limits, Arc::new(Metrics::new())).unwrap()
+}
+
+/// A delegation that has read its endpoint before, and the answers of that endpoint by path.
+struct World {
+    delegation: Delegation,
+    answers: Mutex<HashMap<&'static str, (u16, String)>>,
+    listener: TcpListener,
+    runtime: Runtime,
+    _data: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        simulated::begin();
+        let data = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let delegation = delegation(data.path(), &format!("http://{}", listener.local_addr().unwrap()));
+        delegation.has_read.store(true, Ordering::Release);
+        Self { delegation, answers: Mutex::default(), listener, runtime, _data: data }
+    }
+
+    /// Sets the answer to requests for a path; others are answered 404.
+    fn answer(&self, path: &'static str, status: u16, body: &str) {
+        self.answers.lock().insert(path, (status, body.to_owned()));
+    }
+
+    /// Does this while the endpoint answers.
+    fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        let serve = async {
+            loop {
+                self.serve(self.listener.accept().await.unwrap().0).await;
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                done = work => done,
+                () = serve => unreachable!("it has no end"),
+            }
+        })
+    }
+
+    /// Answers one request.
+    async fn serve(&self, mut socket: TcpStream) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(socket.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        let path = head.split(' ').nth(1).and_then(|path| path.strip_prefix("/api/v3/")).unwrap();
+        let (status, body) = self.answers.lock().get(path).cloned().unwrap_or((404, String::new()));
+        let length = body.len();
+        let answer = format!("HTTP/1.1 {status} \r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+        socket.write_all(answer.as_bytes()).await.unwrap();
+    }
+
+    /// Reads this from the endpoint ten times. Returns the lines in the log.
+    fn read_often(&self, what: &Changed) -> Vec<String> {
+        captured::lines(|| (0..10).for_each(|_| drop(self.run(self.delegation.read(what)))))
+    }
+
+    /// The same for users, as an event about them makes hydrant read them.
+    fn read_users_often(&self, names: &[&str]) -> Vec<String> {
+        let changed = Changed::users(names.iter().map(|&name| name.to_owned()));
+        let mut schedule = Schedule::new(HOUR, tokio::time::Instant::now());
+        captured::lines(|| (0..10).for_each(|_| self.run(self.delegation.read_by(&mut schedule, changed.clone()))))
+    }
+}
+
+/// Anybody can have them read again.
+#[test]
+fn keys_that_cannot_be_read_fill_no_log() {
+    let world = World::new();
+    world.answer("prefs", 429, "");
+    let lines = world.read_often(&Changed::keys());
+    assert!(lines.len() == 1 && lines[0].contains("429"), "{lines:#?}");
+    simulated::pass(INTERVAL);
+    let lines = world.read_often(&Changed::keys());
+    assert!(lines.len() == 1 && lines[0].contains("suppressed=9"), "{lines:#?}");
+}
+
+/// An endpoint need not tell them.
+#[test]
+fn that_the_keys_are_refused_is_logged_once_until_they_are_told() {
+    let world = World::new();
+    let lines = |status, body| {
+        world.answer("prefs", status, body);
+        simulated::pass(INTERVAL);
+        world.read_often(&Changed::keys())
+    };
+    let refused = lines(403, "");
+    assert!(refused.len() == 1 && refused[0].contains("the endpoint checks its tokens"), "{refused:#?}");
+    let counts = [(401, ""), (200, "{}"), (403, "")].map(|(status, body)| lines(status, body).len());
+    assert_eq!(counts, [0, 0, 1]);
+}
+
+/// Nobody else asks for them once the login has failed.
+#[test]
+fn what_a_login_could_not_read_is_left_to_be_read_again() {
+    let world = World::new();
+    world.answer("prefs", 429, "");
+    world.run(world.delegation.current_keys()).unwrap();
+    assert_eq!(*world.delegation.again.lock(), Changed::keys());
+}
+
+/// Whoever may post events at the endpoint can have users read again.
+#[test]
+fn users_that_cannot_be_read_fill_no_log() {
+    let world = World::new();
+    let known = world.delegation.authority.accounts();
+    let mut entries = known.entries().clone();
+    entries.users.extend(["alice", "bob"].map(|name| (name.to_owned(), Account::default())));
+    world.delegation.authority.add_accounts(known.next(entries));
+    ["users/alice", "users/bob"].into_iter().for_each(|path| world.answer(path, 200, "no account"));
+    let lines = world.read_users_often(&["alice", "bob"]);
+    assert!(lines.len() == 1 && lines[0].contains("left=2"), "{lines:#?}");
+}
+
+/// Nor rows that cannot be read, however many they are: whoever may post events there can have lists read again.
+#[test]
+fn rows_that_cannot_be_read_fill_no_log() {
+    let world = World::new();
+    let rows: Vec<String> = (0..1000).map(|n| format!(r#"{{"Name":"{n:0>200}","Claims":1,"Users":1}}"#)).collect();
+    let list = format!("[{}]", rows.join(","));
+    ["roles", "tenants"].into_iter().for_each(|path| world.answer(path, 200, &list));
+    world.answer("prefs", 200, "{}");
+    let lines = world.read_often(&Changed::lists());
+    let lists = ["list=\"roles\" count=1000", "list=\"tenants\" count=1000"];
+    assert!(
+        lines.len() == 2 && lists.into_iter().all(|list| lines.iter().any(|line| line.contains(list))),
+        "{lines:#?}"
+    );
+    assert!(lines.iter().all(|line| line.len() < 2_000), "{lines:#?}");
+}
