@@ -6,8 +6,8 @@
 //! room frees more than one entry takes, so that not every login causes one. Machines and plugins are callers like
 //! users, unless a user had their token issued, who can have one for each of them: such entries are the user's. A
 //! credential is stored only as a keyed hash, and the key ends with the process. Only acceptances are cached. They are
-//! used without asking while they are fresh, and beyond that for as long as the endpoint cannot be reached. Forgetting a
-//! user costs as much as that user has entries.
+//! used without asking while they are fresh, and beyond that for as long as the endpoint cannot be reached. Forgetting
+//! a user costs as much as that user has entries.
 
 use std::cmp::Reverse;
 use std::fmt;
