@@ -3,9 +3,9 @@
 //! Contract: pure; [`Sight::sees`] takes no lock and allocates nothing, and its cost does not grow with the number of
 //! names in the claims. An event is visible only if a single claim matches its scope, action and key. Claims can still
 //! be merged into sets of keys, because there is one set for each scope and action. A claim with far more combinations
-//! than names is merged only if it has few pairs of scope and action, and not too many such claims have been merged. The
-//! lists of the others are searched by binary search, because users choose the claims of their tokens, which must not
-//! cost memory. Claims that differ only in their keys count as one, so that generated roles have few of them.
+//! than names is merged only if it has few pairs of scope and action, and not too many such claims have been merged.
+//! The lists of the others are searched by binary search, because users choose the claims of their tokens, which must
+//! not cost memory. Claims that differ only in their keys count as one, so that generated roles have few of them.
 
 use std::borrow::Cow;
 

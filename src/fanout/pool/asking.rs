@@ -47,8 +47,8 @@ impl Pool {
         Ok(all)
     }
 
-    /// Finds a connection in the first shard that has it; returns `None` if there is none. A shard that does not answer soon
-    /// is left out if another one has it: one that is stuck must not hide the connections of the others.
+    /// Finds a connection in the first shard that has it; returns `None` if there is none. A shard that does not answer
+    /// soon is left out if another one has it: one that is stuck must not hide the connections of the others.
     ///
     /// # Errors
     /// No shard has it, and one that may have it did not answer.
