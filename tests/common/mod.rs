@@ -96,7 +96,7 @@ impl Hydrant {
         canary::guard_data(&dir.path().join("data"));
         let (token, tls) = (OnceCell::new(), tls != "off");
         let (probe, api) = (server.probe_address().unwrap(), server.addresses()[0]);
-        let canary = canary::AtEnd::within(probe, api, tls, dir.path().join("data"));
+        let canary = canary::AtEnd::within(probe, api, tls, canary::issuing(toml, dir.path().join("data")));
         let described = document::Described::at(api, toml);
         Self { canary, server, tls, token, issuer: people::Issuer::default(), _described: described, dir }
     }
