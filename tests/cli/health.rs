@@ -3,41 +3,39 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
+use std::time::Instant;
 
-use super::support::{Done, run, start};
+use super::ports::Held;
+use super::support::{Done, PATIENCE, run, start};
 
 fn health(flags: &[&str], address: SocketAddr) -> Done {
     let address = address.to_string();
     run(&[&["health"], flags, &[address.as_str()]].concat(), "", &[])
 }
 
-/// An address that answers one request with this.
-fn answering(answer: &'static str) -> SocketAddr {
+/// An address that answers one request with this, and what says whether it was one.
+fn answering(answer: &'static str) -> (SocketAddr, thread::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
+    let asked = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut asked = [0; 1024];
         let length = stream.read(&mut asked).unwrap();
         assert!(asked[..length].starts_with(b"GET /"));
         stream.write_all(answer.as_bytes()).unwrap();
     });
-    address
-}
-
-fn unused() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    (address, asked)
 }
 
 #[test]
 fn a_server_that_runs_is_healthy_and_ready() {
-    let (dir, probe) = (tempfile::tempdir().unwrap(), unused());
-    let (data, listen) = (dir.path().join("data"), probe.to_string());
+    let (dir, port) = (tempfile::tempdir().unwrap(), Held::any());
+    let (data, probe, listen) = (dir.path().join("data"), port.address, port.address.to_string());
     let server =
         ["serve", "--listen", "127.0.0.1:0", "--metrics-listen", &listen, "--data-dir", data.to_str().unwrap()];
     let server = start(&server, &[]);
-    let mut done = health(&[], probe);
-    while done.err.contains("refused") {
+    let (mut done, begun) = (health(&[], probe), Instant::now());
+    while done.err.contains("refused") && begun.elapsed() < PATIENCE {
         done = health(&[], probe);
     }
     assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (Some(0), "ok\n", ""));
@@ -51,15 +49,18 @@ fn a_server_that_runs_is_healthy_and_ready() {
 
 #[test]
 fn what_is_no_healthy_server_is_told_with_1() {
-    let nobody = unused();
-    let done = health(&[], nobody);
+    let nobody = Held::any();
+    let done = health(&[], nobody.address);
     assert!(done.code == Some(1) && done.err.contains("refused"), "{}", done.err);
-    let draining = answering("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"Ready\":false}\n");
+    let (draining, asked) = answering("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"Ready\":false}\n");
     let done = health(&["--ready"], draining);
+    asked.join().unwrap();
     assert_eq!((done.code, done.out.as_str()), (Some(1), ""));
     assert!(done.err.contains("answered 503: {\"Ready\":false}"), "{}", done.err);
     for answer in ["", "SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 \u{e9}\r\n\r\n"] {
-        let done = health(&[], answering(answer));
+        let (other, asked) = answering(answer);
+        let done = health(&[], other);
+        asked.join().unwrap();
         assert!(done.code == Some(1) && done.err.contains("did not answer with HTTP"), "{answer}: {}", done.err);
     }
     assert_eq!(run(&["health", "nonsense"], "", &[]).code, Some(1));

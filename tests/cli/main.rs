@@ -6,9 +6,13 @@ mod auth;
 mod commands;
 mod config;
 mod explain;
+#[path = "../common/faults.rs"]
+mod faults;
 mod filter;
 mod health;
 mod logs;
+#[path = "../common/ports.rs"]
+mod ports;
 mod post;
 mod record;
 mod scripts;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use crate::support::{Done, run, start};
+use crate::faults::Faults;
+use crate::ports::Held;
+use crate::support::{Done, PATIENCE, run, start};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -23,6 +25,7 @@ struct Server {
     bodies: Receiver<String>,
     /// Their media types.
     kinds: Receiver<String>,
+    _faults: Faults,
     _runtime: Runtime,
 }
 
@@ -47,16 +50,19 @@ fn serve_at(address: &str, answers: Vec<Answer>) -> Server {
     let (kind, kinds) = channel();
     let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let state = Arc::new((Mutex::new(answers.into_iter()), sender, kind));
+    let faults = Faults::default();
+    let state = Arc::new((Mutex::new(answers.into_iter()), sender, kind, faults.witness()));
     runtime.spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             let state = Arc::clone(&state);
             let service = service_fn(move |request: Request<Incoming>| {
                 let state = Arc::clone(&state);
                 async move {
-                    assert_eq!(request.uri(), "/api/v3/events");
-                    let _ = state.2.send(request.headers()["content-type"].to_str().unwrap().to_owned());
-                    assert_eq!(request.headers()["authorization"], "Basic cm9ja2V0c2thdGVzOnIwY2tldHNrOHRz");
+                    let header = |name| request.headers().get(name).map_or("", |value| value.to_str().unwrap());
+                    let login = header("authorization");
+                    state.3.check(request.uri() == "/api/v3/events", &format!("a request for {}", request.uri()));
+                    state.3.check(login == "Basic cm9ja2V0c2thdGVzOnIwY2tldHNrOHRz", &format!("the login {login:?}"));
+                    let _ = state.2.send(header("content-type").to_owned());
                     let body = request.into_body().collect().await?.to_bytes();
                     let _ = state.1.send(String::from_utf8(body.to_vec()).unwrap());
                     let (status, retry_after, text) = state.0.lock().next().unwrap_or(TAKEN);
@@ -72,7 +78,7 @@ fn serve_at(address: &str, answers: Vec<Answer>) -> Server {
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service));
         }
     });
-    Server { address, bodies, kinds, _runtime: runtime }
+    Server { address, bodies, kinds, _faults: faults, _runtime: runtime }
 }
 
 fn reply(status: u16, retry_after: &str, text: &'static str) -> Response<Full<Bytes>> {
@@ -171,7 +177,7 @@ fn events_of_a_slow_pipe_do_not_wait_for_company() {
     let mut input = running.input.take().unwrap();
     for n in 0..3 {
         writeln!(input, "{}", event(n)).unwrap();
-        let body = server.bodies.recv_timeout(Duration::from_secs(30)).unwrap();
+        let body = server.bodies.recv_timeout(PATIENCE).unwrap();
         assert_eq!(body, event(n) + "\n");
     }
     drop(input);
@@ -250,14 +256,14 @@ fn an_interrupt_is_told_with_what_was_posted_and_what_is_in_doubt() {
         let mut running = start(&["post", "-E", &server.address, "--speed", "1x"], &[]);
         let mut input = running.input.take().unwrap();
         writeln!(input, r#"{{"Time":"2026-01-01T00:00:00Z"}}"#).unwrap();
-        server.bodies.recv_timeout(Duration::from_secs(30)).unwrap();
+        server.bodies.recv_timeout(PATIENCE).unwrap();
         let time = if last == SILENT { "2026-01-01T00:00:00Z" } else { "2026-01-01T23:59:59Z" };
         writeln!(input, r#"{{"Time":"{time}"}}"#).unwrap();
         if last == SILENT {
-            server.bodies.recv_timeout(Duration::from_secs(30)).unwrap();
+            server.bodies.recv_timeout(PATIENCE).unwrap();
         } else {
-            // Its answer is on the way.
-            std::thread::sleep(Duration::from_millis(500));
+            // Its answer is on the way, and nothing tells when the program has taken it.
+            std::thread::sleep(Duration::from_secs(5));
         }
         running.signal(if last == SILENT { "INT" } else { "TERM" });
         drop(input);
@@ -273,7 +279,7 @@ fn a_connection_that_the_server_closed_is_replaced() {
     let mut input = running.input.take().unwrap();
     for n in 0..3 {
         writeln!(input, "{}", event(n)).unwrap();
-        server.bodies.recv_timeout(Duration::from_secs(30)).unwrap();
+        server.bodies.recv_timeout(PATIENCE).unwrap();
     }
     drop(input);
     let done = running.finish();
@@ -294,8 +300,8 @@ fn take_one(listener: &std::net::TcpListener) {
 
 #[test]
 fn a_server_that_is_away_between_two_requests_is_waited_for() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
+    let port = Held::any();
+    let (listener, address) = (std::net::TcpListener::bind(port.address).unwrap(), port.address.to_string());
     let mut running = start(&["post", "-E", &format!("http://{address}")], &[]);
     let mut input = running.input.take().unwrap();
     writeln!(input, "{}", event(0)).unwrap();

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::support::{Broker, Cutter, Done, Running, run, start};
+use crate::support::{Broker, Cutter, Done, PATIENCE, Running, run, start};
 
 fn events(numbers: std::ops::Range<u32>) -> String {
     numbers.fold(String::new(), |mut text, n| {
@@ -23,12 +23,26 @@ fn numbers(numbers: std::ops::Range<u32>) -> Vec<String> {
     numbers.map(|n| n.to_string()).collect()
 }
 
+/// All that a broker has of machines, in its order. An event that is posted now tells where that ends.
+fn history(broker: &Broker) -> Vec<String> {
+    broker.post(r#"{"Type":"machines","Action":"delete","Key":"the end"}"#);
+    let mut running = start(&["watch", "machines.*.*", "--since", "1h", "-E", &broker.url()], &[]);
+    let mut text = String::new();
+    while !text.contains("\"the end\"") {
+        let line = running.line();
+        assert_ne!(line, "", "{}", running.finish().err);
+        text.push_str(&line);
+    }
+    let mut keys = keys(&text);
+    keys.pop();
+    keys
+}
+
 /// What is in a recording: it is played into a broker of its own.
 fn played(path: &Path) -> (Vec<String>, Done) {
     let broker = Broker::start();
     let done = broker.run(&["post", path.to_str().unwrap()], "");
-    let out = broker.run(&["watch", "machines.*.*", "--since", "1h", "--timeout", "1s"], "");
-    (keys(&out.out), done)
+    (history(&broker), done)
 }
 
 /// Starts a recording, and waits until it is connected.
@@ -49,9 +63,12 @@ fn nothing_is_skipped_or_doubled_while_connections_are_cut() {
     let running = record(&format!("http://{}", cutter.address), &path, &["--count", "900"]);
     let mut cut = 0;
     for n in 0..9 {
+        if n % 3 == 0 {
+            cutter.until_open();
+        }
         broker.post(&events(n * 100..(n + 1) * 100));
         cut += cutter.cut();
-        // So that it is sometimes connected again when the next come, and sometimes not.
+        // So that it is connected again when the next come in some rounds, and not in others.
         std::thread::sleep(Duration::from_millis(u64::from(n) * 60));
     }
     let done = running.finish();
@@ -74,43 +91,58 @@ fn with_each(ways: &[&'static [&'static str]], test: fn(&[&str])) {
     std::thread::scope(|scope| ways.iter().for_each(|way| drop(scope.spawn(move || test(way)))));
 }
 
+/// How far a feed looks back before its beginning at another node.
+const OVERLAP: Duration = Duration::from_secs(5);
+
 /// Two nodes have the same events, in another order, and one of them more of them: a feed that moves from one to the
 /// other repeats nothing that it had. What the other had a little before the feed began comes, since its clock may be
 /// behind; what is older stays away.
 #[test]
 fn a_feed_that_moves_to_another_node_has_each_event_once() {
     with_each(&[&["record"], &["watch"], &["watch", "--sse"]], |way| {
-        let (one, other) = (Broker::start(), Broker::start());
-        let at = |n: u32| {
-            let time = now();
-            format!(r#"{{"Time":"{time}","Type":"machines","Action":"update","Key":"{n}"}}"#)
-        };
-        let post = |events: &[&str], to: &[&Broker]| to.iter().for_each(|broker| broker.post(&events.join("\n")));
-        post(&[&at(900), &at(901)], &[&other]);
-        std::thread::sleep(LONG_AGO);
-        post(&[&at(5)], &[&other]);
-        std::thread::sleep(Duration::from_secs(2));
-        let balancer = Cutter::over(&[&one.address, &other.address]);
-        let url = format!("http://{}", balancer.address);
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("moved.ndjson");
-        let into: &[&str] = if way == ["record"] { &[file.to_str().unwrap()] } else { &[] };
-        let running = start(&[way, into, &["machines.*.*", "-E", &url, "--count", "6"]].concat(), &[]);
-        assert!(running.err_lines().any(|line| line.contains("connected")));
-        // The other node has what was posted there first; it has not reached the one when that is lost.
-        post(&[&at(1)], &[&other]);
-        let (a, c) = (at(0), at(2));
-        post(&[&a, &c], &[&one, &other]);
-        std::thread::sleep(Duration::from_millis(500));
-        balancer.cut();
-        post(&[&at(3), &at(4)], &[&other]);
-        let done = running.finish();
-        assert_eq!(done.code, Some(0), "{way:?} {}", done.err);
-        let text = if into.is_empty() { done.out } else { std::fs::read_to_string(&file).unwrap() };
-        let mut found = keys(&text);
-        found.sort();
-        assert_eq!(found, numbers(0..6), "{way:?} {}", done.err);
+        // On a machine that is busy, "a little before" may have been too long before.
+        let found = (0..5).find_map(|_| moved(way));
+        assert_eq!(found.expect("a feed that begins in time"), numbers(0..6), "{way:?}");
     });
+}
+
+/// What such a feed has got; nothing if it did not begin soon after event 5.
+fn moved(way: &[&str]) -> Option<Vec<String>> {
+    let (one, other) = (Broker::start(), Broker::start());
+    let at = |n: u32| {
+        let time = now();
+        format!(r#"{{"Time":"{time}","Type":"machines","Action":"update","Key":"{n}"}}"#)
+    };
+    let post = |events: &[&str], to: &[&Broker]| to.iter().for_each(|broker| broker.post(&events.join("\n")));
+    let balancer = Cutter::over(&[&one.address, &other.address]);
+    let url = format!("http://{}", balancer.address);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("moved.ndjson");
+    let into: &[&str] = if way == ["record"] { &[file.to_str().unwrap()] } else { &[] };
+    post(&[&at(900), &at(901)], &[&other]);
+    std::thread::sleep(LONG_AGO);
+    let begun = Instant::now();
+    post(&[&at(5)], &[&other]);
+    // Longer than the whole second in which it was, which is what the feed is told of its beginning.
+    std::thread::sleep(Duration::from_millis(1100));
+    let running = start(&[way, into, &["machines.*.*", "-E", &url, "--count", "6"]].concat(), &[]);
+    assert!(running.err_lines().any(|line| line.contains("connected")));
+    if begun.elapsed() > OVERLAP {
+        return None;
+    }
+    // The other node has what was posted there first; it has not reached the one when that is lost.
+    post(&[&at(1)], &[&other]);
+    let (a, c) = (at(0), at(2));
+    post(&[&a, &c], &[&one, &other]);
+    std::thread::sleep(Duration::from_millis(500));
+    balancer.cut();
+    post(&[&at(3), &at(4)], &[&other]);
+    let done = running.finish();
+    assert_eq!(done.code, Some(0), "{way:?} {}", done.err);
+    let text = if into.is_empty() { done.out } else { std::fs::read_to_string(&file).unwrap() };
+    let mut found = keys(&text);
+    found.sort();
+    Some(found)
 }
 
 /// One that was started again knows nothing of what a client had before.
@@ -151,7 +183,7 @@ fn a_recording_that_was_killed_is_played_up_to_there_and_written_on() {
         let running = record(&broker.url(), &path, &[]);
         broker.post(&events(0..300));
         let begun = Instant::now();
-        while std::fs::metadata(&path).unwrap().len() == 0 && begun.elapsed() < Duration::from_secs(30) {
+        while std::fs::metadata(&path).unwrap().len() == 0 && begun.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(20));
         }
         running.signal("KILL");
@@ -178,7 +210,9 @@ fn a_recording_that_was_killed_is_played_up_to_there_and_written_on() {
         assert!(kept == found.len() || (kept < found.len() && name == "killed.ndjson.zst"), "{name}: {kept}");
         assert_eq!(again, [numbers(0..u32::try_from(kept).unwrap()), numbers(900..905)].concat(), "{name}");
 
-        let done = broker.run(&["record", file, "machines.*.*", "--force", "--timeout=1"], "");
+        let running = record(&broker.url(), &path, &["--force"]);
+        running.signal("TERM");
+        let done = running.finish();
         assert!(done.code == Some(0) && done.err.contains("recorded 0 events"), "{}", done.err);
     }
 }
@@ -200,8 +234,8 @@ fn a_recording_is_ended_well_by_a_signal_and_is_for_its_owner() {
     assert!(done.code == Some(0) && done.err.contains("recorded 3 events"), "{}", done.err);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(played(&path).0, numbers(0..3));
-    let late = broker.run(&["record", path.to_str().unwrap(), "--force", "--count=9", "--timeout=1s", "x.*.*"], "");
-    assert!(late.code == Some(1) && late.err.contains("only 0 of 9 events arrived within 1 s"), "{}", late.err);
+    let late = broker.run(&["record", path.to_str().unwrap(), "--force", "--count=9", "--timeout=5s", "x.*.*"], "");
+    assert!(late.code == Some(1) && late.err.contains("only 0 of 9 events arrived within 5 s"), "{}", late.err);
     let dash = broker.run(&["record", "-"], "");
     assert!(dash.code == Some(64) && dash.err.contains("hydrant watch"), "{}", dash.err);
 }
@@ -225,8 +259,7 @@ fn a_recording_is_played_with_its_pace() {
     assert!(play("2x") >= Duration::from_millis(1500));
     play("1000x");
     play("max");
-    let out = broker.run(&["watch", "machines.*.*", "--since", "1h", "--timeout", "1s"], "");
-    assert_eq!(keys(&out.out), [numbers(0..4), numbers(0..4), numbers(0..4)].concat());
+    assert_eq!(history(&broker), [numbers(0..4), numbers(0..4), numbers(0..4)].concat());
     let wrong = run(&["post", "--speed", "fast"], "", &[]);
     assert!(wrong.code == Some(64) && wrong.err.contains("1x or 10x, or max"), "{}", wrong.err);
 }

@@ -4,7 +4,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use super::ports::Held;
 
 /// Longer than any test takes: a program that hangs is killed, so that the test fails instead of hanging with it.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -107,8 +109,8 @@ pub(crate) struct Broker {
     child: Child,
     /// `127.0.0.1:PORT`.
     pub(crate) address: String,
-    /// Nothing once it is stopped.
-    dir: Option<tempfile::TempDir>,
+    /// Its directory and its port. Nothing once it is stopped.
+    home: Option<(tempfile::TempDir, Held)>,
 }
 
 impl Broker {
@@ -118,12 +120,13 @@ impl Broker {
 
     /// With more settings, as variables of its environment.
     pub(crate) fn start_with(settings: &[(&str, &str)]) -> Self {
-        Self::start_at(tempfile::tempdir().unwrap(), "127.0.0.1:0", settings)
+        Self::start_at(tempfile::tempdir().unwrap(), Held::any(), settings)
     }
 
-    fn start_at(dir: tempfile::TempDir, listen: &str, settings: &[(&str, &str)]) -> Self {
+    fn start_at(dir: tempfile::TempDir, port: Held, settings: &[(&str, &str)]) -> Self {
+        let address = port.address.to_string();
         let mut child = Command::new(env!("CARGO_BIN_EXE_hydrant"))
-            .args(["serve", "--tls", "off", "--metrics-listen", "off", "--listen", listen, "--data-dir"])
+            .args(["serve", "--tls", "off", "--metrics-listen", "off", "--listen", &address, "--data-dir"])
             .arg(dir.path().join("data"))
             .env_clear()
             .envs(settings.iter().copied())
@@ -136,31 +139,23 @@ impl Broker {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         thread::spawn(move || {
             let mut before = Vec::new();
-            let address = lines.by_ref().find_map(|line| {
-                let from = line.contains("listening").then(|| line.find("127.0.0.1:")).flatten();
-                let address = |from: usize| {
-                    line[from..]
-                        .chars()
-                        .take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ':'))
-                        .collect::<String>()
-                };
-                let found = from.map(address);
+            let listens = lines.by_ref().any(|line| {
                 before.push(line);
-                found
+                before.last().unwrap().contains("listening")
             });
-            let _ = sender.send(address.ok_or(before));
+            let _ = sender.send(if listens { Ok(()) } else { Err(before) });
             lines.for_each(drop);
         });
-        let address = said.recv_timeout(PATIENCE).unwrap().expect("it listens");
-        Self { child, address, dir: Some(dir) }
+        said.recv_timeout(PATIENCE).unwrap().expect("it listens");
+        Self { child, address, home: Some((dir, port)) }
     }
 
     /// Ends it at once. What is returned starts it again where it was.
     pub(crate) fn stop(mut self) -> impl FnOnce() -> Self {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        let (dir, address) = (self.dir.take().unwrap(), self.address.clone());
-        move || Self::start_at(dir, &address, &[])
+        let (dir, port) = self.home.take().unwrap();
+        move || Self::start_at(dir, port, &[])
     }
 
     /// Where commands find it.
@@ -190,7 +185,7 @@ impl Broker {
     }
 
     fn administer(&self, command: &[&str], input: &str) {
-        let data = self.dir.as_ref().unwrap().path().join("data");
+        let data = self.home.as_ref().unwrap().0.path().join("data");
         let done = run(&[command, &["--data-dir", data.to_str().unwrap()]].concat(), input, &[]);
         assert_eq!(done.code, Some(0), "{}", done.err);
     }
@@ -237,6 +232,15 @@ impl Cutter {
             }
         });
         Self { address, open }
+    }
+
+    /// Waits until a client has come since the last cut.
+    pub(crate) fn until_open(&self) {
+        let begun = Instant::now();
+        while self.open.lock().is_empty() {
+            assert!(begun.elapsed() < PATIENCE, "nobody comes");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Cuts what is open now. Returns how many there were.

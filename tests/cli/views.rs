@@ -42,10 +42,12 @@ fn changes_are_a_line_each() {
 fn stats_are_a_line_a_second_and_a_summary() {
     let server = serve(vec![two()]);
     let mut running = watch(&server, &["*.*.*", "--stats"]);
-    // The events come at once or in the second line.
-    let mut lines = Vec::new();
-    while !lines.iter().any(|line: &String| line.contains("machines ")) {
+    // The events come at once or one by one, each in some line.
+    let mut lines: Vec<String> = Vec::new();
+    let has = |lines: &[String], kind: &str| lines.iter().any(|line| line.contains(kind));
+    while !(has(&lines, "machines ") && has(&lines, "jobs ")) {
         lines.push(running.line());
+        assert_ne!(lines.last().unwrap(), "", "it has ended");
     }
     assert!(lines.iter().all(|line| line.contains(" ev/s, ") && line.ends_with('\n')), "{lines:?}");
     running.signal("TERM");

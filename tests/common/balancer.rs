@@ -4,12 +4,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::ports::free_port;
 use super::{patiently, socket};
 
 /// A file of `examples/balancers`.
@@ -49,15 +49,6 @@ fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap();
     let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     places.map(|place| place.join(name)).find(|file| file.is_file()).unwrap_or_else(|| panic!("no {name}: make faults"))
-}
-
-/// A port that is free at every address. The kernel gives none below 32,768 to whoever asks for any, so nobody else
-/// gets it by chance before it is used.
-pub fn free_port() -> u16 {
-    static ASKED: AtomicU32 = AtomicU32::new(0);
-    let ports = std::iter::repeat_with(|| std::process::id() * 97 + ASKED.fetch_add(1, Ordering::Relaxed));
-    let mut ports = ports.map(|number| 10_000 + u16::try_from(number % 20_000).unwrap());
-    ports.find(|port| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok()).unwrap()
 }
 
 /// The text of a file of `examples/balancers`, in which places are changed.

@@ -185,8 +185,8 @@ pub struct AtEnd {
     probe: SocketAddr,
     api: SocketAddr,
     tls: bool,
-    /// Its data directory: whoever has it may list connections.
-    data: PathBuf,
+    /// Its data directory: whoever has it may list connections. Nothing if the server takes no local tokens.
+    data: Option<PathBuf>,
     /// Whether the server runs in this process, on the test's own runtime.
     within: bool,
     done: bool,
@@ -194,12 +194,12 @@ pub struct AtEnd {
 
 impl AtEnd {
     /// Of a server in this process.
-    pub fn within(probe: SocketAddr, api: SocketAddr, tls: bool, data: PathBuf) -> Self {
+    pub fn within(probe: SocketAddr, api: SocketAddr, tls: bool, data: Option<PathBuf>) -> Self {
         Self { probe, api, tls, data, within: true, done: false }
     }
 
     /// Of a server that is a process of its own.
-    pub fn outside(probe: SocketAddr, api: SocketAddr, tls: bool, data: PathBuf) -> Self {
+    pub fn outside(probe: SocketAddr, api: SocketAddr, tls: bool, data: Option<PathBuf>) -> Self {
         Self { probe, api, tls, data, within: false, done: false }
     }
 
@@ -224,14 +224,19 @@ impl AtEnd {
     }
 
     fn look(&self) {
-        check("the metrics at the end", &get(self.probe, false, "/metrics", ""));
-        let bearer = self.token().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-        check("the connections at the end", &get(self.api, self.tls, "/api/v3/connections", &bearer));
+        check("the metrics at the end", &get(self.probe, false, "/metrics", "", OK));
+        let Some(token) = self.token() else {
+            // Even a refusal may show a secret.
+            check("the answer at the end", &get(self.api, self.tls, "/api/v3/connections", "", ""));
+            return;
+        };
+        let bearer = format!("Authorization: Bearer {token}\r\n");
+        check("the connections at the end", &get(self.api, self.tls, "/api/v3/connections", &bearer, OK));
     }
 
     /// A token that may list connections; nothing if the test has spoiled the data directory.
     fn token(&self) -> Option<String> {
-        let authority = Authority::open_existing(&self.data, AuthOptions::default()).ok()?;
+        let authority = Authority::open_existing(self.data.as_ref()?, AuthOptions::default()).ok()?;
         let holder = "plugin:canary".parse().unwrap();
         let issued = authority.issue_local(&holder, &TokenRequest::default(), people::now()).ok()?;
         validator(issued.token.expose());
@@ -247,13 +252,23 @@ impl Drop for AtEnd {
     }
 }
 
-/// What is answered, head and all. Whoever closes without an answer may have too many strangers at the moment, and is
-/// asked again.
-fn get(address: SocketAddr, tls: bool, path: &str, header: &str) -> String {
+/// The data directory of a server with these settings, if it takes the tokens that are issued there.
+pub fn issuing(toml: &str, data: PathBuf) -> Option<PathBuf> {
+    let takes = ["mode = \"local\"", "mode = \"both\""].iter().any(|mode| toml.contains(mode));
+    (takes || !toml.contains("[upstream]")).then_some(data)
+}
+
+/// The status of an answer that has something to look through.
+const OK: &str = "200 ";
+
+/// What is answered, head and all, with this status. Whoever closes without an answer, or says to come again, may have
+/// too many strangers at the moment, and is asked again.
+fn get(address: SocketAddr, tls: bool, path: &str, header: &str, status: &str) -> String {
+    let begins = format!("HTTP/1.1 {status}");
     let begun = Instant::now();
     loop {
         let answer = try_get(address, tls, path, header);
-        if let Some(answer) = answer.as_ref().ok().filter(|answer| answer.starts_with("HTTP/1.1 ")) {
+        if let Some(answer) = answer.as_ref().ok().filter(|answer| answer.starts_with(&begins)) {
             return answer.clone();
         }
         let refused = answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);

@@ -17,11 +17,13 @@ use serde::Deserialize;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_rustls::TlsAcceptor;
 
+use super::faults::{Faults, Witness};
+use super::ports::Held;
 use super::socket::Socket;
 use super::{LOGIN, basic, patiently};
 
@@ -77,6 +79,7 @@ struct State {
     pongs: watch::Sender<usize>,
     /// Codes of the closes that clients sent.
     closes: watch::Sender<Vec<u16>>,
+    faults: Witness,
 }
 
 /// What an event is matched by.
@@ -101,8 +104,10 @@ struct Session {
 pub struct Drp {
     pub address: SocketAddr,
     pub identity: Option<Identity>,
+    port: Held,
     state: Arc<State>,
     acceptor: JoinHandle<()>,
+    _faults: Faults,
 }
 
 impl Drop for Drp {
@@ -124,8 +129,8 @@ impl Drp {
     }
 
     async fn start_with(identity: Option<Identity>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let (port, faults) = (Held::any(), Faults::default());
+        let listener = TcpListener::bind(port.address).await.unwrap();
         let state = Arc::new(State {
             login: Mutex::new(LOGIN.to_owned()),
             down: AtomicBool::new(false),
@@ -136,10 +141,11 @@ impl Drp {
             registrations: watch::Sender::new(0),
             pongs: watch::Sender::new(0),
             closes: watch::Sender::new(Vec::new()),
+            faults: faults.witness(),
         });
         let acceptor =
             tokio::spawn(accept(listener, identity.as_ref().map(|i| i.acceptor.clone()), Arc::clone(&state)));
-        Self { address, identity, state, acceptor }
+        Self { address: port.address, identity, port, state, acceptor, _faults: faults }
     }
 
     /// The settings of a front of this endpoint alone, with short times.
@@ -213,22 +219,18 @@ impl Drp {
         }
     }
 
-    /// Cuts all connections and refuses new ones. The port stays this endpoint's: what is returned is for
-    /// [`Self::listen`].
-    pub async fn unlisten(&mut self) -> TcpSocket {
+    /// Cuts all connections and refuses new ones.
+    pub async fn unlisten(&mut self) {
         self.acceptor.abort();
         let _ = (&mut self.acceptor).await;
         self.cut();
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
-        socket
     }
 
     /// Takes connections again.
-    pub fn listen(&mut self, socket: TcpSocket) {
+    pub async fn listen(&mut self) {
+        let listener = TcpListener::bind(self.port.address).await.unwrap();
         let tls = self.identity.as_ref().map(|identity| identity.acceptor.clone());
-        self.acceptor = tokio::spawn(accept(socket.listen(1024).unwrap(), tls, Arc::clone(&self.state)));
+        self.acceptor = tokio::spawn(accept(listener, tls, Arc::clone(&self.state)));
     }
 
     /// Frames that clients have not taken.
@@ -318,7 +320,7 @@ async fn greet(stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<State>) -
         head.push(socket.read_u8().await.ok()?);
     }
     let head = String::from_utf8(head).ok()?;
-    let answer = answer(&head, &state.login.lock());
+    let answer = answer(&head, &state.login.lock(), &state.faults);
     socket.write_all(answer.as_bytes()).await.ok()?;
     socket.flush().await.ok()?;
     if answer.starts_with("HTTP/1.1 101") {
@@ -327,12 +329,12 @@ async fn greet(stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<State>) -
     Some(())
 }
 
-fn answer(head: &str, login: &str) -> String {
+fn answer(head: &str, login: &str, faults: &Witness) -> String {
     let header = |name: &str| {
         let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(&format!("{name}:")));
         line.map_or("", |line| line.split_once(':').unwrap().1.trim()).to_owned()
     };
-    assert!(head.starts_with("GET /api/v3/ws HTTP/1.1\r\n"), "{head}");
+    faults.check(head.starts_with("GET /api/v3/ws HTTP/1.1\r\n"), head);
     if header("authorization") != basic(login) {
         return "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_owned();
     }
@@ -395,13 +397,15 @@ fn take(opcode: u8, payload: &[u8], session: &Session, state: &State) {
         }
         9 => session.send([&[0x8A, u8::try_from(payload.len()).unwrap()][..], payload].concat()),
         10 => state.pongs.send_modify(|all| *all += 1),
-        _ => panic!("a frame of opcode {opcode}"),
+        _ => {
+            state.faults.check(false, &format!("a frame of opcode {opcode}"));
+        }
     }
 }
 
 fn command(text_: &str, session: &Session, state: &State) {
-    let (verb, spec) = text_.split_once(' ').unwrap();
-    assert_eq!(verb, "register");
+    let (verb, spec) = text_.split_once(' ').unwrap_or_default();
+    state.faults.check(verb == "register", text_);
     if state.mute.load(Ordering::SeqCst) {
         return;
     }

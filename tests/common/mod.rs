@@ -12,9 +12,11 @@ pub mod canary;
 pub mod descriptors;
 pub mod document;
 pub mod drp;
+pub mod faults;
 pub mod http;
 pub mod link;
 pub mod people;
+pub mod ports;
 pub mod program;
 pub mod raw;
 pub mod socket;
@@ -94,7 +96,7 @@ impl Hydrant {
         canary::guard_data(&dir.path().join("data"));
         let (token, tls) = (OnceCell::new(), tls != "off");
         let (probe, api) = (server.probe_address().unwrap(), server.addresses()[0]);
-        let canary = canary::AtEnd::within(probe, api, tls, dir.path().join("data"));
+        let canary = canary::AtEnd::within(probe, api, tls, canary::issuing(toml, dir.path().join("data")));
         let described = document::Described::at(api, toml);
         Self { canary, server, tls, token, issuer: people::Issuer::default(), _described: described, dir }
     }

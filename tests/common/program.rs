@@ -114,7 +114,8 @@ impl Program {
         };
         canary::guard_data(&data);
         let tls = tls != "off";
-        let (look, described) = (canary::AtEnd::outside(probe, api, tls, data), Described::at(api, toml));
+        let look = canary::AtEnd::outside(probe, api, tls, canary::issuing(toml, data));
+        let described = Described::at(api, toml);
         Self { look, said, child, api, probe, tls, _described: described, dir }
     }
 

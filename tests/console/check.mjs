@@ -141,7 +141,6 @@ async function closesConnections(page, server) {
   const curl = spawn("curl", ["-sNk", "-H", `Authorization: Bearer ${server.token}`, address]);
   let said = "";
   curl.stdout.on("data", (text) => (said += text));
-  const ended = new Promise((done) => curl.on("exit", done));
   await until("curl to be registered", () => said.includes("event: answer"));
   await view(page, "registrations");
   await page.until("the warning",
@@ -158,7 +157,7 @@ async function closesConnections(page, server) {
   await page.click("Close connection…");
   await page.click("Close now");
   await page.until("that it is closed", () => document.querySelector(".detail .good")?.innerText === "Closed.");
-  await ended;
+  await until("the end of curl", () => curl.exitCode != null);
   assert(said.includes("event: close\n") && said.includes("connection deleted"), said.slice(-300));
 }
 

@@ -170,8 +170,12 @@ export class Page {
 
   /** Waits until a function in the page returns something; tells what the page shows if it does not. */
   async until(what, run, ...given) {
+    // What a navigation interrupts is asked again of the page that it leads to.
+    const ask = () => this.evaluate(run, ...given).catch((error) => {
+      if (!/context was destroyed|Cannot find context|navigated or closed/.test(error.message)) throw error;
+    });
     try {
-      return await until(what, () => this.evaluate(run, ...given));
+      return await until(what, ask);
     } catch (error) {
       const shown = await this.evaluate(() => document.body.innerText).catch(() => "");
       throw new Error(`${error.message}; the page shows:\n${shown.slice(0, 2000)}\n${this.faults.join("\n")}`);

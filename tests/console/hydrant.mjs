@@ -3,12 +3,24 @@
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { request } from "node:https";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { until } from "./chromium.mjs";
 
 const LOGIN = { user: "rocketskates", password: "r0cketsk8ts" };
+
+/** A free port. The kernel gives none of these to whoever asks for any: it stays free while a server is restarted. */
+async function freePort() {
+  for (;;) {
+    const port = 10_000 + Math.floor(20_000 * Math.random());
+    const listener = createServer();
+    const listens = await new Promise((done) =>
+      listener.on("error", () => done(false)).listen(port, "127.0.0.1", () => done(true)));
+    if (listens) return new Promise((done) => listener.close(() => done(port)));
+  }
+}
 
 export class Hydrant {
   login = LOGIN;
@@ -20,7 +32,7 @@ export class Hydrant {
   static async start(program, ...more) {
     const server = new Hydrant();
     server.program = program;
-    await server.#begin("127.0.0.1:0", more);
+    await server.#begin(`127.0.0.1:${await freePort()}`, more);
     server.token = JSON.parse(await server.ask("GET", `users/${LOGIN.user}/token`)).Token;
     return server;
   }

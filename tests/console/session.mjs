@@ -37,7 +37,7 @@ export function offersWhatIsPermitted(browser, server) {
 
 /** Whoever's token expires is told why, and continues in the same view. */
 export function expires(browser, server) {
-  return opened(browser, server, "tail?spec=jobs.*.*", { ttl: "3" }, async (page) => {
+  return opened(browser, server, "tail?spec=jobs.*.*", { ttl: "20" }, async (page) => {
     page.expected.push(/status of 40[13]/);
     await page.shows("Your session has expired. Sign in again to continue in this view.");
     await page.type("#password", server.login.password);

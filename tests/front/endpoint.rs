@@ -31,6 +31,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
+use crate::common::ports::Held;
 use crate::tokens;
 
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -147,6 +148,7 @@ pub struct State {
 pub struct Drp {
     pub address: SocketAddr,
     pub state: Arc<State>,
+    port: Held,
     tls: TlsAcceptor,
     task: JoinHandle<()>,
 }
@@ -187,10 +189,10 @@ impl Drp {
             abandoned: Notify::new(),
             reads_on: Notify::new(),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, tls) = (listener.local_addr().unwrap(), acceptor());
+        let (port, tls) = (Held::any(), acceptor());
+        let listener = TcpListener::bind(port.address).await.unwrap();
         let task = tokio::spawn(serve(listener, tls.clone(), Arc::clone(&state)));
-        Self { address, state, tls, task }
+        Self { address: port.address, state, port, tls, task }
     }
 
     /// Ends the listener and every connection.
@@ -202,7 +204,7 @@ impl Drp {
 
     /// Listens at the same place again.
     pub async fn resume(&mut self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
+        let listener = TcpListener::bind(self.port.address).await.unwrap();
         self.task = tokio::spawn(serve(listener, self.tls.clone(), Arc::clone(&self.state)));
     }
 

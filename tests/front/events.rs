@@ -210,7 +210,7 @@ async fn a_start_without_an_endpoint_is_a_gap_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_half_open_link_is_found() {
     let drp = Drp::start().await;
-    let server = front(&drp, "ping = \"50ms\"\nidle = \"400ms\"\n").await;
+    let server = front(&drp, "ping = \"200ms\"\nidle = \"2s\"\n").await;
     let mut client = server.watch(&["*.*.*"]).await;
     drp.freeze();
     drp.publish(&numbered(1));
@@ -735,9 +735,9 @@ async fn an_endpoint_stopped_for_ten_seconds() {
     let lost = ten_seconds_without(&drp, &server, &mut client).await;
     drp.set_hung(false);
     is_back(&drp, &mut client, lost, 2).await;
-    let closed = drp.unlisten().await;
+    drp.unlisten().await;
     let lost = ten_seconds_without(&drp, &server, &mut client).await;
-    drp.listen(closed);
+    drp.listen().await;
     is_back(&drp, &mut client, lost, 3).await;
     assert_eq!(metric(&server, "gaps_total", &drp).await, 2);
 }

@@ -191,7 +191,7 @@ async fn a_user_who_is_new_is_judged_by_the_tenants_of_now() {
 /// A token that can be opened here is good for no longer than a password that was found right.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_that_are_opened_here_are_good_for_so_long_without_the_endpoint() {
-    let (mut drp, hydrant) = front("fresh = \"1ms\"\naway = \"2s\"\n").await;
+    let (mut drp, hydrant) = front("fresh = \"1ms\"\naway = \"5s\"\n").await;
     let token = |n: i64| drp.token("alice", &json!({"iat": n}));
     let tokens: Vec<String> = (1..=3).map(token).collect();
     by_token(&hydrant, &tokens[0]).await.unwrap();

@@ -1,13 +1,14 @@
 //! The program as a process whose standard error and limits are in the test's hand.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::common::ports::Held;
 use crate::common::{LOGIN, PATIENCE, basic, http, patiently};
 
 /// Killed with the test.
@@ -15,16 +16,17 @@ pub(crate) struct Outside {
     pub(crate) child: Child,
     pub(crate) api: SocketAddr,
     pub(crate) probe: SocketAddr,
+    _ports: [Held; 2],
     _dir: tempfile::TempDir,
 }
 
 impl Outside {
     /// Starts it, without TLS, in a shell that has run `prepare`; returns when it answers. Where it listens cannot be
-    /// read from it, so the ports are some that were free a moment ago.
+    /// read from it, so the ports are held for it.
     pub(crate) async fn start(prepare: &str, stderr: impl Into<Stdio>, toml: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [api, probe] = free.map(|listener| listener.local_addr().unwrap());
+        let ports = [Held::any(), Held::any()];
+        let [api, probe] = [ports[0].address, ports[1].address];
         let (file, data) = (dir.path().join("hydrant.toml"), dir.path().join("data"));
         let text = format!(
             "listen = [\"{api}\"]\nmetrics_listen = \"{probe}\"\ntls = \"off\"\ndata_dir = \"{}\"\n{toml}\n",
@@ -34,7 +36,7 @@ impl Outside {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("{prepare}\nexec \"$0\" serve --config \"$1\""), env!("CARGO_BIN_EXE_hydrant")]);
         shell.arg(&file).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-        let mut outside = Self { child: shell.spawn().unwrap(), api, probe, _dir: dir };
+        let mut outside = Self { child: shell.spawn().unwrap(), api, probe, _ports: ports, _dir: dir };
         let answers = async {
             while TcpStream::connect(probe).await.is_err() {
                 assert!(outside.child.try_wait().unwrap().is_none(), "it has ended");

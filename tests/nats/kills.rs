@@ -102,7 +102,7 @@ async fn a_process_that_is_killed_while_it_makes_its_links_makes_them_again() {
 #[ignore = "takes its time: make faults"]
 async fn an_endpoint_that_stops_at_any_step_of_a_link_is_linked_again() {
     let drp = Drp::start().await;
-    let times = "connect = \"500ms\"\nanswer = \"500ms\"\nspread = \"10ms\"\nping = \"100ms\"\nidle = \"1s\"\n";
+    let times = "connect = \"3s\"\nanswer = \"3s\"\nspread = \"10ms\"\nping = \"500ms\"\nidle = \"4s\"\n";
     let server = Hydrant::start(&drp.settings(times)).await;
     drp.until_registered(1).await;
     let mut client = server.watch(&["machines.*.*", "hydrant.gap.*"]).await;

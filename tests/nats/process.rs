@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::PATIENCE;
-use crate::common::balancer::free_port;
+use crate::common::ports::free_port;
 
 /// A NATS server, killed at the end.
 pub(crate) struct NatsServer {

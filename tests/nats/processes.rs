@@ -14,7 +14,8 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use crate::common::balancer::{Node, free_port};
+use crate::common::balancer::Node;
+use crate::common::ports::free_port;
 use crate::common::program::under_test;
 use crate::common::{LOGIN, PATIENCE, basic, http, ws};
 use crate::process::NatsServer;

@@ -105,11 +105,20 @@ async fn connections_stay_where_they_are() {
     client.register("end.*.*").await;
     client.say("register connections.*.*").await;
     client.until("websocket.register.connections.*.*").await;
-    drop(told.connect().await);
+    let mut near = told.watch(&["connections.*.*"]).await;
+    let mut passing = told.connect().await;
+    passing.register("a.b.c").await;
+    let listed = told.request("GET", "/api/v3/connections?Type=websocket", &[], "").await.json();
+    let addresses: Vec<String> =
+        listed.as_array().unwrap().iter().map(|one| format!("\"{}\"", one["RemoteAddr"].as_str().unwrap())).collect();
+    assert_eq!(addresses.len(), 2, "{listed}");
+    let names = |seen: &Seen| addresses.iter().any(|address| seen.object.get().contains(address));
+    drop(passing);
+    let told_near = near.until("connections.delete.user:rocketskates").await;
+    assert!(told_near.iter().any(names), "{told_near:?}");
     told.announce("end", "x", "y").await;
     let before: Vec<Seen> = client.until("end.x.y").await;
-    let address = other.address().to_string();
-    assert!(before.iter().all(|seen| !seen.object.get().contains(&address)), "{before:?}");
+    assert!(!before.iter().any(names), "{before:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -276,10 +276,13 @@ async fn what_a_node_lost_on_the_way_is_in_the_stream() {
     narrow.announce("old", "x", "y").await;
     let began = now();
     let mut next = 0;
-    while narrow.metric("hydrant_nats_lost_total{direction=\"in\"}").await == 0 {
-        post(&sender, 0, next..next + 1000).await;
-        next += 1000;
-    }
+    patiently("a loss", async {
+        while narrow.metric("hydrant_nats_lost_total{direction=\"in\"}").await == 0 {
+            post(&sender, 0, next..next + 1000).await;
+            next += 1000;
+        }
+    })
+    .await;
     sender.until("hydrant_nats_published_total", next).await;
     let mut client = since(&narrow, began).await;
     client.register("machines.*.*").await;

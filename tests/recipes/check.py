@@ -11,7 +11,6 @@ import gzip
 import json
 import os
 import re
-import socket
 import ssl
 import subprocess
 import sys
@@ -21,17 +20,16 @@ import tomllib
 import urllib.error
 import urllib.request
 
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+sys.path.insert(0, os.path.join(ROOT, "scripts"))
+sys.dont_write_bytecode = True
+import ports  # noqa: E402
+
 HYDRANT = os.path.abspath(sys.argv[1])
-RECIPES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "pipelines")
+RECIPES = os.path.join(ROOT, "examples", "pipelines")
 USER, PASSWORD = "pipeline", "a long password"
 # Longer than anything here takes on a busy machine.
 PATIENCE_SECONDS = 60
-
-
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 def patiently(what, attempt):
@@ -55,8 +53,8 @@ class Bench:
         self.data = os.path.join(folder, "data")
         self.cli("roles", "set", "pipeline", "--claim", "events/post/*", "--claim", "*/get,list/*")
         self.cli("users", "add", USER, "--roles", "pipeline", "--password-stdin", text=PASSWORD)
-        port, probe = free_port(), f"127.0.0.1:{free_port()}"
-        self.url = f"https://127.0.0.1:{port}"
+        port, metrics = ports.free(2)
+        self.url, probe = f"https://127.0.0.1:{port}", f"127.0.0.1:{metrics}"
         self.start(HYDRANT, "serve", "--demo", "--listen", f"127.0.0.1:{port}", "--metrics-listen",
             probe, "--data-dir", self.data)
         patiently("hydrant is ready", lambda: subprocess.run([HYDRANT, "health", "--ready", probe],
@@ -137,7 +135,7 @@ def fluent_bit(bench):
 
 
 def alertmanager(bench):
-    receiver, own = free_port(), free_port()
+    receiver, own = ports.free(2)
     settings = os.path.join(bench.folder, "alertmanager.yml")
     with open(settings, "w", encoding="utf-8") as file:
         file.write(read("alertmanager.yml").replace("127.0.0.1:9095", f"127.0.0.1:{receiver}"))

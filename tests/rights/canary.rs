@@ -225,7 +225,7 @@ async fn a_server_that_is_gone_fails_its_test_unless_that_stopped_it() {
     let server = Hydrant::start("").await;
     let (probe, api, data) = (server.server.probe_address().unwrap(), server.address(), server.data_dir());
     server.stop().await;
-    let mut look = canary::AtEnd::within(probe, api, false, data);
+    let mut look = canary::AtEnd::within(probe, api, false, Some(data));
     let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look.now()));
     assert!(failed.is_err_and(|why| why.downcast_ref::<String>().unwrap().contains("does not answer /metrics")));
 }

@@ -20,9 +20,11 @@ import urllib.request
 
 PROMETHEUS, METRICS, HYDRANT = sys.argv[1:]
 SERIES_PER_NODE = 500
-# Longer than two scrapes, so that rates have a value.
+# Longer than some scrapes, so that rates have a value.
 SETTLING_SECONDS = 15
 VARIABLES = {"$instance": ".*", "$__rate_interval": "10s", "$__range": "1m"}
+# Expressions of the dashboard, and of docs/operations.md, that have to be found at least.
+PANELS, DOCUMENTED = 40, 15
 # Spans of code in docs/operations.md that are expressions, and not names.
 EXPRESSION = re.compile(r"`((?:rate|increase|histogram_quantile|max|sum|count|hydrant_\w+)[({][^`]*)`")
 
@@ -100,7 +102,15 @@ def ready():
 def main():
     ready()
     failures = []
-    expressions = [*rules(), *dashboard(), *documents()]
+    alerts, panels, spans = [list(source()) for source in (rules, dashboard, documents)]
+    # What is not found is not checked.
+    with open("dist/prometheus/alerts.yml", encoding="utf-8") as file:
+        written = len(re.findall(r"^ *- alert:", file.read(), re.M))
+    if len(alerts) != written or not alerts:
+        failures.append(f"{len(alerts)} alerts are loaded, and {written} are written")
+    if len(panels) < PANELS or len(spans) < DOCUMENTED:
+        failures.append(f"only {len(panels)} expressions of the dashboard and {len(spans)} of docs/operations.md")
+    expressions = [*alerts, *panels, *spans]
     for source, expression in expressions:
         try:
             if not query(expression):

@@ -8,8 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::common::balancer::{Balancer, Kind, Node, free_port};
+use crate::common::balancer::{Balancer, Kind, Node};
 use crate::common::http::Http;
+use crate::common::ports::free_port;
 use crate::common::socket::{self, Socket};
 use crate::common::ws::Show;
 use crate::common::{Hydrant, JSON, basic, event, patiently};

@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::echo;
+use crate::common::ports::Held;
 use crate::common::raw::masked;
 use crate::common::{PATIENCE, patiently};
 
@@ -227,7 +228,8 @@ async fn ask(suite: SocketAddr, path: &str) -> String {
 async fn the_client_conforms_to_the_rfcs() {
     let dir = tempfile::tempdir().unwrap();
     let (spec, found) = (dir.path().join("spec.json"), dir.path().join("found"));
-    let suite = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = Held::any();
+    let suite = port.address;
     let wanted = json!({
         "url": format!("ws://{suite}"),
         "outdir": found,

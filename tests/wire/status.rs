@@ -1,12 +1,14 @@
 //! What people ask a running server: status, registrations with what they do, warnings, explanations.
 
+use std::time::{Duration, Instant};
+
 use hydrant::auth::{Store, StoreError, TenantRow, TokenRequest};
 use serde_json::{Value, json};
 
 use crate::common::people::HASH;
 use crate::common::stream::SSE;
 use crate::common::ws::Client;
-use crate::common::{Hydrant, Seen, event};
+use crate::common::{Hydrant, Seen, event, patiently};
 
 /// Users: one who may look at connections, one who sees jobs only, one in a tenant.
 fn people(store: &mut Store) -> Result<(), StoreError> {
@@ -230,7 +232,7 @@ async fn explain_says_why_and_tells_nobody_of_what_he_may_not_see() {
     let of_worker = server.connect_as("user:worker", &TokenRequest::default()).await;
     let listed = async || get(&server, "/api/v3/connections?Type=websocket&Principal=user:worker").await;
     // Its shard may not have it yet.
-    while listed().await == json!([]) {}
+    patiently("its shard", async { while listed().await == json!([]) {} }).await;
     let others = listed().await;
     let address_of_worker = others[0]["RemoteAddr"].as_str().unwrap().to_owned();
     let question = of_history(json!({"Connection": address_of_worker, "Spec": "jobs.*.*"}));
@@ -306,18 +308,23 @@ async fn everybody_may_know_what_he_may_see() {
     assert_eq!(ask(&server, "tenant", "GET", "/api/v3/hydrant/me", "").await.json()["HasTenant"], true);
 }
 
+/// How old a shared look may be.
+const LONGEST: Duration = Duration::from_secs(5);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_who_permit_it_share_one_look_and_see_only_what_they_may() {
     let server = Hydrant::with_people("shards = 2", people).await;
     let _first = server.watch(&["machines.*.*"]).await;
     let (path, shared) = ("/api/v3/connections?Type=websocket", [("cache-control", "max-age=5")]);
+    let begun = Instant::now();
     let list = |headers: &'static [(&'static str, &'static str)]| {
         let server = &server;
         async move { server.request("GET", path, headers, "").await.json().as_array().unwrap().len() }
     };
     assert_eq!(server.request("GET", path, &shared, "").await.json().as_array().unwrap().len(), 1);
     let _second = server.watch(&["machines.*.*"]).await;
-    assert_eq!(list(&[("cache-control", "max-age=5")]).await, 1, "the list of the first caller");
+    let count = list(&[("cache-control", "max-age=5")]).await;
+    assert!(count == 1 || begun.elapsed() > LONGEST, "the list of the first caller");
     assert_eq!(list(&[]).await, 2, "without permission the list is current");
     assert_eq!(list(&[("cache-control", "no-cache")]).await, 2);
     assert_eq!(list(&[("cache-control", "max-age=5")]).await, 2, "the newest list is shared");
@@ -326,10 +333,11 @@ async fn callers_who_permit_it_share_one_look_and_see_only_what_they_may() {
     let headers = [("authorization", bearer.as_str()), shared[0]];
     let theirs = crate::common::http::request(server.address(), false, "GET", path, &headers, "").await;
     assert_eq!(theirs.json(), json!([]), "whoever may not list them does not see shared ones either");
-    let status = "/api/v3/hydrant/status";
+    let (status, begun) = ("/api/v3/hydrant/status", Instant::now());
     let once = server.request("GET", status, &shared, "").await.json();
     update(&server, "m1", "local").await;
     let again = server.request("GET", status, &shared, "").await.json();
-    assert_eq!((&once["Time"], &once["Received"]), (&again["Time"], &again["Received"]));
+    let is_shared = (&once["Time"], &once["Received"]) == (&again["Time"], &again["Received"]);
+    assert!(is_shared || begun.elapsed() > LONGEST, "{once} {again}");
     assert_eq!(get(&server, status).await["Received"]["post"], 1);
 }

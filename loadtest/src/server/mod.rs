@@ -4,7 +4,7 @@ mod guest;
 mod system;
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use crate::cpu;
@@ -46,6 +47,7 @@ pub struct Server {
     pub url: String,
     launch: Launch,
     ports: Ports,
+    _held: [Socket; 2],
     data: TempDir,
 }
 
@@ -56,11 +58,12 @@ impl Server {
     /// Fails if the server cannot be started, ends, or does not listen in time; the error contains the end of its log.
     pub fn start(launch: &Launch) -> Result<Self> {
         let data = tempfile::tempdir().context("no temporary directory")?;
-        let ports = Ports { web: free_port()?, other: free_port()? };
+        let ((web, first), (other, second)) = (hold_port()?, hold_port()?);
+        let ports = Ports { web, other };
         let child = spawn(launch, data.path(), ports)?;
         let scheme = if launch.tls { "https" } else { "http" };
         let url = format!("{scheme}://127.0.0.1:{}", ports.web);
-        let mut server = Self { child, url, launch: launch.clone(), ports, data };
+        let mut server = Self { child, url, launch: launch.clone(), ports, _held: [first, second], data };
         server.wait_for(ports.web)?;
         Ok(server)
     }
@@ -167,9 +170,14 @@ fn spawn_on(cores: Vec<usize>, mut command: Command) -> Result<Child> {
     thread::spawn(work).join().map_err(|_| anyhow!("the starting thread has failed"))?
 }
 
-/// Returns a port that was free a moment ago.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0)).context("cannot listen on the loopback interface")?.local_addr()?.port())
+/// Returns a free port and what holds it. A socket that is bound and does not listen keeps the port from whoever asks
+/// for any, even while the server restarts, and lets a server listen there that sets `SO_REUSEADDR`, as all do.
+fn hold_port() -> Result<(u16, Socket)> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).context("cannot bind a port of 127.0.0.1")?;
+    let port = socket.local_addr()?.as_socket().context("a socket without an address")?.port();
+    Ok((port, socket))
 }
 
 #[cfg(test)]

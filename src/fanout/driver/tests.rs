@@ -830,6 +830,7 @@ fn the_thread_sleeps_when_a_replaying_connection_with_new_room_is_gone() {
 fn the_time_to_answer_a_close_begins_with_its_frame_while_draining_too() {
     const CLOSE: Duration = Duration::from_millis(50);
     for is_slow in [false, true] {
+        crate::clock::simulated::begin();
         let mut world = World::new();
         world.driver.parts.timing.close = CLOSE;
         let (conn, mut client) = world.connect();
@@ -842,11 +843,11 @@ fn the_time_to_answer_a_close_begins_with_its_frame_while_draining_too() {
             world.driver.parts.broker.publish(vec![draft.seal(crate::clock::now())], Source::Post).unwrap();
             world.turn();
         }
-        world.driver.drain(Instant::now() + HOUR);
+        world.driver.drain(crate::clock::instant() + HOUR);
         world.turn();
         let later = |world: &mut World| {
-            std::thread::sleep(2 * CLOSE);
-            world.driver.next_tick = Instant::now();
+            crate::clock::simulated::pass(2 * CLOSE);
+            world.driver.next_tick = crate::clock::instant();
             (0..3).for_each(|_| world.turn());
         };
         if is_slow {
@@ -870,12 +871,13 @@ fn the_time_to_answer_a_close_begins_with_its_frame_while_draining_too() {
 /// The deadline ends the thread, whatever a shard still has to do.
 #[test]
 fn the_thread_ends_soon_after_the_deadline_in_any_case() {
+    crate::clock::simulated::begin();
     let mut world = World::new();
     let (_conn, _client) = world.connect();
     world.turn();
-    world.driver.drain(Instant::now() + Duration::from_millis(50));
+    world.driver.drain(crate::clock::instant() + Duration::from_millis(50));
     assert!(world.driver.timeout() <= Duration::from_millis(50), "it wakes by then");
     assert!(!world.driver.is_done());
-    std::thread::sleep(Duration::from_millis(200));
+    crate::clock::simulated::pass(Duration::from_millis(200));
     assert!(world.driver.is_done(), "though the connection is open");
 }
