@@ -39,6 +39,8 @@ pub enum Chunk {
     Gap(Gap),
     /// The end. Contains where the replay continues in the history, or `None` if the archive was read again.
     End(Option<Splice>),
+    /// The end, without a word from the reader: its task has died.
+    Died,
 }
 
 /// Chunks that were read together.
@@ -207,7 +209,7 @@ impl Pages {
         }
     }
 
-    /// Returns the next chunk without removing it, if it has arrived. A reader that died yields `End(None)`.
+    /// Returns the next chunk without removing it, if it has arrived; otherwise notes that the shard waits for it.
     pub(crate) fn peek(&mut self) -> Option<&Chunk> {
         while self.begun.is_empty() {
             // First, so that a page which comes meanwhile takes it back.
@@ -215,16 +217,62 @@ impl Pages {
             match self.queue.try_recv() {
                 Ok(page) => self.begun = page.into(),
                 Err(mpsc::error::TryRecvError::Empty) => return None,
-                Err(mpsc::error::TryRecvError::Disconnected) => self.begun.push_back(Chunk::End(None)),
+                Err(mpsc::error::TryRecvError::Disconnected) => self.begun = self.last_page().into(),
             }
         }
         self.progress.await_page(false);
         self.begun.front()
     }
 
+    /// Returns what a reader that sends no more has left. It may have withdrawn its pages since the last look for that:
+    /// its last page comes before it lets go of the queue.
+    fn last_page(&mut self) -> Page {
+        self.instead.try_recv().unwrap_or_else(|_| vec![Chunk::Died])
+    }
+
     /// Removes the chunk that [`Pages::peek`] returned.
     pub(crate) fn take(&mut self) -> Option<Chunk> {
         self.progress.advance();
         self.begun.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(position: u64) -> Chunk {
+        Chunk::Event(position, Arc::new(crate::event::Draft::new("a", "b", "c").seal(Timestamp::UNIX_EPOCH)))
+    }
+
+    fn put(page_channel: &PageChannel, page: Page) {
+        page_channel.pages.try_send(page).unwrap();
+    }
+
+    /// The shard has looked for withdrawn pages, and handles those that it has.
+    #[test]
+    fn the_page_in_place_of_the_rest_is_not_missed_by_a_shard_that_handles_pages() {
+        let (page_channel, mut pages) = page_channel(Wake::default(), Progress::default());
+        put(&page_channel, vec![event(1), event(2)]);
+        pages.drop_withdrawn();
+        assert!(matches!(pages.peek(), Some(Chunk::Event(1, _))));
+        page_channel.withdraw(vec![Chunk::End(Some(Splice::at(7)))]);
+        let rest: Vec<Chunk> = std::iter::from_fn(|| {
+            pages.peek()?;
+            pages.take()
+        })
+        .take(3)
+        .collect();
+        assert!(matches!(&rest[..], [Chunk::Event(1, _), Chunk::Event(2, _), Chunk::End(Some(_))]), "{rest:?}");
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_without_a_word_has_died() {
+        let (page_channel, mut pages) = page_channel(Wake::default(), Progress::default());
+        put(&page_channel, vec![event(1)]);
+        drop(page_channel);
+        pages.drop_withdrawn();
+        assert!(pages.peek().is_some() && pages.take().is_some());
+        assert!(matches!(pages.peek(), Some(Chunk::Died)));
     }
 }

@@ -279,7 +279,7 @@ impl Shard {
         replay.held_up = match replay.peek() {
             None => return false,
             Some(Chunk::Event(_, event)) => event.frame().len(),
-            Some(Chunk::Gap(_) | Chunk::End(_)) => 0,
+            Some(Chunk::Gap(_) | Chunk::End(_) | Chunk::Died) => 0,
         };
         if !self.fanout.has_spare_room(conn, replay.held_up) {
             return false;
@@ -289,11 +289,11 @@ impl Shard {
                 self.consider(conn, replay, position, &event, allowance, now);
             }
             Some(Chunk::Gap(gap)) => self.report_gap(conn, replay, &gap, now),
-            Some(Chunk::End(splice)) => {
-                if replay.leave_archive(splice, self.position) {
-                    let to = history.moment_before(self.position).unwrap_or(now.time);
-                    self.report_gap(conn, replay, &Gap { from: None, to, events: None }, now);
-                }
+            Some(Chunk::End(splice)) => replay.leave_archive(splice),
+            Some(Chunk::Died) => {
+                replay.give_up_archive(self.position);
+                let to = history.moment_before(self.position).unwrap_or(now.time);
+                self.report_gap(conn, replay, &Gap { from: None, to, events: None }, now);
             }
             Some(Chunk::Event(..)) | None => {}
         }

@@ -48,23 +48,31 @@ impl Replay {
         Some(chunk)
     }
 
-    /// Notes that the archive has delivered everything. After the first read `splice` says where the history continues;
-    /// without one, repetitions can only be avoided by continuing from `position`, so events are lost. Returns whether
-    /// that is the case.
-    pub(in crate::fanout) fn leave_archive(&mut self, splice: Option<Splice>, position: u64) -> bool {
-        let Some(before) = &mut self.before else { return false };
+    /// Notes that the archive has delivered everything. After the first read `splice` says where the history continues.
+    pub(in crate::fanout) fn leave_archive(&mut self, splice: Option<Splice>) {
+        let Some(before) = &mut self.before else { return };
         if self.pass.is_some() {
             before.again = None;
-            let first = before.splice.as_ref().map_or(self.edge, |splice| self.base + splice.first());
-            self.pass = Some(first.min(self.edge));
-            return false;
+        } else {
+            let mut splice = splice.unwrap_or_default();
+            splice.settle(before.end);
+            (before.once, before.splice) = (None, Some(splice));
         }
-        let has_loss = splice.is_none();
-        let splice = before.splice.insert(splice.unwrap_or_else(|| Splice::at(position)));
-        splice.settle(before.end);
-        before.once = None;
-        self.edge = self.base + splice.first();
-        has_loss
+        self.enter_history();
+    }
+
+    /// Notes that the archive delivers no more, and nothing is known of what the history has of it: after the first
+    /// read, repetitions can only be avoided by continuing from `position`.
+    pub(in crate::fanout) fn give_up_archive(&mut self, position: u64) {
+        self.leave_archive(Some(Splice::at(position)));
+    }
+
+    fn enter_history(&mut self) {
+        let first = self.splice().map(|splice| self.base + splice.first());
+        match &mut self.pass {
+            Some(pass) => *pass = first.unwrap_or(self.edge).min(self.edge),
+            None => self.edge = first.unwrap_or(self.edge),
+        }
     }
 
     pub(super) fn splice(&self) -> Option<&Splice> {
