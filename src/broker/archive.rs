@@ -2,7 +2,8 @@
 //!
 //! An [`Archive`] reads on a task of its own and sends one [`Page`] at a time. It reads the next page once the shard
 //! has started the previous one ([`PAGES`] are queued in between), so a slow client holds two pages in memory, not the
-//! archive. The last page says where the replay continues in the history and what to leave out there ([`Splice`]).
+//! archive. The last page says where the replay continues in the history and what to leave out there ([`Splice`]); that
+//! of a range that was read again, what to leave out for the registrations that it was read for.
 //!
 //! Contract: pages come in the archive's order with rising positions, no two events with the same one. Events that
 //! cannot be read are reported as a gap at their position. Nothing follows the end. The history may drop events before
@@ -37,8 +38,8 @@ pub enum Chunk {
     Event(u64, Arc<Event>),
     /// Events are missing here.
     Gap(Gap),
-    /// The end. Contains where the replay continues in the history, or `None` if the archive was read again.
-    End(Option<Splice>),
+    /// The end, and how the replay continues in the history.
+    End(Splice),
     /// The end, without a word from the reader: its task has died.
     Died,
 }
@@ -47,7 +48,7 @@ pub enum Chunk {
 pub type Page = Vec<Chunk>;
 
 /// The range that a reader is to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
     /// The time from which events are requested.
     pub time: Timestamp,
@@ -55,10 +56,13 @@ pub struct Reading {
     pub begin: Option<Timestamp>,
     /// The sequence number from which the history is requested, as far as it is retained.
     pub first: u64,
-    /// The exclusive end position of a range that was read before; then the replay does not continue in the history.
+    /// The exclusive end position of a range that was read before; nothing from there on is delivered, although the
+    /// last message read may have brought some.
     pub until: Option<u64>,
     /// The position of the first event of that range; `None` if it is read for the first time, or had no event.
     pub given: Option<u64>,
+    /// What of the history that range brought, once that is known: the rest comes from the history again.
+    pub brought: Option<Arc<Splice>>,
 }
 
 /// Wakes the consumer of pages.
@@ -256,14 +260,14 @@ mod tests {
         put(&page_channel, vec![event(1), event(2)]);
         pages.drop_withdrawn();
         assert!(matches!(pages.peek(), Some(Chunk::Event(1, _))));
-        page_channel.withdraw(vec![Chunk::End(Some(Splice::at(7)))]);
+        page_channel.withdraw(vec![Chunk::End(Splice::at(7))]);
         let rest: Vec<Chunk> = std::iter::from_fn(|| {
             pages.peek()?;
             pages.take()
         })
         .take(3)
         .collect();
-        assert!(matches!(&rest[..], [Chunk::Event(1, _), Chunk::Event(2, _), Chunk::End(Some(_))]), "{rest:?}");
+        assert!(matches!(&rest[..], [Chunk::Event(1, _), Chunk::Event(2, _), Chunk::End(_)]), "{rest:?}");
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod gap;
 pub mod history;
 pub mod inbox;
 pub mod interest;
+mod last_pages;
 pub mod milestones;
 pub mod origin;
 mod pace;

@@ -88,6 +88,14 @@ impl Shard {
         self.set_paused(conn, true);
     }
 
+    /// Has the replay of a connection forget what it need not know any more: `first` is the lowest number in the history.
+    pub fn forget_left_out(&mut self, conn: ConnId, first: u64) {
+        let session = self.sessions.get_mut(conn.0 as usize).and_then(Option::as_mut);
+        if let Some(replay) = session.and_then(|session| session.replay.as_mut()) {
+            replay.forget_left_out(first);
+        }
+    }
+
     /// Ends the replay of a deregistered registration.
     pub(super) fn stop_replay(&mut self, conn: ConnId, spec: &str, now: Timestamp) {
         let live_until = (!self.fanout.is_paused(conn)).then_some(self.position);
@@ -226,7 +234,7 @@ impl Shard {
             let Some(range) = range else { return (!replay.is_level(self.position)).then_some(Wait::Change) };
             if !replay.is_in_archive(range) {
                 self.read_batch(conn, replay, range, history, allowance, now);
-            } else if !self.chunk(conn, replay, range, history, allowance, now) {
+            } else if !self.chunk(conn, replay, history, allowance, now) {
                 return Some(Wait::Change);
             }
         }

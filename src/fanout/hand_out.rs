@@ -57,7 +57,6 @@ impl Shard {
         &mut self,
         conn: ConnId,
         replay: &mut Replay,
-        range: Range,
         history: &History,
         allowance: &mut Allowance,
         now: Now,
@@ -71,7 +70,7 @@ impl Shard {
             return false;
         }
         match replay.take() {
-            Some(Chunk::Event(position, event)) if position < range.until => {
+            Some(Chunk::Event(position, event)) => {
                 self.consider(conn, replay, position, &event, allowance, now);
             }
             Some(Chunk::Gap(gap)) => self.report_gap(conn, replay, &gap, now),
@@ -81,7 +80,7 @@ impl Shard {
                 let to = history.moment_before(self.position).unwrap_or(now.time);
                 self.report_gap(conn, replay, &Gap { from: None, to, events: None }, now);
             }
-            Some(Chunk::Event(..)) | None => {}
+            None => {}
         }
         replay.held_up = 0;
         true
