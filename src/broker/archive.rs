@@ -2,7 +2,8 @@
 //!
 //! An [`Archive`] reads on a task of its own and sends one [`Page`] at a time. It reads the next page once the shard
 //! has started the previous one ([`PAGES`] are queued in between), so a slow client holds two pages in memory, not the
-//! archive. The last page says where the replay continues in the history and what to leave out there ([`Splice`]).
+//! archive. The last page says where the replay continues in the history and what to leave out there ([`Splice`]); that
+//! of a range that was read again, what to leave out for the registrations that it was read for.
 //!
 //! Contract: pages come in the archive's order with rising positions, no two events with the same one. Events that
 //! cannot be read are reported as a gap at their position. Nothing follows the end. The history may drop events before
@@ -37,15 +38,17 @@ pub enum Chunk {
     Event(u64, Arc<Event>),
     /// Events are missing here.
     Gap(Gap),
-    /// The end. Contains where the replay continues in the history, or `None` if the archive was read again.
-    End(Option<Splice>),
+    /// The end, and how the replay continues in the history.
+    End(Splice),
+    /// The end, without a word from the reader: its task has died.
+    Died,
 }
 
 /// Chunks that were read together.
 pub type Page = Vec<Chunk>;
 
 /// The range that a reader is to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
     /// The time from which events are requested.
     pub time: Timestamp,
@@ -53,10 +56,13 @@ pub struct Reading {
     pub begin: Option<Timestamp>,
     /// The sequence number from which the history is requested, as far as it is retained.
     pub first: u64,
-    /// The exclusive end position of a range that was read before; then the replay does not continue in the history.
+    /// The exclusive end position of a range that was read before; nothing from there on is delivered, although the
+    /// last message read may have brought some.
     pub until: Option<u64>,
     /// The position of the first event of that range; `None` if it is read for the first time, or had no event.
     pub given: Option<u64>,
+    /// What of the history that range brought, once that is known: the rest comes from the history again.
+    pub brought: Option<Arc<Splice>>,
 }
 
 /// Wakes the consumer of pages.
@@ -207,7 +213,7 @@ impl Pages {
         }
     }
 
-    /// Returns the next chunk without removing it, if it has arrived. A reader that died yields `End(None)`.
+    /// Returns the next chunk without removing it, if it has arrived; otherwise notes that the shard waits for it.
     pub(crate) fn peek(&mut self) -> Option<&Chunk> {
         while self.begun.is_empty() {
             // First, so that a page which comes meanwhile takes it back.
@@ -215,16 +221,62 @@ impl Pages {
             match self.queue.try_recv() {
                 Ok(page) => self.begun = page.into(),
                 Err(mpsc::error::TryRecvError::Empty) => return None,
-                Err(mpsc::error::TryRecvError::Disconnected) => self.begun.push_back(Chunk::End(None)),
+                Err(mpsc::error::TryRecvError::Disconnected) => self.begun = self.last_page().into(),
             }
         }
         self.progress.await_page(false);
         self.begun.front()
     }
 
+    /// Returns what a reader that sends no more has left. It may have withdrawn its pages since the last look for that:
+    /// its last page comes before it lets go of the queue.
+    fn last_page(&mut self) -> Page {
+        self.instead.try_recv().unwrap_or_else(|_| vec![Chunk::Died])
+    }
+
     /// Removes the chunk that [`Pages::peek`] returned.
     pub(crate) fn take(&mut self) -> Option<Chunk> {
         self.progress.advance();
         self.begun.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(position: u64) -> Chunk {
+        Chunk::Event(position, Arc::new(crate::event::Draft::new("a", "b", "c").seal(Timestamp::UNIX_EPOCH)))
+    }
+
+    fn put(page_channel: &PageChannel, page: Page) {
+        page_channel.pages.try_send(page).unwrap();
+    }
+
+    /// The shard has looked for withdrawn pages, and handles those that it has.
+    #[test]
+    fn the_page_in_place_of_the_rest_is_not_missed_by_a_shard_that_handles_pages() {
+        let (page_channel, mut pages) = page_channel(Wake::default(), Progress::default());
+        put(&page_channel, vec![event(1), event(2)]);
+        pages.drop_withdrawn();
+        assert!(matches!(pages.peek(), Some(Chunk::Event(1, _))));
+        page_channel.withdraw(vec![Chunk::End(Splice::at(7))]);
+        let rest: Vec<Chunk> = std::iter::from_fn(|| {
+            pages.peek()?;
+            pages.take()
+        })
+        .take(3)
+        .collect();
+        assert!(matches!(&rest[..], [Chunk::Event(1, _), Chunk::Event(2, _), Chunk::End(_)]), "{rest:?}");
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_without_a_word_has_died() {
+        let (page_channel, mut pages) = page_channel(Wake::default(), Progress::default());
+        put(&page_channel, vec![event(1)]);
+        drop(page_channel);
+        pages.drop_withdrawn();
+        assert!(pages.peek().is_some() && pages.take().is_some());
+        assert!(matches!(pages.peek(), Some(Chunk::Died)));
     }
 }

@@ -217,15 +217,27 @@ impl History {
         measured.map(|measured| measured.taken).or_else(|| self.told_moment_of(time, now))
     }
 
-    /// Returns whether `time` may be the Time of an event that was accepted before this run, or by another node only,
-    /// by a clock that was ahead: nothing that this run has accepted is then known to precede it.
-    pub(super) fn may_precede(&self, time: Timestamp) -> bool {
-        self.is_in_doubt(&self.shelf.lock().ring, time, SKEW)
+    /// Returns whether this may be the Time of an event that was accepted before this run, or by another node only, by a
+    /// clock that was ahead: nothing that this run has accepted is then known to precede it.
+    pub(super) fn may_precede(&self, since: Since) -> bool {
+        matches!(since, Since::Time(time) if self.is_early(time, SKEW) && !self.bears(time))
     }
 
-    /// Returns whether `time` may be that of an earlier event by a clock that is at most this far `ahead`.
-    fn is_in_doubt(&self, ring: &Ring, time: Timestamp, ahead: SignedDuration) -> bool {
-        self.began.checked_add(ahead).is_ok_and(|surely| time < surely) && !bears(ring, time)
+    /// Returns whether an event of `time` may have been accepted before this run, by a clock that was at most this far
+    /// `ahead`.
+    fn is_early(&self, time: Timestamp, ahead: SignedDuration) -> bool {
+        self.began.checked_add(ahead).is_ok_and(|surely| time < surely)
+    }
+
+    /// Returns whether a retained event bears this Time, if it is among the first that are not older. Their Times are
+    /// parsed without the lock.
+    fn bears(&self, time: Timestamp) -> bool {
+        let mut retained = Vec::new();
+        let kept = self.shelf.lock();
+        let first = kept.ring.find(time).unwrap_or(kept.ring.first());
+        kept.ring.read(first..kept.ring.next(), u64::MAX, SEARCHED, &mut retained);
+        drop(kept);
+        retained.iter().any(|one| one.event.moment() == Some(time))
     }
 
     /// Returns how far producers' clocks were recently ahead, if measured long enough to be reported to other nodes.
@@ -252,6 +264,17 @@ impl History {
     /// [`SinceError::Future`] for a sequence number that is not assigned yet, or for a time more than five minutes
     /// ahead that is not the Time of a retained event.
     pub fn resolve(&self, since: Since, requested: &str, now: Timestamp) -> Result<Start, SinceError> {
+        self.resolve_if(since, requested, now, self.may_precede(since))
+    }
+
+    /// The same for a caller that knows whether the events here [may follow](History::may_precede) any of that time.
+    pub(super) fn resolve_if(
+        &self,
+        since: Since,
+        requested: &str,
+        now: Timestamp,
+        may_precede: bool,
+    ) -> Result<Start, SinceError> {
         let kept = self.shelf.lock();
         let Shelf { ring, ahead: measured, told, .. } = &*kept;
         let to = ring.oldest().unwrap_or(now);
@@ -263,7 +286,7 @@ impl History {
             Since::Time(asked) => {
                 time = Some(asked);
                 let ahead = if asked > now { SKEW } else { measured.most().max(told.most()) };
-                let in_doubt = asked >= self.began && self.is_in_doubt(ring, asked, ahead);
+                let in_doubt = may_precede && asked >= self.began && self.is_early(asked, ahead);
                 let at = ring.find(asked).filter(|_| !in_doubt);
                 // From the start of a ring that has evicted events, requested ones may be among those.
                 let whole = at.is_some() || (ring.first() == 0 && asked >= self.began);
@@ -313,14 +336,6 @@ impl History {
     pub fn moment_before(&self, number: u64) -> Option<Timestamp> {
         self.shelf.lock().milestones.before(number)
     }
-}
-
-/// Returns whether a retained event bears this Time, if it is among the first that are not older.
-fn bears(ring: &Ring, time: Timestamp) -> bool {
-    let first = ring.find(time).unwrap_or(ring.first());
-    let mut retained = Vec::new();
-    ring.read(first..ring.next(), u64::MAX, SEARCHED, &mut retained);
-    retained.iter().any(|one| one.event.moment() == Some(time))
 }
 
 #[cfg(test)]

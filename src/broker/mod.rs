@@ -23,6 +23,7 @@ pub mod gap;
 pub mod history;
 pub mod inbox;
 pub mod interest;
+mod last_pages;
 pub mod milestones;
 pub mod origin;
 mod pace;
@@ -141,7 +142,8 @@ impl Broker {
     /// # Errors
     /// Like [`History::resolve`].
     pub fn resolve(&self, since: Since, requested: &str, now: ClockReading) -> Result<Start, SinceError> {
-        let mut start = self.history.resolve(since, requested, now.wall)?;
+        let may_precede = self.history.may_precede(since);
+        let mut start = self.history.resolve_if(since, requested, now.wall, may_precede)?;
         let Some(archive) = self.archive.get() else { return Ok(start) };
         let position = |sequence| Position { epoch: self.history.epoch(), sequence };
         let (time, begin) = match (since, start.time) {
@@ -150,9 +152,8 @@ impl Broker {
             (Since::Time(_), None) => (self.history.moment(position(start.sequence), now.wall), None),
             (Since::Position(position), _) => (self.history.moment(position, now.wall), None),
         };
-        let in_doubt = |time| self.history.may_precede(time);
         if let Some(time) = time
-            && (start.gap.is_some() || self.has_loss_since(start.sequence, time) || start.time.is_some_and(in_doubt))
+            && (start.gap.is_some() || self.has_loss_since(start.sequence, time) || may_precede)
         {
             let begin = begin.or(start.time.is_none().then_some(time));
             start.gap = None;

@@ -18,9 +18,12 @@
 //!    event that was delivered under another node's number ([`Delivered::has`]). The positions of those events make a
 //!    [`Splice`]: the replay continues at its start and leaves them out.
 //!
+//! Pages that were sent last may be withdrawn before the client handles them: [`Delivered`] knows what they contained,
+//! and the shard decides which of it is left out ([`Splice::settle`]).
+//!
 //! Contract: pure. Memory is bounded: one number and at most [`HOLES`] jumps for each node that published, the window
-//! of [`super::dedup`] for duplicates, and one range of the history for each run of events to leave out. The caller
-//! does the two waits; it gives up after a few seconds and reports a gap.
+//! of [`super::dedup`] for duplicates, the events of the last pages, and one range of the history for each run of
+//! events to leave out. The caller does the two waits; it gives up after a few seconds and reports a gap.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -28,7 +31,8 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
-use super::dedup::{Digest, Duplicates, Keys, RepeatIndex};
+use super::dedup::{Duplicates, Keys};
+use super::last_pages::{LastPages, Positions, Sent};
 use super::origin::{NodeId, Origin, Trace, Watermarks};
 use crate::event::Event;
 
@@ -123,6 +127,9 @@ pub struct Delivered {
     window: usize,
     duplicates: Duplicates,
     keys: Keys,
+    /// Whether the first requested event has been reached.
+    begun: bool,
+    last_pages: LastPages,
 }
 
 impl Delivered {
@@ -134,25 +141,34 @@ impl Delivered {
             window,
             duplicates: Duplicates::new(window),
             keys: Keys::default(),
+            begun: false,
+            last_pages: LastPages::default(),
         }
     }
 
-    /// Notes that what was recorded so far was not to be delivered: it precedes the requested events, and only its
-    /// numbers count, as those that the next ones follow.
+    /// Notes, unless it was noted before, that the requested events begin here. Of what was recorded so far only the
+    /// numbers count, as those that the next ones follow; nothing of it was delivered.
     pub fn begin(&mut self) {
-        self.nodes.values_mut().for_each(|reached| reached.since = reached.next);
-        self.duplicates = Duplicates::new(self.window);
+        if !std::mem::replace(&mut self.begun, true) {
+            self.nodes.values_mut().for_each(|reached| reached.since = reached.next);
+            self.duplicates = Duplicates::new(self.window);
+        }
     }
 
-    /// Records the next event of the archive, which was stored at `stored`.
-    pub fn event(&mut self, trace: Trace, event: &Event, stored: Timestamp) -> Comparison {
+    /// Returns whether the requested events have begun.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Records the next event of the archive, which has this `position` there and was stored at `stored`.
+    pub fn event(&mut self, trace: Trace, event: &Event, position: u64, stored: Timestamp) -> Comparison {
         let Origin { node, number } = trace.origin;
         if self.was_given(trace.origin) {
             return Comparison { new: false, skipped: 0..0 };
         }
         let skipped = self.reach(node, number, stored);
         self.nodes.get_mut(&node).expect("reached").next = number + 1;
-        Comparison { new: self.is_no_copy(trace, event), skipped }
+        Comparison { new: self.is_no_copy(trace, event, position), skipped }
     }
 
     /// Records a sign of life: `number` is that of the node's next event. Returns the numbers that should precede it
@@ -175,19 +191,34 @@ impl Delivered {
         if before.is_empty() { itself } else { before.start..itself.end }
     }
 
-    /// Records a skipped event that was found in the history. Returns whether it has to be delivered.
-    pub fn fill(&mut self, trace: Trace, event: &Event) -> bool {
+    /// Records a skipped event that was found in the history, and gets this `position`. Returns whether it has to be
+    /// delivered.
+    pub fn fill(&mut self, trace: Trace, event: &Event, position: u64) -> bool {
         let Origin { node, number } = trace.origin;
         let Some(reached) = self.nodes.get_mut(&node).filter(|reached| reached.hole(number).is_some()) else {
             return false;
         };
         reached.fill(number);
-        self.is_no_copy(trace, event)
+        self.is_no_copy(trace, event, position)
     }
 
-    fn is_no_copy(&mut self, trace: Trace, event: &Event) -> bool {
-        let digest = |keys: &Keys| keys.digest(event);
-        trace.repeat_index.is_none_or(|repeat_index| self.duplicates.foreign(digest(&self.keys), repeat_index))
+    fn is_no_copy(&mut self, trace: Trace, event: &Event, position: u64) -> bool {
+        let copy_key = trace.repeat_index.map(|repeat_index| (self.keys.digest(event), repeat_index));
+        let new = copy_key.is_none_or(|(digest, repeat_index)| self.duplicates.foreign(digest, repeat_index));
+        if new && self.begun {
+            self.last_pages.add(Sent { origin: trace.origin, copy_key, length: event.json().len(), position });
+        }
+        new
+    }
+
+    /// Notes that the page with what was delivered since the last one was sent.
+    pub fn send_page(&mut self) {
+        self.last_pages.send();
+    }
+
+    /// Returns the positions of the events that the client may not have handled.
+    pub fn last_positions(&self) -> Positions<'_> {
+        self.last_pages.positions(&self.keys)
     }
 
     fn was_given(&self, origin: Origin) -> bool {
@@ -217,16 +248,12 @@ impl Delivered {
         ahead.fold(0, u64::saturating_add)
     }
 
-    /// Returns what an event of an endpoint has in common with its copies, which come under other nodes' numbers.
-    pub fn copy_key(&self, trace: Trace, event: &Event) -> Option<(Digest, RepeatIndex)> {
-        trace.repeat_index.map(|repeat_index| (self.keys.digest(event), repeat_index))
-    }
-
     /// Returns whether an event of the history was delivered.
     pub fn has(&self, trace: Trace, event: &Event) -> bool {
         let Origin { node, number } = trace.origin;
-        self.nodes.get(&node).is_some_and(|reached| reached.has_delivered(number))
-            || trace.repeat_index.is_some_and(|repeat_index| self.duplicates.has(self.keys.digest(event), repeat_index))
+        let copied = |repeat_index| self.duplicates.has(self.keys.digest(event), repeat_index);
+        let had = self.nodes.get(&node).is_some_and(|reached| reached.has_delivered(number));
+        self.begun && (had || trace.repeat_index.is_some_and(copied))
     }
 }
 
@@ -311,9 +338,25 @@ impl Splice {
 
     /// Returns the number of events in a range that are not left out.
     pub(crate) fn wanted(&self, range: Range<u64>) -> u64 {
+        let from = self.delivered.partition_point(|delivered| delivered.end <= range.start);
+        let until = self.delivered.partition_point(|delivered| delivered.start < range.end);
         let within =
             |delivered: &Range<u64>| delivered.end.min(range.end).saturating_sub(delivered.start.max(range.start));
-        range.end.saturating_sub(range.start) - self.delivered.iter().map(within).sum::<u64>()
+        let left_out: u64 = self.delivered.get(from..until).unwrap_or_default().iter().map(within).sum();
+        range.end.saturating_sub(range.start) - left_out
+    }
+
+    /// Returns whether it leaves out events, all of them before `number`.
+    pub(crate) fn is_past(&self, number: u64) -> bool {
+        !self.delivered.is_empty() && self.end() <= number
+    }
+
+    /// Forgets which events are left out; nothing before the last of them may be in the history any more. How many are
+    /// not left out there stays known: the splice begins so much earlier.
+    pub(crate) fn forget(&mut self) {
+        let end = self.end();
+        self.first = end - self.wanted(self.first..end);
+        self.delivered = Vec::new();
     }
 }
 

@@ -25,31 +25,38 @@ fn trace(node: NodeId, number: u64, repeat_index: Option<RepeatIndex>) -> Trace 
     Trace { origin: Origin { node, number }, repeat_index }
 }
 
+/// A record of what is to be delivered.
+fn begun(window: usize) -> Delivered {
+    let mut delivered = Delivered::new(window);
+    delivered.begin();
+    delivered
+}
+
 #[test]
 fn losses_show_and_repetitions_do_not_come() {
-    let mut delivered = Delivered::new(10);
-    let mut event = |number| delivered.event(trace(1, number, None), &event(0), at(1));
+    let mut delivered = begun(10);
+    let mut event = |number| delivered.event(trace(1, number, None), &event(0), 0, at(1));
     assert_eq!(event(5), Comparison { new: true, skipped: 5..5 }, "the first one seen");
     assert_eq!(event(8), Comparison { new: true, skipped: 6..8 });
     assert_eq!(event(8), Comparison { new: false, skipped: 0..0 });
     assert_eq!(delivered.reach(1, 10, at(1)), 9..10);
     assert!(delivered.reach(1, 10, at(1)).is_empty());
-    assert!(delivered.event(trace(1, 10, None), &self::event(0), at(1)).new);
+    assert!(delivered.event(trace(1, 10, None), &self::event(0), 0, at(1)).new);
 }
 
 #[test]
 fn what_was_jumped_over_is_filled_once_and_not_left_out() {
-    let mut delivered = Delivered::new(10);
-    delivered.event(trace(1, 0, None), &event(0), at(1));
-    delivered.event(trace(1, 6, None), &event(6), at(1));
+    let mut delivered = begun(10);
+    delivered.event(trace(1, 0, None), &event(0), 0, at(1));
+    delivered.event(trace(1, 6, None), &event(6), 0, at(1));
     assert!(!delivered.has(trace(1, 3, None), &event(3)), "the history may have it");
-    assert!(delivered.fill(trace(1, 3, None), &event(3)) && !delivered.fill(trace(1, 3, None), &event(3)));
+    assert!(delivered.fill(trace(1, 3, None), &event(3), 0) && !delivered.fill(trace(1, 3, None), &event(3), 0));
     assert!(delivered.has(trace(1, 3, None), &event(3)) && delivered.has(trace(1, 0, None), &event(0)));
     assert!(!delivered.has(trace(1, 2, None), &event(2)) && !delivered.has(trace(1, 4, None), &event(4)));
-    delivered.event(trace(2, 0, Some(1)), &event(7), at(1));
-    delivered.event(trace(3, 0, None), &event(0), at(1));
-    delivered.event(trace(3, 2, None), &event(0), at(1));
-    assert!(!delivered.fill(trace(3, 1, Some(1)), &event(7)), "its copy came by another node");
+    delivered.event(trace(2, 0, Some(1)), &event(7), 0, at(1));
+    delivered.event(trace(3, 0, None), &event(0), 0, at(1));
+    delivered.event(trace(3, 2, None), &event(0), 0, at(1));
+    assert!(!delivered.fill(trace(3, 1, Some(1)), &event(7), 0), "its copy came by another node");
 }
 
 /// The archive is read from a little earlier than requested; the history holds what this node accepted later.
@@ -57,24 +64,25 @@ fn what_was_jumped_over_is_filled_once_and_not_left_out() {
 fn what_was_only_passed_over_comes_from_the_history() {
     let mut delivered = Delivered::new(10);
     for number in [4, 5, 7] {
-        delivered.event(trace(1, number, Some(1)), &event(number), at(1));
+        delivered.event(trace(1, number, Some(1)), &event(number), 0, at(1));
     }
     delivered.reach(2, 3, at(1));
+    assert!(!delivered.has(trace(1, 4, Some(1)), &event(4)), "nothing of it is requested");
     delivered.begin();
-    assert_eq!(delivered.event(trace(1, 9, Some(1)), &event(9), at(9)), Comparison { new: true, skipped: 8..9 });
-    assert_eq!(delivered.event(trace(2, 3, None), &event(3), at(9)), Comparison { new: true, skipped: 3..3 });
+    assert_eq!(delivered.event(trace(1, 9, Some(1)), &event(9), 0, at(9)), Comparison { new: true, skipped: 8..9 });
+    assert_eq!(delivered.event(trace(2, 3, None), &event(3), 0, at(9)), Comparison { new: true, skipped: 3..3 });
     let has = |node, number, repeat_index| delivered.has(trace(node, number, repeat_index), &event(number));
     assert!([3, 4, 5, 6, 7, 8].into_iter().all(|number| !has(1, number, Some(1))));
     assert!(has(1, 9, Some(1)) && has(2, 3, None) && !has(2, 2, None) && has(3, 9, Some(1)));
-    assert!(!delivered.event(trace(1, 5, Some(1)), &event(5), at(9)).new, "stored once more");
-    delivered.event(trace(1, 6, None), &event(6), at(10));
+    assert!(!delivered.event(trace(1, 5, Some(1)), &event(5), 0, at(9)).new, "stored once more");
+    delivered.event(trace(1, 6, None), &event(6), 0, at(10));
     assert!(delivered.has(trace(1, 6, None), &event(6)), "the number behind the jump was made up");
 }
 
 #[test]
 fn the_jumps_of_a_page_of_unreadable_events_are_all_remembered() {
-    let mut delivered = Delivered::new(10);
-    delivered.event(trace(1, 0, None), &event(0), at(1));
+    let mut delivered = begun(10);
+    delivered.event(trace(1, 0, None), &event(0), 0, at(1));
     for number in (2..2 + 2 * 256).step_by(2) {
         assert_eq!(delivered.lack(1, number, at(1)), number - 1..number + 1);
         assert!(delivered.lack(1, number, at(1)).is_empty(), "stored twice");
@@ -86,11 +94,11 @@ fn the_jumps_of_a_page_of_unreadable_events_are_all_remembered() {
 
 #[test]
 fn a_number_that_somebody_made_up_hides_nothing() {
-    let mut delivered = Delivered::new(10);
-    delivered.event(trace(1, 57, None), &event(0), at(1));
-    delivered.event(trace(1, 1_000_000_000_000, None), &event(0), at(1));
+    let mut delivered = begun(10);
+    delivered.event(trace(1, 57, None), &event(0), 0, at(1));
+    delivered.event(trace(1, 1_000_000_000_000, None), &event(0), 0, at(1));
     for number in 58..70 {
-        let comparison = delivered.event(trace(1, number, None), &event(number), at(1));
+        let comparison = delivered.event(trace(1, number, None), &event(number), 0, at(1));
         assert!(comparison.new && comparison.skipped.is_empty(), "{number}: {comparison:?}");
     }
     let mut watermarks = Watermarks::default();
@@ -101,10 +109,10 @@ fn a_number_that_somebody_made_up_hides_nothing() {
 
 #[test]
 fn an_event_comes_by_one_of_its_ways() {
-    let mut delivered = Delivered::new(10);
-    assert!(delivered.event(trace(1, 0, Some(1)), &event(7), at(1)).new);
-    assert!(!delivered.event(trace(2, 0, Some(1)), &event(7), at(1)).new, "its copy");
-    assert!(delivered.event(trace(2, 1, Some(2)), &event(7), at(1)).new, "the endpoint sent it twice");
+    let mut delivered = begun(10);
+    assert!(delivered.event(trace(1, 0, Some(1)), &event(7), 0, at(1)).new);
+    assert!(!delivered.event(trace(2, 0, Some(1)), &event(7), 0, at(1)).new, "its copy");
+    assert!(delivered.event(trace(2, 1, Some(2)), &event(7), 0, at(1)).new, "the endpoint sent it twice");
     assert!(delivered.has(trace(1, 1, Some(2)), &event(7)), "the other way, which the archive has not reached yet");
     assert!(!delivered.has(trace(1, 1, Some(3)), &event(7)));
     assert!(!delivered.has(trace(1, 1, None), &event(7)), "posts have no duplicates");
@@ -112,7 +120,7 @@ fn an_event_comes_by_one_of_its_ways() {
 
 #[test]
 fn the_archive_may_be_left_when_it_has_given_what_the_node_had() {
-    let mut delivered = Delivered::new(10);
+    let mut delivered = begun(10);
     let mut watermarks = Watermarks::default();
     watermarks.note(1, 3, both(100));
     watermarks.note(2, 9, both(10));
@@ -120,12 +128,12 @@ fn the_archive_may_be_left_when_it_has_given_what_the_node_had() {
     let missing = |delivered: &Delivered, since| delivered.missing(&watermarks, at(since), both(100).instant);
     assert!(missing(&delivered, 50).unknown, "the first may have more");
     assert!(missing(&delivered, 101).is_nothing(), "it has published nothing since");
-    delivered.event(trace(1, 0, None), &event(0), at(1));
+    delivered.event(trace(1, 0, None), &event(0), 0, at(1));
     assert_eq!(missing(&delivered, 50), Missing { numbers: vec![(1, 1..3)], unknown: false }, "the second is gone");
     delivered.reach(1, 3, at(1));
     assert!(missing(&delivered, 50).is_nothing());
     assert_eq!(delivered.ahead_of(&watermarks), 0);
-    delivered.event(trace(4, 7, None), &event(0), at(1));
+    delivered.event(trace(4, 7, None), &event(0), 0, at(1));
     assert!(delivered.ahead_of(&watermarks) > 0, "an event that this node has not taken in yet");
     delivered.reach(1, 3, at(17));
     assert_eq!(delivered.ahead_of(&watermarks), 0, "whoever published it is gone");
@@ -139,6 +147,19 @@ fn what_was_given_is_left_out_and_counted() {
     assert!([6, 8, 12].into_iter().all(|number| splice.leaves_out(number)));
     assert_eq!((splice.end(), Splice::at(5).end()), (13, 5));
     assert_eq!((splice.delivered.len(), splice.wanted(5..14), splice.wanted(7..9), splice.wanted(8..8)), (2, 5, 0, 0));
+}
+
+#[test]
+fn what_the_history_no_longer_holds_is_forgotten_but_counted() {
+    let mut splice = Splice::at(5);
+    [6, 7, 8, 12].into_iter().for_each(|number| splice.leave_out(number));
+    let before = splice.clone();
+    assert!(!splice.is_past(12) && splice.is_past(13));
+    splice.forget();
+    assert!(splice.delivered.capacity() == 0 && !splice.is_past(13));
+    for end in 13..20 {
+        assert_eq!(splice.wanted(splice.first()..end), before.wanted(before.first()..end));
+    }
 }
 
 /// An event that a node published.
@@ -185,7 +206,7 @@ impl World {
             here: Duplicates::new(100),
             history: Vec::new(),
             archive: Vec::new(),
-            delivered: Delivered::new(100),
+            delivered: begun(100),
             out: Vec::new(),
         }
     }
@@ -234,7 +255,7 @@ impl World {
     }
 
     fn read(&mut self, passed: &Passed) {
-        let comparison = self.delivered.event(passed.trace, &event(passed.key), at(1));
+        let comparison = self.delivered.event(passed.trace, &event(passed.key), 0, at(1));
         assert!(comparison.skipped.is_empty());
         if comparison.new {
             self.out.push((passed.key, passed.trace.repeat_index));

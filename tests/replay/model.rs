@@ -16,6 +16,7 @@ use futures_util::FutureExt;
 use hydrant::auth::{Access, AuthOptions, Authority, Credential, Principal, Secret};
 use hydrant::broker::Broker;
 use hydrant::broker::archive::{Archive, Chunk, Page, PageChannel, Reading};
+use hydrant::broker::gap::Gap;
 use hydrant::broker::history::{Beyond, History, HistoryLimits, Since, Start};
 use hydrant::broker::inbox::{Inbox, InboxLimits, inbox};
 use hydrant::broker::splice::Splice;
@@ -61,6 +62,10 @@ enum Step {
     Read(usize),
     /// The archive hands over a page of so many events.
     Page(usize),
+    /// The archive takes back what was not handled, and gives no more.
+    Withdraw,
+    /// The shard forgets what it need not know.
+    Forget,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -73,7 +78,15 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (1..8_usize).prop_map(Step::CatchUp),
         2 => (50..2000_usize).prop_map(Step::Read),
         3 => (0..8_usize).prop_map(Step::Page),
+        1 => Just(Step::Forget),
     ]
+}
+
+/// What concerns an archive whose pages are withdrawn. Nothing is deregistered: where what was received stood in the
+/// archive is not known any more, so some of it may be taken for had.
+fn withdrawing() -> impl Strategy<Value = Step> {
+    let kept = |step| if matches!(step, Step::Deregister(_)) { Step::Withdraw } else { step };
+    step().prop_map(kept)
 }
 
 /// An event as the model sees it.
@@ -112,8 +125,42 @@ struct Reader {
     page_channel: PageChannel,
     until: Option<u64>,
     next: usize,
+    /// The first that it was to give.
+    first: usize,
     /// Where the ring takes over, once everything was given: the page that says so comes later.
     splice: Option<Splice>,
+    /// The shard has yet to handle what was sent.
+    has_ended: bool,
+    /// Reads again while the first read goes on: what it does not bring is lost.
+    is_alone: bool,
+}
+
+impl Reader {
+    /// Whether the shard has handled the end, or needs no more.
+    fn is_over(&self) -> bool {
+        self.page_channel.closed().now_or_never().is_some()
+    }
+
+    /// As the stream does it: the last message of a range that is read again brings all that comes with it.
+    fn end(&self, events: usize) -> usize {
+        let Some(until) = self.until else { return events };
+        (0..events).take_while(|at| place(*at) >> 20 <= until.saturating_sub(1) >> 20).count()
+    }
+
+    /// Where the ring takes over from who may not have handled everything.
+    fn splice(&self, history: &History) -> Splice {
+        let first = history.first().max(self.first as u64);
+        let mut splice = Splice::at(first);
+        let given = (self.first..self.next).filter(|number| *number as u64 >= first);
+        given.for_each(|number| splice.leave_out_if_handled(number as u64, place(number)));
+        splice
+    }
+
+    /// Has the shard drop what it has not handled yet.
+    fn withdraw(self, history: &History) {
+        let end = Chunk::End(self.splice(history));
+        self.page_channel.withdraw(vec![Chunk::Gap(Gap { from: None, to: now(), events: None }), end]);
+    }
 }
 
 /// Where an event stands: several come with one message, so places are neither dense nor regular.
@@ -124,15 +171,17 @@ fn place(number: usize) -> u64 {
 
 impl Archive for Shelf {
     fn read(&self, reading: Reading, _account: &str, page_channel: PageChannel) {
-        let next = self.since.unwrap_or_else(|| self.find(reading));
-        self.readers.lock().push(Reader { page_channel, until: reading.until, next, splice: None });
+        let (next, until) = (self.since.unwrap_or_else(|| self.find(&reading)), reading.until);
+        let is_alone = until.is_some() && reading.brought.is_none();
+        let reader = Reader { page_channel, until, next, first: next, splice: None, has_ended: false, is_alone };
+        self.readers.lock().push(reader);
     }
 }
 
 impl Shelf {
     /// As the stream does, but without its margin for messages that overtake each other: the first event that was
     /// stored then or says that it is of then, but none that was stored long before.
-    fn find(&self, Reading { time, begin, .. }: Reading) -> usize {
+    fn find(&self, &Reading { time, begin, .. }: &Reading) -> usize {
         let events = self.events.lock();
         let begin = begin.unwrap_or(time - SignedDuration::from_mins(5)).min(time);
         let counts = |time: &Timestamp, stored: Timestamp| *time <= stored + SignedDuration::from_mins(5);
@@ -147,37 +196,38 @@ impl Shelf {
     fn hand_over(&self, count: usize, history: &History) -> bool {
         let (events, mut readers) = (self.events.lock(), self.readers.lock());
         let mut any = false;
-        readers.retain_mut(|Reader { page_channel, until, next, splice }| {
-            let end = until.map_or(events.len(), |until| (0..events.len()).take_while(|at| place(*at) < until).count());
-            if until.is_none() && *next >= end && splice.is_none() {
-                *splice = Some(Self::splice(*next as u64, history));
+        readers.retain(|reader| !reader.is_over());
+        for reader in readers.iter_mut().filter(|reader| !reader.has_ended) {
+            let end = reader.end(events.len());
+            if reader.until.is_none() && reader.next >= end && reader.splice.is_none() {
+                reader.splice = Some(reader.splice(history));
                 any = true;
-                return true;
+                continue;
             }
-            let Some(Some(permit)) = page_channel.reserve().now_or_never() else { return true };
+            let Some(Some(permit)) = reader.page_channel.reserve().now_or_never() else { continue };
             any = true;
-            let end = if splice.is_some() { *next } else { end };
-            let taken = &events[*next..end.max(*next).min(*next + count)];
-            let mut page: Page = (*next..)
+            let end = if reader.splice.is_some() { reader.next } else { end };
+            let taken = &events[reader.next..end.max(reader.next).min(reader.next + count)];
+            let mut page: Page = (reader.next..)
                 .zip(taken)
                 .map(|(number, (event, _))| Chunk::Event(place(number), Arc::clone(event)))
                 .collect();
-            *next += taken.len();
-            let ended = *next >= end && (until.is_some() || splice.is_some());
-            if ended {
-                page.push(Chunk::End(splice.take()));
+            reader.next += taken.len();
+            let splice = reader.splice.take();
+            if reader.next >= end && (reader.until.is_some() || splice.is_some()) {
+                page.push(Chunk::End(splice.unwrap_or_else(|| reader.splice(history))));
+                reader.has_ended = true;
             }
             permit.put(page);
-            !ended
-        });
+        }
         any
     }
 
-    /// Everything before `given` was given.
-    fn splice(given: u64, history: &History) -> Splice {
-        let mut splice = Splice::at(history.first());
-        (history.first()..given).for_each(|number| splice.leave_out(number));
-        splice
+    /// The readers take back what they have sent, unless that would be lost.
+    fn withdraw(&self, history: &History) {
+        let mut readers = self.readers.lock();
+        let withdrawn = readers.extract_if(.., |reader| !reader.is_over() && !reader.is_alone);
+        withdrawn.for_each(|reader| reader.withdraw(history));
     }
 }
 
@@ -309,6 +359,8 @@ struct Judge {
     registered: usize,
     /// Events said to be lost.
     lost: Option<u64>,
+    /// Notices that say no number.
+    vague: usize,
 }
 
 impl Judge {
@@ -322,7 +374,10 @@ impl Judge {
             }
             ("websocket", "deregister") => assert!(self.active.remove(&key)),
             ("websocket", _) => {}
-            ("hydrant", _) => *self.lost.get_or_insert(0) += event["Object"]["Events"].as_u64().unwrap(),
+            ("hydrant", _) => match event["Object"]["Events"].as_u64() {
+                Some(events) => *self.lost.get_or_insert(0) += events,
+                None => self.vague += 1,
+            },
             _ => {
                 let number = event["Object"]["N"].as_u64().unwrap();
                 let known = &events[usize::try_from(number).unwrap()];
@@ -385,6 +440,8 @@ fn run_with(archive: bool, ring: usize, outbox: usize, before: usize, since: usi
             Step::Page(events) => {
                 world.archive.hand_over(events, world.broker.history());
             }
+            Step::Forget => world.shard.forget_left_out(conn, world.broker.history().first()),
+            Step::Withdraw => world.archive.withdraw(world.broker.history()),
         }
     }
     world.finish();
@@ -398,6 +455,9 @@ fn run_with(archive: bool, ring: usize, outbox: usize, before: usize, since: usi
     assert!(judge.seen.iter().all(|number| *number >= since), "older than asked for");
     assert!(missing <= judge.lost.unwrap_or(0), "{missing} are missing, {:?} were said to be lost", judge.lost);
     assert!(ring < 1000 || judge.lost.is_none(), "nothing is lost while the ring holds everything");
+    // Pages that are withdrawn lose nothing that the ring holds, but are told.
+    let has_withdrawn = steps.iter().any(|step| matches!(step, Step::Withdraw));
+    assert!(has_withdrawn || judge.vague == 0, "{} notices", judge.vague);
     assert!(judge.turns_back() <= judge.registered, "the order turns back only for a registration");
     world.shard.remove(conn);
     assert!(world.shard.is_empty());
@@ -430,6 +490,13 @@ proptest! {
     #[test]
     fn what_comes_from_an_archive_joins_the_ring(
         before in 0..60_usize, since in 0..60_usize, steps in prop::collection::vec(step(), 0..80),
+    ) {
+        run_with(true, 1000, 300, before, since, &steps);
+    }
+
+    #[test]
+    fn what_an_archive_withdraws_comes_from_the_ring(
+        before in 0..60_usize, since in 0..60_usize, steps in prop::collection::vec(withdrawing(), 0..80),
     ) {
         run_with(true, 1000, 300, before, since, &steps);
     }

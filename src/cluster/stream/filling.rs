@@ -3,22 +3,23 @@
 //! If a stream had no leader or was slow, it lacks events that were published then, which shows as jumps in their
 //! nodes' numbers. This node received most of them live.
 //!
-//! Contract: every event has a position of its own, the same one whenever it is read. Those that fill a hole come below
+//! Contract: every event has a position of its own, the same one whenever it is read; a range that is read again brings
+//! no event that it did not bring before. Those that fill a hole come below
 //! the message that reveals it, in the order of their numbers ([`place`]).
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use hashbrown::HashMap;
 use jiff::Timestamp;
 
-use super::last_pages::LastPages;
 use crate::broker::Frontier;
 use crate::broker::archive::{Chunk, POSITIONS, Page};
 use crate::broker::gap::Gap;
 use crate::broker::history::{History, Retained};
 use crate::broker::origin::NodeId;
-use crate::broker::splice::{Delivered, WINDOW};
+use crate::broker::splice::{Delivered, Splice, WINDOW};
 
 /// Number of retained events read from the history at a time.
 const PORTION: usize = 512;
@@ -83,6 +84,8 @@ fn scan(history: &History, first: u64, mut look: impl FnMut(&Retained, NodeId, u
 /// earlier hole of a node is not scanned again. So a replay scans the history about once, however many holes it finds.
 #[derive(Debug, Default)]
 pub(super) struct Search {
+    /// What may be found, if the range was read before: what the history has got since then comes from there.
+    brought: Option<Arc<Splice>>,
     /// The position in the history from which to search for each node's events.
     from: HashMap<NodeId, u64>,
     /// The number of events scanned so far.
@@ -90,6 +93,10 @@ pub(super) struct Search {
 }
 
 impl Search {
+    pub(super) fn new(brought: Option<Arc<Splice>>) -> Self {
+        Self { brought, ..Self::default() }
+    }
+
     /// Returns the events in the history that belong to each hole.
     fn find(&mut self, holes: &[Hole], history: &History) -> Vec<Vec<(u64, Retained)>> {
         let mut found: Vec<Vec<(u64, Retained)>> = holes.iter().map(|_| Vec::new()).collect();
@@ -99,12 +106,13 @@ impl Search {
             *end = hole.numbers.end.max(*end);
         }
         let first = open.keys().map(|node| self.from.get(node).copied().unwrap_or(0)).min().unwrap_or(0);
-        let Self { from, looked } = self;
+        let Self { from, looked, brought } = self;
+        let is_new = |number| brought.as_ref().is_some_and(|brought| !brought.leaves_out(number));
         let ended = scan(history, first, |one, node, number| {
             *looked += 1;
             let Some(&end) = open.get(&node) else { return true };
             let fits = |hole: &Hole| hole.node == node && hole.numbers.contains(&number);
-            if let Some(at) = holes.iter().position(fits) {
+            if let Some(at) = holes.iter().position(fits).filter(|_| !is_new(one.number)) {
                 found[at].push((number, one.clone()));
             }
             if number + 1 >= end {
@@ -125,7 +133,6 @@ pub(super) fn fill(
     history: &History,
     search: &mut Search,
     delivered: &mut Delivered,
-    last_pages: &mut LastPages,
 ) -> Page {
     let found = search.find(holes, history);
     let mut filled = Page::with_capacity(page.len());
@@ -135,20 +142,14 @@ pub(super) fn fill(
         let chunk = chunks.next();
         let at = chunk.as_ref().map_or(usize::MAX, |(at, _)| *at);
         while let Some((hole, found)) = holes.next_if(|(hole, _)| hole.at <= at) {
-            fill_one(hole, found, delivered, last_pages, &mut filled);
+            fill_one(hole, found, delivered, &mut filled);
         }
         let Some((_, chunk)) = chunk else { return filled };
         filled.push(chunk);
     }
 }
 
-fn fill_one(
-    hole: &Hole,
-    mut found: Vec<(u64, Retained)>,
-    delivered: &mut Delivered,
-    last_pages: &mut LastPages,
-    filled: &mut Page,
-) {
+fn fill_one(hole: &Hole, mut found: Vec<(u64, Retained)>, delivered: &mut Delivered, filled: &mut Page) {
     found.sort_unstable_by_key(|(number, _)| *number);
     found.dedup_by_key(|(number, _)| *number);
     let missing = (hole.numbers.end - hole.numbers.start) - found.len() as u64;
@@ -157,9 +158,8 @@ fn fill_one(
         filled.push(Chunk::Gap(Gap { from: None, to: hole.stored, events }));
     }
     for (number, Retained { event, trace, .. }) in found {
-        if let Some(trace) = trace.filter(|trace| delivered.fill(*trace, &event)) {
-            let position = place(hole.message, hole.numbers.end - number);
-            last_pages.add(trace, &event, position, delivered);
+        let position = place(hole.message, hole.numbers.end - number);
+        if trace.is_some_and(|trace| delivered.fill(trace, &event, position)) {
             filled.push(Chunk::Event(position, event));
         }
     }
@@ -234,11 +234,10 @@ mod tests {
         for start in (0..EVENTS).step_by(100) {
             let numbers = delivered.reach(1, start + 10, Timestamp::UNIX_EPOCH);
             let hole = Hole { at: 0, node: 1, numbers, message: start, stored: Timestamp::UNIX_EPOCH };
-            let last_pages = &mut LastPages::default();
-            filled.extend(fill(Page::new(), &[hole], broker.history(), &mut search, &mut delivered, last_pages));
+            filled.extend(fill(Page::new(), &[hole], broker.history(), &mut search, &mut delivered));
             for number in start + 10..start + 100 {
                 let origin = Origin { node: 1, number };
-                delivered.event(Trace { origin, repeat_index: None }, &event(number), Timestamp::UNIX_EPOCH);
+                delivered.event(Trace { origin, repeat_index: None }, &event(number), number, Timestamp::UNIX_EPOCH);
             }
         }
         let key = |chunk: Chunk| match chunk {

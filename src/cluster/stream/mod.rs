@@ -22,10 +22,11 @@ mod cache;
 pub(super) mod ensure;
 mod filling;
 mod handoff;
-mod last_pages;
 mod options;
 mod pages;
 mod patience;
+#[cfg(test)]
+mod random_tests;
 mod reader;
 mod serve;
 mod shared;
@@ -34,6 +35,8 @@ mod shelf;
 mod slots;
 mod source;
 mod tries;
+#[cfg(test)]
+mod world;
 
 use std::sync::{Arc, Weak};
 
@@ -121,7 +124,11 @@ mod tests {
 
     fn read_for(progress: Progress, archive: &StreamArchive, account: &str, until: Option<u64>) -> Pages {
         let (sender, pages) = page_channel(Wake::default(), progress);
-        archive.read(Reading { time: clock::now(), begin: None, first: 0, until, given: None }, account, sender);
+        archive.read(
+            Reading { time: clock::now(), begin: None, first: 0, until, given: None, brought: None },
+            account,
+            sender,
+        );
         pages
     }
 

@@ -22,7 +22,6 @@ use tokio::time::sleep;
 use super::cache::{Block, Extent, PageCache, Parsed};
 use super::filling::{self, Hole, Search, message_of, place};
 use super::handoff::{GRACE, Goal, Handoff, LAG, LEAD, OVERLAP, POLL_INTERVAL, start};
-use super::last_pages::LastPages;
 use super::pages::PageError;
 use super::patience::{ReadError, reserve};
 use super::tries::Tries;
@@ -30,7 +29,7 @@ use crate::broker::Broker;
 use crate::broker::archive::{Chunk, Page, PageChannel, PagePermit, Reading};
 use crate::broker::gap::Gap;
 use crate::broker::origin::{Origin, Trace};
-use crate::broker::splice::Delivered;
+use crate::broker::splice::{Delivered, Splice};
 use crate::clock;
 use crate::cluster::nats::requests::AwayError;
 use crate::cluster::wire::Kind;
@@ -55,7 +54,6 @@ pub(super) struct Reader {
     from: Timestamp,
     delivered: Delivered,
     search: Search,
-    last_pages: LastPages,
     /// The next position to read; `None` until the first one is found.
     next: Option<u64>,
     /// How much longer to wait for events that this node is about to accept.
@@ -67,8 +65,6 @@ pub(super) struct Reader {
     lag: Duration,
     /// Whether the reader has checked what the stream does not hold of the requested time.
     bounded: bool,
-    /// Whether the first requested message has been reached.
-    begun: bool,
     /// The position of the last message read.
     last: Option<u64>,
     /// When that message was stored.
@@ -83,14 +79,12 @@ impl Reader {
             broker,
             from: reading.time.checked_sub(OVERLAP).unwrap_or(reading.time),
             delivered: Delivered::new(window),
-            search: Search::default(),
-            last_pages: LastPages::default(),
+            search: Search::new(reading.brought.clone()),
             next: None,
             grace: GRACE,
             settling: GRACE,
             lag: LAG,
             bounded: false,
-            begun: false,
             last: None,
             seen: reading.time,
             reading,
@@ -150,7 +144,7 @@ impl Reader {
     /// Returns the last chunks, unless the stream has to be read further.
     async fn end(&mut self, goal: &mut Option<Goal>, is_idle: bool) -> Result<Option<Page>, ReadError> {
         if self.reading.until.is_some() {
-            return Ok(self.end_again(is_idle));
+            return self.end_again(is_idle);
         }
         let mut settling = self.settling;
         let handoff = self.handoff()?;
@@ -171,22 +165,21 @@ impl Reader {
                 (Some(self.rest(&*self.broker()?)), splice)
             }
         };
-        Ok(Some(gap.map(Chunk::Gap).into_iter().chain([Chunk::End(Some(splice))]).collect()))
+        Ok(Some(gap.map(Chunk::Gap).into_iter().chain([Chunk::End(splice)]).collect()))
     }
 
     /// The same for a range that is read again. Whoever answers now may be behind the one that answered before.
-    fn end_again(&mut self, is_idle: bool) -> Option<Page> {
+    fn end_again(&mut self, is_idle: bool) -> Result<Option<Page>, ReadError> {
         if !is_idle {
             self.lag = LAG;
         }
-        if self.is_done() {
-            return Some(vec![Chunk::End(None)]);
+        let is_done = self.is_done();
+        if !is_done && self.may_read_on() {
+            return Ok(None);
         }
-        if self.may_read_on() {
-            return None;
-        }
-        let gone = Gap { from: Some(self.seen), to: clock::now(), events: None };
-        Some(vec![Chunk::Gap(gone), Chunk::End(None)])
+        let gone = (!is_done).then(|| Gap { from: Some(self.seen), to: clock::now(), events: None });
+        let end = Chunk::End(self.splice_if_handled()?);
+        Ok(Some(gone.map(Chunk::Gap).into_iter().chain([end]).collect()))
     }
 
     /// Returns whether there is time for one more look at the end of the stream.
@@ -199,17 +192,19 @@ impl Reader {
     /// here or, if some of what was read is `withdrawn`, at an unknown time.
     pub(super) async fn break_off(&mut self, withdrawn: bool) -> Result<Page, ReadError> {
         let mut settling = self.settling;
-        let splice = if self.reading.until.is_none() {
-            let handoff = self.handoff()?;
-            handoff.settle(&mut settling).await;
-            let position = self.last_pages.positions(&self.delivered);
-            Some(handoff.splice_beside(|trace, event| position(trace, event).filter(|_| withdrawn)))
-        } else {
-            None
-        };
+        self.handoff()?.settle(&mut settling).await;
+        let is_all_handled = !withdrawn && self.reading.until.is_none();
+        let splice = if is_all_handled { self.handoff()?.splice() } else { self.splice_if_handled()? };
         let rest = self.rest(&*self.broker()?);
         let gap = Gap { from: rest.from.filter(|_| !withdrawn), ..rest };
         Ok(vec![Chunk::Gap(gap), Chunk::End(splice)])
+    }
+
+    /// Returns where the history takes over from a client that may not handle all of the last pages: they may be
+    /// withdrawn, and the last message of a range that is read again may bring more than was requested.
+    fn splice_if_handled(&self) -> Result<Splice, ReadError> {
+        let last = self.delivered.last_positions();
+        Ok(self.handoff()?.splice_beside(|trace, event| last.position(trace, event)))
     }
 
     fn handoff(&self) -> Result<Handoff<'_>, ReadError> {
@@ -226,8 +221,7 @@ impl Reader {
             self.grace = self.grace.saturating_sub(POLL_INTERVAL);
         }
         let history = Arc::clone(self.broker()?.history());
-        let Self { search, delivered, last_pages, .. } = self;
-        Ok(filling::fill(page, holes, &history, search, delivered, last_pages))
+        Ok(filling::fill(page, holes, &history, &mut self.search, &mut self.delivered))
     }
 
     fn broker(&self) -> Result<Arc<Broker>, ReadError> {
@@ -240,7 +234,7 @@ impl Reader {
         broker.metrics().nats.replay_pages.inc();
         broker.metrics().nats.replay_events.inc_by(events as u64);
         if !page.is_empty() {
-            self.last_pages.send();
+            self.delivered.send_page();
             permit.put(page);
         }
         Ok(())
@@ -304,7 +298,7 @@ impl Reader {
             if self.skips_to(parsed.position) {
                 page.push(Chunk::Gap(Gap { from: Some(self.seen), to: parsed.time.max(self.seen), events: None }));
                 // What follows the dropped messages was given before, so it is requested.
-                self.begin();
+                self.delivered.begin();
             }
             let is_beyond = self.reading.until.is_some_and(|until| parsed.position > message_of(until - 1));
             if is_beyond {
@@ -314,7 +308,7 @@ impl Reader {
             self.last = Some(parsed.position);
             self.seen = self.seen.max(parsed.time);
             if parsed.time >= self.from {
-                self.begin();
+                self.delivered.begin();
             }
             self.accept_one(parsed, page, holes);
             if self.is_done() {
@@ -326,22 +320,15 @@ impl Reader {
 
     /// Returns whether the stream has dropped messages of the requested range before this one.
     fn skips_to(&self, message: u64) -> bool {
-        match self.last.filter(|_| self.begun) {
+        match self.last.filter(|_| self.delivered.has_begun()) {
             Some(last) => message > last + 1,
             None => self.reading.given.is_some_and(|given| message > message_of(given)),
         }
     }
 
-    /// Notes that the requested range has been reached.
-    fn begin(&mut self) {
-        if !std::mem::replace(&mut self.begun, true) {
-            self.delivered.begin();
-        }
-    }
-
     fn accept_one(&mut self, parsed: &Parsed, page: &mut Page, holes: &mut Vec<Hole>) {
         let Some((position, kind)) = &parsed.read else { return };
-        let (node, number) = (position.node, position.number);
+        let (node, number, at) = (position.node, position.number, place(parsed.position, 0));
         let (numbers, event) = match (kind, &parsed.event) {
             (Kind::Heartbeat(beat), _) if beat.greets => return,
             (Kind::Heartbeat(_), _) => (self.delivered.reach(node, number, parsed.time), None),
@@ -350,20 +337,17 @@ impl Reader {
             (Kind::Event { repeat_index, .. }, Some(event)) => {
                 let trace = Trace { origin: Origin { node, number }, repeat_index: *repeat_index };
                 if event.moment().is_some_and(|time| self.is_asked_for(time, parsed.time)) {
-                    self.begin();
+                    self.delivered.begin();
                 }
-                let comparison = self.delivered.event(trace, event, parsed.time);
-                if comparison.new && self.begun {
-                    self.last_pages.add(trace, event, place(parsed.position, 0), &self.delivered);
-                }
+                let comparison = self.delivered.event(trace, event, at, parsed.time);
                 (comparison.skipped, comparison.new.then(|| Arc::clone(event)))
             }
         };
-        if self.begun {
+        if self.delivered.has_begun() {
             if !numbers.is_empty() {
                 holes.push(Hole { at: page.len(), node, numbers, message: parsed.position, stored: parsed.time });
             }
-            page.extend(event.map(|event| Chunk::Event(place(parsed.position, 0), event)));
+            page.extend(event.map(|event| Chunk::Event(at, event)));
         }
     }
 

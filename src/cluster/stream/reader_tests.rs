@@ -32,7 +32,7 @@ pub(in crate::cluster::stream) fn away() -> Requests {
 fn reader(broker: &Arc<Broker>) -> Reader {
     let stream = NatsStream::new(Arc::new(away()), "EVENTS".to_owned());
     let pages = Arc::new(PageCache::new(Arc::new(stream), 1 << 20));
-    let reading = Reading { time: clock::now(), begin: None, first: 0, until: None, given: None };
+    let reading = Reading { time: clock::now(), begin: None, first: 0, until: None, given: None, brought: None };
     Reader::new(ReaderOptions { pages, window: 100, broker: Arc::downgrade(broker) }, reading)
 }
 
@@ -48,7 +48,7 @@ fn deliver(reader: &mut Reader, numbers: Range<u64>) {
     for number in numbers {
         let event = Draft::new("machines", "update", &number.to_string()).seal(clock::now());
         let trace = Trace { origin: Origin { node: NODE, number }, repeat_index: None };
-        assert!(reader.delivered.event(trace, &event, clock::now()).new);
+        assert!(reader.delivered.event(trace, &event, number, clock::now()).new);
     }
 }
 

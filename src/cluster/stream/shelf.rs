@@ -12,9 +12,10 @@ use serde_json::json;
 use super::api::{ApiError, Info};
 use super::pages::{Begin, PageError, Read, Stored};
 use super::source::Source;
-use crate::broker::origin::Origin;
+use crate::broker::origin::{Origin, Trace};
 use crate::clock;
 use crate::cluster::nats::op::Message;
+use crate::cluster::nats::requests::AwayError;
 use crate::cluster::wire::{NodePosition, event_headers};
 
 #[derive(Debug)]
@@ -23,6 +24,13 @@ struct Held {
     /// The sequence number of the next message.
     next: u64,
     created: Timestamp,
+    is_away: bool,
+}
+
+impl Held {
+    fn new() -> Self {
+        Self { messages: VecDeque::new(), next: 1, created: clock::now(), is_away: false }
+    }
 }
 
 /// A stream that answers at once.
@@ -31,12 +39,13 @@ pub(super) struct Shelf(Mutex<Held>);
 
 impl Shelf {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Held { messages: VecDeque::new(), next: 1, created: clock::now() }))
+        Self(Mutex::new(Held::new()))
     }
 
     /// Stores an event of a node.
-    pub(super) fn put(&self, Origin { node, number }: Origin, json: &str, stored: Timestamp) {
-        let headers = event_headers(NodePosition { node, number }, None, &[]);
+    pub(super) fn put(&self, trace: Trace, json: &str, stored: Timestamp) {
+        let Trace { origin: Origin { node, number }, repeat_index } = trace;
+        let headers = event_headers(NodePosition { node, number }, repeat_index, &[]);
         let payload = Bytes::from(json.to_owned());
         let mut held = self.0.lock();
         let message = Message { sid: 1, subject: Bytes::new(), headers: headers.into(), payload };
@@ -54,7 +63,12 @@ impl Shelf {
 
     /// Is deleted and made anew.
     pub(super) fn make_anew(&self) {
-        *self.0.lock() = Held { messages: VecDeque::new(), next: 1, created: clock::now() };
+        *self.0.lock() = Held::new();
+    }
+
+    /// Cannot be reached any more.
+    pub(super) fn go_away(&self) {
+        self.0.lock().is_away = true;
     }
 
     /// The number of messages.
@@ -65,11 +79,14 @@ impl Shelf {
 
 impl Source for Shelf {
     fn is_connected(&self) -> bool {
-        true
+        !self.0.lock().is_away
     }
 
     fn read(&self, begin: Begin, most: u64) -> BoxFuture<'_, Result<Read, PageError>> {
         let held = self.0.lock();
+        if held.is_away {
+            return std::future::ready(Err(AwayError.into())).boxed();
+        }
         let is_before = |(sequence, time, _): &&(u64, Timestamp, Message)| match begin {
             Begin::Time(begin) => *time < begin,
             Begin::Sequence(begin) => *sequence < begin,

@@ -34,9 +34,11 @@ impl<S: Socket> Driver<S> {
         // The shutdown of the server must not be delayed.
         let most = if self.draining.is_some() { usize::MAX } else { KEPT };
         let end = self.conns.len().min(round.next.saturating_add(most));
+        let retained = self.parts.broker.history().first();
         for at in round.next..end {
             let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
             self.keep_time_of(conn, now, now_us / 1_000);
+            self.parts.shard.forget_left_out(conn, retained);
             round.oldest = round.oldest.max(self.keep_age_of(conn, now_us));
             let Depth { events, bytes } = self.parts.shard.fanout().depth(conn);
             (round.deepest.events, round.deepest.bytes) =

@@ -39,46 +39,80 @@ impl Replay {
     /// Removes and returns the next chunk.
     pub(in crate::fanout) fn take(&mut self) -> Option<Chunk> {
         let (pass, edge) = (self.pass.is_some(), self.edge);
-        let before = self.before.as_mut()?;
-        let chunk = before.reading(pass, edge).take()?;
-        if let (Chunk::Event(position, _), false) = (&chunk, pass) {
-            before.given.get_or_insert(*position);
-            before.end = position + 1;
-        }
-        Some(chunk)
+        self.before.as_mut()?.take(pass, edge)
     }
 
-    /// Notes that the archive has delivered everything. After the first read `splice` says where the history continues;
-    /// without one, repetitions can only be avoided by continuing from `position`, so events are lost. Returns whether
-    /// that is the case.
-    pub(in crate::fanout) fn leave_archive(&mut self, splice: Option<Splice>, position: u64) -> bool {
-        let Some(before) = &mut self.before else { return false };
-        if self.pass.is_some() {
-            before.again = None;
-            let first = before.splice.as_ref().map_or(self.edge, |splice| self.base + splice.first());
-            self.pass = Some(first.min(self.edge));
-            return false;
+    /// Notes that the archive has delivered everything, and how the replay, or the pass, continues in the history.
+    pub(in crate::fanout) fn leave_archive(&mut self, splice: Splice) {
+        let pass = self.pass.is_some();
+        if let Some(before) = &mut self.before {
+            before.leave(pass, splice);
         }
-        let has_loss = splice.is_none();
-        let splice = before.splice.insert(splice.unwrap_or_else(|| Splice::at(position)));
-        splice.settle(before.end);
-        before.once = None;
-        self.edge = self.base + splice.first();
-        has_loss
+        self.enter_history();
+    }
+
+    /// Notes that the archive delivers no more. Events are lost, and `position` is that of the shard.
+    pub(in crate::fanout) fn give_up_archive(&mut self, position: u64) {
+        let pass = self.pass.is_some();
+        if let Some(before) = &mut self.before {
+            before.give_up(pass, position);
+        }
+        self.enter_history();
+    }
+
+    /// A pass goes over the history from where it is known what came from the archive: what has been dropped since the
+    /// first read is counted.
+    fn enter_history(&mut self) {
+        let first = self.splice().map_or(self.edge, |splice| self.base + splice.first());
+        match &mut self.pass {
+            Some(pass) => *pass = first.min(self.edge),
+            None => self.edge = first,
+        }
+    }
+
+    /// Forgets what the replay left out of the history, if that is gone from there: `first` is the lowest number in it.
+    pub(in crate::fanout) fn forget_left_out(&mut self, first: u64) {
+        let handled = self.edge.checked_sub(self.base).filter(|_| self.pass.is_none());
+        if let (Some(before), Some(handled)) = (&mut self.before, handled) {
+            before.forget_before(first.min(handled));
+        }
     }
 
     pub(super) fn splice(&self) -> Option<&Splice> {
-        self.before.as_ref()?.splice.as_ref()
+        self.before.as_ref()?.splice()
     }
 
-    /// Returns whether the event of the history with this number came from the archive.
+    /// Returns the position at which an event is looked up among what deregistered registrations have received. It is
+    /// the lowest if the first read had the event: where it stood in the archive is not known.
+    pub(super) fn position_before(&self, position: u64) -> u64 {
+        let number = position.checked_sub(self.base);
+        let had = |number| self.splice().is_some_and(|splice| splice.leaves_out(number));
+        if number.is_some_and(had) { self.begin } else { position }
+    }
+
+    /// Returns the end of the current pass. Beyond the edge it is to deliver only what the first read brought, which the
+    /// settled registrations will leave out there.
+    pub(super) fn pass_end(&self) -> u64 {
+        let brought = self.before.as_ref().and_then(|before| before.end_of_brought());
+        self.edge.max(brought.map_or(0, |end| self.base + end))
+    }
+
+    /// Returns whether the event of the history with this number came from the archive, or comes after the pass.
     pub(in crate::fanout) fn was_delivered(&self, number: u64) -> bool {
-        self.splice().is_some_and(|splice| splice.leaves_out(number))
+        let is_beyond = self.pass.is_some() && self.position(number) >= self.edge;
+        let comes = |splice: &Splice| is_beyond && !splice.leaves_out(number);
+        self.splice().is_some_and(comes) || self.before.as_ref().is_some_and(|before| before.leaves_out(number))
     }
 
-    /// Returns how many events in a range of the history did not come from the archive.
-    pub(in crate::fanout) fn undelivered(&self, range: std::ops::Range<u64>) -> u64 {
-        let all = range.end.saturating_sub(range.start);
-        self.splice().map_or(all, |splice| splice.wanted(range))
+    /// Returns how many events in a range of the history did not come from the archive. What lies beyond the edge is
+    /// not counted in a pass.
+    pub(in crate::fanout) fn undelivered(&self, mut range: std::ops::Range<u64>) -> u64 {
+        if self.pass.is_some() {
+            range.end = range.end.min(self.edge.saturating_sub(self.base));
+        }
+        match &self.before {
+            Some(before) => before.undelivered(range),
+            None => range.end.saturating_sub(range.start),
+        }
     }
 }

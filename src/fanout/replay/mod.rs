@@ -214,8 +214,9 @@ impl Replay {
     pub(super) fn next(&mut self, position: u64) -> Option<Range> {
         let position = self.base + position;
         while let Some(from) = self.pass {
-            if from < self.edge {
-                return Some(Range { from, until: self.edge });
+            let until = self.pass_end();
+            if from < until {
+                return Some(Range { from, until });
             }
             self.end_pass();
         }
@@ -231,7 +232,7 @@ impl Replay {
 
     fn end_pass(&mut self) {
         if let Some(before) = &mut self.before {
-            before.again = None;
+            before.end_pass();
         }
         // The registrations that waited for the next pass may have been deregistered.
         let is_next = std::mem::take(&mut self.waiting) > 0;
@@ -256,7 +257,7 @@ impl Replay {
 
     /// Returns whether an event of the range returned by [`Replay::next`] is to be delivered.
     pub(super) fn wants(&mut self, position: u64, event: &Event) -> bool {
-        let wanted = self.registered.wanted(position, event, self.passes);
+        let wanted = self.registered.wanted(self.position_before(position), event, self.passes);
         let new = if self.pass.is_some() { wanted.now && !wanted.before } else { wanted.before };
         new && !wanted.had
     }

@@ -1,6 +1,5 @@
 //! What replays may cost, by turn and by second, and what happens beyond it: counted, and never by the clock.
 
-use hydrant::broker::gap::Gap;
 use hydrant::index::Work;
 use hydrant::protocol::Close;
 
@@ -226,17 +225,95 @@ fn pages_that_their_reader_takes_back_are_dropped_though_there_is_no_room() {
     };
     let given = given(&mut world, conn, 1);
     assert!(given < 10 && held(&world) == 20, "{given}: two pages, and no room for them");
-    let Reader { page_channel, .. } = world.archive.readers.lock().remove(0);
-    let gap = Gap { from: None, to: now(), events: None };
-    let mut splice = Splice::at(world.broker.history().first());
-    (0..20).for_each(|number| splice.leave_out_if_handled(number, place(usize::try_from(number).unwrap())));
-    page_channel.withdraw(vec![Chunk::Gap(gap), Chunk::End(Some(splice))]);
+    world.archive.withdraw(world.broker.history());
     assert!(world.may_catch_up());
     world.catch_up(1000);
     assert_eq!(held(&world), given, "those in its outbox");
     world.finish();
     let notices = world.text.iter().filter(|text| text.contains("hydrant")).count();
     assert_eq!((notices, world.text.len()), (1, 1 + 1 + 40), "it is told, and gets everything once");
+}
+
+/// What the first read had is left out of the history; not so for who has not had it.
+#[test]
+fn a_late_registration_gets_from_the_history_what_its_read_was_to_bring() {
+    let mut world = World::with(Shelf { since: Some(0), ..Shelf::default() }, 1000, 5000);
+    for number in 0..40 {
+        world.publish(Known { kind: KINDS[number % 2], action: "x", key: "k0" });
+    }
+    let archive: Arc<dyn Archive> = Arc::clone(&world.archive) as _;
+    let start = Start { beyond: Some(Beyond { archive, time: now(), begin: None }), ..from_the_start() };
+    let conn = world.connect_with(start, Overflow::Disconnect, 1);
+    world.shard.text(conn, "register a.*.*", now());
+    world.finish();
+    assert_eq!(world.text.len(), 1 + 20);
+    world.shard.text(conn, "register b.*.*", now());
+    for _ in 0..2 {
+        world.catch_up(1000);
+        world.archive.hand_over(10, world.broker.history());
+    }
+    world.archive.withdraw(world.broker.history());
+    world.finish();
+    let mut judge = Judge::default();
+    (0..).zip(&world.text).for_each(|(at, text)| judge.hear(text, &world.text[at + 1..], &world.events));
+    let notices = world.text.iter().filter(|text| text.contains("hydrant")).count();
+    assert_eq!((judge.seen.len(), notices), (40, 1), "all of them once, and that some were withdrawn");
+}
+
+/// Where it stood in the archive is not known any more.
+#[test]
+fn what_came_from_the_archive_for_a_registration_that_is_gone_is_not_repeated_from_the_history() {
+    let mut world = World::with(Shelf { since: Some(0), ..Shelf::default() }, 1000, 5000);
+    (0..40).for_each(|_| world.publish(Known { kind: "a", action: "x", key: "k0" }));
+    let archive: Arc<dyn Archive> = Arc::clone(&world.archive) as _;
+    let start = Start { beyond: Some(Beyond { archive, time: now(), begin: None }), ..from_the_start() };
+    let conn = world.connect_with(start, Overflow::Disconnect, 1);
+    world.shard.text(conn, "register a.*.*", now());
+    for _ in 0..4 {
+        world.catch_up(1000);
+        world.archive.hand_over(40, world.broker.history());
+    }
+    world.turn(10);
+    world.catch_up(1000);
+    world.shard.text(conn, "deregister a.*.*", now());
+    world.finish();
+    world.shard.text(conn, "register *.x.*", now());
+    world.catch_up(1000);
+    world.archive.withdraw(world.broker.history());
+    world.finish();
+    let mut judge = Judge::default();
+    (0..).zip(&world.text).for_each(|(at, text)| judge.hear(text, &world.text[at + 1..], &world.events));
+    assert_eq!((judge.seen.len(), judge.vague), (40, 1));
+}
+
+/// It has had some of that from the archive.
+#[test]
+fn a_late_registration_is_told_exactly_what_the_history_no_longer_holds() {
+    let mut world = World::with(Shelf { since: Some(0), ..Shelf::default() }, 20, 5000);
+    let publish = |world: &mut World, count| {
+        (0..count).for_each(|_| world.publish(Known { kind: "a", action: "x", key: "k0" }));
+    };
+    publish(&mut world, 30);
+    let archive: Arc<dyn Archive> = Arc::clone(&world.archive) as _;
+    let start = Start { beyond: Some(Beyond { archive, time: now(), begin: None }), ..from_the_start() };
+    let conn = world.connect_with(start, Overflow::Disconnect, 1);
+    world.shard.text(conn, "register b.*.*", now());
+    world.finish();
+    publish(&mut world, 7);
+    world.finish();
+    // The archive has brought the first thirty.
+    for (published, spec, lost) in [(2, "a.*.*", None), (11, "*.x.*", None), (10, "*.*.k0", Some(10))] {
+        publish(&mut world, published);
+        world.finish();
+        world.shard.forget_left_out(conn, world.broker.history().first());
+        world.text.clear();
+        world.shard.text(conn, &format!("register {spec}"), now());
+        world.finish();
+        let event = |text: &String| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        let notices = world.text.iter().map(event).filter(|event| event["Type"] == "hydrant");
+        let told: Vec<Option<u64>> = notices.map(|notice| notice["Object"]["Events"].as_u64()).collect();
+        assert_eq!(told, lost.map(Some).into_iter().collect::<Vec<_>>(), "{spec}");
+    }
 }
 
 #[test]
