@@ -217,8 +217,8 @@ impl History {
         measured.map(|measured| measured.taken).or_else(|| self.told_moment_of(time, now))
     }
 
-    /// Returns whether this may be the Time of an event that was accepted before this run, or by another node only, by a
-    /// clock that was ahead: nothing that this run has accepted is then known to precede it.
+    /// Returns whether this may be the Time of an event that was accepted before this run, or by another node only, by
+    /// a clock that was ahead: nothing that this run has accepted is then known to precede it.
     pub(super) fn may_precede(&self, since: Since) -> bool {
         matches!(since, Since::Time(time) if self.is_early(time, SKEW) && !self.bears(time))
     }

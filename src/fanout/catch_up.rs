@@ -88,7 +88,7 @@ impl Shard {
         self.set_paused(conn, true);
     }
 
-    /// Has the replay of a connection forget what it need not know any more: `first` is the lowest number in the history.
+    /// Has the replay of a connection forget what it need not know any more: the history begins at the number `first`.
     pub fn forget_left_out(&mut self, conn: ConnId, first: u64) {
         let session = self.sessions.get_mut(conn.0 as usize).and_then(Option::as_mut);
         if let Some(replay) = session.and_then(|session| session.replay.as_mut()) {

@@ -1,4 +1,4 @@
-//! The steps of a replay: each handles a page's next chunk or a batch of the history, and delivers what is wanted of it.
+//! The steps of a replay: each handles a page's next chunk or a batch of the history, and delivers what is wanted.
 //!
 //! Contract: a step takes no more than the [`Allowance`] of the turn has left, and than the connection has room for.
 //! Rights come first: no filter runs on an event that the connection may not see.

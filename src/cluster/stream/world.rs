@@ -23,6 +23,7 @@ use crate::broker::{Arrivals, Broker};
 use crate::clock;
 use crate::event::{Draft, Event};
 use crate::metrics::{Metrics, Source};
+use crate::tasks;
 
 /// The nodes that publish. The first one accepts posts, and both follow the same endpoint.
 pub(super) const NODES: [NodeId; 2] = [7, 8];
@@ -180,14 +181,14 @@ impl World {
     pub(super) fn read(&self, reading: Reading) -> Client {
         let mut reader = self.reader(reading.clone());
         let (sender, pages) = page_channel(Wake::default(), Progress::default());
-        Client::new(reading, pages, tokio::spawn(async move { reader.read_all(&sender).await.unwrap() }))
+        Client::new(reading, pages, tasks::spawn(async move { reader.read_all(&sender).await.unwrap() }))
     }
 
     /// The same with all that a replay has to do with its client.
     pub(super) fn serve(&self, reading: Reading) -> Client {
         let (sender, pages) = page_channel(Wake::default(), Progress::default());
         let (reader, slots) = (self.reader(reading.clone()), Arc::new(ReplaySlots::new(2)));
-        Client::new(reading, pages, tokio::spawn(serve(reader, sender, "user:one".into(), slots)))
+        Client::new(reading, pages, tasks::spawn(serve(reader, sender, "user:one".into(), slots)))
     }
 
     /// What follows in the history, and how many events it has dropped.

@@ -90,7 +90,7 @@ impl Replay {
         if number.is_some_and(had) { self.begin } else { position }
     }
 
-    /// Returns the end of the current pass. Beyond the edge it is to deliver only what the first read brought, which the
+    /// Returns the end of the current pass. Beyond the edge it delivers only what the first read brought, which the
     /// settled registrations will leave out there.
     pub(super) fn pass_end(&self) -> u64 {
         let brought = self.before.as_ref().and_then(|before| before.end_of_brought());
