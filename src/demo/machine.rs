@@ -86,6 +86,22 @@ impl Machine {
         }
     }
 
+    /// Puts a new machine at any point of the workflow that provisions it.
+    pub(super) fn be_provisioned(&mut self, random: &mut Random) {
+        let workflow = &WORKFLOWS[1];
+        let done = random.index(workflow.entries().count());
+        (self.workflow, self.stage, self.inventoried) = (Some(workflow), workflow.stages[0], true);
+        for (index, entry) in workflow.entries().take(done).enumerate() {
+            match entry {
+                Entry::Stage(stage) => self.stage = stage,
+                Entry::BootEnv(bootenv) => self.bootenv = bootenv,
+                Entry::Task(_) => {}
+            }
+            self.current = Some(index);
+        }
+        self.phase = Phase::Advance;
+    }
+
     /// Returns the principal of the runner on this machine.
     pub(super) fn runner(&self) -> String {
         format!("runner:{}", self.id)

@@ -48,6 +48,8 @@ pub struct Fleet {
     now: Timestamp,
     /// The intended number of machines.
     wanted: u32,
+    /// Whether the first machines join in the middle of a workflow.
+    is_underway: bool,
     machines: Vec<Machine>,
     /// Number of machines that have been chosen to leave.
     leaving: usize,
@@ -66,6 +68,7 @@ impl Fleet {
             random: Random::new(seed),
             now: Timestamp::from_second(EPOCH_SECONDS).expect("a time of this century"),
             wanted: machines.max(1),
+            is_underway: false,
             machines: Vec::new(),
             leaving: 0,
             made: 0,
@@ -73,6 +76,13 @@ impl Fleet {
             param_editions: [0; PARAMS.len()],
             profile_patches: [0; PROFILES.len()],
         }
+    }
+
+    /// Lets the first machines join in the middle of being provisioned, each at another point, so that somebody who
+    /// watches soon sees machines reach every stage. Without this they all begin together.
+    #[must_use]
+    pub fn underway(self) -> Self {
+        Self { is_underway: true, ..self }
     }
 
     /// Sets the current time, from which the times in objects continue.
@@ -132,7 +142,10 @@ impl Fleet {
     }
 
     fn join(&mut self) -> DemoEvent {
-        let machine = Machine::new(self.made, self.now, &mut self.random);
+        let mut machine = Machine::new(self.made, self.now, &mut self.random);
+        if self.is_underway && !self.is_set_up() {
+            machine.be_provisioned(&mut self.random);
+        }
         self.made += 1;
         let event = happened("machines", "create", machine.id, OPERATOR, machine.json(), None);
         self.machines.push(machine);

@@ -54,6 +54,23 @@ fn the_catalogue_and_the_machines_come_first() {
     assert_eq!(fleet.machine_count(), 5);
 }
 
+/// README shows how to watch for this.
+#[test]
+fn in_a_fleet_that_is_underway_machines_soon_reach_the_last_stage() {
+    let reached = |mut fleet: Fleet| {
+        while !fleet.is_set_up() {
+            fleet.step();
+        }
+        let is_local = |object: &str| parsed(object)["Stage"] == "local";
+        let updates =
+            (0..3_000).map(|_| fleet.step()).filter(|event| (event.kind, event.action) == ("machines", "update"));
+        updates.filter(|event| is_local(&event.object) && !is_local(&event.original)).count()
+    };
+    assert_eq!(reached(Fleet::new(1, 200)), 0, "they begin together");
+    let reached = reached(Fleet::new(1, 200).underway());
+    assert!(reached >= 10, "a minute at the demo's rate has {reached} of them");
+}
+
 #[test]
 fn every_event_is_valid_compact_json_in_both_forms() {
     let mut fleet = Fleet::new(2, 10);

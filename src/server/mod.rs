@@ -177,7 +177,7 @@ impl Server {
 
     fn feed_demo(&mut self, stop: watch::Receiver<bool>) {
         let Some(machines) = self.settings.demo else { return };
-        let fleet = Fleet::new(self.settings.demo_seed, machines);
+        let fleet = Fleet::new(self.settings.demo_seed, machines).underway();
         let feeding = feed::run(fleet, self.settings.demo_rate, Arc::clone(&self.api.broker), stop.clone());
         self.tasks.push(vital("the simulated fleet", stop, feeding));
     }
