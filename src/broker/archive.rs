@@ -11,7 +11,8 @@
 //! the page tells of a gap. Reading again yields the same events up to a given position; what the archive has lost
 //! since is reported too. The shard never waits: it takes a page that is ready, and is woken when one arrives. A reader
 //! may withdraw the pages that were not handled yet; the page that it sends in their place reports a gap, and is the
-//! last one. What the withdrawn pages contained comes from the history if that holds it.
+//! last one. What the withdrawn pages contained comes from the history if that holds it, except for a range that is
+//! read again before the first read has ended.
 
 use std::collections::VecDeque;
 use std::fmt;

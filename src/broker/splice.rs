@@ -248,12 +248,20 @@ impl Delivered {
         ahead.fold(0, u64::saturating_add)
     }
 
-    /// Returns whether an event of the history was delivered.
+    /// Returns whether an event of the history was delivered, or a copy of it.
     pub fn has(&self, trace: Trace, event: &Event) -> bool {
-        let Origin { node, number } = trace.origin;
+        self.has_number(trace.origin) || self.has_copy(trace, event)
+    }
+
+    /// Returns whether the event with a node's number was delivered.
+    pub fn has_number(&self, Origin { node, number }: Origin) -> bool {
+        self.begun && self.nodes.get(&node).is_some_and(|reached| reached.has_delivered(number))
+    }
+
+    /// Returns whether an event was delivered that says the same, under whatever number. Digests the whole event.
+    pub fn has_copy(&self, trace: Trace, event: &Event) -> bool {
         let copied = |repeat_index| self.duplicates.has(self.keys.digest(event), repeat_index);
-        let had = self.nodes.get(&node).is_some_and(|reached| reached.has_delivered(number));
-        self.begun && (had || trace.repeat_index.is_some_and(copied))
+        self.begun && trace.repeat_index.is_some_and(copied)
     }
 }
 

@@ -3,9 +3,9 @@
 //! If a stream had no leader or was slow, it lacks events that were published then, which shows as jumps in their
 //! nodes' numbers. This node received most of them live.
 //!
-//! Contract: every event has a position of its own, the same one whenever it is read; a range that is read again brings
-//! no event that it did not bring before. Those that fill a hole come below
-//! the message that reveals it, in the order of their numbers ([`place`]).
+//! Contract: every event has a position of its own, the same one whenever it is read. Events that fill a hole come
+//! below the message that reveals it, in the order of their numbers ([`place`]). A range that is read again after the
+//! first read has ended brings no event that it did not bring before: those come from the history, and are not missing.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -78,6 +78,9 @@ fn scan(history: &History, first: u64, mut look: impl FnMut(&Retained, NodeId, u
     from
 }
 
+/// The number of an event of a hole, and the event, unless it comes from the history later.
+type Found = (u64, Option<Retained>);
+
 /// Where in the history a replay searches for events that the stream lacks.
 ///
 /// Holes come in the order of the stream, and the numbers of a node also rise in the history: what was passed for an
@@ -98,8 +101,8 @@ impl Search {
     }
 
     /// Returns the events in the history that belong to each hole.
-    fn find(&mut self, holes: &[Hole], history: &History) -> Vec<Vec<(u64, Retained)>> {
-        let mut found: Vec<Vec<(u64, Retained)>> = holes.iter().map(|_| Vec::new()).collect();
+    fn find(&mut self, holes: &[Hole], history: &History) -> Vec<Vec<Found>> {
+        let mut found: Vec<Vec<Found>> = holes.iter().map(|_| Vec::new()).collect();
         let mut open: HashMap<NodeId, u64> = HashMap::new();
         for hole in holes {
             let end = open.entry(hole.node).or_default();
@@ -112,8 +115,8 @@ impl Search {
             *looked += 1;
             let Some(&end) = open.get(&node) else { return true };
             let fits = |hole: &Hole| hole.node == node && hole.numbers.contains(&number);
-            if let Some(at) = holes.iter().position(fits).filter(|_| !is_new(one.number)) {
-                found[at].push((number, one.clone()));
+            if let Some(at) = holes.iter().position(fits) {
+                found[at].push((number, (!is_new(one.number)).then(|| one.clone())));
             }
             if number + 1 >= end {
                 open.remove(&node);
@@ -149,7 +152,7 @@ pub(super) fn fill(
     }
 }
 
-fn fill_one(hole: &Hole, mut found: Vec<(u64, Retained)>, delivered: &mut Delivered, filled: &mut Page) {
+fn fill_one(hole: &Hole, mut found: Vec<Found>, delivered: &mut Delivered, filled: &mut Page) {
     found.sort_unstable_by_key(|(number, _)| *number);
     found.dedup_by_key(|(number, _)| *number);
     let missing = (hole.numbers.end - hole.numbers.start) - found.len() as u64;
@@ -157,7 +160,8 @@ fn fill_one(hole: &Hole, mut found: Vec<(u64, Retained)>, delivered: &mut Delive
         let events = (missing <= WINDOW).then_some(missing);
         filled.push(Chunk::Gap(Gap { from: None, to: hole.stored, events }));
     }
-    for (number, Retained { event, trace, .. }) in found {
+    for (number, retained) in found {
+        let Some(Retained { event, trace, .. }) = retained else { continue };
         let position = place(hole.message, hole.numbers.end - number);
         if trace.is_some_and(|trace| delivered.fill(trace, &event, position)) {
             filled.push(Chunk::Event(position, event));

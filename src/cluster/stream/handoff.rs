@@ -133,7 +133,7 @@ impl Handoff<'_> {
         while from < end {
             from = history.read(from..end, u64::MAX, PORTION, &mut retained).next;
             for Retained { number, trace, event, .. } in retained.drain(..) {
-                let Some(trace) = trace.filter(|trace| self.delivered.has(*trace, &event)) else { continue };
+                let Some(trace) = trace.filter(|trace| self.was_delivered(number, *trace, &event)) else { continue };
                 match position(trace, &event) {
                     Some(position) => splice.leave_out_if_handled(number, position),
                     None => splice.leave_out(number),
@@ -141,6 +141,13 @@ impl Handoff<'_> {
             }
         }
         splice
+    }
+
+    /// Returns whether an event of the history was delivered. A range that is read again brings no copies that it did
+    /// not bring before, so only what it brought then is compared with all of the event.
+    fn was_delivered(&self, number: u64, trace: Trace, event: &Event) -> bool {
+        let may_have_copy = || self.reading.brought.as_ref().is_none_or(|brought| brought.leaves_out(number));
+        self.delivered.has_number(trace.origin) || (may_have_copy() && self.delivered.has_copy(trace, event))
     }
 }
 

@@ -201,8 +201,12 @@ impl Reader {
     }
 
     /// Returns where the history takes over from a client that may not handle all of the last pages: they may be
-    /// withdrawn, and the last message of a range that is read again may bring more than was requested.
+    /// withdrawn, and the last message of a range that is read again may bring more than was requested. While the first
+    /// read has not ended, nobody continues there.
     fn splice_if_handled(&self) -> Result<Splice, ReadError> {
+        if self.reading.until.is_some() && self.reading.brought.is_none() {
+            return Ok(Splice::at(self.broker()?.history().first().max(self.reading.first)));
+        }
         let last = self.delivered.last_positions();
         Ok(self.handoff()?.splice_beside(|trace, event| last.position(trace, event)))
     }

@@ -169,6 +169,25 @@ async fn a_replay_that_breaks_off_digests_nothing_that_its_client_has_had() {
     assert!(digests() - before <= 1200 - 1023, "{}", digests() - before);
 }
 
+/// The history may be full of other events.
+#[tokio::test(start_paused = true)]
+async fn a_range_that_is_read_again_is_compared_with_what_it_brought_before() {
+    let mut world = World::new(2000);
+    (0..100).for_each(|_| world.follow(0, false));
+    world.accept_all();
+    let mut first = world.serve(world.reading());
+    first.finish().await;
+    (0..1000).for_each(|_| world.follow(0, false));
+    world.accept_all();
+    let before = digests();
+    let mut second = world.serve(first.again(99));
+    second.finish().await;
+    assert_eq!((&second.got, second.gaps.len()), (&first.got, 0));
+    assert!(world.rest(&second.settled()).0.into_iter().eq(100..1100));
+    // Each of the range once, to tell copies within it.
+    assert!(digests() - before <= 256, "{}", digests() - before);
+}
+
 /// They are in the history, for the first one too.
 #[tokio::test(start_paused = true)]
 async fn a_later_registration_gets_no_event_that_came_after_the_first_read() {
@@ -185,6 +204,7 @@ async fn a_later_registration_gets_no_event_that_came_after_the_first_read() {
     let mut second = world.serve(first.again(19));
     second.finish().await;
     assert_eq!((&second.got, world.rest(&second.settled()).0), (&first.got, (10..15).collect()));
+    assert_eq!(second.gaps, []);
 }
 
 /// They are in the history, which leaves them out for the first one only.

@@ -185,7 +185,8 @@ impl Replay {
         let Some(pass) = self.registered.pass(text) else { return true };
         let until = match pass.cmp(&self.passes) {
             Ordering::Less => Some(live_until.map_or(self.edge, |position| self.base + position)),
-            Ordering::Equal => self.pass,
+            // Beyond the edge it has had only what the first read brought, which has a position before that.
+            Ordering::Equal => self.pass.map(|pass| pass.min(self.edge)),
             Ordering::Greater => {
                 // It waits for a pass: it has delivered nothing.
                 self.waiting -= 1;
