@@ -123,9 +123,10 @@ async fn check(Run { history, before, steps, again: (thousandths, taken) }: &Run
     assert!(!has_missing || is_told && !holds_all);
 }
 
+/// The stream has the first event of the node: what it lacks before its first one of a node is not known to be missing.
 fn runs(history: Range<usize>) -> impl Strategy<Value = Run> {
     let again = (0..1000_usize, 0..400_usize);
-    (history, 0..600_u64, prop::collection::vec(step(), 0..30), again).prop_map(|(history, before, steps, again)| Run {
+    (history, 1..600_u64, prop::collection::vec(step(), 0..30), again).prop_map(|(history, before, steps, again)| Run {
         history,
         before,
         steps,
