@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
-use super::hand_out::Now;
+use super::hand_out::{Now, Turn};
 use super::lagging::Wait;
 use super::outbox::ConnId;
 use super::replay::Replay;
@@ -165,8 +165,8 @@ impl Shard {
 
     /// Gives lagging connections a batch of retained events, each in its turn, within the allowance. Looks at no more
     /// than [`LOOKS`] connections, however many lag.
-    pub fn catch_up(&mut self, history: &History, mut allowance: Allowance, now_us: u64, now: Timestamp) {
-        let now = Now { us: now_us, time: now };
+    pub fn catch_up(&mut self, history: &History, allowance: Allowance, now_us: u64, now: Timestamp) {
+        let mut turn = Turn { history, allowance, now: Now { us: now_us, time: now } };
         if self.has_pages.swap(false, Ordering::AcqRel) {
             self.lagging.changed();
         }
@@ -174,22 +174,22 @@ impl Shard {
             self.stir(conn);
         }
         for _ in 0..LOOKS {
-            if allowance.is_spent() {
+            if turn.allowance.is_spent() {
                 break;
             }
-            let Some(conn) = self.lagging.pop(now.us) else { break };
-            self.catch_up_one(conn, history, &mut allowance, now);
+            let Some(conn) = self.lagging.pop(now_us) else { break };
+            self.catch_up_one(conn, &mut turn);
         }
     }
 
-    fn catch_up_one(&mut self, conn: ConnId, history: &History, allowance: &mut Allowance, now: Now) {
+    fn catch_up_one(&mut self, conn: ConnId, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return };
         let (open, Some(mut replay)) = (session.slot.is_some(), session.replay.take()) else { return };
         replay.lag = None;
         replay.drop_withdrawn();
         if open {
             self.fanout.set_paused(conn, false);
-            let wait = self.go_on(conn, &mut replay, history, allowance, now);
+            let wait = self.go_on(conn, &mut replay, turn);
             replay.lag = wait.map(|wait| self.lagging.put(conn, wait));
             self.set_paused(conn, wait.is_some());
             if wait.is_none() {
@@ -200,18 +200,12 @@ impl Shard {
     }
 
     /// Continues the replay of a connection. Returns what it waits for, or `None` if it no longer lags.
-    fn go_on(
-        &mut self,
-        conn: ConnId,
-        replay: &mut Replay,
-        history: &History,
-        allowance: &mut Allowance,
-        now: Now,
-    ) -> Option<Wait> {
+    fn go_on(&mut self, conn: ConnId, replay: &mut Replay, turn: &mut Turn<'_>) -> Option<Wait> {
+        let now = turn.now;
         if !replay.opening.open_at(now.us) {
             return Some(replay.opening.wait_us(now.us).map_or(Wait::Change, |wait| Wait::Until(now.us + wait)));
         }
-        while !allowance.is_spent() {
+        while !turn.allowance.is_spent() {
             // Closed meanwhile, by its own filters or for lack of room.
             if self.fanout.is_closing(conn) {
                 return None;
@@ -233,8 +227,8 @@ impl Shard {
             }
             let Some(range) = range else { return (!replay.is_level(self.position)).then_some(Wait::Change) };
             if !replay.is_in_archive(range) {
-                self.read_batch(conn, replay, range, history, allowance, now);
-            } else if !self.chunk(conn, replay, history, allowance, now) {
+                self.read_batch(conn, replay, range, turn);
+            } else if !self.chunk(conn, replay, turn) {
                 return Some(Wait::Change);
             }
         }

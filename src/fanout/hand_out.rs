@@ -44,6 +44,14 @@ pub(super) struct Now {
     pub(super) time: Timestamp,
 }
 
+/// What all replays of a turn share.
+#[derive(Debug)]
+pub(super) struct Turn<'h> {
+    pub(super) history: &'h History,
+    pub(super) allowance: Allowance,
+    pub(super) now: Now,
+}
+
 impl Shard {
     /// Returns until when a connection has to wait because its filters, or its principal's, have used up the budget of
     /// this second.
@@ -53,14 +61,7 @@ impl Shard {
     }
 
     /// Handles the next chunk from the archive. Returns false if there is none yet or no room for it.
-    pub(super) fn chunk(
-        &mut self,
-        conn: ConnId,
-        replay: &mut Replay,
-        history: &History,
-        allowance: &mut Allowance,
-        now: Now,
-    ) -> bool {
+    pub(super) fn chunk(&mut self, conn: ConnId, replay: &mut Replay, turn: &mut Turn<'_>) -> bool {
         replay.held_up = match replay.peek() {
             None => return false,
             Some(Chunk::Event(_, event)) => event.frame().len(),
@@ -71,14 +72,14 @@ impl Shard {
         }
         match replay.take() {
             Some(Chunk::Event(position, event)) => {
-                self.consider(conn, replay, position, &event, allowance, now);
+                self.consider(conn, replay, position, &event, turn);
             }
-            Some(Chunk::Gap(gap)) => self.report_gap(conn, replay, &gap, now),
+            Some(Chunk::Gap(gap)) => self.report_gap(conn, replay, &gap, turn.now),
             Some(Chunk::End(splice)) => replay.leave_archive(splice),
             Some(Chunk::Died) => {
                 replay.give_up_archive(self.position);
-                let to = history.moment_before(self.position).unwrap_or(now.time);
-                self.report_gap(conn, replay, &Gap { from: None, to, events: None }, now);
+                let to = turn.history.moment_before(self.position).unwrap_or(turn.now.time);
+                self.report_gap(conn, replay, &Gap { from: None, to, events: None }, turn.now);
             }
             None => {}
         }
@@ -87,19 +88,12 @@ impl Shard {
     }
 
     /// Handles the next events of a range.
-    pub(super) fn read_batch(
-        &mut self,
-        conn: ConnId,
-        replay: &mut Replay,
-        range: Range,
-        history: &History,
-        allowance: &mut Allowance,
-        now: Now,
-    ) {
+    pub(super) fn read_batch(&mut self, conn: ConnId, replay: &mut Replay, range: Range, turn: &mut Turn<'_>) {
+        let (history, now) = (turn.history, turn.now);
         let mut events = Vec::with_capacity(BATCH);
         let numbers = replay.numbers(range);
         let (start, end, oldest) = (numbers.start, numbers.end, history.oldest());
-        let read = history.read(numbers, replay.notified(), BATCH.min(allowance.events), &mut events);
+        let read = history.read(numbers, replay.notified(), BATCH.min(turn.allowance.events), &mut events);
         // Events that the shard has not yet published may be gone from the history too. They come live and are not
         // counted here.
         let to = if start + read.lost < end { oldest } else { history.moment_before(end) }.unwrap_or(now.time);
@@ -113,32 +107,25 @@ impl Shard {
         }
         for Retained { number, event, .. } in events {
             replay.held_up = event.frame().len();
-            let room = !allowance.is_spent() && self.fanout.has_spare_room(conn, replay.held_up);
+            let room = !turn.allowance.is_spent() && self.fanout.has_spare_room(conn, replay.held_up);
             let must_wait = !room || self.work_until(conn, replay, now).is_some();
             if must_wait || replay.held.is_ready() || self.fanout.is_closing(conn) {
                 return;
             }
             replay.held_up = 0;
             if replay.was_delivered(number) {
-                allowance.events -= 1;
+                turn.allowance.events -= 1;
                 replay.advance(replay.position(number) + 1);
             } else {
-                self.consider(conn, replay, replay.position(number), &event, allowance, now);
+                self.consider(conn, replay, replay.position(number), &event, turn);
             }
         }
         replay.advance(replay.position(read.next));
     }
 
     /// Delivers the next event if it matches a registration of the connection and the connection may see it.
-    fn consider(
-        &mut self,
-        conn: ConnId,
-        replay: &mut Replay,
-        position: u64,
-        event: &Arc<Event>,
-        allowance: &mut Allowance,
-        now: Now,
-    ) {
+    fn consider(&mut self, conn: ConnId, replay: &mut Replay, position: u64, event: &Arc<Event>, turn: &mut Turn<'_>) {
+        let Turn { allowance, now, .. } = turn;
         allowance.events -= 1;
         self.fanout.begin_event(event);
         // In this order: no filter is evaluated on an event that the connection may not see.
@@ -153,7 +140,7 @@ impl Shard {
             self.overspent(conn, Overdrawn::Event);
         } else if wanted {
             allowance.bytes = allowance.bytes.saturating_sub(event.frame().len());
-            self.give(conn, event, now);
+            self.give(conn, event, *now);
             replay.delivered();
         }
         replay.pass_by(event, position + 1);
