@@ -121,10 +121,11 @@ impl Before {
         self.again = Again::default();
     }
 
-    /// Forgets what is left out of the history once all of that precedes this number: the history no longer holds it,
-    /// and the settled registrations are past it.
-    pub(super) fn forget_before(&mut self, number: u64) {
-        if let Some(splice) = self.splice.as_mut().filter(|splice| splice.is_past(number)) {
+    /// Forgets what is left out of the history once all of that precedes the number that `number` returns: the history
+    /// no longer holds it, and the settled registrations are past it. Calls `number` only if something is left out.
+    pub(super) fn forget_before(&mut self, number: impl FnOnce() -> u64) {
+        let leaves_out = |splice: &&mut Arc<Splice>| splice.first() < splice.end() && splice.is_past(number());
+        if let Some(splice) = self.splice.as_mut().filter(leaves_out) {
             Arc::make_mut(splice).forget();
         }
     }

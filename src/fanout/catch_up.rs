@@ -88,8 +88,9 @@ impl Shard {
         self.set_paused(conn, true);
     }
 
-    /// Has the replay of a connection forget what it need not know any more: the history begins at the number `first`.
-    pub fn forget_left_out(&mut self, conn: ConnId, first: u64) {
+    /// Has the replay of a connection forget what it need not know any more: the history begins at the number that
+    /// `first` returns, which is called only if there is something to forget.
+    pub fn forget_left_out(&mut self, conn: ConnId, first: impl FnOnce() -> u64) {
         let session = self.sessions.get_mut(conn.0 as usize).and_then(Option::as_mut);
         if let Some(replay) = session.and_then(|session| session.replay.as_mut()) {
             replay.forget_left_out(first);

@@ -5,10 +5,12 @@
 //! the client. So nothing is awaited between [`Handoff::join`], which checks that they are there, and the end of the
 //! replay. If the history has dropped some, the reader continues with the stream.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use super::filling;
@@ -61,6 +63,21 @@ impl Goal {
     /// Notes that the stream was waited for.
     pub(super) fn waited(self) -> Self {
         Self { patience: self.patience.saturating_sub(POLL_INTERVAL), ..self }
+    }
+}
+
+/// A splice in the making.
+struct Splicing {
+    splice: Splice,
+    /// The numbers of the history that are still to be compared.
+    rest: Range<u64>,
+    /// Room for a portion of them.
+    retained: Vec<Retained>,
+}
+
+impl Splicing {
+    fn is_done(&self) -> bool {
+        self.rest.is_empty()
     }
 }
 
@@ -120,27 +137,42 @@ impl Handoff<'_> {
 
     /// Returns where the history takes over.
     pub(super) fn splice(&self) -> Splice {
-        self.splice_beside(|_, _| None)
+        let mut splicing = self.splicing();
+        while !splicing.is_done() {
+            self.compare(&mut splicing, |_, _| None);
+        }
+        splicing.splice
     }
 
     /// The same if the client may not have handled some events that the stream has delivered: those that have a
-    /// `position`.
-    pub(super) fn splice_beside(&self, position: impl Fn(Trace, &Event) -> Option<u64>) -> Splice {
-        let (history, end) = (self.broker.history(), self.broker.frontier().sequence);
-        let mut from = history.first().max(self.reading.first);
-        let mut splice = Splice::at(from);
-        let mut retained = Vec::new();
-        while from < end {
-            from = history.read(from..end, u64::MAX, PORTION, &mut retained).next;
-            for Retained { number, trace, event, .. } in retained.drain(..) {
-                let Some(trace) = trace.filter(|trace| self.was_delivered(number, *trace, &event)) else { continue };
-                match position(trace, &event) {
-                    Some(position) => splice.leave_out_if_handled(number, position),
-                    None => splice.leave_out(number),
-                }
+    /// `position`. Lets others run after each portion, because when NATS is gone many replays end at once, and each may
+    /// have to digest the whole history. What the history drops meanwhile is reported by who reads it.
+    pub(super) async fn splice_beside(&self, position: impl Fn(Trace, &Event) -> Option<u64>) -> Splice {
+        let mut splicing = self.splicing();
+        while !splicing.is_done() {
+            self.compare(&mut splicing, &position);
+            yield_now().await;
+        }
+        splicing.splice
+    }
+
+    fn splicing(&self) -> Splicing {
+        let from = self.broker.history().first().max(self.reading.first);
+        let rest = from..self.broker.frontier().sequence;
+        Splicing { splice: Splice::at(from), rest, retained: Vec::new() }
+    }
+
+    /// Compares the next portion of the history with what was delivered.
+    fn compare(&self, splicing: &mut Splicing, position: impl Fn(Trace, &Event) -> Option<u64>) {
+        let Splicing { splice, rest, retained } = splicing;
+        rest.start = self.broker.history().read(rest.clone(), u64::MAX, PORTION, retained).next;
+        for Retained { number, trace, event, .. } in retained.drain(..) {
+            let Some(trace) = trace.filter(|trace| self.was_delivered(number, *trace, &event)) else { continue };
+            match position(trace, &event) {
+                Some(position) => splice.leave_out_if_handled(number, position),
+                None => splice.leave_out(number),
             }
         }
-        splice
     }
 
     /// Returns whether an event of the history was delivered. A range that is read again brings no copies that it did

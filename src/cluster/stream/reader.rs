@@ -144,7 +144,7 @@ impl Reader {
     /// Returns the last chunks, unless the stream has to be read further.
     async fn end(&mut self, goal: &mut Option<Goal>, is_idle: bool) -> Result<Option<Page>, ReadError> {
         if self.reading.until.is_some() {
-            return self.end_again(is_idle);
+            return self.end_again(is_idle).await;
         }
         let mut settling = self.settling;
         let handoff = self.handoff()?;
@@ -169,7 +169,7 @@ impl Reader {
     }
 
     /// The same for a range that is read again. Whoever answers now may be behind the one that answered before.
-    fn end_again(&mut self, is_idle: bool) -> Result<Option<Page>, ReadError> {
+    async fn end_again(&mut self, is_idle: bool) -> Result<Option<Page>, ReadError> {
         if !is_idle {
             self.lag = LAG;
         }
@@ -178,7 +178,7 @@ impl Reader {
             return Ok(None);
         }
         let gone = (!is_done).then(|| Gap { from: Some(self.seen), to: clock::now(), events: None });
-        let end = Chunk::End(self.splice_if_handled()?);
+        let end = Chunk::End(self.splice_if_handled().await?);
         Ok(Some(gone.map(Chunk::Gap).into_iter().chain([end]).collect()))
     }
 
@@ -194,7 +194,11 @@ impl Reader {
         let mut settling = self.settling;
         self.handoff()?.settle(&mut settling).await;
         let is_all_handled = !withdrawn && self.reading.until.is_none();
-        let splice = if is_all_handled { self.handoff()?.splice() } else { self.splice_if_handled()? };
+        let splice = if is_all_handled {
+            self.handoff()?.splice_beside(|_, _| None).await
+        } else {
+            self.splice_if_handled().await?
+        };
         let rest = self.rest(&*self.broker()?);
         let gap = Gap { from: rest.from.filter(|_| !withdrawn), ..rest };
         Ok(vec![Chunk::Gap(gap), Chunk::End(splice)])
@@ -203,12 +207,12 @@ impl Reader {
     /// Returns where the history takes over from a client that may not handle all of the last pages: they may be
     /// withdrawn, and the last message of a range that is read again may bring more than was requested. While the first
     /// read has not ended, nobody continues there.
-    fn splice_if_handled(&self) -> Result<Splice, ReadError> {
+    async fn splice_if_handled(&self) -> Result<Splice, ReadError> {
         if self.reading.until.is_some() && self.reading.brought.is_none() {
             return Ok(Splice::at(self.broker()?.history().first().max(self.reading.first)));
         }
         let last = self.delivered.last_positions();
-        Ok(self.handoff()?.splice_beside(|trace, event| last.position(trace, event)))
+        Ok(self.handoff()?.splice_beside(|trace, event| last.position(trace, event)).await)
     }
 
     fn handoff(&self) -> Result<Handoff<'_>, ReadError> {

@@ -1,6 +1,9 @@
 //! Whole replays from a stream in memory: every event comes once or a gap notice stands in its place, whatever the
 //! history and the stream drop meanwhile.
 
+use std::future::poll_fn;
+use std::pin::pin;
+
 use jiff::SignedDuration;
 
 use super::*;
@@ -167,6 +170,27 @@ async fn a_replay_that_breaks_off_digests_nothing_that_its_client_has_had() {
     assert_eq!((client.got.len(), client.gaps.len()), (1023, 1));
     assert!(world.rest(&client.settled()).0.into_iter().eq(1023..1200));
     assert!(digests() - before <= 1200 - 1023, "{}", digests() - before);
+}
+
+/// Many replays do at once, and next to nothing of the history was delivered to them.
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_breaks_off_lets_others_run_while_it_digests_the_history() {
+    let mut world = World::new(5_000);
+    (0..5_000).for_each(|_| world.follow(0, false));
+    world.accept_all();
+    let mut reader = world.reader(world.reading());
+    let (page, _) = reader.read_page().await.unwrap();
+    let mut breaks_off = pin!(reader.break_off(false));
+    let (begun, mut most) = (digests(), 0);
+    let last = poll_fn(|context| {
+        let before = digests();
+        let polled = breaks_off.as_mut().poll(context);
+        most = most.max(digests() - before);
+        polled
+    });
+    assert!(matches!(last.await.unwrap()[..], [Chunk::Gap(_), Chunk::End(_)]));
+    assert_eq!(digests() - begun, 5_000 - page.len() as u64);
+    assert!(most <= 512, "{most} events were digested in one go");
 }
 
 /// The history may be full of other events.

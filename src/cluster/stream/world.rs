@@ -173,7 +173,7 @@ impl World {
         Reading { time: self.began, begin: None, first: 0, until: None, given: None, brought: None }
     }
 
-    fn reader(&self, reading: Reading) -> Reader {
+    pub(super) fn reader(&self, reading: Reading) -> Reader {
         let (pages, broker) = (Arc::clone(&self.pages), Arc::downgrade(&self.broker));
         Reader::new(ReaderOptions { pages, window: WINDOW, broker }, reading)
     }

@@ -1,5 +1,7 @@
 //! Time-driven work of a shard's thread: pings, deadlines, and the age of queued events.
 
+use std::cell::LazyCell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::listening::millis;
@@ -34,11 +36,13 @@ impl<S: Socket> Driver<S> {
         // The shutdown of the server must not be delayed.
         let most = if self.draining.is_some() { usize::MAX } else { KEPT };
         let end = self.conns.len().min(round.next.saturating_add(most));
-        let retained = self.parts.broker.history().first();
+        // The history is asked only if a connection has something to forget, as its lock is the sequencer's too.
+        let broker = Arc::clone(&self.parts.broker);
+        let retained = LazyCell::new(|| broker.history().first());
         for at in round.next..end {
             let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
             self.keep_time_of(conn, now, now_us / 1_000);
-            self.parts.shard.forget_left_out(conn, retained);
+            self.parts.shard.forget_left_out(conn, || *retained);
             round.oldest = round.oldest.max(self.keep_age_of(conn, now_us));
             let Depth { events, bytes } = self.parts.shard.fanout().depth(conn);
             (round.deepest.events, round.deepest.bytes) =
