@@ -9,6 +9,8 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
+use crate::auth::Principal;
+
 /// Number of buckets from which full ones are removed.
 const SWEEP_AT: usize = 1024;
 
@@ -74,7 +76,7 @@ fn cost(events: u64, per_second: u64) -> u64 {
 }
 
 /// The number of open websockets per principal; without entries for zero.
-type Open = Mutex<HashMap<Box<str>, u64>>;
+type Open = Mutex<HashMap<Principal, u64>>;
 
 /// Limits the open websockets of each principal.
 #[derive(Debug)]
@@ -94,15 +96,15 @@ impl SocketQuota {
     ///
     /// # Errors
     /// The quota if it is exhausted.
-    pub fn admit(&self, principal: &str, own: Option<u64>) -> Result<SocketPermit, u64> {
+    pub fn admit(&self, principal: &Principal, own: Option<u64>) -> Result<SocketPermit, u64> {
         let limit = own.unwrap_or(self.limit);
         let mut open = self.open.lock();
         let count = open.get(principal).copied().unwrap_or(0);
         if limit > 0 && count >= limit {
             return Err(limit);
         }
-        open.insert(principal.into(), count + 1);
-        Ok(SocketPermit { open: Arc::clone(&self.open), principal: principal.into() })
+        open.insert(principal.clone(), count + 1);
+        Ok(SocketPermit { open: Arc::clone(&self.open), principal: principal.clone() })
     }
 }
 
@@ -110,7 +112,7 @@ impl SocketQuota {
 #[derive(Debug)]
 pub struct SocketPermit {
     open: Arc<Open>,
-    principal: Box<str>,
+    principal: Principal,
 }
 
 impl Drop for SocketPermit {
@@ -130,6 +132,10 @@ mod tests {
     use super::*;
 
     const SECOND: u64 = 1_000_000;
+
+    fn user(name: &str) -> Principal {
+        Principal::user(name).unwrap()
+    }
 
     fn wait(taken: Result<(), Spent>) -> Option<Duration> {
         taken.err().map(|spent| spent.retry_after)
@@ -179,11 +185,11 @@ mod tests {
     #[test]
     fn places_are_given_back() {
         let quota = SocketQuota::new(2);
-        let (first, second) = (quota.admit("a", None).unwrap(), quota.admit("a", None).unwrap());
-        assert_eq!(quota.admit("a", None).unwrap_err(), 2);
-        assert!(quota.admit("b", None).is_ok());
+        let (first, second) = (quota.admit(&user("a"), None).unwrap(), quota.admit(&user("a"), None).unwrap());
+        assert_eq!(quota.admit(&user("a"), None).unwrap_err(), 2);
+        assert!(quota.admit(&user("b"), None).is_ok());
         drop(first);
-        assert!(quota.admit("a", None).is_ok());
+        assert!(quota.admit(&user("a"), None).is_ok());
         drop(second);
         assert!(quota.open.lock().is_empty());
     }
@@ -191,9 +197,9 @@ mod tests {
     #[test]
     fn a_quota_of_its_own_counts_what_was_open_before() {
         let quota = SocketQuota::new(0);
-        let open: Vec<SocketPermit> = (0..3).map(|_| quota.admit("a", None).unwrap()).collect();
-        assert_eq!(quota.admit("a", Some(3)).unwrap_err(), 3);
-        assert!(quota.admit("a", Some(4)).is_ok());
+        let open: Vec<SocketPermit> = (0..3).map(|_| quota.admit(&user("a"), None).unwrap()).collect();
+        assert_eq!(quota.admit(&user("a"), Some(3)).unwrap_err(), 3);
+        assert!(quota.admit(&user("a"), Some(4)).is_ok());
         drop(open);
         assert!(quota.open.lock().is_empty());
     }

@@ -119,7 +119,7 @@ impl Api {
         };
         let rights = self.authority.rights(identity)?;
         let own = rights.access().limits().connections();
-        let socket_permit = self.sockets.admit(identity.principal().account(), own).map_err(|limit| {
+        let socket_permit = self.sockets.admit(identity.principal(), own).map_err(|limit| {
             self.broker.metrics().limited(Limit::Connections, 1);
             rejected(Rejection::Limited, ApiError::Sockets { limit })
         })?;

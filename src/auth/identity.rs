@@ -12,7 +12,8 @@ use thiserror::Error;
 
 use super::account::{Fingerprints, Holder};
 use super::claim::Claim;
-use super::keys::Fingerprint;
+use super::expiry::Expiry;
+use super::keys::{Fingerprint, Signer};
 use super::principal::{Principal, PrincipalKind};
 
 /// The reason why an accepted caller is no longer accepted. The text may be shown to the client.
@@ -62,8 +63,6 @@ pub(super) enum Subject {
     Plugin(Arc<str>),
     /// A caller that another issuer vouches for, with the roles that the issuer names.
     External {
-        /// The name that the issuer gives.
-        name: Arc<str>,
         /// Names of roles of the store; unknown ones are ignored.
         roles: Arc<[String]>,
     },
@@ -78,35 +77,28 @@ pub(super) struct SecretFingerprint {
     pub(super) fingerprint: Fingerprint,
 }
 
-/// The key that signed a token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Signer {
-    pub(super) id: Box<str>,
-    pub(super) fingerprint: Fingerprint,
-}
-
 /// The conditions on which a caller's rights depend.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Conditions {
-    /// The subject's own secret, if it is a user of the store.
-    pub(super) own: Option<SecretFingerprint>,
+    /// The fingerprint of the subject's own secret, if it is a user of the store.
+    pub(super) own: Option<Fingerprint>,
     /// The secrets of the users who issued the token, except the subject's own.
-    pub(super) grantors: Vec<SecretFingerprint>,
+    pub(super) grantors: Box<[SecretFingerprint]>,
     /// The key that signed the token, if it is one of this server's.
-    pub(super) key: Option<Signer>,
+    pub(super) key: Option<Arc<Signer>>,
     /// The time at which an external party (another issuer or a certificate authority) stops vouching for the caller.
     /// No token obtained with these credentials, or with such a token, lives longer.
-    pub(super) until: Option<Timestamp>,
+    pub(super) until: Expiry,
     /// The secrets of users of the endpoint.
     pub(super) endpoint: Option<Arc<Fingerprints>>,
 }
 
 /// An authenticated caller: which credentials were valid, and when. Grants nothing by itself; ask the
-/// [`Authority`](super::Authority) for its rights.
+/// [`Authority`](super::Authority) for its rights. Every open connection stores one, so it is small.
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub(super) principal: Principal,
-    pub(super) expires_at: Option<Timestamp>,
+    pub(super) expires_at: Expiry,
     pub(super) subject: Subject,
     pub(super) conditions: Conditions,
     pub(super) restrictions: Arc<[Restriction]>,
@@ -121,7 +113,8 @@ impl Identity {
     /// Returns the user's name; `None` for machines and plugins.
     pub fn user(&self) -> Option<&str> {
         match &self.subject {
-            Subject::User(name) | Subject::External { name, .. } => Some(name),
+            Subject::User(name) => Some(name),
+            Subject::External { .. } => Some(self.principal.name()),
             Subject::Account(holder) => holder.user(),
             Subject::Runner(_) | Subject::Plugin(_) => None,
         }
@@ -133,6 +126,12 @@ impl Identity {
         let granted = self.conditions.endpoint.as_ref().filter(|_| self.principal.kind() != PrincipalKind::User);
         let grantor = granted.and_then(|granted| Principal::endpoint_user(&granted.users.last()?.0).ok());
         grantor.unwrap_or_else(|| self.principal.clone())
+    }
+
+    /// Returns the caller and the fingerprint of its own secret, if it is a user of the store.
+    pub(super) fn own_secret(&self) -> Option<SecretFingerprint> {
+        let Subject::User(name) = &self.subject else { return None };
+        self.conditions.own.map(|fingerprint| SecretFingerprint { user: Arc::clone(name), fingerprint })
     }
 
     /// Returns whether the endpoint vouches for the caller.
@@ -147,11 +146,21 @@ impl Identity {
 
     /// Returns the token's expiry; `None` for a password.
     pub fn expires_at(&self) -> Option<Timestamp> {
-        self.expires_at
+        self.expires_at.time()
     }
 
     /// Returns whether the token has expired.
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.expires_at.is_some_and(|at| at <= now)
+        self.expires_at().is_some_and(|at| at <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_connection_stores_is_small() {
+        assert!(size_of::<Identity>() <= 128, "{}", size_of::<Identity>());
     }
 }

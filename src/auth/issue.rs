@@ -14,8 +14,10 @@ use thiserror::Error;
 use super::authority::Authority;
 use super::claim::{Claim, ClaimError};
 use super::credential::Secret;
-use super::identity::{Conditions, Identity, Restriction, RevokedError, SecretFingerprint, Signer, Subject};
+use super::expiry::Expiry;
+use super::identity::{Conditions, Identity, Restriction, RevokedError, SecretFingerprint, Subject};
 use super::issuers::Outsider;
+use super::keys::Signer;
 use super::principal::{Principal, PrincipalError, PrincipalKind};
 use super::state::State;
 use super::token::{self, Grantor, ISSUER, MAX_TOKEN_BYTES, Payload, TokenError};
@@ -193,7 +195,7 @@ impl Authority {
         let header = token::read_header(token)?;
         let (payload, key) = token::verify(&state.keys, token, &header, now)?;
         let identity = identity(&payload, key)?;
-        state.recheck(&identity.conditions)?;
+        state.recheck(&identity)?;
         Ok(info(&state, &payload, &identity))
     }
 
@@ -205,7 +207,7 @@ impl Authority {
         }
         let (payload, key) = token::verify(&state.keys, token, &header, now)?;
         let identity = identity(&payload, key)?;
-        state.recheck(&identity.conditions)?;
+        state.recheck(&identity)?;
         Ok(identity)
     }
 
@@ -229,9 +231,9 @@ impl Authority {
         request: &TokenRequest,
         now: Timestamp,
     ) -> Result<Issued, IssueError> {
-        let until = caller.and_then(|caller| caller.conditions.until);
+        let until = caller.map_or(Expiry::NEVER, |caller| caller.conditions.until);
         let expires_at = self.expiry(request.ttl, now)?;
-        let expires_at = until.map_or(expires_at, |until| until.min(expires_at));
+        let expires_at = until.time().map_or(expires_at, |until| until.min(expires_at));
         let payload = Payload {
             iss: ISSUER.to_owned(),
             sub: principal.to_string(),
@@ -241,16 +243,15 @@ impl Authority {
             fingerprint: own.as_ref().map(|own| own.fingerprint),
             by: grantors(caller, own.as_ref())?,
             only: restrictions(caller, request)?,
-            until: until.map(Timestamp::as_second),
+            until: until.second(),
         };
         let state = self.state.load();
         let token = token::sign(&state.keys, &payload);
         if token.expose().len() > MAX_TOKEN_BYTES {
             return Err(IssueError::TooLarge);
         }
-        let key = state.keys.current();
-        let key = Signer { id: key.id.clone(), fingerprint: key.fingerprint };
-        let identity = identity(&payload, key).expect("what was just written is well formed");
+        let identity =
+            identity(&payload, Arc::clone(&state.keys.current().signer)).expect("what was just written is well formed");
         Ok(Issued { token, expires_at, info: info(&state, &payload, &identity) })
     }
 
@@ -266,9 +267,9 @@ impl Authority {
 
 /// Returns the issuers of a token: those of the caller's token, and the caller if the token is for another user.
 fn grantors(caller: Option<&Identity>, own: Option<&SecretFingerprint>) -> Result<Vec<Grantor>, IssueError> {
-    let Some(conditions) = caller.map(|caller| &caller.conditions) else { return Ok(Vec::new()) };
-    let mut by: Vec<&SecretFingerprint> = conditions.grantors.iter().collect();
-    by.extend(conditions.own.as_ref());
+    let Some(caller) = caller else { return Ok(Vec::new()) };
+    let callers_own = caller.own_secret();
+    let mut by: Vec<&SecretFingerprint> = caller.conditions.grantors.iter().chain(&callers_own).collect();
     by.retain(|secret| own.is_none_or(|own| own.user != secret.user));
     by.dedup();
     if by.len() > MAX_LINKS {
@@ -310,12 +311,11 @@ fn wanted_claim(request: &TokenRequest) -> Result<Option<Claim>, ClaimError> {
 }
 
 /// Returns the identity that a verified token gives its bearer.
-fn identity(payload: &Payload, key: Signer) -> Result<Identity, TokenError> {
+fn identity(payload: &Payload, key: Arc<Signer>) -> Result<Identity, TokenError> {
     let principal: Principal = payload.sub.parse().map_err(|_| TokenError::Malformed("it has no principal"))?;
     let name: Arc<str> = principal.name().into();
-    let own = payload.fingerprint.map(|fingerprint| SecretFingerprint { user: Arc::clone(&name), fingerprint });
     let subject = match principal.kind() {
-        PrincipalKind::User if own.is_none() => {
+        PrincipalKind::User if payload.fingerprint.is_none() => {
             return Err(TokenError::Malformed("it has no fingerprint of its credential"));
         }
         PrincipalKind::User => Subject::User(name),
@@ -329,13 +329,13 @@ fn identity(payload: &Payload, key: Signer) -> Result<Identity, TokenError> {
         .collect();
     Ok(Identity {
         principal,
-        expires_at: Some(clock::at_second(payload.exp)),
+        expires_at: Expiry::at_second(Some(payload.exp)),
         subject,
         conditions: Conditions {
-            own,
+            own: payload.fingerprint,
             grantors,
             key: Some(key),
-            until: payload.until.map(clock::at_second),
+            until: Expiry::at_second(payload.until),
             ..Conditions::default()
         },
         restrictions: payload.only.clone().into(),
@@ -346,16 +346,17 @@ fn identity(payload: &Payload, key: Signer) -> Result<Identity, TokenError> {
 fn outsider(state: &State, outsider: Outsider) -> Result<Identity, TokenError> {
     let name = outsider.user.as_str();
     let (principal, subject, own) = if let Some(roles) = outsider.roles {
-        (Principal::issuer_user(name), Subject::External { name: name.into(), roles: roles.into() }, None)
+        (Principal::issuer_user(name), Subject::External { roles: roles.into() }, None)
     } else {
         let (_, secret) = state.user(name).ok_or(TokenError::Revoked(RevokedError::UserRemoved))?;
-        (Principal::user(name), Subject::User(Arc::clone(&secret.user)), Some(secret))
+        (Principal::user(name), Subject::User(secret.user), Some(secret.fingerprint))
     };
+    let expires_at = Expiry::at(outsider.expires_at);
     Ok(Identity {
         principal: principal.map_err(|_| TokenError::Malformed("it has no principal"))?,
-        expires_at: Some(outsider.expires_at),
+        expires_at,
         subject,
-        conditions: Conditions { own, until: Some(outsider.expires_at), ..Conditions::default() },
+        conditions: Conditions { own, until: expires_at, ..Conditions::default() },
         restrictions: Arc::default(),
     })
 }
@@ -365,7 +366,7 @@ fn info(state: &State, payload: &Payload, identity: &Identity) -> TokenInfo {
     TokenInfo {
         principal: identity.principal.clone(),
         issued_at: clock::at_second(payload.iat),
-        expires_at: identity.expires_at.unwrap_or(Timestamp::UNIX_EPOCH),
+        expires_at: clock::at_second(payload.exp),
         roles: roles.map(|roles| state.effective_roles(&identity.subject, &identity.restrictions, roles)),
         only: identity.restrictions.iter().filter_map(|restriction| restriction.claim.clone()).collect(),
         issued_by: payload.by.iter().map(|by| by.user.clone()).collect(),

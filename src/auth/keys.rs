@@ -5,6 +5,7 @@
 //! Nothing here prints a key.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -126,12 +127,18 @@ struct StoredRing {
     keys: Vec<StoredKey>,
 }
 
+/// The key that signed a token; all identities by one key share it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Signer {
+    pub(super) id: Box<str>,
+    pub(super) fingerprint: Fingerprint,
+}
+
 /// A key in use.
 #[derive(Clone)]
 pub(super) struct Key {
-    pub(super) id: Box<str>,
-    /// The key's fingerprint, to detect whether it has changed.
-    pub(super) fingerprint: Fingerprint,
+    /// Its id and its fingerprint, to detect whether it has changed.
+    pub(super) signer: Arc<Signer>,
     pub(super) signing: EncodingKey,
     pub(super) verifying: DecodingKey,
 }
@@ -205,7 +212,7 @@ impl KeyRing {
     }
 
     pub(super) fn find(&self, id: &str) -> Option<&Key> {
-        self.keys.iter().find(|key| key.id.as_ref() == id)
+        self.keys.iter().find(|key| key.signer.id.as_ref() == id)
     }
 }
 
@@ -219,8 +226,7 @@ impl Key {
             return Err(UNUSABLE);
         }
         Ok(Self {
-            id: stored.id.as_str().into(),
-            fingerprint: Fingerprint::of(&secret),
+            signer: Arc::new(Signer { id: stored.id.as_str().into(), fingerprint: Fingerprint::of(&secret) }),
             signing: EncodingKey::from_secret(&secret).map_err(|_| UNUSABLE)?,
             verifying: DecodingKey::from_secret(&secret).map_err(|_| UNUSABLE)?,
         })
@@ -238,7 +244,7 @@ impl PartialEq for KeyRing {
 
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.keys.iter().map(|key| &key.id)).finish()
+        f.debug_list().entries(self.keys.iter().map(|key| &key.signer.id)).finish()
     }
 }
 
@@ -270,9 +276,9 @@ mod tests {
         let first = KeyRing::make(now()).unwrap();
         let second = first.rotated(now()).unwrap();
         let third = second.rotated(now()).unwrap();
-        let id = first.current().id.clone();
-        assert!(second.find(&id).is_some() && second.current().id != id);
-        assert!(third.find(&id).is_none() && third.find(&second.current().id).is_some());
+        let id = first.current().signer.id.clone();
+        assert!(second.find(&id).is_some() && second.current().signer.id != id);
+        assert!(third.find(&id).is_none() && third.find(&second.current().signer.id).is_some());
         assert!(KeyRing::parse(&third.to_text()).unwrap() == third);
         assert!(third != second);
     }

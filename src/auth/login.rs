@@ -21,6 +21,7 @@ use super::authority::Authority;
 use super::certificate::ClientCertificate;
 use super::checker::PasswordChecker;
 use super::credential::{Credential, CredentialError, Secret};
+use super::expiry::Expiry;
 use super::identity::{Conditions, Identity, SecretFingerprint, Subject};
 use super::password::{MAX_PASSWORD_BYTES, PasswordHash};
 use super::principal::{Principal, PrincipalKind};
@@ -200,13 +201,14 @@ impl Authority {
             PrincipalKind::User => {
                 let state = self.state.load();
                 let (_, secret) = state.user(principal.name()).ok_or(AuthError::Denied)?;
-                (Subject::User(Arc::clone(&secret.user)), Some(secret))
+                (Subject::User(secret.user), Some(secret.fingerprint))
             }
             PrincipalKind::Runner => (Subject::Runner(principal.name().into()), None),
             PrincipalKind::Plugin => (Subject::Plugin(principal.name().into()), None),
         };
-        let conditions = Conditions { own, until: Some(until), ..Conditions::default() };
-        Ok(Identity { principal, expires_at: Some(until), subject, conditions, restrictions: Arc::default() })
+        let until = Expiry::at(until);
+        let conditions = Conditions { own, until, ..Conditions::default() };
+        Ok(Identity { principal, expires_at: until, subject, conditions, restrictions: Arc::default() })
     }
 
     fn begin_password(&self, user: &str, password: &Secret, peer: IpAddr, now: Instant) -> Result<Begun, AuthError> {
@@ -266,9 +268,9 @@ fn outcome(decision: Decision, known: Option<(Principal, SecretFingerprint)>) ->
 fn password_identity(principal: Principal, secret: SecretFingerprint) -> Identity {
     Identity {
         principal,
-        expires_at: None,
-        subject: Subject::User(Arc::clone(&secret.user)),
-        conditions: Conditions { own: Some(secret), ..Conditions::default() },
+        expires_at: Expiry::NEVER,
+        subject: Subject::User(secret.user),
+        conditions: Conditions { own: Some(secret.fingerprint), ..Conditions::default() },
         restrictions: Arc::default(),
     }
 }

@@ -21,6 +21,7 @@ mod claim;
 mod contents;
 mod credential;
 pub mod directory;
+mod expiry;
 mod identity;
 mod issue;
 mod issuers;

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 
 use super::access::{Access, Content, Interner, Members, Tenant};
 use super::claim::{Claim, Terms};
-use super::identity::{Conditions, Identity, Restriction, RevokedError, SecretFingerprint, Subject};
+use super::identity::{Identity, Restriction, RevokedError, SecretFingerprint, Subject};
 use super::issuers::Issuers;
 use super::judgement::ClaimVerdict;
 use super::keys::{Fingerprint, KeyRing};
@@ -106,10 +106,10 @@ impl State {
     }
 
     /// Checks whether credentials that were accepted before would still be accepted.
-    pub(super) fn recheck(&self, conditions: &Conditions) -> Result<(), RevokedError> {
-        if let Some(own) = &conditions.own {
-            let known = self.users.get(own.user.as_ref()).ok_or(RevokedError::UserRemoved)?;
-            if known.fingerprint != own.fingerprint {
+    pub(super) fn recheck(&self, Identity { subject, conditions, .. }: &Identity) -> Result<(), RevokedError> {
+        if let (Some(own), Subject::User(name)) = (conditions.own, subject) {
+            let known = self.users.get(name.as_ref()).ok_or(RevokedError::UserRemoved)?;
+            if known.fingerprint != own {
                 return Err(RevokedError::PasswordChanged);
             }
         }
@@ -121,7 +121,7 @@ impl State {
         }
         match &conditions.key {
             // Another key may have the same id now.
-            Some(key) if self.keys.find(&key.id).is_none_or(|now| now.fingerprint != key.fingerprint) => {
+            Some(key) if self.keys.find(&key.id).is_none_or(|now| now.signer.fingerprint != key.fingerprint) => {
                 Err(RevokedError::KeyRetired)
             }
             _ => Ok(()),
@@ -130,7 +130,7 @@ impl State {
 
     /// Returns the rights of a caller.
     pub(super) fn access(&self, identity: &Identity, interner: &Interner) -> Result<Arc<Access>, RevokedError> {
-        self.recheck(&identity.conditions)?;
+        self.recheck(identity)?;
         let base = self.base(&identity.subject)?;
         let key = (base, Arc::clone(&identity.restrictions));
         if let Some(access) = self.memo.get(self.generation, &key) {
@@ -166,7 +166,7 @@ impl State {
                 Some(known) => self.overflow_of(&self.classes[known.class].roles),
                 None => RolePolicies::default(),
             },
-            Subject::External { roles, .. } => self.overflow_of(roles.iter()),
+            Subject::External { roles } => self.overflow_of(roles.iter()),
             Subject::Runner(_) | Subject::Plugin(_) | Subject::Account(_) => RolePolicies::default(),
         }
     }
@@ -183,7 +183,7 @@ impl State {
             Subject::User(name) => Base::Class(self.users.get(name.as_ref()).ok_or(RevokedError::UserRemoved)?.class),
             Subject::Runner(uuid) => Base::Runner(Arc::clone(uuid)),
             Subject::Plugin(_) => Base::Plugin,
-            Subject::External { roles, .. } => Base::Roles(Arc::clone(roles)),
+            Subject::External { roles } => Base::Roles(Arc::clone(roles)),
             // The directory decides its rights; the store has no such user.
             Subject::Account(_) => return Err(RevokedError::UserRemoved),
         })

@@ -8,6 +8,7 @@
 //! A token contains neither a password nor the user's secret. It contains a fingerprint of the secret, which
 //! invalidates the token when the password changes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -18,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::credential::Secret;
-use super::identity::{Restriction, RevokedError, Signer};
-use super::keys::{Fingerprint, KeyRing};
+use super::identity::{Restriction, RevokedError};
+use super::keys::{Fingerprint, KeyRing, Signer};
 use crate::clock;
 
 /// The maximum length of a token in bytes.
@@ -111,7 +112,7 @@ fn header(key: &str) -> Header {
 /// Signs a payload with the current key.
 pub(super) fn sign(ring: &KeyRing, payload: &Payload) -> Secret {
     let key = ring.current();
-    let text = encode(&header(&key.id), payload, &key.signing).expect("HMAC signs everything");
+    let text = encode(&header(&key.signer.id), payload, &key.signing).expect("HMAC signs everything");
     Secret::new(text)
 }
 
@@ -129,7 +130,7 @@ pub(super) fn verify(
     token: &Secret,
     given: &Header,
     now: Timestamp,
-) -> Result<(Payload, Signer), TokenError> {
+) -> Result<(Payload, Arc<Signer>), TokenError> {
     let id = given.kid.as_deref().ok_or(TokenError::Malformed("it has no key id"))?;
     let key = ring.find(id).ok_or(TokenError::UnknownKey)?;
     if *given != header(id) {
@@ -137,7 +138,7 @@ pub(super) fn verify(
     }
     let payload = decode::<Payload>(token.expose(), &key.verifying, &validation()).map_err(|e| fault(&e))?.claims;
     check(&payload, now)?;
-    Ok((payload, Signer { id: key.id.clone(), fingerprint: key.fingerprint }))
+    Ok((payload, Arc::clone(&key.signer)))
 }
 
 /// Leaves all checks of times to [`check`], which receives the time from its caller.

@@ -253,6 +253,7 @@ mod tests {
     use crate::auth::account::{Fingerprints, Holder};
     use crate::auth::claim::Claim;
     use crate::auth::directory::{Account, Directory, Entries};
+    use crate::auth::expiry::Expiry;
     use crate::auth::identity::Subject;
     use crate::auth::keys::Fingerprint;
     use crate::clock::simulated;
@@ -290,7 +291,7 @@ mod tests {
         let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 3).unwrap();
         let keep = |n: u8, lives: Option<i64>, second| {
             let mut identity = with_token(&n.to_string(), 1);
-            identity.expires_at = lives.map(|lives| simulated::at(lives).wall);
+            identity.expires_at = lives.map_or(Expiry::NEVER, |lives| Expiry::at(simulated::at(lives).wall));
             cache.keep([n; 32], identity, simulated::at(second), simulated::at(second).instant);
         };
         for (n, lives, second) in [(1, Some(200), 0), (2, None, 0), (3, None, 0), (4, None, 300)] {
@@ -333,7 +334,7 @@ mod tests {
                 let user = if (100..100 + of_many).contains(&n) { "many".to_owned() } else { n.to_string() };
                 let (mut identity, now) = (with_token(&user, 1), simulated::at(n.into()));
                 // Whoever is swept out would suffice.
-                identity.expires_at = (n == 0).then(|| simulated::at(1).wall);
+                identity.expires_at = if n == 0 { Expiry::at(simulated::at(1).wall) } else { Expiry::NEVER };
                 cache.keep([n; 32], identity, now, now.instant);
             };
             (0..=160).for_each(keep);

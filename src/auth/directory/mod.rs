@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use jiff::Timestamp;
 
 pub use super::account::{Account, TenantOf};
 pub use identity_cache::{IdentityCache, Known};
@@ -26,6 +25,7 @@ pub use token::{EndpointToken, TokenKey, TokenKeyError, read_plain};
 use super::access::{Access, Content, Interner, Tenant};
 use super::account::{Fingerprints, Holder};
 use super::claim::Claim;
+use super::expiry::Expiry;
 use super::identity::{Conditions, Identity, RevokedError, Subject};
 use super::keys::Fingerprint;
 use super::memo::Memo;
@@ -120,7 +120,7 @@ impl Directory {
         let users = account.fingerprint.map(|fingerprint| (Arc::clone(&user), fingerprint)).into_iter().collect();
         let principal = Principal::endpoint_user(name).map_err(|_| RevokedError::UserRemoved)?;
         let holder = Holder { user: Some(user), direct: Vec::new(), roles: None };
-        Ok(identity(principal, None, holder, Fingerprints { users, key: None, born: account.born }))
+        Ok(identity(principal, Expiry::NEVER, holder, Fingerprints { users, key: None, born: account.born }))
     }
 
     /// Returns the identity of the bearer of a token that has been verified.
@@ -132,7 +132,7 @@ impl Directory {
         let user = token.user();
         let born = user.and_then(|user| self.entries.users.get(user)?.born);
         let fingerprints = Fingerprints { born, ..token.fingerprints() };
-        let found = identity(principal, Some(token.expires_at), holder_of(token), fingerprints);
+        let found = identity(principal, Expiry::at(token.expires_at), holder_of(token), fingerprints);
         self.recheck(found.conditions.endpoint.as_deref(), user)?;
         Ok(found)
     }
@@ -320,7 +320,7 @@ pub(super) fn own_rights_of(holder: &Holder) -> Vec<Claim> {
     }
 }
 
-fn identity(principal: Principal, expires_at: Option<Timestamp>, holder: Holder, endpoint: Fingerprints) -> Identity {
+fn identity(principal: Principal, expires_at: Expiry, holder: Holder, endpoint: Fingerprints) -> Identity {
     Identity {
         principal,
         expires_at,
@@ -332,6 +332,8 @@ fn identity(principal: Principal, expires_at: Option<Timestamp>, holder: Holder,
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::auth::keys::KeyRing;
 

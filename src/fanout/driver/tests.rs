@@ -149,7 +149,7 @@ fn events_about_connections_find_room_beside_others_however_many_wait() {
 #[test]
 fn an_idle_connection_is_small() {
     let size = size_of::<Option<Conn<Link>>>();
-    assert!(size <= 376, "{size} bytes of each idle connection");
+    assert!(size <= 288, "{size} bytes of each idle connection");
 }
 
 #[test]
