@@ -37,6 +37,8 @@ help: ## This list
 run: setup ## Run the broker with a simulated fleet and say what to try next (PORT=, ARGS= for hydrant serve)
 	@scripts/run $(ARGS)
 
+# Tests mostly wait, for sockets and for time, so twice as many run at once as there are cores.
+test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 test: setup need-nats need-procps ## All tests of the workspace, documentation examples included
 	$(TESTS)
 
