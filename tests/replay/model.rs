@@ -440,7 +440,7 @@ fn run_with(archive: bool, ring: usize, outbox: usize, before: usize, since: usi
             Step::Page(events) => {
                 world.archive.hand_over(events, world.broker.history());
             }
-            Step::Forget => world.shard.forget_left_out(conn, world.broker.history().first()),
+            Step::Forget => world.shard.forget_left_out(conn, || world.broker.history().first()),
             Step::Withdraw => world.archive.withdraw(world.broker.history()),
         }
     }

@@ -305,7 +305,7 @@ fn a_late_registration_is_told_exactly_what_the_history_no_longer_holds() {
     for (published, spec, lost) in [(2, "a.*.*", None), (11, "*.x.*", None), (10, "*.*.k0", Some(10))] {
         publish(&mut world, published);
         world.finish();
-        world.shard.forget_left_out(conn, world.broker.history().first());
+        world.shard.forget_left_out(conn, || world.broker.history().first());
         world.text.clear();
         world.shard.text(conn, &format!("register {spec}"), now());
         world.finish();
