@@ -1,6 +1,7 @@
 //! HTTP by its rules: what a request has to be like, what is said when a connection ends, which pages may use the
 //! server, and bodies that come compressed.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use flate2::Compression;
@@ -239,6 +240,15 @@ async fn preflight(server: &Hydrant, path: &str) -> Reply {
     http::request(server.address(), server.tls, "OPTIONS", path, &headers, "").await
 }
 
+/// The headers of answers that the protocol has a client read: hydrant's own, and those named here.
+fn documented_headers() -> BTreeSet<&'static str> {
+    let text = include_str!("../../docs/protocol.md");
+    let own = text.split('`').filter_map(|code| code.split(':').next().filter(|name| name.starts_with("X-Hydrant-")));
+    let own: BTreeSet<&str> = own.filter(|name| !name.ends_with('*')).collect();
+    assert!(own.len() >= 4, "{own:?}");
+    own.into_iter().chain(["Accept-Encoding", "Date", "Retry-After", "WWW-Authenticate"]).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_page_may_use_the_server_with_a_token() {
     let server = Hydrant::start("").await;
@@ -258,7 +268,8 @@ async fn any_page_may_use_the_server_with_a_token() {
     for (method, path) in [("GET", "/api/v3/info"), ("GET", "/api/v3/nowhere"), ("POST", "/api/v3/events")] {
         let reply = server.request(method, path, &origin, "").await;
         assert_eq!(reply.header("access-control-allow-origin"), "*", "{method} {path}");
-        assert!(reply.header("access-control-expose-headers").contains("Retry-After"));
+        let exposed: BTreeSet<&str> = reply.header("access-control-expose-headers").split(", ").collect();
+        assert!(exposed.is_superset(&documented_headers()), "{exposed:?}");
         assert_eq!(reply.header("access-control-allow-credentials"), "");
         let plain = server.request(method, path, &[], "").await;
         assert_eq!(plain.header("access-control-allow-origin"), "", "no browser asked");
