@@ -75,6 +75,7 @@ async fn broken_rules_close_with_their_code() {
         ("UTF-16 surrogate", masked(TEXT, b"\xED\xA0\x80"), utf8),
         ("announced too long", vec![TEXT, 0xFF, 0, 0, 0, 0x7F, 0, 0, 0, 0], big),
         ("too long over fragments", over_limit.concat(), big),
+        ("too many fragments", [masked(FIRST, b"x"), masked(MIDDLE, b"x").repeat(19_000)].concat(), big),
         ("close of one byte", masked(CLOSE, b"\x03"), protocol),
         ("close with a code for no wire", masked(CLOSE, &1006_u16.to_be_bytes()), protocol),
         ("close with a code of nobody's", masked(CLOSE, &2999_u16.to_be_bytes()), protocol),
