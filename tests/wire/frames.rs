@@ -201,6 +201,29 @@ async fn a_handshake_has_one_key_whose_spare_bits_do_not_matter() {
     }
 }
 
+/// A subprotocol that a client does not know ends its connection, and so does an extension.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_subprotocol_and_no_other_extension_is_agreed_on() {
+    both(async |server| {
+        let handshake = server.handshake_text().await;
+        for offer in [
+            "Sec-WebSocket-Protocol: drp\r\n",
+            "Sec-WebSocket-Protocol: drp, v3.drp.example\r\nSec-WebSocket-Protocol: chat\r\n",
+            "Sec-WebSocket-Extensions: x-webkit-deflate-frame, permessage-bzip2; level=1\r\n",
+            "Sec-WebSocket-Protocol: drp\r\nSec-WebSocket-Extensions: bbf-usp-protocol; eid=\"a\"\r\n",
+        ] {
+            let mut raw = server.dial().await;
+            let request = handshake.replace("Sec-WebSocket-Version", &format!("{offer}Sec-WebSocket-Version"));
+            raw.send(request.as_bytes()).await;
+            let answer = raw.head().await.to_ascii_lowercase();
+            assert!(answer.starts_with("http/1.1 101 "), "{offer}: {answer}");
+            let says = |name: &str| answer.contains(&format!("\r\nsec-websocket-{name}"));
+            assert!(says("accept:") && !says("protocol") && !says("extensions"), "{offer}: {answer}");
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_follows_a_second_close_frame_harms_nobody() {
     let server = Hydrant::start("shards = 1").await;

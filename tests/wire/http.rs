@@ -10,6 +10,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::common::http::{Http, Reply};
 use crate::common::raw::Raw;
+use crate::common::ws::Show;
 use crate::common::{Hydrant, JSON, LOGIN, NDJSON, basic, event, http, patiently};
 
 /// What is answered to a request that is written as it stands.
@@ -204,6 +205,28 @@ async fn what_is_wrong_with_json_is_said_in_words_and_where() {
     let late = r#"{"Time":"9999-12-31T23:59:59Z","Type":"a","Action":"b","Key":"late"}"#;
     server.post(&format!("\u{feff}{late}")).await;
     assert_eq!(client.event().await.time, "9999-12-31T23:59:59Z");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_cookie_authenticates() {
+    let server = Hydrant::start("").await;
+    let token = server.token().await;
+    let login = basic(LOGIN);
+    for cookie in [
+        format!("token={token}"),
+        format!("a=b; Token={token}"),
+        format!("Authorization=Bearer {token}"),
+        format!("authorization={login}"),
+        format!("Bearer {token}"),
+    ] {
+        let headers = [("cookie", cookie.as_str())];
+        for path in ["/api/v3/info", "/api/v3/events?register=a.b.c", "/api/v3/connections", "/api/v3/hydrant/me"] {
+            let reply = http::request(server.address(), false, "GET", path, &headers, "").await;
+            assert_eq!(reply.status.as_u16(), 401, "{path} with {cookie}");
+        }
+        let refusal = server.try_connect(&Show::Nothing, &headers).await.err().unwrap();
+        assert_eq!(refusal.status, 401, "{cookie}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
