@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use hydrant::config::{Settings, Sources};
 use hydrant::index::Spec;
 use hydrant::index::filter::Limits;
 use hydrant::metrics::Metrics;
@@ -70,6 +72,37 @@ fn the_close_table_is_that_of_the_code() {
     assert_eq!(written.into_iter().collect::<BTreeSet<_>>(), code);
     let slow = Close::SlowConsumer { events: 1, bytes: 2 }.reason().replace('1', "N").replace('2', "M");
     assert_eq!(slow, "slow consumer: N events, M bytes queued");
+}
+
+/// What a client may rely on is written in `docs/protocol.md`, so a default does not change without it.
+#[test]
+fn the_numbers_of_the_protocol_are_the_defaults() {
+    let Settings { limits, timeouts, replay, .. } = Settings::load(&Sources::default()).unwrap();
+    let filter = Limits::default();
+    let seconds = |span: Duration| usize::try_from(span.as_secs()).unwrap();
+    let text = read("docs/protocol.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    for (default, number, sentence) in [
+        (limits.message_bytes, 64 << 10, "Only a message longer than 64 KiB closes the connection (1009)"),
+        (limits.registrations, 4096, "4,096 registrations per connection;"),
+        (limits.combinations, 65_536, "65,536 (type, action, key) combinations from the lists of one registration,"),
+        (limits.filter_nesting, 64, "In one filter: nesting of 64,"),
+        (filter.terms, 1024, "1,024 terms,"),
+        (filter.list, 4096, "4,096 values in an `In`,"),
+        (filter.patterns, 16, "16 regular expressions"),
+        (filter.pattern, 1024, "of 1,024 bytes each"),
+        (limits.regex_bytes, 1 << 20, "that compile to 1 MiB together."),
+        (limits.event_bytes, 16 << 20, "an event is longer than 16 MiB,"),
+        (limits.body_bytes, 64 << 20, "the body is longer than 64 MiB as sent or inflated,"),
+        (limits.post_events, 65_536, "there are more than 65,536 events |"),
+        (seconds(timeouts.ping), 25, "It sends a ping every 25 s,"),
+        (seconds(timeouts.idle), 60, "if it has received nothing at all for 60 s."),
+        (seconds(timeouts.close), 5, "A client that does not answer a close within 5 s is disconnected"),
+        (usize::try_from(replay.events).unwrap(), 65_536, "at most `replay.events` (65,536) events"),
+        (replay.bytes, 16 << 20, "and `replay.bytes` (16 MiB)"),
+    ] {
+        assert!(text.contains(sentence), "{sentence}");
+        assert_eq!(default, number, "{sentence}");
+    }
 }
 
 /// A metric as `/metrics` tells it.

@@ -44,7 +44,7 @@ use super::proxy::{FetchError, Inquiry, merge};
 use super::snapshot::permitted_age;
 use super::turn::Turn;
 use super::{Api, ApiError, query};
-use crate::auth::{Authority, Identity};
+use crate::auth::{Authority, Identity, Principal};
 use crate::broker::connection::Connection;
 use crate::endpoint::http::Upstream;
 use crate::fanout::control::Wanted;
@@ -160,7 +160,8 @@ impl Api {
     /// Returns the address of a connection if the caller may read connections from there.
     fn visible(&self, address: &str, identity: &Identity) -> Result<SocketAddr, ApiError> {
         let wanted = parse(address)?;
-        if self.permits(identity, "connections", "get", address)? { Ok(wanted) } else { Err(unknown(address)) }
+        let is_permitted = self.permits(identity, "connections", "get", &wanted.to_string())?;
+        if is_permitted { Ok(wanted) } else { Err(unknown(address)) }
     }
 
     /// Returns the connection of a shard from an address with its registrations, if the caller's tenant shows it.
@@ -187,7 +188,7 @@ impl Api {
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         let wanted = parse(address)?;
-        self.require(identity, "connections", "delete", address)?;
+        self.require(identity, "connections", "delete", &wanted.to_string())?;
         let wanted = Wanted::at(wanted).shown_to(self.authority.access(identity)?);
         if let Some(found) = self.search(&wanted, identity).await?
             && let Some(deleted) = self.pool.delete(found, &wanted).await?
@@ -262,13 +263,17 @@ impl Api {
         caller: &Caller,
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
-        if !query::is_plain(uuid) || !self.permits(identity, scope, "get", uuid)? {
+        // DRP has other keys too, such as `Name:x`, but no agent of that name.
+        let agent = Principal::runner(uuid).ok();
+        let key = agent.as_ref().map_or(uuid, Principal::name);
+        if !query::is_plain(uuid) || !self.permits(identity, scope, "get", key)? {
             return Err(ApiError::Unknown { model: scope, key: uuid.to_owned() });
         }
         let present = self.present(None, request.headers(), identity).await?;
         let access = self.authority.access(identity)?;
         let is_wanted = |Listed { connection, .. }: &&Listed| {
-            connection.principal.strip_prefix("runner:") == Some(uuid) && access.shows_connection(&connection.principal)
+            let of_agent = agent.as_ref().is_some_and(|agent| agent.as_str() == connection.principal);
+            of_agent && access.shows_connection(&connection.principal)
         };
         let ours = present.iter().filter(is_wanted).map(Listed::json).collect();
         Ok(list(ours, self.theirs(request, caller, identity).await.as_deref()))

@@ -24,7 +24,8 @@ const HEADERS: HeaderValue =
 
 /// Headers of answers that a page may read, besides the CORS-safelisted ones.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "Retry-After, WWW-Authenticate, X-Hydrant-Incomplete, X-Hydrant-Ping, X-Hydrant-Sequence, ETag, Location",
+    "Accept-Encoding, Date, ETag, Location, Retry-After, WWW-Authenticate, X-Hydrant-Incomplete, X-Hydrant-Ping, \
+     X-Hydrant-Registered, X-Hydrant-Sequence",
 );
 
 /// How long a browser may cache a preflight, in seconds; the most that browsers accept.

@@ -8,106 +8,16 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
-use super::filter::{Filter, Op, Term, Test, Value};
+use super::filter::{Filter, Limits, Op, Term, Test, Value};
+use super::names::{Guess, LONGEST, guess_action, guess_type};
 use super::spec::{Field, Spec};
 
-/// The types of objects that DRP has, and those of hydrant.
-const TYPES: [&str; 53] = [
-    "activities",
-    "alerts",
-    "audit_logs",
-    "batches",
-    "blueprints",
-    "bootenvs",
-    "catalog_items",
-    "clusters",
-    "connections",
-    "contents",
-    "contexts",
-    "endpoints",
-    "events",
-    "extended",
-    "filters",
-    "hydrant",
-    "identity_providers",
-    "interfaces",
-    "isos",
-    "files",
-    "jobs",
-    "leases",
-    "licenses",
-    "logs",
-    "machines",
-    "machine_jobs",
-    "objects",
-    "params",
-    "plugins",
-    "plugin_providers",
-    "pools",
-    "preferences",
-    "prefs",
-    "profiles",
-    "racks",
-    "reservations",
-    "resource_brokers",
-    "roles",
-    "stages",
-    "subnets",
-    "system",
-    "tasks",
-    "templates",
-    "tenants",
-    "trigger_providers",
-    "triggers",
-    "users",
-    "ux_options",
-    "ux_settings",
-    "ux_views",
-    "version_sets",
-    "work_orders",
-    "workflows",
-];
+/// What may stand before the first `=` of a comparison in another language, and after it.
+const BEFORE: [char; 9] = ['!', '<', '>', '~', '^', '$', '*', ':', '|'];
+const AFTER: [char; 4] = ['=', '~', '<', '>'];
 
-/// The actions of DRP's servers and of hydrant.
-const ACTIONS: [&str; 20] = [
-    "action",
-    "alert",
-    "archive",
-    "attach",
-    "config",
-    "connect",
-    "create",
-    "delete",
-    "detach",
-    "disconnect",
-    "gap",
-    "load",
-    "purge",
-    "save",
-    "start",
-    "stop",
-    "unload",
-    "update",
-    "upload",
-    "write",
-];
-
-/// Words that users write for an action, and the action they mean.
-const SYNONYMS: [(&str, &str); 13] = [
-    ("destroy", "delete"),
-    ("destroyed", "delete"),
-    ("remove", "delete"),
-    ("removed", "delete"),
-    ("deleted", "delete"),
-    ("add", "create"),
-    ("added", "create"),
-    ("created", "create"),
-    ("change", "update"),
-    ("changed", "update"),
-    ("modify", "update"),
-    ("patch", "update"),
-    ("updated", "update"),
-];
+/// Longer filters (bytes) are not advised word for word.
+const ADVISED: usize = 128;
 
 /// Names of a list that are checked.
 const NAMES: usize = 16;
@@ -123,9 +33,6 @@ const COMPARED: usize = 64;
 
 /// Size of each of the two generations of remembered names.
 const REMEMBERED: usize = 512;
-
-/// Longer names (bytes) are not remembered, and registrations with them get no advice about them.
-const LONGEST: usize = 32;
 
 /// Names seen in events, for one field.
 ///
@@ -179,10 +86,7 @@ impl Seen {
 pub fn warnings(text: &str, spec: &Spec, seen: Option<&Seen>) -> Vec<String> {
     let mut all = Vec::new();
     if let Some(seen) = seen {
-        let kinds = names(&spec.kind).filter(|name| !seen.kinds.contains(name));
-        all.extend(kinds.filter_map(|name| odd_type(name, &seen.types)));
-        let actions = names(&spec.action).filter(|name| !seen.actions.contains(name));
-        all.extend(actions.filter_map(odd_action));
+        all.extend(odd_names(spec, seen));
     }
     match &spec.filter {
         None => all.extend(odd_key(text)),
@@ -195,73 +99,72 @@ fn names(field: &Field) -> impl Iterator<Item = &str> {
     field.iter().flatten().take(NAMES)
 }
 
-fn odd_type(name: &str, types: &[Box<str>]) -> Option<String> {
+/// Warns about names that resemble one in use. What the actions of a type are that resembles none, only its producer
+/// knows.
+fn odd_names(spec: &Spec, seen: &Seen) -> Vec<String> {
+    let guess = |name| match guess_type(name, &seen.types) {
+        Guess::Slip(_) if seen.kinds.contains(name) => Guess::Foreign,
+        guess => guess,
+    };
+    let kinds: Vec<(&str, Guess<'_>)> = names(&spec.kind).map(|name| (name, guess(name))).collect();
+    let mut all: Vec<String> = kinds.iter().filter_map(|(name, guess)| odd_type(name, *guess)).collect();
+    if kinds.iter().all(|(_, guess)| *guess != Guess::Foreign) {
+        let actions = names(&spec.action).filter(|name| !seen.actions.contains(name));
+        all.extend(actions.filter_map(|name| odd_action(name, &spec.kind)));
+    }
+    all
+}
+
+fn odd_type(name: &str, guess: Guess<'_>) -> Option<String> {
     if name == "websocket" {
         return Some(
             "nothing matches the type `websocket`: it is the type of answers to commands, which need no registration"
                 .to_owned(),
         );
     }
-    if name == "work_order_jobs" {
-        return None;
-    }
-    let known = || TYPES.into_iter().chain(types.iter().map(Box::as_ref));
-    let near = nearest(name, known)?;
+    let Guess::Slip(near) = guess else { return None };
     Some(format!("no event has had the type `{name}`: did you mean `{near}`?"))
 }
 
-fn odd_action(name: &str) -> Option<String> {
-    let synonym = SYNONYMS.iter().find(|(said, _)| name.eq_ignore_ascii_case(said)).map(|(_, meant)| *meant);
-    let meant = synonym.or_else(|| nearest(name, || ACTIONS.into_iter()))?;
+fn odd_action(name: &str, kind: &Field) -> Option<String> {
+    let Guess::Slip(meant) = guess_action(name, kind) else { return None };
     Some(format!("no event has had the action `{name}`: did you mean `{meant}`?"))
 }
 
-/// Returns the known name that `name` is probably meant to be, or `None` if it is known itself or resembles none.
-fn nearest<'k, I: Iterator<Item = &'k str>>(name: &str, known: impl Fn() -> I) -> Option<&'k str> {
-    if name.len() > 32 || known().any(|other| other == name) {
-        return None;
-    }
-    let lower = name.to_ascii_lowercase();
-    let plural = format!("{lower}s");
-    let alike = |other: &&str| {
-        let most = if lower.len() < 5 { 0 } else { lower.len() / 4 };
-        let may_be = lower.is_ascii() && lower.len().abs_diff(other.len()) <= most;
-        **other == lower || **other == plural || (may_be && distance(&lower, other) <= most)
-    };
-    known().find(alike)
-}
-
-/// Returns the number of letters to insert, delete or replace to get from one word to the other.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (at, letter) in a.chars().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], at + 1);
-        for (column, other) in b.iter().enumerate() {
-            let cost = corner + usize::from(letter != *other);
-            corner = row[column + 1];
-            row[column + 1] = cost.min(corner + 1).min(row[column] + 1);
-        }
-    }
-    row[b.len()]
-}
-
-/// Warns if a filter without parentheses was parsed as part of the key.
+/// Warns if a comparison in the notation of another language was parsed as part of the key.
 fn odd_key(text: &str) -> Option<String> {
     let rest = text.splitn(3, '.').nth(2)?;
     let at = rest.find('=')?;
-    let field = rest[..at].rsplit_once('.').map_or(&rest[..at], |(_, field)| field).trim_end_matches(['!', '<', '>']);
-    let value = rest[at..].trim_start_matches('=').trim();
+    let start = rest[..at].find('.').map_or(0, |dot| dot + 1);
+    let comparison = &rest[start..];
+    let field = rest[start..at].trim_end_matches(BEFORE);
+    let value = rest[at..].trim_start_matches(AFTER);
+    let operator = &comparison[field.len()..comparison.len() - value.len()];
+    let (field, value) = (field.trim(), value.trim());
     if field.is_empty() || value.is_empty() {
         return None;
     }
-    let cut = |text: &str| text.chars().take(64).collect::<String>();
-    Some(format!(
-        "`{}` is read as part of the key; write a filter as `.{}=Eq({})`",
-        cut(&rest[rest.find('.').map_or(0, |dot| dot + 1)..]),
-        cut(field.trim()),
-        cut(value)
-    ))
+    let advice = match operator {
+        "=" | "==" | "===" => form_of(field, "Eq", value),
+        "!=" | "!==" => form_of(field, "Ne", value),
+        other => format!("there is no operator `{}`, and a filter is written as `.field=Op(value)`", cut(other)),
+    };
+    Some(format!("`{}` is read as part of the key; {advice}", cut(comparison)))
+}
+
+/// Returns how a comparison is written as a filter, or only the form if the value would need quotes or is long.
+fn form_of(field: &str, operator: &str, value: &str) -> String {
+    let filter = format!("{field}={operator}({value})");
+    if filter.len() <= ADVISED && Filter::parse(&filter, &Limits::default()).is_ok() {
+        format!("write a filter as `.{filter}`")
+    } else {
+        format!("write a filter as `.field={operator}(value)`")
+    }
+}
+
+/// Truncates what a warning quotes.
+fn cut(text: &str) -> String {
+    text.chars().take(64).collect()
 }
 
 /// Warns about terms of one `And` that cannot be true together.
@@ -313,19 +216,18 @@ fn forbidden(op: &Op) -> &[Value] {
     }
 }
 
-/// Warns about a regular expression that is evaluated on every event.
+/// Warns about a regular expression for whose events neither a type nor an action nor a key is named.
 fn costly(spec: &Spec, filter: &Filter) -> Option<String> {
     let is_pattern = |term: &&Term| matches!(term, Term::Test(test) if matches!(test.op, Op::Re(_)));
     let everything = [&spec.kind, &spec.action, &spec.key].iter().all(|field| matches!(field, Field::Any));
     let pattern = filter.terms().iter().find(is_pattern).filter(|_| everything)?;
     let Term::Test(test) = pattern else { return None };
-    Some(format!("the regular expression of `{}` is evaluated on every event: name a type to limit it", test.path))
+    Some(format!("the regular expression of `{}` may be evaluated on every event: name a type to limit it", test.path))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::filter::Limits;
 
     fn of(text: &str) -> Vec<String> {
         let mut seen = Seen::default();
@@ -349,12 +251,36 @@ mod tests {
             ),
             ("machines.update.*.Stage==local", "write a filter as `.Stage=Eq(local)`"),
             (
+                "machines.update.*.Stage!=local",
+                "`Stage!=local` is read as part of the key; write a filter as `.Stage=Ne(local)`",
+            ),
+            ("machines.update.*.Params.site != lab", "write a filter as `.Params.site=Ne(lab)`"),
+            (
+                "machines.update.*.Tags=a,b",
+                "`Tags=a,b` is read as part of the key; write a filter as `.field=Eq(value)`",
+            ),
+            (
+                "machines.update.*.N>=5",
+                "`N>=5` is read as part of the key; there is no operator `>=`, and a filter is written as",
+            ),
+            ("machines.update.*.N <= 5", "there is no operator `<=`"),
+            ("machines.update.*.N=>5", "there is no operator `=>`"),
+            ("machines.update.*.Name=~^node", "there is no operator `=~`"),
+            ("machines.update.*.Name*=node", "there is no operator `*=`"),
+            ("machines.update.a=b.c", "`a=b.c` is read as part of the key"),
+            ("logs.*.*", "no event has had the type `logs`: did you mean `log`?"),
+            ("log.Error.*", "did you mean `error`?"),
+            ("machines.remove.*", "did you mean `delete`?"),
+            ("machines.configed.*", "did you mean `config`?"),
+            ("machines,jobs.created.*", "did you mean `create`?"),
+            ("*.destroy.*", "did you mean `delete`?"),
+            (
                 "machines.*.*.And(Stage=Eq(a),Stage=Eq(b))",
                 "`Stage=Eq(\"a\")` and `Stage=Eq(\"b\")` can never both be true",
             ),
             ("machines.*.*.Or(A=Eq(1),And(B=In(1,2),C=Eq(1),B=Nin(2,1.0)))", "can never both be true"),
             ("machines.*.*.And(Stage=Changed(,a),Stage=Eq(b))", "can never both be true"),
-            ("*.*.*.Name=Re(^a)", "the regular expression of `Name` is evaluated on every event"),
+            ("*.*.*.Name=Re(^a)", "the regular expression of `Name` may be evaluated on every event"),
         ] {
             let found = of(spec);
             assert!(found.len() == 1 && found[0].contains(expected), "{spec}: {found:?}");
@@ -388,6 +314,42 @@ mod tests {
         assert!(of("dns_zone.update.*")[0].ends_with("did you mean `dns_zones`?"));
     }
 
+    /// The types of DRP's objects.
+    const OBJECTS: &str = "activities alerts batches blueprints bootenvs catalog_items clusters contexts endpoints \
+        filters identity_providers interfaces jobs leases machines params pipelines plugin_providers plugins pools \
+        preferences profiles reservations resource_brokers roles stages store_objects subnets tasks templates tenants \
+        trigger_providers triggers users ux_options ux_settings ux_views version_sets work_orders workflows zones";
+
+    /// A server's events, by type and action, beside those of its objects.
+    const OTHERS: [(&str, &str); 6] = [
+        ("contents", "create update delete"),
+        ("plugins", "start stop stopped config configed remove"),
+        ("log", "trace debug info warn error fatal panic audit"),
+        ("connections", "create delete"),
+        ("hydrant", "gap"),
+        ("machine_jobs work_order_jobs", "create update save delete"),
+    ];
+
+    #[test]
+    fn what_servers_publish_is_never_odd() {
+        let recorded = include_str!("../../tests/data/drp-v3.ndjson").lines();
+        let recorded = recorded.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let recorded = recorded.map(|event| ["Type", "Action"].map(|field| event[field].as_str().unwrap().to_owned()));
+        let known = [(OBJECTS, "create update save delete")].into_iter().chain(OTHERS);
+        let known = known.flat_map(|(types, actions)| {
+            types.split_whitespace().flat_map(|kind| actions.split_whitespace().map(move |action| [kind, action]))
+        });
+        let pairs: Vec<[String; 2]> = recorded.chain(known.map(|pair| pair.map(str::to_owned))).collect();
+        assert!(pairs.len() > 303);
+        for [kind, action] in pairs {
+            for spec in [format!("{kind}.{action}.*"), format!("{kind}.*.*"), format!("*.{action}.a\\1b")] {
+                let parsed = Spec::parse(&spec, &Limits::default()).unwrap();
+                let is_anybodys = spec.starts_with('*') && kind == "beeblebrox";
+                assert!(is_anybodys || warnings(&spec, &parsed, Some(&Seen::default())).is_empty(), "{spec}");
+            }
+        }
+    }
+
     #[test]
     fn what_is_not_odd_is_not() {
         for spec in [
@@ -402,6 +364,9 @@ mod tests {
             "machines.*.*.Or(Stage=Eq(a),Stage=Eq(b))",
             "connections.create,delete.user:x",
             "profiles.update.a=",
+            "beeblebrox.created.*",
+            "machines,beeblebrox.destroy.*",
+            "plugins,machines.remove.*",
         ] {
             assert_eq!(of(spec), Vec::<String>::new(), "{spec}");
         }

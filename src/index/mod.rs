@@ -60,6 +60,7 @@ mod leaf;
 mod list;
 mod matching;
 mod moving;
+mod names;
 mod node;
 mod owners;
 mod registering;

@@ -93,6 +93,34 @@ fn event_names_the_event_itself_unless_the_object_has_such_a_field() {
 }
 
 #[test]
+fn every_field_of_an_event_is_named_by_event_whatever_the_object_has() {
+    let of = |object: &str| {
+        let rest = r#""Principal":"user:p","Original":{"Stage":"o"},"Time":"2026-01-02T03:04:05Z""#;
+        let text = format!(r#"{{"Type":"a","Action":"b","Key":"k","Object":{object},{rest}}}"#);
+        Draft::read(&text).unwrap().seal(jiff::Timestamp::UNIX_EPOCH)
+    };
+    // The Object has fields of the same names, and in one case the field `event` as well.
+    let fields = r#""Type":1,"Action":1,"Key":1,"Principal":1,"Time":1,"Object":{"Stage":1},"Original":1,"Stage":"s""#;
+    let events = [of(&format!("{{{fields}}}")), of(&format!(r#"{{{fields},"event":{{}}}}"#))];
+    for filter in [
+        "event.Type=Eq(a)",
+        "event.Action=Eq(b)",
+        "event.Key=Eq(k)",
+        "event.Principal=Eq(user:p)",
+        "event.Time=Re(^2026-)",
+        "event.Object.Stage=Eq(s)",
+        "event.Original.Stage=Eq(o)",
+        "/event/Object/Stage=In(s)",
+    ] {
+        let mut index = Index::new(Limits::default());
+        let slot = index.subscribe(7, Class(0));
+        index.register(slot, &format!("*.*.*.{filter}")).unwrap();
+        let found = events.each_ref().map(|event| !hits(&mut index, event).is_empty());
+        assert_eq!(found, [true, false], "{filter}");
+    }
+}
+
+#[test]
 fn bad_registrations_are_refused() {
     for row in json::elements(include_str!("../../tests/data/invalid.json")) {
         let field = |name: &str| json::members(row).find(|m| m.name() == name).unwrap().value;

@@ -411,6 +411,18 @@ mod tests {
     }
 
     #[test]
+    fn the_frames_of_a_message_may_take_twice_its_limit_and_a_kibibyte() {
+        let fragments = |count: usize| {
+            let [first, middle, last] = [0x01, 0x00, 0x80].map(|head| frame(head, b"x"));
+            [first, middle.repeat(count - 2), last].concat()
+        };
+        let most = (2 * LIMIT + 1024) / frame(0x00, b"x").len();
+        assert!(most < LIMIT);
+        assert!(units(&mut FrameValidator::default(), &[&fragments(most)]).is_ok());
+        assert_eq!(units(&mut FrameValidator::default(), &[&fragments(most + 1)]), Err(FrameError::TooBig));
+    }
+
+    #[test]
     fn empty_fragments_do_not_grow_for_ever() {
         let mut validator = FrameValidator::default();
         let mut result = validator.feed(&frame(0x01, b""), LIMIT, |_| ControlFlow::Continue(()));

@@ -121,9 +121,41 @@ async fn addresses_of_ipv6_stand_in_paths() {
     }
     let query = format!("/api/v3/connections?Type=websocket&RemoteAddr={address}");
     assert_eq!(server.request("GET", &query, &[], "").await.json().as_array().unwrap().len(), 1);
-    let deleted = server.request("DELETE", &format!("/api/v3/connections/{address}"), &[], "").await;
-    assert_eq!(deleted.status.as_u16(), 200);
+    // A right to this connection is one however its address is written.
+    let word = |text: &str| Some(text.to_owned());
+    let (scope, action, specific) = (word("connections"), word("get,delete"), Some(address.clone()));
+    let only = TokenRequest { scope, action, specific, ..TokenRequest::default() };
+    let bearer = format!("Bearer {}", server.issue("user:rocketskates", &only));
+    let path = format!("/api/v3/connections/{}", address.replace("::1", "0:0:0:0:0:0:0:1"));
+    for method in ["GET", "DELETE"] {
+        let headers = [("authorization", bearer.as_str())];
+        let reply = common::http::request(server.address(), false, method, &path, &headers, "").await;
+        assert_eq!(reply.json()["RemoteAddr"], address.as_str(), "{method} {path}: {reply:?}");
+    }
     assert_eq!(client.closed().await.0, 1001);
+}
+
+/// DRP's keys, and so the principals of agents and claims, have UUIDs in lower case.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_connections_of_an_agent_are_found_whatever_the_letter_case_of_its_uuid() {
+    let server = Hydrant::with_people("shards = 1", |store| {
+        let claim = format!("machines,clusters,resource_brokers/get/{OWN}");
+        store.set_role("reader", vec![claim.parse().unwrap()])?;
+        store.add_user("reader", HASH.clone(), &["reader".to_owned()])
+    })
+    .await;
+    let mut agent = server.connect_as(&format!("runner:{OWN}"), &TokenRequest::default()).await;
+    agent.register("a.b.c").await;
+    let bearer = format!("Bearer {}", server.issue("user:reader", &TokenRequest::default()));
+    for scope in ["machines", "clusters", "resource_brokers"] {
+        for (uuid, expected) in [(OWN, 200), (&OWN.to_uppercase(), 200), (OTHER, 404)] {
+            let (path, headers) = (format!("/api/v3/{scope}/{uuid}/connections"), [("authorization", bearer.as_str())]);
+            let reply = common::http::request(server.address(), false, "GET", &path, &headers, "").await;
+            assert_eq!(reply.status.as_u16(), expected, "{path}");
+            let is_shown = reply.json()[0]["Principal"] == format!("runner:{OWN}").as_str();
+            assert_eq!(is_shown, expected == 200, "{path}: {}", reply.body);
+        }
+    }
 }
 
 /// Two connections between different addresses, of which the client's are the same.

@@ -75,6 +75,7 @@ async fn broken_rules_close_with_their_code() {
         ("UTF-16 surrogate", masked(TEXT, b"\xED\xA0\x80"), utf8),
         ("announced too long", vec![TEXT, 0xFF, 0, 0, 0, 0x7F, 0, 0, 0, 0], big),
         ("too long over fragments", over_limit.concat(), big),
+        ("too many fragments", [masked(FIRST, b"x"), masked(MIDDLE, b"x").repeat(19_000)].concat(), big),
         ("close of one byte", masked(CLOSE, b"\x03"), protocol),
         ("close with a code for no wire", masked(CLOSE, &1006_u16.to_be_bytes()), protocol),
         ("close with a code of nobody's", masked(CLOSE, &2999_u16.to_be_bytes()), protocol),
@@ -198,6 +199,29 @@ async fn a_handshake_has_one_key_whose_spare_bits_do_not_matter() {
         let answer = raw.head().await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {expected} ")), "{with}: {answer}");
     }
+}
+
+/// A subprotocol that a client does not know ends its connection, and so does an extension.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_subprotocol_and_no_other_extension_is_agreed_on() {
+    both(async |server| {
+        let handshake = server.handshake_text().await;
+        for offer in [
+            "Sec-WebSocket-Protocol: drp\r\n",
+            "Sec-WebSocket-Protocol: drp, v3.drp.example\r\nSec-WebSocket-Protocol: chat\r\n",
+            "Sec-WebSocket-Extensions: x-webkit-deflate-frame, permessage-bzip2; level=1\r\n",
+            "Sec-WebSocket-Protocol: drp\r\nSec-WebSocket-Extensions: bbf-usp-protocol; eid=\"a\"\r\n",
+        ] {
+            let mut raw = server.dial().await;
+            let request = handshake.replace("Sec-WebSocket-Version", &format!("{offer}Sec-WebSocket-Version"));
+            raw.send(request.as_bytes()).await;
+            let answer = raw.head().await.to_ascii_lowercase();
+            assert!(answer.starts_with("http/1.1 101 "), "{offer}: {answer}");
+            let says = |name: &str| answer.contains(&format!("\r\nsec-websocket-{name}"));
+            assert!(says("accept:") && !says("protocol") && !says("extensions"), "{offer}: {answer}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! HTTP by its rules: what a request has to be like, what is said when a connection ends, which pages may use the
 //! server, and bodies that come compressed.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use flate2::Compression;
@@ -9,6 +10,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::common::http::{Http, Reply};
 use crate::common::raw::Raw;
+use crate::common::ws::Show;
 use crate::common::{Hydrant, JSON, LOGIN, NDJSON, basic, event, http, patiently};
 
 /// What is answered to a request that is written as it stands.
@@ -206,6 +208,28 @@ async fn what_is_wrong_with_json_is_said_in_words_and_where() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_cookie_authenticates() {
+    let server = Hydrant::start("").await;
+    let token = server.token().await;
+    let login = basic(LOGIN);
+    for cookie in [
+        format!("token={token}"),
+        format!("a=b; Token={token}"),
+        format!("Authorization=Bearer {token}"),
+        format!("authorization={login}"),
+        format!("Bearer {token}"),
+    ] {
+        let headers = [("cookie", cookie.as_str())];
+        for path in ["/api/v3/info", "/api/v3/events?register=a.b.c", "/api/v3/connections", "/api/v3/hydrant/me"] {
+            let reply = http::request(server.address(), false, "GET", path, &headers, "").await;
+            assert_eq!(reply.status.as_u16(), 401, "{path} with {cookie}");
+        }
+        let refusal = server.try_connect(&Show::Nothing, &headers).await.err().unwrap();
+        assert_eq!(refusal.status, 401, "{cookie}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browsers_own_credentials_are_taken_from_the_own_host_however_its_port_is_written() {
     let server = Hydrant::start("allowed_origins = [\"https://portal.lab:443\"]").await;
     let login = basic(LOGIN);
@@ -239,6 +263,15 @@ async fn preflight(server: &Hydrant, path: &str) -> Reply {
     http::request(server.address(), server.tls, "OPTIONS", path, &headers, "").await
 }
 
+/// The headers of answers that the protocol has a client read: hydrant's own, and those named here.
+fn documented_headers() -> BTreeSet<&'static str> {
+    let text = include_str!("../../docs/protocol.md");
+    let own = text.split('`').filter_map(|code| code.split(':').next().filter(|name| name.starts_with("X-Hydrant-")));
+    let own: BTreeSet<&str> = own.filter(|name| !name.ends_with('*')).collect();
+    assert!(own.len() >= 4, "{own:?}");
+    own.into_iter().chain(["Accept-Encoding", "Date", "Retry-After", "WWW-Authenticate"]).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_page_may_use_the_server_with_a_token() {
     let server = Hydrant::start("").await;
@@ -258,7 +291,8 @@ async fn any_page_may_use_the_server_with_a_token() {
     for (method, path) in [("GET", "/api/v3/info"), ("GET", "/api/v3/nowhere"), ("POST", "/api/v3/events")] {
         let reply = server.request(method, path, &origin, "").await;
         assert_eq!(reply.header("access-control-allow-origin"), "*", "{method} {path}");
-        assert!(reply.header("access-control-expose-headers").contains("Retry-After"));
+        let exposed: BTreeSet<&str> = reply.header("access-control-expose-headers").split(", ").collect();
+        assert!(exposed.is_superset(&documented_headers()), "{exposed:?}");
         assert_eq!(reply.header("access-control-allow-credentials"), "");
         let plain = server.request(method, path, &[], "").await;
         assert_eq!(plain.header("access-control-allow-origin"), "", "no browser asked");

@@ -328,6 +328,59 @@ fn a_decoded_command_keeps_its_place_among_the_events() {
     assert_eq!(world.registrations(conn), 1);
 }
 
+impl World {
+    /// Publishes events with these keys and the type and action `a.b`.
+    fn publish(&self, keys: std::ops::Range<usize>) {
+        let event = |n: usize| crate::event::Draft::new("a", "b", &n.to_string()).seal(crate::clock::now());
+        self.driver.parts.broker.publish(keys.map(event).collect(), Source::Post).unwrap();
+    }
+
+    /// Publishes five events, has a command read after them and five more, and runs turns until it is executed.
+    fn command_among_events(&mut self, (conn, client): (ConnId, &mut TcpStream), command: &str, first: usize) {
+        let before = self.registrations(conn);
+        self.publish(first..first + 5);
+        client.write_all(&frame::from_client(command)).unwrap();
+        while self.entry(conn).input != Input::Held && self.registrations(conn) == before {
+            self.driver.enqueue(conn);
+            self.driver.read_queued();
+        }
+        self.publish(first + 5..first + 10);
+        while self.registrations(conn) == before {
+            self.turn();
+        }
+    }
+}
+
+/// What is sequenced after a command was read and before it is answered may be delivered or not.
+#[test]
+fn a_command_takes_effect_between_the_events_before_it_was_read_and_those_after_its_answer() {
+    let mut world = World::new();
+    let (conn, mut client) = world.connect();
+    world.turn();
+    world.command_among_events((conn, &mut client), "register a.b.*", 0);
+    world.publish(10..20);
+    world.turn();
+    world.command_among_events((conn, &mut client), "deregister a.b.*", 20);
+    world.publish(30..40);
+    (0..3).for_each(|_| world.turn());
+    world.driver.parts.shard.close(conn, Close::Draining);
+    let mut got = Vec::new();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut chunk = [0; 4096];
+    while !got.ends_with(b"shutting down") {
+        world.turn();
+        let bytes = client.read(&mut chunk).unwrap();
+        got.extend_from_slice(&chunk[..bytes]);
+    }
+    let text = String::from_utf8_lossy(&got);
+    let keys: Vec<&str> = text.split(r#""Key":""#).skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    let numbers: Vec<usize> = keys.iter().filter_map(|key| key.parse().ok()).collect();
+    let (first, last) = (numbers[0], numbers[numbers.len() - 1]);
+    assert!((5..=10).contains(&first) && (24..=29).contains(&last), "{keys:?}");
+    assert!((first..=last).eq(numbers), "{keys:?}");
+    assert_eq!((keys[0], keys[keys.len() - 1]), ("a.b.*", "a.b.*"), "{keys:?}");
+}
+
 #[test]
 fn a_turn_keeps_time_of_some_connections_and_all_get_theirs() {
     let mut world = World::new();

@@ -39,6 +39,15 @@ pub(super) fn pattern_end(text: &str) -> Option<usize> {
     balanced(text, true).or_else(|| balanced(text, false))
 }
 
+/// Removes the white space around a bare pattern, but not a character at its end that a backslash escapes.
+pub(super) fn trimmed_pattern(text: &str) -> &str {
+    let text = text.trim_start();
+    let kept = text.trim_end();
+    let backslashes = kept.len() - kept.trim_end_matches('\\').len();
+    let escaped = text[kept.len()..].chars().next().filter(|_| backslashes % 2 == 1);
+    &text[..kept.len() + escaped.map_or(0, char::len_utf8)]
+}
+
 fn balanced(text: &str, skip_classes: bool) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut at, mut depth) = (0, 0_usize);

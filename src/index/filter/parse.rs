@@ -5,7 +5,7 @@
 
 use thiserror::Error;
 
-use super::arguments::{argument_end, pattern_end, quoted_pattern};
+use super::arguments::{argument_end, pattern_end, quoted_pattern, trimmed_pattern};
 use super::ast::{Filter, Op, Term, Test};
 use super::path::{Path, PathError};
 use super::regex::{Budget, Pattern, PatternError};
@@ -330,7 +330,7 @@ impl<'t> Parser<'t> {
         let end = pattern_end(rest).ok_or((start, SyntaxError::Unclosed))?;
         let offset = start + (rest.len() - rest.trim_start().len()).min(end);
         self.at += end + 1;
-        self.compile(rest[..end].trim()).map_err(|(inside, error)| (offset + inside, error.into()))
+        self.compile(trimmed_pattern(&rest[..end])).map_err(|(inside, error)| (offset + inside, error.into()))
     }
 
     /// Compiles a pattern within the budget left by the filter's other patterns.
