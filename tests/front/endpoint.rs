@@ -140,7 +140,7 @@ pub struct State {
     pub received: AtomicU64,
     /// Told when a body that was being sent is not wanted any more.
     pub abandoned: Notify,
-    /// Tells `/unread` to read its body.
+    /// Tells `/unread` to read its body, and `/forbidden/unread` to answer.
     pub reads_on: Notify,
 }
 
@@ -464,6 +464,18 @@ impl State {
             }
             "/sink" => self.sink(request).await,
             "/refusing" => full(413, "text/plain", "too much"),
+            "/forbidden" => {
+                tokio::spawn(self.sink(request));
+                full(403, "text/plain", "no")
+            }
+            "/forbidden/unread" => {
+                self.reads_on.notified().await;
+                tokio::spawn(async move {
+                    let _held = request;
+                    std::future::pending::<()>().await;
+                });
+                full(403, "text/plain", "no")
+            }
             "/silent" => {
                 let _gone = FrameValidator::new(&self);
                 std::future::pending().await

@@ -3,7 +3,10 @@
 //!
 //! Contract: a [`Held`] lives or ends as a whole. Its fields are private on purpose: since edition 2021, a closure or
 //! an `async move` block that names one field of a value captures only that field, and the others are dropped when the
-//! function returns. A slot dropped that way did not bound the answers in progress.
+//! function returns. A slot dropped that way did not bound the answers in progress. A body that is still being
+//! forwarded holds the slot too, and is abandoned with the gate.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -19,12 +22,12 @@ const LONGEST_MERGED: usize = 16 << 20;
 /// The resources of one proxied request, released together when the last byte of its answer has been sent.
 pub(super) struct Held {
     exchange: ProxiedExchange,
-    _slot: Slot,
+    _slot: Arc<Slot>,
     _gate: Option<Gate>,
 }
 
 impl Held {
-    pub(super) fn new(exchange: ProxiedExchange, slot: Slot, gate: Option<Gate>) -> Self {
+    pub(super) fn new(exchange: ProxiedExchange, slot: Arc<Slot>, gate: Option<Gate>) -> Self {
         Self { exchange, _slot: slot, _gate: gate }
     }
 

@@ -18,6 +18,8 @@ mod tunnel;
 mod upload;
 pub(super) mod vouch;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Empty, Full};
 use hyper::body::{Body as _, Incoming};
@@ -252,8 +254,8 @@ async fn run_exchange(
     request: Inquiry,
     asker: Asker,
     exchange: &ProxiedExchange,
-) -> Result<(Response<Incoming>, Slot, Option<Gate>), UpstreamError> {
-    let slot = upstream.slot(asker).await?;
+) -> Result<(Response<Incoming>, Arc<Slot>, Option<Gate>), UpstreamError> {
+    let slot = Arc::new(upstream.slot(asker).await?);
     let waits = headers::waits(request.headers());
     let activity = Activity::default();
     let (parts, body) = request.into_parts();
@@ -265,14 +267,15 @@ async fn run_exchange(
     let waits = waits && !body.is_end_stream();
     let read = Reading::of(&request);
     let limit = request.extensions().get().copied();
-    let mut body =
-        Upload::new(body, activity.clone(), upstream.limits().idle, exchange.up()).noting(read).within(limit);
-    let gate = waits.then(|| body.wait(&mut request));
-    let answer = upstream.send(request.map(|()| body.into()), &activity).await?;
-    if let Some(gate) = &gate {
-        gate.answered();
+    let idle = upstream.limits().idle;
+    let (body, mut gate) = Upload::new(body, Arc::clone(&slot), activity.clone(), idle, exchange.up());
+    let mut body = body.noting(read).within(limit);
+    if waits {
+        body.wait(&mut request, &mut gate);
     }
-    Ok((answer, slot, gate))
+    let answer = upstream.send(request.map(|()| body.into()), &activity).await?;
+    gate.answered();
+    Ok((answer, slot, Some(gate)))
 }
 
 /// Checks that the endpoint has not refused the service's own credential.

@@ -139,7 +139,7 @@ impl Upstream {
             .http1_max_headers(MAX_HEADERS)
             .set_host(false);
         Self {
-            client: builder.build(Connector::new(&service, limits.connect)),
+            client: builder.build(Connector::new(&service, limits)),
             host: HeaderValue::from_str(&authority).expect("it was read from a URL"),
             authority: authority.parse().expect("it was read from a URL"),
             service,
