@@ -16,9 +16,6 @@ use super::upload::Gate;
 use crate::endpoint::http::{Slot, Upstream, UpstreamError};
 use crate::metrics::ProxySide;
 
-/// Maximum length in bytes of an answer that hydrant adds to.
-const LONGEST_MERGED: usize = 16 << 20;
-
 /// The resources of one proxied request, released together when the last byte of its answer has been sent.
 pub(super) struct Held {
     exchange: ProxiedExchange,
@@ -36,9 +33,14 @@ impl Held {
         &self.exchange
     }
 
-    /// Reads the whole body of an answer that hydrant adds to.
-    pub(super) async fn whole(&self, upstream: &Upstream, body: Incoming) -> Result<Bytes, UpstreamError> {
-        let whole = upstream.whole(body, LONGEST_MERGED).await;
+    /// Reads the whole body of an answer, of at most `longest` bytes, that hydrant adds to.
+    pub(super) async fn whole(
+        &self,
+        upstream: &Upstream,
+        body: Incoming,
+        longest: usize,
+    ) -> Result<Bytes, UpstreamError> {
+        let whole = upstream.whole(body, longest).await;
         match &whole {
             Ok(whole) => self.exchange.down().inc_by(whole.len() as u64),
             Err(_) => self.exchange.cut_off(ProxySide::Endpoint),

@@ -9,6 +9,7 @@
 //! the caller's query and body. If the endpoint refuses that credential, the answer is 502: a 401 or 403 would be about
 //! the caller, whose session is good.
 
+mod acceptances;
 mod download;
 mod exchange;
 mod headers;
@@ -49,6 +50,12 @@ const PARTIAL: [HeaderName; 4] = [ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MA
 /// replaced. `traceparent` and `tracestate` name the caller's trace.
 const ALONG: [HeaderName; 5] =
     [ACCEPT, HOST, USER_AGENT, HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
+
+/// Maximum length in bytes of an answer that hydrant adds to, one for each slot.
+const LONGEST_EDITED: usize = 1 << 20;
+
+/// The same of a list, of which only a few are read at a time.
+const LONGEST_LIST: usize = 16 << 20;
 
 /// Marks a request with the service's own credential.
 #[derive(Debug, Clone, Copy)]
@@ -123,7 +130,7 @@ impl Api {
         caller: &Caller,
     ) {
         let Some(credential) = shown.filter(|_| status.is_success() && !caller.is_trusted()) else { return };
-        if self.vouched.ask_if_free(upstream, &credential).await {
+        if self.vouched.ask_if_free(upstream, &credential, caller.peer.ip()).await {
             caller.trust();
         }
     }
@@ -143,7 +150,7 @@ impl Api {
             return Ok(passed(answer, upstream, held, caller));
         }
         let (mut parts, body) = answer.into_parts();
-        let whole = held.whole(upstream, body).await?;
+        let whole = held.whole(upstream, body, LONGEST_EDITED).await?;
         headers::outbound(&mut parts.headers, false);
         let body = match edit(&whole) {
             Some(edited) => {
@@ -170,7 +177,7 @@ impl Api {
         if answer.status() != StatusCode::OK {
             return Err(FetchError::Status(answer.status()));
         }
-        Ok(held.whole(upstream, answer.into_body()).await.map_err(ApiError::from)?)
+        Ok(held.whole(upstream, answer.into_body(), LONGEST_LIST).await.map_err(ApiError::from)?)
     }
 
     async fn send(&self, upstream: &Upstream, mut request: Inquiry, caller: &Caller) -> Result<Sent, ApiError> {

@@ -23,14 +23,17 @@ use crate::auth::directory::{Account, Entries, Reader, Rows, TenantOf, accounts,
 use crate::auth::{AuthError, Claim, Secret};
 use crate::client::Login;
 use crate::clock;
-use crate::endpoint::http::Whole;
+use crate::endpoint::http::{UpstreamError, Whole};
 
 /// The claims that the service needs so that the endpoint omits nothing from its answers.
 const NEEDED: [&str; 3] = ["tenants/list/*", ROLES, "users/get/*"];
 const ROLES: &str = "roles/list/*";
 
-/// Maximum length of an answer in bytes.
+/// Maximum length of an answer in bytes: of a list, of which one is read at a time.
 const LONGEST: usize = 64 << 20;
+
+/// The same of one user, because many logins read one each at the same time.
+const LONGEST_USER: usize = 1 << 20;
 
 /// Data that was read, to be applied to the known entries.
 #[derive(Debug, Default)]
@@ -229,9 +232,17 @@ impl Delegation {
         if claims.is_empty() { Ok(()) } else { Err(IdentityError::Lacks { claims }) }
     }
 
-    /// Reads a user; returns `None` if the endpoint answers 404.
+    /// Reads a user; returns `None` if the endpoint answers 404 or at too great a length: with an error, users who can
+    /// make that answer longer would keep the rights that they had before.
     async fn read_user(&self, name: &str, own: &HeaderValue) -> Result<Option<Account>, IdentityError> {
-        let answer = self.get(&format!("users/{}", utf8_percent_encode(name, NON_ALPHANUMERIC)), own).await?;
+        let path = format!("users/{}", utf8_percent_encode(name, NON_ALPHANUMERIC));
+        let answer = match self.get(&path, own, LONGEST_USER).await {
+            Err(IdentityError::Away(UpstreamError::LongAnswer { allowed, .. })) => {
+                self.lines.long_user(name, allowed);
+                return Ok(None);
+            }
+            answer => answer?,
+        };
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -240,7 +251,7 @@ impl Delegation {
     }
 
     async fn read_roles(&self, own: &HeaderValue) -> Result<BTreeMap<String, Vec<Claim>>, IdentityError> {
-        let answer = self.get("roles", own).await?;
+        let answer = self.get("roles", own, LONGEST).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Err(IdentityError::NoDirectory);
         }
@@ -252,7 +263,7 @@ impl Delegation {
     /// Reads the tenants. Endpoints without tenants have no such path. Once there were tenants, a 404 is an error of a
     /// server in front of the endpoint and does not remove them.
     async fn read_tenants(&self, own: &HeaderValue) -> Result<BTreeMap<String, TenantOf>, IdentityError> {
-        let answer = self.get("tenants", own).await?;
+        let answer = self.get("tenants", own, LONGEST).await?;
         if answer.status == StatusCode::NOT_FOUND && self.authority.accounts().entries().tenants.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -326,11 +337,11 @@ impl Delegation {
         error
     }
 
-    pub(super) async fn get(&self, path: &str, own: &HeaderValue) -> Result<Whole, IdentityError> {
+    /// Reads an answer of at most `longest` bytes with the service's credential.
+    pub(super) async fn get(&self, path: &str, own: &HeaderValue, longest: usize) -> Result<Whole, IdentityError> {
         let path = format!("/api/v3/{path}");
-        let answer =
-            timeout(ANSWER_TIMEOUT, self.upstream.get(&path, own, LONGEST)).await.map_err(|_| IdentityError::Late)?;
-        Ok(answer?)
+        let asked = self.upstream.get(&path, own, longest);
+        Ok(timeout(ANSWER_TIMEOUT, asked).await.map_err(|_| IdentityError::Late)??)
     }
 }
 
