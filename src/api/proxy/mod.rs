@@ -152,7 +152,7 @@ impl Api {
         let (mut parts, body) = answer.into_parts();
         let whole = held.whole(upstream, body, LONGEST_EDITED).await?;
         headers::outbound(&mut parts.headers, false);
-        let body = match edit(&whole) {
+        let body = match self.at_length(|| edit(&whole)) {
             Some(edited) => {
                 [CONTENT_LENGTH, ETAG].iter().for_each(|name| drop(parts.headers.remove(name)));
                 Bytes::from(edited)
