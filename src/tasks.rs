@@ -9,7 +9,7 @@
 
 use std::pin::Pin;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// The work of a task.
@@ -53,4 +53,11 @@ pub fn spawn_in<T: Send + 'static>(set: &mut JoinSet<T>, work: Work<T>) {
 pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     let work: Box<dyn FnOnce() -> T + Send> = Box::new(work);
     tokio::task::spawn_blocking(work)
+}
+
+/// Works for a while on this thread. Another one runs the thread's tasks meanwhile, unless the runtime has no other, as
+/// in tests.
+pub fn block_in_place<T>(work: impl FnOnce() -> T) -> T {
+    let is_alone = |handle: Handle| handle.runtime_flavor() == RuntimeFlavor::CurrentThread;
+    if Handle::try_current().is_ok_and(is_alone) { work() } else { tokio::task::block_in_place(work) }
 }

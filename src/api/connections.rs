@@ -25,6 +25,7 @@
 //! endpoint does not return them, only ours are listed, and the header `X-Hydrant-Incomplete` says so. If a shard of
 //! ours does not answer, the request fails: no list silently lacks a part.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
@@ -40,11 +41,12 @@ use tokio::time::error::Elapsed;
 use super::answer::{self, Incomplete};
 use super::body::{Bodies, Held};
 use super::list_filter::ListFilter;
-use super::proxy::{FetchError, Inquiry, merge};
+use super::proxy::merge::{self, Theirs};
+use super::proxy::{FetchError, Inquiry};
 use super::snapshot::permitted_age;
 use super::turn::Turn;
 use super::{Api, ApiError, query};
-use crate::auth::{Authority, Identity, Principal};
+use crate::auth::{Access, Authority, Identity, Principal};
 use crate::broker::connection::Connection;
 use crate::endpoint::http::Upstream;
 use crate::fanout::control::Wanted;
@@ -107,8 +109,11 @@ impl Api {
         if !self.permits(identity, "connections", "list", "*")? {
             return Ok(answer::json(StatusCode::OK, "[]"));
         }
-        let spec = query::value(query, "Spec");
+        let spec = query::value(query, "Spec").map(Cow::into_owned);
+        let is_sorted = query::value(query, "sort").is_some_and(|sort| sort == "queued");
         let present = self.present(spec.as_deref(), request.headers(), identity).await?;
+        // The endpoint does not say what its connections have registered.
+        let theirs = if spec.is_some() { Some(Arc::default()) } else { self.theirs(request, caller, identity).await };
         let access = self.authority.access(identity)?;
         let shows_specs = |one: &Connection| {
             let address = || one.remote_addr.to_string();
@@ -117,20 +122,17 @@ impl Api {
         let is_wanted = |Listed { connection, .. }: &&Listed| {
             access.shows_connection(&connection.principal) && filter.fits(connection) && shows_specs(connection)
         };
-        let mut all: Vec<&Listed> = present.iter().filter(is_wanted).collect();
-        if query::value(query, "sort").is_some_and(|sort| sort == "queued") {
-            all.sort_by_key(|listed| std::cmp::Reverse(listed.connection.queued_bytes));
-        }
-        all.truncate(limit);
-        let ours: Vec<&str> = all.into_iter().map(Listed::json).collect();
-        // The endpoint does not say what its connections have registered.
-        let theirs = if spec.is_some() { Some(Vec::new()) } else { self.theirs(request, caller, identity).await };
-        let theirs = theirs.map(|mut theirs| {
-            theirs.retain(|connection| filter.fits_json(connection));
-            theirs.truncate(limit - ours.len());
-            theirs
-        });
-        Ok(list(ours, theirs.as_deref()))
+        Ok(self.at_length(|| {
+            let mut all: Vec<&Listed> = present.iter().filter(is_wanted).collect();
+            if is_sorted {
+                all.sort_by_key(|listed| std::cmp::Reverse(listed.connection.queued_bytes));
+            }
+            all.truncate(limit);
+            let left = limit - all.len();
+            let ours = all.into_iter().map(Listed::json);
+            let fits = |json: &&str| filter.fits_json(json);
+            list(ours, theirs.as_deref().map(|theirs| shown(theirs, &access).filter(fits).take(left)))
+        }))
     }
 
     pub(super) async fn get_connection(
@@ -217,23 +219,26 @@ impl Api {
         self.forward_edited(upstream, inquiry, caller, |theirs| merge::connection(theirs, &name)).await
     }
 
-    /// Returns the endpoint's connections that the caller may see, as JSON, or `None` if it has not returned them.
-    async fn theirs(&self, request: Request<Incoming>, caller: &Caller, identity: &Identity) -> Option<Vec<String>> {
-        let Some(upstream) = &self.upstream else { return Some(Vec::new()) };
+    /// Returns the endpoint's connections, or `None` if it has not returned them. Callers may see only those that are
+    /// [`shown`] to them.
+    async fn theirs(
+        &self,
+        request: Request<Incoming>,
+        caller: &Caller,
+        identity: &Identity,
+    ) -> Option<Arc<Vec<Theirs>>> {
+        let Some(upstream) = &self.upstream else { return Some(Arc::default()) };
         let age = permitted_age(request.headers());
         // The endpoint answers each of its users differently, and about each machine.
         let is_same_for_all = !identity.is_endpoints() && request.uri().path() == ALL;
         let inquiry = self.as_service_unless_known(upstream, request, identity).map_err(FetchError::from);
         let inquiry = inquiry.map(|inquiry| if is_same_for_all { without_callers_headers(inquiry) } else { inquiry });
         let asked = Box::pin(self.ask_for_theirs(upstream, inquiry, caller));
-        let all = if is_same_for_all {
-            self.theirs.get_for_caller(age, asked).await.ok()?
-        } else {
-            let _place = self.unshared.enter(identity.principal().account(), upstream.limits().connect).await?;
-            Arc::new(asked.await.ok()?)
-        };
-        let access = self.authority.access(identity).ok()?;
-        Some(all.iter().filter(|connection| access.shows_connection(&principal_of(connection))).cloned().collect())
+        if is_same_for_all {
+            return self.theirs.get_for_caller(age, asked).await.ok();
+        }
+        let _place = self.unshared.enter(identity.principal().account(), upstream.limits().connect).await?;
+        Some(Arc::new(asked.await.ok()?))
     }
 
     async fn ask_for_theirs(
@@ -241,7 +246,7 @@ impl Api {
         upstream: &Upstream,
         inquiry: Result<Inquiry, FetchError>,
         caller: &Caller,
-    ) -> Result<Vec<String>, MissingError> {
+    ) -> Result<Vec<Theirs>, MissingError> {
         let asked = async { self.fetch(upstream, inquiry?, caller).await };
         let body = match asked.await {
             Ok(body) => body,
@@ -252,7 +257,8 @@ impl Api {
                 return Err(MissingError);
             }
         };
-        merge::connections(&body, &upstream.endpoint().to_string()).ok_or(MissingError)
+        let endpoint = upstream.endpoint().to_string();
+        self.at_length(|| merge::connections(&body, &endpoint)).ok_or(MissingError)
     }
 
     pub(super) async fn runner_connections(
@@ -270,13 +276,16 @@ impl Api {
             return Err(ApiError::Unknown { model: scope, key: uuid.to_owned() });
         }
         let present = self.present(None, request.headers(), identity).await?;
+        let theirs = self.theirs(request, caller, identity).await;
         let access = self.authority.access(identity)?;
         let is_wanted = |Listed { connection, .. }: &&Listed| {
             let of_agent = agent.as_ref().is_some_and(|agent| agent.as_str() == connection.principal);
             of_agent && access.shows_connection(&connection.principal)
         };
-        let ours = present.iter().filter(is_wanted).map(Listed::json).collect();
-        Ok(list(ours, self.theirs(request, caller, identity).await.as_deref()))
+        Ok(self.at_length(|| {
+            let ours = present.iter().filter(is_wanted).map(Listed::json);
+            list(ours, theirs.as_deref().map(|theirs| shown(theirs, &access)))
+        }))
     }
 
     /// Returns websockets, streams and kept-alive HTTP connections, or those that hold a registration.
@@ -286,16 +295,10 @@ impl Api {
         headers: &HeaderMap,
         identity: &Identity,
     ) -> Result<Arc<Vec<Listed>>, ApiError> {
-        let present = if let Some(spec) = spec {
-            // One at a time: each visits every connection of every shard, for one caller.
-            let _turn = self.finding.take(identity.principal()).await?;
-            Arc::new(Listed::all(self.pool.connections(Some(spec.trim())).await?))
-        } else {
-            self.all(headers).await?
-        };
-        // Going through all of them takes long, also if another caller has had them listed.
-        self.broker.wake_shards();
-        Ok(present)
+        let Some(spec) = spec else { return Ok(self.all(headers).await?) };
+        // One at a time: each visits every connection of every shard, for one caller.
+        let _turn = self.finding.take(identity.principal()).await?;
+        Ok(Arc::new(Listed::all(self.pool.connections(Some(spec.trim())).await?)))
     }
 
     /// Returns websockets, streams and kept-alive HTTP connections. Listing all of them takes long, so it wakes the
@@ -367,11 +370,12 @@ impl<'i> Detailed<'i> {
     }
 }
 
-/// Returns the principal of a connection; empty if it has none.
-fn principal_of(connection: &str) -> String {
-    let read: Option<serde_json::Value> = serde_json::from_str(connection).ok();
-    let principal = read.as_ref().and_then(|read| read["Principal"].as_str());
-    principal.unwrap_or_default().to_owned()
+/// Returns the JSON of the endpoint's connections that a caller may see. Whose a connection is decides whether a tenant
+/// shows it, so none shows one of nobody.
+fn shown<'t>(theirs: &'t [Theirs], access: &Access) -> impl Iterator<Item = &'t str> {
+    let shows = move |principal: &str| access.shows_connection(principal);
+    let is_shown = move |one: &&Theirs| one.principal.as_deref().map_or(!access.has_tenant(), shows);
+    theirs.iter().filter(is_shown).map(|one| &*one.json)
 }
 
 /// Returns the maximum number of connections to list.
@@ -381,9 +385,9 @@ fn limit(query: Option<&str>) -> Result<usize, ApiError> {
 }
 
 /// Builds the answer with our connections and, if the endpoint has returned them, its own.
-fn list<'j>(mut ours: Vec<&'j str>, theirs: Option<&'j [String]>) -> Answer {
-    ours.extend(theirs.unwrap_or_default().iter().map(String::as_str));
-    answer::list(&ours, theirs.is_none().then_some(Incomplete::Endpoint))
+fn list<'j>(ours: impl Iterator<Item = &'j str>, theirs: Option<impl Iterator<Item = &'j str>>) -> Answer {
+    let missing = theirs.is_none().then_some(Incomplete::Endpoint);
+    answer::list(&ours.chain(theirs.into_iter().flatten()).collect::<Vec<_>>(), missing)
 }
 
 fn parse(address: &str) -> Result<SocketAddr, ApiError> {

@@ -27,6 +27,7 @@ impl Failures {
             error,
             UpstreamError::Unreachable { .. }
                 | UpstreamError::Broken { .. }
+                | UpstreamError::LongAnswer { .. }
                 | UpstreamError::Late { .. }
                 | UpstreamError::Unread { .. }
         );

@@ -76,13 +76,14 @@ use crate::fanout::pool::Pool;
 use crate::overflow::Overflow;
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Answering, Handler};
-use crate::{AUDIT, clock};
+use crate::{AUDIT, clock, tasks};
 use body::{Bodies, Whole};
 use client_gauge::ClientGauge;
 use connections::{Listed, MissingError};
 use cors::Visit;
 use failures::Failures;
 use lanes::Lanes;
+use proxy::merge::Theirs;
 use proxy::vouch::Vouched;
 use quota::{PostQuota, SocketQuota};
 use refusals::Refusals;
@@ -133,7 +134,7 @@ pub struct Api {
     /// All connections, for callers that share them.
     present: Snapshot<Vec<Listed>>,
     /// The endpoint's connections, for callers for whom the service asks.
-    theirs: Snapshot<Vec<String>, MissingError>,
+    theirs: Snapshot<Vec<Theirs>, MissingError>,
     /// Requests for the endpoint's connections that callers do not share.
     unshared: Lanes,
     /// Searches for a connection by its address.
@@ -357,7 +358,7 @@ impl Api {
 /// See [`Api::at_length`].
 fn at_length<T>(broker: &Broker, work: impl FnOnce() -> T) -> T {
     broker.wake_shards();
-    tokio::task::block_in_place(work)
+    tasks::block_in_place(work)
 }
 
 /// Returns the documents, which need no credentials.

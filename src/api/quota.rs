@@ -1,7 +1,8 @@
 //! Limits the events that a principal (by its account) may post per second, and the websockets it may have.
 //!
 //! Pure: the caller passes the time. Both tables are bounded by the number of active principals: a full bucket and a
-//! count of zero are equivalent to no entry and are removed.
+//! count of zero are equivalent to no entry and are removed: full buckets from time to time, so that a crowd that posts
+//! at its quota is not gone through with every post.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::auth::Principal;
 
-/// Number of buckets from which full ones are removed.
+/// Minimum number of buckets from which full ones are removed.
 const SWEEP_AT: usize = 1024;
 
 /// The principal's bucket does not contain enough.
@@ -27,14 +28,37 @@ pub struct Spent {
 #[derive(Debug)]
 pub struct PostQuota {
     per_second: u64,
+    buckets: Mutex<Buckets>,
+}
+
+#[derive(Debug)]
+struct Buckets {
     /// For each principal, the time in microseconds at which its bucket is full again.
-    full_at_us: Mutex<HashMap<Box<str>, u64>>,
+    full_at_us: HashMap<Box<str>, u64>,
+    /// The number of buckets at which full ones are removed.
+    sweep_at: usize,
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self { full_at_us: HashMap::new(), sweep_at: SWEEP_AT }
+    }
+}
+
+impl Buckets {
+    /// Removes full buckets if there are twice as many buckets as were left the last time.
+    fn sweep(&mut self, now_us: u64) {
+        if self.full_at_us.len() >= self.sweep_at {
+            self.full_at_us.retain(|_, full_at| *full_at > now_us);
+            self.sweep_at = (2 * self.full_at_us.len()).max(SWEEP_AT);
+        }
+    }
 }
 
 impl PostQuota {
     /// Creates a quota of `per_second` events; zero means unlimited.
     pub fn new(per_second: u64) -> Self {
-        Self { per_second, full_at_us: Mutex::default() }
+        Self { per_second, buckets: Mutex::default() }
     }
 
     /// Takes `events` out of a principal's bucket; `own` is its quota if it differs from the default. A batch larger
@@ -47,24 +71,22 @@ impl PostQuota {
         if per_second == 0 || events == 0 {
             return Ok(());
         }
-        let mut table = self.full_at_us.lock();
-        if table.len() >= SWEEP_AT {
-            table.retain(|_, full_at| *full_at > now_us);
-        }
-        let full_at = table.get(principal).copied().unwrap_or(0).max(now_us);
+        let mut buckets = self.buckets.lock();
+        buckets.sweep(now_us);
+        let full_at = buckets.full_at_us.get(principal).copied().unwrap_or(0).max(now_us);
         let allowed_debt = cost(per_second - events.min(per_second), per_second);
         if full_at - now_us > allowed_debt {
             let retry_after = Duration::from_micros(full_at - now_us - allowed_debt);
             return Err(Spent { per_second, retry_after });
         }
-        table.insert(principal.into(), full_at + cost(events, per_second));
+        buckets.full_at_us.insert(principal.into(), full_at + cost(events, per_second));
         Ok(())
     }
 
     /// Puts `events` back into a principal's bucket: they were taken out, but not accepted.
     pub fn give_back(&self, principal: &str, own: Option<u64>, events: u64) {
         let per_second = own.unwrap_or(self.per_second);
-        if let Some(full_at) = self.full_at_us.lock().get_mut(principal) {
+        if let Some(full_at) = self.buckets.lock().full_at_us.get_mut(principal) {
             *full_at = full_at.saturating_sub(cost(events, per_second));
         }
     }
@@ -180,6 +202,26 @@ mod tests {
         assert_eq!(quota.take("a", Some(2), 1, 0).unwrap_err().per_second, 2);
         assert_eq!(quota.take("b", Some(20), 20, 0), Ok(()));
         assert_eq!(PostQuota::new(0).take("a", Some(1), 1, 0), Ok(()));
+    }
+
+    /// Every post of a crowd that posts at its quota would visit all buckets under the lock.
+    #[test]
+    fn a_crowd_is_not_gone_through_with_every_post() {
+        let quota = PostQuota::new(10);
+        let held = || quota.buckets.lock().full_at_us.len();
+        for n in 0..2 * SWEEP_AT - 2 {
+            assert_eq!(quota.take(&n.to_string(), None, 1, 0), Ok(()));
+        }
+        for later in ["x", "y"] {
+            assert_eq!(quota.take(later, None, 1, SECOND), Ok(()));
+        }
+        assert_eq!(held(), 2 * SWEEP_AT, "twice as many as the last sweep left");
+        assert_eq!(quota.take("z", None, 1, SECOND), Ok(()));
+        assert_eq!(held(), 3, "the full ones have gone");
+        for n in 0..100 * SWEEP_AT as u64 {
+            assert_eq!(quota.take(&n.to_string(), None, 1, n * SECOND), Ok(()));
+        }
+        assert!(held() <= SWEEP_AT);
     }
 
     #[test]

@@ -22,11 +22,11 @@ use super::sight::{Sight, names};
 
 /// Identifies one set of claims for the lifetime of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AccessId(u32);
+pub struct AccessId(u64);
 
 impl AccessId {
-    /// Returns the number itself: small, and dense enough to index a table.
-    pub fn get(self) -> u32 {
+    /// Returns the number itself.
+    pub fn get(self) -> u64 {
         self.0
     }
 }
@@ -275,7 +275,8 @@ pub(super) struct Interner {
 #[derive(Debug, Default)]
 struct Table {
     live: HashMap<Interned, Weak<Access>>,
-    next: u32,
+    /// Every token with new restrictions takes a number, so that 32 bits would be used up within days.
+    next: u64,
     /// The number of entries at which unused ones are removed.
     sweep_at: usize,
 }
@@ -309,7 +310,7 @@ impl Table {
             return Ok(access);
         }
         let id = AccessId(self.next);
-        self.next = self.next.checked_add(1).expect("four thousand million distinct claim sets in one process");
+        self.next += 1;
         Err(id)
     }
 
@@ -469,6 +470,14 @@ mod tests {
         });
         assert!(faster.is_some_and(|faster| Arc::ptr_eq(&faster, &one)));
         assert!(Arc::ptr_eq(&one, &interner.intern(content())));
+    }
+
+    #[test]
+    fn ids_do_not_run_out_whoever_asks_for_how_many() {
+        let interner = Interner::default();
+        interner.table.lock().next = u32::MAX.into();
+        let ids = [1, 2, 3].map(|n| interner.intern(access(&[&format!("a/get/{n}")], &[], None)).id());
+        assert!(ids[0] < ids[1] && ids[1] < ids[2], "{ids:?}");
     }
 
     #[test]

@@ -244,7 +244,7 @@ impl Link {
                 self.sender.restart();
                 // The former server still forwards its last messages to the others; later ones must not overtake them.
                 let echo = echo(&mut next, &mut ahead, self.node);
-                if !matches!(timeout(LAST, echo).await, Ok(Ok(()))) {
+                if !matches!(timeout(LAST, echo).await, Ok(Ok(true))) {
                     tracing::debug!("no confirmation that the next NATS server has the events sent to the former one");
                 }
                 sleep(ROUTE).await;
@@ -262,12 +262,13 @@ impl Link {
     }
 }
 
-/// Reads from the next connection until this node's own greeting over the former one arrives.
-async fn echo(next: &mut Session, ahead: &mut Ahead, node: u64) -> Result<(), SessionError> {
-    loop {
+/// Reads from the next connection until this node's own greeting over the former one arrives. Returns false if `ahead`
+/// is full before.
+async fn echo(next: &mut Session, ahead: &mut Ahead, node: u64) -> Result<bool, SessionError> {
+    while !ahead.is_full() {
         match next.incoming.next().await? {
             Op::Message(message) => match wire::read(&message) {
-                Ok((place, Kind::Heartbeat(beat))) if place.node == node && beat.greets => return Ok(()),
+                Ok((place, Kind::Heartbeat(beat))) if place.node == node && beat.greets => return Ok(true),
                 Ok((place, _)) if place.node == node => {}
                 _ => ahead.push(message),
             },
@@ -278,6 +279,7 @@ async fn echo(next: &mut Session, ahead: &mut Ahead, node: u64) -> Result<(), Se
             _ => {}
         }
     }
+    Ok(false)
 }
 
 /// Reads what is in flight on the former connection, up to the answer to the last PING.

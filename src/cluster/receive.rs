@@ -137,6 +137,8 @@ impl Receiver {
 
     /// Accepts a message and those that are already queued, up to [`BATCH`].
     pub(super) fn accept_all(&mut self, first: Received, messages: &mut Waiting) {
+        // Posted events may wait for the shards to be woken by this thread, which now parses a batch.
+        self.broker.wake_shards();
         let now = clock::both();
         if first.session != self.session {
             // A message of a new connection may arrive before the change of its status.

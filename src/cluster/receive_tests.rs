@@ -1,5 +1,6 @@
 //! The receiver with its queue, its order and a simulated clock.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::broker::export::ExportLimits;
 use crate::broker::history::{History, HistoryLimits};
+use crate::broker::inbox::{InboxLimits, inbox};
 use crate::clock::simulated;
 use crate::cluster::gathering::SIGNS;
 use crate::cluster::nats::op::Op;
@@ -91,6 +93,25 @@ async fn messages_that_wait_for_their_order_have_a_bound_of_bytes() {
         member.receive().await;
     }
     assert_eq!(keys(&accepted)[..], ["0", "1", "2"], "and not only at the next look");
+}
+
+/// Events of small posts wait until their thread has no other post, which may be the one that receives.
+#[tokio::test]
+async fn a_batch_does_not_delay_events_that_wait_for_the_shards_to_be_woken() {
+    let (mut member, _, broker) = member_and_broker();
+    let rings = Arc::new(AtomicUsize::new(0));
+    let rung = Arc::clone(&rings);
+    let (sender, _inbox) = inbox(InboxLimits { events: 10, bytes: 1 << 20 }, move || {
+        rung.fetch_add(1, Ordering::SeqCst);
+    });
+    broker.attach(sender);
+    let event = Draft::new("a", "b", "c").seal(clock::now());
+    let queued = broker.queue(vec![event], Source::Post).unwrap();
+    assert_eq!(rings.load(Ordering::SeqCst), 0);
+    member.hear(heartbeat(2, 0));
+    member.receive().await;
+    assert_eq!(rings.load(Ordering::SeqCst), 1);
+    drop(queued);
 }
 
 /// A message that waits for another node's was heard: its node is not reported as lost meanwhile.

@@ -38,11 +38,12 @@ const REMEMBERED: usize = 512;
 ///
 /// Names in use stay, whatever other events are posted: when the recent generation is full it becomes the older one,
 /// and a name that is seen again enters the recent one again. A name is only forgotten if it is not seen while
-/// [`REMEMBERED`] others are.
+/// [`REMEMBERED`] others are. A copy shares both generations until another name is seen: a shard makes one for
+/// everybody who has a registration checked.
 #[derive(Debug, Default, Clone)]
 struct Names {
-    of_late: HashSet<Box<str>>,
-    before: HashSet<Box<str>>,
+    of_late: Arc<HashSet<Box<str>>>,
+    before: Arc<HashSet<Box<str>>>,
 }
 
 impl Names {
@@ -53,7 +54,7 @@ impl Names {
         if self.of_late.len() == REMEMBERED {
             self.before = std::mem::take(&mut self.of_late);
         }
-        self.of_late.insert(name.into());
+        Arc::make_mut(&mut self.of_late).insert(name.into());
     }
 
     fn contains(&self, name: &str) -> bool {
@@ -233,6 +234,19 @@ mod tests {
         let mut seen = Seen::default();
         seen.note("gadget", "frobbed");
         warnings(text, &Spec::parse(text, &Limits::default()).unwrap(), Some(&seen))
+    }
+
+    #[test]
+    fn a_copy_of_what_was_seen_copies_no_names() {
+        let mut seen = Seen::default();
+        (0..2 * REMEMBERED).for_each(|n| seen.note(&n.to_string(), "update"));
+        let copy = seen.clone();
+        seen.note("1023", "update");
+        let shares = |of: fn(&Seen) -> &Arc<HashSet<Box<str>>>| Arc::ptr_eq(of(&copy), of(&seen));
+        assert!(shares(|seen| &seen.kinds.before) && shares(|seen| &seen.kinds.of_late));
+        assert!(shares(|seen| &seen.actions.of_late));
+        seen.note("another", "update");
+        assert!(seen.kinds.contains("another") && !copy.kinds.contains("another"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::error::StartError;
 use super::{Server, guarded, vital};
 use crate::auth::{Authority, StoreError};
 use crate::broker::Broker;
+use crate::broker::archive::Wake;
 use crate::broker::origin::Trace;
 use crate::client::Bounds;
 use crate::config::{Auth, AuthMode, Proxy, Settings, UpstreamTls};
@@ -57,7 +58,7 @@ pub(super) fn delegation(
     settings: &Settings,
     upstream: Option<&Arc<Upstream>>,
     authority: &Arc<Authority>,
-    broker: &Broker,
+    broker: &Arc<Broker>,
 ) -> Result<Option<Arc<Delegation>>, StartError> {
     let Some(upstream) = upstream.filter(|_| settings.auth_mode() != AuthMode::Local) else { return Ok(None) };
     let Auth { fresh, away, refresh, .. } = settings.auth;
@@ -66,8 +67,9 @@ pub(super) fn delegation(
     let limits = DelegationLimits { fresh, good: away, refresh, cached_identities };
     let metrics = Arc::clone(broker.metrics());
     let delegation = Delegation::new(Arc::clone(upstream), Arc::clone(authority), limits, metrics);
-    let delegation = delegation.map_err(StoreError::from)?;
-    let delegation = Arc::new(delegation);
+    let waking = Arc::downgrade(broker);
+    let wake = Wake::new(move || waking.upgrade().iter().for_each(|broker| broker.wake_shards()));
+    let delegation = Arc::new(delegation.map_err(StoreError::from)?.with_wake(wake));
     let observer = Arc::downgrade(&delegation);
     broker.observe(move |event, source, trace| {
         if let Some(delegation) = observer.upgrade().filter(|_| came_over_a_link(source, trace)) {

@@ -5,19 +5,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use super::{Server, StartError};
-use crate::broker::inbox::{InboxLimits, inbox};
+use crate::broker::inbox::{Inbox, InboxLimits, inbox};
+use crate::broker::{Broker, Queued};
 use crate::clock;
 use crate::config::{FlagValue, Settings, Sources};
 use crate::event::Draft;
 use crate::metrics::{HUNG, STALL, Source};
 
 fn settings(dir: &std::path::Path) -> Settings {
+    settings_with(dir, &[])
+}
+
+fn settings_with(dir: &std::path::Path, more: &[(&'static str, &str)]) -> Settings {
     let data = dir.display().to_string();
     let flag = |key, text: &str| FlagValue { key, flag: "--test", text: text.to_owned() };
-    let flags = vec![
+    let mut flags = vec![
         flag("listen", "127.0.0.1:0"),
         flag("metrics_listen", "127.0.0.1:0"),
         flag("tls", "off"),
@@ -25,6 +31,7 @@ fn settings(dir: &std::path::Path) -> Settings {
         flag("shards", "1"),
         flag("connection_events", "false"),
     ];
+    flags.extend(more.iter().map(|(key, text)| flag(key, text)));
     Settings::load(&Sources { file: None, env: Vec::new(), flags }).unwrap()
 }
 
@@ -55,20 +62,48 @@ fn is_whole(answer: &[u8]) -> bool {
     body.len() >= length.map_or(0, |length| length.parse().unwrap())
 }
 
+/// One more shard, which is always asleep.
+struct Sleeper {
+    broker: Arc<Broker>,
+    inbox: Inbox,
+    rings: Arc<AtomicUsize>,
+}
+
+impl Sleeper {
+    fn new(server: &Server) -> Self {
+        let broker = Arc::clone(&server.api.broker);
+        let rings = Arc::new(AtomicUsize::new(0));
+        let rung = Arc::clone(&rings);
+        let limits = InboxLimits { events: 1000, bytes: 1 << 20 };
+        let (sender, inbox) = inbox(limits, move || {
+            rung.fetch_add(1, Ordering::SeqCst);
+        });
+        broker.attach(sender);
+        Self { broker, inbox, rings }
+    }
+
+    fn rings(&self) -> usize {
+        self.rings.load(Ordering::SeqCst)
+    }
+
+    /// Queues an event for which the shard is not woken yet.
+    fn queue(&self) -> Queued<'_> {
+        while self.inbox.next().is_some() {}
+        self.inbox.rearm();
+        let before = self.rings();
+        let event = Draft::new("a", "b", "c").seal(clock::now());
+        let queued = self.broker.queue(vec![event], Source::Post).unwrap();
+        assert_eq!(self.rings(), before, "it sleeps on");
+        queued
+    }
+}
+
 /// Events of small posts wait until their thread has no other post. Long work on that thread must not delay them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_takes_long_wakes_the_shards_first() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(settings(data.path())).await.unwrap();
-    let broker = Arc::clone(&server.api.broker);
-    let rings = Arc::new(AtomicUsize::new(0));
-    let rung = Arc::clone(&rings);
-    // One more shard, which is always asleep.
-    let limits = InboxLimits { events: 1000, bytes: 1 << 20 };
-    let (sender, inbox) = inbox(limits, move || {
-        rung.fetch_add(1, Ordering::SeqCst);
-    });
-    broker.attach(sender);
+    let shard = Sleeper::new(&server);
     let machine = "GET /api/v3/machines/3e7031fe-3062-45f1-835c-92541bc9cbd3/connections";
     let question = r#"{"Event":{"Type":"a","Action":"b","Key":"c"},"Spec":"a.b.c"}"#;
     // None of these has events taken.
@@ -83,17 +118,75 @@ async fn whatever_takes_long_wakes_the_shards_first() {
         ("GET /api/v3/hydrant/registrations", "", true, 200),
         ("POST /api/v3/hydrant/explain", question, true, 200),
     ] {
-        while inbox.next().is_some() {}
-        inbox.rearm();
-        let before = rings.load(Ordering::SeqCst);
-        let event = Draft::new("a", "b", "c").seal(clock::now());
-        let queued = broker.queue(vec![event], Source::Post).unwrap();
-        assert_eq!(rings.load(Ordering::SeqCst), before, "it sleeps on");
+        let before = shard.rings();
+        let queued = shard.queue();
         let answer = ask(&server, head, body).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head}: {answer}");
-        assert_eq!(rings.load(Ordering::SeqCst) > before, wakes, "{head}");
+        assert_eq!(shard.rings() > before, wakes, "{head}");
         drop(queued);
-        assert_eq!(rings.load(Ordering::SeqCst), before + 1, "{head}");
+        assert_eq!(shard.rings(), before + 1, "{head}");
+    }
+    server.stop().await;
+}
+
+/// An endpoint that answers questions for its connections and its info when it is told to.
+#[derive(Default)]
+struct Endpoint {
+    asked: Notify,
+    go: Notify,
+}
+
+impl Endpoint {
+    async fn serve(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            tokio::spawn(Arc::clone(&self).answer(socket));
+        }
+    }
+
+    async fn answer(self: Arc<Self>, mut socket: TcpStream) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") && socket.read_buf(&mut head).await.unwrap_or(0) > 0 {}
+        let head = String::from_utf8(head).unwrap();
+        let (status, body) = match head.split(' ').nth(1) {
+            Some("/api/v3/connections") => (200, r#"[{"Principal":"user:theirs"}]"#),
+            Some("/api/v3/info") => (200, r#"{"os":"theirs"}"#),
+            _ => (404, ""),
+        };
+        if status == 200 {
+            self.asked.notify_one();
+            self.go.notified().await;
+        }
+        let length = body.len();
+        let answer = format!("HTTP/1.1 {status} \r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+        // Whoever asked may have gone.
+        let _ = socket.write_all(answer.as_bytes()).await;
+    }
+}
+
+/// What the endpoint has answered may be long too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_takes_long_once_the_endpoint_has_answered_wakes_the_shards_first() {
+    let data = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let endpoint = Arc::new(Endpoint::default());
+    tokio::spawn(Arc::clone(&endpoint).serve(listener));
+    let upstream = [("upstream.urls", &*url), ("upstream.token", "t"), ("auth.mode", "local")];
+    let server = Server::start(settings_with(data.path(), &upstream)).await.unwrap();
+    let shard = Sleeper::new(&server);
+    for head in ["GET /api/v3/connections", "GET /api/v3/info"] {
+        let answers = async {
+            endpoint.asked.notified().await;
+            let before = shard.rings();
+            let queued = shard.queue();
+            endpoint.go.notify_one();
+            (before, queued)
+        };
+        let (answer, (before, queued)) = tokio::join!(ask(&server, head, ""), answers);
+        assert!(answer.contains("theirs"), "{answer}");
+        assert_eq!(shard.rings(), before + 1, "{head}");
+        drop(queued);
     }
     server.stop().await;
 }

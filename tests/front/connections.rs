@@ -63,6 +63,24 @@ async fn a_tenant_hides_connections_of_the_endpoint_too() {
     assert_eq!(theirs(&one), [other.as_str()], "filters are for them too");
 }
 
+/// A tenant may not be shown a connection because it cannot be told whose that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_hides_what_is_nobodys_and_what_is_nested_deeply() {
+    let (drp, hydrant) = front().await;
+    let deep = (0..300).fold(json!(1), |inner, _| json!([inner]));
+    drp.state.connections.lock().extend([
+        json!({"RemoteAddr": "192.0.2.50:99"}),
+        json!({"Principal": 1, "RemoteAddr": "192.0.2.51:99"}),
+        json!({"Nested": deep, "Principal": format!("runner:{OTHER}"), "RemoteAddr": "192.0.2.52:99"}),
+    ]);
+    let shown = async |user| {
+        let body = ask(&hydrant, user, "GET", "/api/v3/connections").await.body;
+        [7, 8, 50, 51, 52].map(|n| body.contains(&format!("192.0.2.{n}:99")))
+    };
+    assert_eq!(shown("all").await, [true; 5]);
+    assert_eq!(shown("lab").await, [true, false, false, false, false]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_without_those_of_the_endpoint_says_so() {
     let (mut drp, hydrant) = front().await;

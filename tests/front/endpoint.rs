@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -130,6 +130,8 @@ pub struct State {
     pub refuses_after: AtomicU64,
     /// How long it takes to show a user, in milliseconds.
     pub pause: AtomicU64,
+    /// How many blanks follow its info.
+    pub padding: AtomicUsize,
     /// The connections that it tells of.
     pub connections: Mutex<Vec<Value>>,
     pub got: Mutex<Vec<Got>>,
@@ -140,7 +142,7 @@ pub struct State {
     pub received: AtomicU64,
     /// Told when a body that was being sent is not wanted any more.
     pub abandoned: Notify,
-    /// Tells `/unread` to read its body.
+    /// Tells `/unread` to read its body, and `/forbidden/unread` to answer.
     pub reads_on: Notify,
 }
 
@@ -179,6 +181,7 @@ impl Drp {
             muses: AtomicBool::new(false),
             refuses_after: AtomicU64::default(),
             pause: AtomicU64::default(),
+            padding: AtomicUsize::default(),
             connections: Mutex::new(vec![
                 json!({"Principal": "user:other", "RemoteAddr": "192.0.2.9:99", "Type": "websocket"}),
             ]),
@@ -355,12 +358,7 @@ impl State {
             }
             (&Method::GET, ["objects"]) => json(200, &json!(["machines", "dns_zones"])),
             (&Method::GET, ["prefs"]) => error(403, "AUTH", "", "Requires: more"),
-            (&Method::GET, ["info"]) => json(
-                200,
-                &json!({"arch": "amd64", "os": "linux", "version": "v4.12.0", "zeta": 1.0,
-                "features": ["api-v3", "secure-params"], "stats": [{"name": "machines.count", "count": 1}],
-                "License": {"Data": "12345678901234567890"}}),
-            ),
+            (&Method::GET, ["info"]) => self.info(),
             (&Method::GET, ["machines", MACHINE | "Name:john"]) => {
                 json(200, &json!({"Uuid": MACHINE, "Name": "john", "Runnable": false}))
             }
@@ -373,6 +371,14 @@ impl State {
             (&Method::GET, ["ws"]) => websocket(request, self.stream.subscribe()),
             _ => error(404, "method", request.uri().path(), "No route"),
         }
+    }
+
+    fn info(&self) -> Response<Body> {
+        let info = json!({"arch": "amd64", "os": "linux", "version": "v4.12.0", "zeta": 1.0,
+            "features": ["api-v3", "secure-params"], "stats": [{"name": "machines.count", "count": 1}],
+            "License": {"Data": "12345678901234567890"}});
+        let padding = " ".repeat(self.padding.load(Ordering::Relaxed));
+        full(200, "application/json", info.to_string() + &padding)
     }
 
     /// Sends what a user posts down the stream.
@@ -464,6 +470,18 @@ impl State {
             }
             "/sink" => self.sink(request).await,
             "/refusing" => full(413, "text/plain", "too much"),
+            "/forbidden" => {
+                tokio::spawn(self.sink(request));
+                full(403, "text/plain", "no")
+            }
+            "/forbidden/unread" => {
+                self.reads_on.notified().await;
+                tokio::spawn(async move {
+                    let _held = request;
+                    std::future::pending::<()>().await;
+                });
+                full(403, "text/plain", "no")
+            }
             "/silent" => {
                 let _gone = FrameValidator::new(&self);
                 std::future::pending().await

@@ -90,6 +90,20 @@ async fn one_user_who_cannot_be_read_keeps_no_other_from_being_read() {
     assert_eq!(alice.closed().await.0, 1008);
 }
 
+/// Logins read one user each, as many at a time as there are places, so no answer about a user may be as long as a
+/// list. Whoever could make it that long would keep former rights.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_about_whom_the_endpoint_says_too_much_is_none_and_keeps_out_nobody_else() {
+    let (drp, hydrant) = front("").await;
+    drp.state.users.lock().insert("bob".to_owned(), User::new("builder", &["reader"]));
+    let mut bob = watching(&hydrant, "bob:builder").await;
+    drp.state.users.lock().get_mut("bob").unwrap().created = "x".repeat(2 << 20);
+    told(&drp, &hydrant, "users", "save", "bob").await;
+    assert_eq!(bob.closed().await.0, 1008);
+    assert_eq!(refused(by_password(&hydrant, "bob:builder").await).status, 503);
+    by_password(&hydrant, ALICE).await.unwrap();
+}
+
 /// The password was right when the endpoint was asked, and is another's by the time when the user is read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_password_gets_nothing_of_a_new_secret() {

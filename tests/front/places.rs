@@ -387,3 +387,44 @@ async fn invented_credentials_keep_no_other_network_from_being_known() {
     let answer = http::request(address, true, "GET", &machine, &headers, "").await;
     assert_eq!(answer.status.as_u16(), 200, "{}", answer.body);
 }
+
+/// The endpoint answers at once and waits for the rest before it closes, as Go's server does with short bodies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_answered_before_the_end_of_its_body_keeps_no_connection() {
+    let (drp, hydrant) = front("").await;
+    for _ in 0..6 {
+        let mut raw = hydrant.dial().await;
+        let answer = head(&mut raw, "POST", "/forbidden", "Content-Length: 200000\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("connection: close\r\n"), "{answer}");
+        patiently("the endpoint to notice", drp.state.abandoned.notified()).await;
+        let mut rest = Vec::new();
+        patiently("the end", raw.0.read_to_end(&mut rest)).await.unwrap();
+        assert!(rest.ends_with(b"no"), "{rest:?}");
+    }
+}
+
+/// Sends on until nothing more is taken.
+async fn fill(raw: &mut Raw) {
+    let chunk = vec![b'x'; 64 << 10];
+    let mut sending = async || tokio::time::timeout(Duration::from_millis(700), raw.0.write_all(&chunk)).await;
+    while let Ok(sent) = sending().await {
+        sent.unwrap();
+    }
+}
+
+/// The endpoint answers, and neither reads on nor closes: a connection to it that is stuck counts until it ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_nobody_reads_after_its_answer_holds_its_place_and_not_for_ever() {
+    let drp = Drp::start().await;
+    let proxy = "[proxy]\nrequests = 1\nconnect = \"300ms\"\nidle = \"3s\"\n";
+    let hydrant = Hydrant::start_tls(&format!("{}[auth]\nmode = \"local\"\n{proxy}", drp.settings())).await;
+    let mut raw = hydrant.dial().await;
+    raw.send(b"POST /forbidden/unread HTTP/1.1\r\nHost: front\r\nContent-Length: 1000000000\r\n\r\n").await;
+    fill(&mut raw).await;
+    drp.state.reads_on.notify_one();
+    let answer = raw.head().await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    let ask = async || http::request(hydrant.address(), true, "GET", "/ui/", &[], "").await.status.as_u16();
+    assert_eq!(ask().await, 503, "the connection is still there");
+    patiently("the place", async { while ask().await != 200 {} }).await;
+}

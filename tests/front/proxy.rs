@@ -369,6 +369,15 @@ async fn the_types_of_the_endpoint_are_known_to_warnings() {
     assert_eq!(check("dns_zones.update.*").await, "[]");
 }
 
+/// Every place may hold such an answer in memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_info_that_is_too_long_is_not_added_to() {
+    let (drp, hydrant) = front("").await;
+    drp.state.padding.store(2 << 20, Ordering::Relaxed);
+    let message = hydrant.request("GET", "/api/v3/info", &[], "").await.error(502);
+    assert_eq!(message, "the answer of the endpoint is longer than 1048576 bytes");
+}
+
 /// What is added to is asked for with GET, whoever answers: otherwise there would be nothing to add to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn head_is_answered_as_get_is_where_both_have_a_part_of_the_answer() {

@@ -45,7 +45,7 @@ const MODULES: [(&str, &[&str]); 28] = [
     ("broker", &["clock", "event", "logging", "metrics", "protocol", "spans"]),
     ("demo", &["broker", "clock", "event", "json", "metrics"]),
     ("cluster", &["auth", "backoff", "broker", "clock", "event", "json", "logging", "metrics", "protocol", "tasks"]),
-    ("endpoint", &["auth", "broker", "client", "clock", "event", "json", "logging", "metrics", "protocol"]),
+    ("endpoint", &["auth", "broker", "client", "clock", "event", "json", "logging", "metrics", "protocol", "tasks"]),
     (
         "fanout",
         &[

@@ -50,7 +50,9 @@ impl ProxiedExchange {
             UpstreamError::Late { .. } | UpstreamError::Unread { .. } => ProxyOutcome::Late,
             UpstreamError::Stalled(_) => ProxyOutcome::Stalled,
             UpstreamError::BadBody(_) | UpstreamError::TooLong { .. } => ProxyOutcome::Gone,
-            UpstreamError::Broken { .. } | UpstreamError::Path => ProxyOutcome::Broken,
+            UpstreamError::Broken { .. } | UpstreamError::LongAnswer { .. } | UpstreamError::Path => {
+                ProxyOutcome::Broken
+            }
         });
     }
 

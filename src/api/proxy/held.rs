@@ -3,7 +3,10 @@
 //!
 //! Contract: a [`Held`] lives or ends as a whole. Its fields are private on purpose: since edition 2021, a closure or
 //! an `async move` block that names one field of a value captures only that field, and the others are dropped when the
-//! function returns. A slot dropped that way did not bound the answers in progress.
+//! function returns. A slot dropped that way did not bound the answers in progress. A body that is still being
+//! forwarded holds the slot too, and is abandoned with the gate.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -13,18 +16,15 @@ use super::upload::Gate;
 use crate::endpoint::http::{Slot, Upstream, UpstreamError};
 use crate::metrics::ProxySide;
 
-/// Maximum length in bytes of an answer that hydrant adds to.
-const LONGEST_MERGED: usize = 16 << 20;
-
 /// The resources of one proxied request, released together when the last byte of its answer has been sent.
 pub(super) struct Held {
     exchange: ProxiedExchange,
-    _slot: Slot,
+    _slot: Arc<Slot>,
     _gate: Option<Gate>,
 }
 
 impl Held {
-    pub(super) fn new(exchange: ProxiedExchange, slot: Slot, gate: Option<Gate>) -> Self {
+    pub(super) fn new(exchange: ProxiedExchange, slot: Arc<Slot>, gate: Option<Gate>) -> Self {
         Self { exchange, _slot: slot, _gate: gate }
     }
 
@@ -33,9 +33,14 @@ impl Held {
         &self.exchange
     }
 
-    /// Reads the whole body of an answer that hydrant adds to.
-    pub(super) async fn whole(&self, upstream: &Upstream, body: Incoming) -> Result<Bytes, UpstreamError> {
-        let whole = upstream.whole(body, LONGEST_MERGED).await;
+    /// Reads the whole body of an answer, of at most `longest` bytes, that hydrant adds to.
+    pub(super) async fn whole(
+        &self,
+        upstream: &Upstream,
+        body: Incoming,
+        longest: usize,
+    ) -> Result<Bytes, UpstreamError> {
+        let whole = upstream.whole(body, longest).await;
         match &whole {
             Ok(whole) => self.exchange.down().inc_by(whole.len() as u64),
             Err(_) => self.exchange.cut_off(ProxySide::Endpoint),

@@ -46,9 +46,17 @@ fn union(array: &str, more: &[String]) -> String {
     format!("[{}]", all.join(","))
 }
 
-/// Returns the endpoint's connections, each with the endpoint's name in the field `Endpoint`; returns `None` if that is
-/// not a list. Go writes an empty one as `null` too.
-pub(in crate::api) fn connections(theirs: &[u8], endpoint: &str) -> Option<Vec<String>> {
+/// A connection of the endpoint.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::api) struct Theirs {
+    /// Whose it is, if the endpoint says so.
+    pub(in crate::api) principal: Option<Box<str>>,
+    /// Its JSON, with the endpoint's name in the field `Endpoint`.
+    pub(in crate::api) json: Box<str>,
+}
+
+/// Returns the endpoint's connections; returns `None` if that is not a list. Go writes an empty one as `null` too.
+pub(in crate::api) fn connections(theirs: &[u8], endpoint: &str) -> Option<Vec<Theirs>> {
     let theirs = Validator::default().validate(theirs).ok()?.trim();
     if !theirs.starts_with('[') && theirs != "null" {
         return None;
@@ -56,21 +64,28 @@ pub(in crate::api) fn connections(theirs: &[u8], endpoint: &str) -> Option<Vec<S
     json::elements(theirs).map(|connection| marked(connection, endpoint)).collect()
 }
 
-/// Like [`connections`], for one connection.
+/// Like [`connections`], for the JSON of one connection.
 pub(in crate::api) fn connection(theirs: &[u8], endpoint: &str) -> Option<String> {
-    marked(Validator::default().validate(theirs).ok()?.trim(), endpoint)
+    Some(marked(Validator::default().validate(theirs).ok()?.trim(), endpoint)?.json.into())
 }
 
-fn marked(connection: &str, endpoint: &str) -> Option<String> {
+fn marked(connection: &str, endpoint: &str) -> Option<Theirs> {
     if !connection.starts_with('{') {
         return None;
     }
-    let others = json::members(connection).filter(|member| member.name() != "Endpoint");
-    let mut fields: Vec<String> = others.map(|member| format!("{}:{}", member.name, member.value)).collect();
+    let (mut fields, mut principal) = (Vec::new(), None);
+    for member in json::members(connection) {
+        match &*member.name() {
+            "Endpoint" => continue,
+            "Principal" => principal = json::as_string(member.value).map(Into::into),
+            _ => {}
+        }
+        fields.push(format!("{}:{}", member.name, member.value));
+    }
     let mut mark = b"\"Endpoint\":".to_vec();
     json::quote(endpoint, &mut mark);
     fields.push(String::from_utf8(mark).expect("JSON is UTF-8"));
-    Some(format!("{{{}}}", fields.join(",")))
+    Some(Theirs { principal, json: format!("{{{}}}", fields.join(",")).into() })
 }
 
 #[cfg(test)]
@@ -97,13 +112,31 @@ mod tests {
         let theirs = br#"[{"Principal":"user:a","X":1},{"Endpoint":"other"}]"#;
         let expected =
             [r#"{"Principal":"user:a","X":1,"Endpoint":"https://drp:8092"}"#, r#"{"Endpoint":"https://drp:8092"}"#];
-        assert_eq!(connections(theirs, "https://drp:8092").unwrap(), expected);
+        let all = connections(theirs, "https://drp:8092").unwrap();
+        assert_eq!(all.iter().map(|one| &*one.json).collect::<Vec<_>>(), expected);
         assert_eq!(connections(b"[1]", "e"), None);
         assert_eq!(connections(b"", "e"), None);
         for nothing in [" [ ]", "null"] {
-            assert_eq!(connections(nothing.as_bytes(), "e").unwrap(), [""; 0], "{nothing}");
+            assert_eq!(connections(nothing.as_bytes(), "e").unwrap(), [], "{nothing}");
         }
         assert_eq!(connections(b"{}", "e"), None);
         assert_eq!(connection(b"{}", "e").unwrap(), r#"{"Endpoint":"e"}"#);
+    }
+
+    /// By the principal a tenant hides a connection, so it must be found where other readers of JSON find it.
+    #[test]
+    fn whose_a_connection_is_is_read_however_it_is_written() {
+        let deep = format!(r#"{{"X":{}{},"Principal":"runner:m"}}"#, "[".repeat(900), "]".repeat(900));
+        for (json, principal) in [
+            (r#"{"Principal":"user:a"}"#, Some("user:a")),
+            (r#"{"Princip\u0061l":"user:\u0061"}"#, Some("user:a")),
+            (r#"{"Principal":"user:a","Principal":"user:b"}"#, Some("user:b")),
+            (r#"{"Principal":"user:a","Principal":1}"#, None),
+            (r#"{"X":{"Principal":"user:a"}}"#, None),
+            (&deep, Some("runner:m")),
+        ] {
+            let all = connections(format!("[{json}]").as_bytes(), "e").unwrap();
+            assert_eq!(all[0].principal.as_deref(), principal, "{json}");
+        }
     }
 }

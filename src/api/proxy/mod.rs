@@ -9,6 +9,7 @@
 //! the caller's query and body. If the endpoint refuses that credential, the answer is 502: a 401 or 403 would be about
 //! the caller, whose session is good.
 
+mod acceptances;
 mod download;
 mod exchange;
 mod headers;
@@ -17,6 +18,8 @@ pub(super) mod merge;
 mod tunnel;
 mod upload;
 pub(super) mod vouch;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Empty, Full};
@@ -47,6 +50,12 @@ const PARTIAL: [HeaderName; 4] = [ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MA
 /// replaced. `traceparent` and `tracestate` name the caller's trace.
 const ALONG: [HeaderName; 5] =
     [ACCEPT, HOST, USER_AGENT, HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
+
+/// Maximum length in bytes of an answer that hydrant adds to, one for each slot.
+const LONGEST_EDITED: usize = 1 << 20;
+
+/// The same of a list, of which only a few are read at a time.
+const LONGEST_LIST: usize = 16 << 20;
 
 /// Marks a request with the service's own credential.
 #[derive(Debug, Clone, Copy)]
@@ -121,7 +130,7 @@ impl Api {
         caller: &Caller,
     ) {
         let Some(credential) = shown.filter(|_| status.is_success() && !caller.is_trusted()) else { return };
-        if self.vouched.ask_if_free(upstream, &credential).await {
+        if self.vouched.ask_if_free(upstream, &credential, caller.peer.ip()).await {
             caller.trust();
         }
     }
@@ -141,9 +150,9 @@ impl Api {
             return Ok(passed(answer, upstream, held, caller));
         }
         let (mut parts, body) = answer.into_parts();
-        let whole = held.whole(upstream, body).await?;
+        let whole = held.whole(upstream, body, LONGEST_EDITED).await?;
         headers::outbound(&mut parts.headers, false);
-        let body = match edit(&whole) {
+        let body = match self.at_length(|| edit(&whole)) {
             Some(edited) => {
                 [CONTENT_LENGTH, ETAG].iter().for_each(|name| drop(parts.headers.remove(name)));
                 Bytes::from(edited)
@@ -168,7 +177,7 @@ impl Api {
         if answer.status() != StatusCode::OK {
             return Err(FetchError::Status(answer.status()));
         }
-        Ok(held.whole(upstream, answer.into_body()).await.map_err(ApiError::from)?)
+        Ok(held.whole(upstream, answer.into_body(), LONGEST_LIST).await.map_err(ApiError::from)?)
     }
 
     async fn send(&self, upstream: &Upstream, mut request: Inquiry, caller: &Caller) -> Result<Sent, ApiError> {
@@ -252,8 +261,8 @@ async fn run_exchange(
     request: Inquiry,
     asker: Asker,
     exchange: &ProxiedExchange,
-) -> Result<(Response<Incoming>, Slot, Option<Gate>), UpstreamError> {
-    let slot = upstream.slot(asker).await?;
+) -> Result<(Response<Incoming>, Arc<Slot>, Option<Gate>), UpstreamError> {
+    let slot = Arc::new(upstream.slot(asker).await?);
     let waits = headers::waits(request.headers());
     let activity = Activity::default();
     let (parts, body) = request.into_parts();
@@ -265,14 +274,15 @@ async fn run_exchange(
     let waits = waits && !body.is_end_stream();
     let read = Reading::of(&request);
     let limit = request.extensions().get().copied();
-    let mut body =
-        Upload::new(body, activity.clone(), upstream.limits().idle, exchange.up()).noting(read).within(limit);
-    let gate = waits.then(|| body.wait(&mut request));
-    let answer = upstream.send(request.map(|()| body.into()), &activity).await?;
-    if let Some(gate) = &gate {
-        gate.answered();
+    let idle = upstream.limits().idle;
+    let (body, mut gate) = Upload::new(body, Arc::clone(&slot), activity.clone(), idle, exchange.up());
+    let mut body = body.noting(read).within(limit);
+    if waits {
+        body.wait(&mut request, &mut gate);
     }
-    Ok((answer, slot, gate))
+    let answer = upstream.send(request.map(|()| body.into()), &activity).await?;
+    gate.answered();
+    Ok((answer, slot, Some(gate)))
 }
 
 /// Checks that the endpoint has not refused the service's own credential.

@@ -5,7 +5,12 @@
 //! answers at once, the body is never requested. A client that sends nothing for `idle` although the endpoint would
 //! accept it is given up, because it occupies a place at the endpoint. The [`Activity`] records whose turn it is; by
 //! it an endpoint that does not read on is given up likewise.
+//!
+//! An endpoint may answer before it has read the whole body, and wait for the rest before it closes. Once that answer
+//! has been sent, the rest is abandoned ([`Gate`]), which ends both connections. Until the body is dropped it holds the
+//! request's slot: otherwise clients that finish no body could open any number of connections to the endpoint.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -15,11 +20,11 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::{Request, StatusCode};
 use prometheus::IntCounter;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::endpoint::http;
-use crate::endpoint::http::{Activity, BodyError, StalledError, TooLongError, Turn};
+use crate::endpoint::http::{Activity, BodyError, Slot, StalledError, TooLongError, Turn};
 use crate::transport::reading::Reading;
 
 /// How long to wait for an endpoint that does not support `100 Continue`.
@@ -39,14 +44,19 @@ enum Said {
     Answer,
 }
 
-/// Holds a body back. Without it, or when it is dropped, a body that is still held back is abandoned.
+/// Lets a body through. When it is dropped, what is left of the body is abandoned.
 #[derive(Debug)]
-pub(super) struct Gate(Arc<watch::Sender<Said>>);
+pub(super) struct Gate {
+    /// The endpoint's reaction, if the body is held back.
+    said: Option<Arc<watch::Sender<Said>>>,
+    _end: oneshot::Sender<Infallible>,
+}
 
 impl Gate {
     /// Records that the endpoint has answered, so a body that is still held back is not needed.
     pub(super) fn answered(&self) {
-        self.0.send_if_modified(|said| {
+        let Some(said) = &self.said else { return };
+        said.send_if_modified(|said| {
             let waits = *said == Said::Nothing;
             if waits {
                 *said = Said::Answer;
@@ -61,6 +71,9 @@ type Opening = Pin<Box<dyn Future<Output = bool> + Send>>;
 /// The request body that is forwarded to the endpoint, one frame at a time.
 pub(super) struct Upload {
     body: Incoming,
+    /// Resolves when the body is abandoned.
+    ended: oneshot::Receiver<Infallible>,
+    _slot: Arc<Slot>,
     activity: Activity,
     /// Resolves to whether the body may be sent; `None` once it is.
     opening: Option<Opening>,
@@ -77,12 +90,33 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// Creates the body of a request. `activity` records its progress, `idle` is the time limit for each part, and
-    /// `bytes` counts what is forwarded.
-    pub(super) fn new(body: Incoming, activity: Activity, idle: Duration, bytes: IntCounter) -> Self {
+    /// Creates the body of a request that holds `slot`, and its gate. `activity` records its progress, `idle` is the
+    /// time limit for each part, and `bytes` counts what is forwarded.
+    pub(super) fn new(
+        body: Incoming,
+        slot: Arc<Slot>,
+        activity: Activity,
+        idle: Duration,
+        bytes: IntCounter,
+    ) -> (Self, Gate) {
+        let (end, ended) = oneshot::channel();
         let idle_timer = Box::pin(sleep(idle));
         let (opening, read, limit, left) = (None, None, None, usize::MAX);
-        Self { body, activity, opening, idle, idle_timer, awaited: false, bytes, read, limit, left }
+        let upload = Self {
+            body,
+            ended,
+            _slot: slot,
+            activity,
+            opening,
+            idle,
+            idle_timer,
+            awaited: false,
+            bytes,
+            read,
+            limit,
+            left,
+        };
+        (upload, Gate { said: None, _end: end })
     }
 
     /// Sets the maximum length, beyond which the body is abandoned.
@@ -126,8 +160,8 @@ impl Upload {
         self.activity.pass(if is_last { Turn::Answer } else { Turn::Endpoint });
     }
 
-    /// Holds the body back until `100 Continue` arrives in answer to `request`.
-    pub(super) fn wait<B>(&mut self, request: &mut Request<B>) -> Gate {
+    /// Lets `gate` hold the body back until `100 Continue` arrives in answer to `request`.
+    pub(super) fn wait<B>(&mut self, request: &mut Request<B>, gate: &mut Gate) {
         let (sender, told) = watch::channel(Said::Nothing);
         let sender = Arc::new(sender);
         let weak = Arc::downgrade(&sender);
@@ -139,7 +173,7 @@ impl Upload {
             }
         });
         self.opening = Some(Box::pin(opens(told)));
-        Gate(sender)
+        gate.said = Some(sender);
     }
 }
 
@@ -161,6 +195,9 @@ impl Body for Upload {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if Pin::new(&mut self.ended).poll(cx).is_ready() {
+            return Poll::Ready(Some(Err("the answer is complete".into())));
+        }
         if let Some(opening) = &mut self.opening {
             let may_go = ready!(opening.as_mut().poll(cx));
             self.opening = None;

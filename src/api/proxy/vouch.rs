@@ -4,10 +4,10 @@
 //! public files and more to anybody, whatever is in `Authorization`. So a credential counts as valid once the endpoint
 //! has answered `GET /api/v3/info` to it, which requires one.
 //!
-//! Contract: acceptances are cached for [`KEPT`] as keyed hashes, at most [`MOST`] of them; rejections are not cached.
-//! Only a few are checked at a time ([`AT_A_TIME`]), because invented credentials would otherwise cause unlimited
-//! requests. Of those that wait, each network has one in the line: invented credentials delay others from their own
-//! network, and those from elsewhere by one check for each network.
+//! Contract: acceptances are cached for [`KEPT`] as keyed hashes, at most [`MOST`] of them, shared between networks
+//! ([`Acceptances`]); rejections are not cached. Only a few are checked at a time ([`AT_A_TIME`]), because invented
+//! credentials would otherwise cause unlimited requests. Of those that wait, each network has one in the line: invented
+//! credentials delay others from their own network, and those from elsewhere by one check for each network.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hashbrown::HashMap;
 use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{Request, StatusCode};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::acceptances::Acceptances;
 use crate::api::lanes::Lanes;
 use crate::api::query;
 use crate::auth::Credential;
@@ -44,8 +44,7 @@ const LONGEST: usize = 1 << 20;
 #[derive(Debug)]
 pub(in crate::api) struct Vouched {
     hashers: [RandomState; 2],
-    /// When each credential was accepted, by its hash.
-    good: Mutex<HashMap<[u64; 2], Instant>>,
+    good: Mutex<Acceptances>,
     asking: Semaphore,
     /// The networks whose credentials wait to be checked.
     networks: Lanes,
@@ -54,60 +53,55 @@ pub(in crate::api) struct Vouched {
 impl Default for Vouched {
     fn default() -> Self {
         let (asking, networks) = (Semaphore::new(AT_A_TIME), Lanes::new(1));
-        Self { hashers: Default::default(), good: Mutex::default(), asking, networks }
+        let good = Mutex::new(Acceptances::new(MOST));
+        Self { hashers: Default::default(), good, asking, networks }
     }
 }
 
 impl Vouched {
     /// Returns whether a credential was accepted within [`KEPT`].
     pub(in crate::api) fn knows(&self, credential: &HeaderValue) -> bool {
-        let found = self.good.lock().get(&self.key(credential)).copied();
-        found.is_some_and(|at| at.elapsed() < KEPT)
+        self.good.lock().has(&self.key(credential), KEPT, Instant::now())
     }
 
     /// Returns whether the endpoint accepts a credential that a client at this address shows; checks it there unless
     /// that is known.
     pub(in crate::api) async fn ask(&self, upstream: &Upstream, credential: &HeaderValue, peer: IpAddr) -> bool {
-        let (network, longest) = (format!("{:?}", network(peer)), upstream.limits().connect);
+        let (lane, longest) = (format!("{:?}", network(peer)), upstream.limits().connect);
         let asked = async {
-            let _lane = self.networks.enter(&network, longest).await?;
+            let _lane = self.networks.enter(&lane, longest).await?;
             let _turn = self.asking.acquire().await.ok()?;
-            Some(self.check(upstream, credential).await)
+            Some(self.check(upstream, credential, peer).await)
         };
         self.knows(credential) || timeout(longest, asked).await.ok().flatten() == Some(true)
     }
 
     /// Like [`ask`](Self::ask), unless the check would have to wait for others or for a slot.
-    pub(in crate::api) async fn ask_if_free(&self, upstream: &Upstream, credential: &HeaderValue) -> bool {
+    pub(in crate::api) async fn ask_if_free(
+        &self,
+        upstream: &Upstream,
+        credential: &HeaderValue,
+        peer: IpAddr,
+    ) -> bool {
         if self.knows(credential) {
             return true;
         }
         let Ok(_turn) = self.asking.try_acquire() else { return false };
-        let check = self.check(upstream, credential);
+        let check = self.check(upstream, credential, peer);
         upstream.has_slot_for_strangers() && timeout(upstream.limits().connect, check).await == Ok(true)
     }
 
     /// Checks a credential at the endpoint, unless another caller has had it checked meanwhile.
-    async fn check(&self, upstream: &Upstream, credential: &HeaderValue) -> bool {
+    async fn check(&self, upstream: &Upstream, credential: &HeaderValue, peer: IpAddr) -> bool {
         if self.knows(credential) {
             return true;
         }
         let answer = upstream.get("/api/v3/info", credential, LONGEST).await;
         let is_good = answer.is_ok_and(|answer| answer.status == StatusCode::OK);
         if is_good {
-            self.keep(self.key(credential), Instant::now());
+            self.good.lock().add(self.key(credential), network(peer), Instant::now());
         }
         is_good
-    }
-
-    fn keep(&self, key: [u64; 2], now: Instant) {
-        let mut good = self.good.lock();
-        if good.len() >= MOST {
-            good.retain(|_, at| now.duration_since(*at) < KEPT);
-        }
-        if good.len() < MOST {
-            good.insert(key, now);
-        }
     }
 
     fn key(&self, credential: &HeaderValue) -> [u64; 2] {
@@ -137,19 +131,6 @@ pub(in crate::api) fn shown<B>(request: &Request<B>) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn good_verdicts_end_and_are_bounded() {
-        let vouched = Vouched::default();
-        let value = HeaderValue::from_static("Bearer t");
-        assert!(!vouched.knows(&value));
-        vouched.keep(vouched.key(&value), Instant::now());
-        assert!(vouched.knows(&value) && !vouched.knows(&HeaderValue::from_static("Bearer u")));
-        for n in 0..MOST as u64 + 100 {
-            vouched.keep([n, n], Instant::now());
-        }
-        assert_eq!(vouched.good.lock().len(), MOST);
-    }
 
     #[test]
     fn the_header_goes_before_the_query() {

@@ -1,9 +1,11 @@
 //! A connection for requests and their replies, used to read `JetStream`.
 //!
 //! Contract: a request that is made without a connection, or not answered before the connection ends, gets no reply:
-//! callers need a timeout and retry. At most [`ANSWERS`] replies to one request are queued.
+//! callers need a timeout and retry. At most [`ANSWERS`] replies to one request are queued, and [`BYTES`] beside the
+//! last of them: who may subscribe to the requests can send replies too, as many and as long as it likes.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -19,6 +21,9 @@ use super::session::{Outgoing, PULSE, Pulse, Session, SessionError};
 
 /// Maximum number of queued replies to one request.
 const ANSWERS: usize = 512;
+
+/// Total length in bytes of the queued replies to one request from which on no further one is queued.
+const BYTES: usize = 1 << 20;
 
 /// Maximum number of requests that wait to be sent.
 const REQUESTS: usize = 64;
@@ -41,7 +46,53 @@ struct Question {
     token: u64,
     subject: String,
     payload: Bytes,
-    answers: mpsc::Sender<Message>,
+    answers: Replies,
+}
+
+/// The replies to a request, as its caller receives them.
+#[derive(Debug)]
+pub(in crate::cluster) struct Answers {
+    messages: mpsc::Receiver<Message>,
+    queued: Arc<AtomicUsize>,
+}
+
+/// The end of [`Answers`] that queues them.
+#[derive(Debug)]
+pub(in crate::cluster) struct Replies {
+    messages: mpsc::Sender<Message>,
+    /// Total length of the queued replies in bytes.
+    queued: Arc<AtomicUsize>,
+}
+
+/// Creates both ends of the replies to a request.
+pub(in crate::cluster) fn answers() -> (Replies, Answers) {
+    let (sender, messages) = mpsc::channel(ANSWERS);
+    let queued = Arc::new(AtomicUsize::new(0));
+    (Replies { messages: sender, queued: Arc::clone(&queued) }, Answers { messages, queued })
+}
+
+impl Answers {
+    /// Waits for the next reply; returns `None` if there will be none.
+    pub(in crate::cluster) async fn recv(&mut self) -> Option<Message> {
+        let message = self.messages.recv().await?;
+        self.queued.fetch_sub(message.len(), Ordering::Relaxed);
+        Some(message)
+    }
+}
+
+impl Replies {
+    /// Queues a reply. Returns false if the caller has gone or lags too far behind.
+    pub(in crate::cluster) fn push(&self, message: Message) -> bool {
+        let length = message.len();
+        let has_room = self.queued.load(Ordering::Relaxed) < BYTES;
+        // Counted first: the caller may receive it at once.
+        self.queued.fetch_add(length, Ordering::Relaxed);
+        has_room && self.messages.try_send(message).is_ok()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.messages.is_closed()
+    }
 }
 
 /// The task that owns the connection.
@@ -50,7 +101,7 @@ pub(in crate::cluster) struct Asking {
     questions: mpsc::Receiver<Question>,
     connected: watch::Sender<bool>,
     inbox: String,
-    open: HashMap<u64, mpsc::Sender<Message>>,
+    open: HashMap<u64, Replies>,
     complaints: Complaints,
 }
 
@@ -80,15 +131,11 @@ impl Requests {
     ///
     /// # Errors
     /// [`AwayError`] if there is no connection.
-    pub(in crate::cluster) async fn ask(
-        &self,
-        subject: String,
-        payload: Bytes,
-    ) -> Result<mpsc::Receiver<Message>, AwayError> {
+    pub(in crate::cluster) async fn ask(&self, subject: String, payload: Bytes) -> Result<Answers, AwayError> {
         if !self.is_connected() {
             return Err(AwayError);
         }
-        let (answers, answered) = mpsc::channel(ANSWERS);
+        let (answers, answered) = answers();
         let token = self.next.fetch_add(1, Ordering::Relaxed);
         self.questions.send(Question { token, subject, payload, answers }).await.map_err(|_| AwayError)?;
         Ok(answered)
@@ -164,10 +211,37 @@ impl Asking {
         let token = message.subject.rsplit(|byte| *byte == b'.').next();
         let token: Option<u64> = token.and_then(|token| std::str::from_utf8(token).ok()?.parse().ok());
         let Some(token) = token else { return };
-        if self.open.get(&token).is_some_and(|answers| answers.try_send(message).is_err()) {
+        if self.open.get(&token).is_some_and(|answers| !answers.push(message)) {
             // The caller has gone or lags behind the replies: its channel closes, so it sees that the answer is
             // incomplete.
             self.open.remove(&token);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(length: usize) -> Message {
+        Message { sid: 1, subject: Bytes::new(), headers: Bytes::new(), payload: vec![0; length].into() }
+    }
+
+    /// Queues replies of this length until one is refused; their number.
+    fn fill(replies: &Replies, length: usize) -> usize {
+        std::iter::repeat_with(|| replies.push(message(length))).take_while(|queued| *queued).count()
+    }
+
+    #[tokio::test]
+    async fn number_and_bytes_bind_the_replies_that_wait() {
+        for (length, most) in [(1, ANSWERS), (BYTES / 4, 4), (BYTES - 1, 2), (16 * BYTES, 1)] {
+            let (replies, _answers) = answers();
+            assert_eq!(fill(&replies, length), most, "{length} bytes each");
+        }
+        let (replies, mut answers) = answers();
+        for _ in 0..10 {
+            assert!(replies.push(message(BYTES)), "what was received counts no more");
+            assert!(answers.recv().await.is_some());
         }
     }
 }

@@ -67,6 +67,14 @@ pub enum UpstreamError {
         /// What happened.
         reason: String,
     },
+    /// The answer is longer than can be used.
+    #[error("the answer of {endpoint} is longer than {allowed} bytes")]
+    LongAnswer {
+        /// The endpoint's address.
+        endpoint: String,
+        /// The maximum length in bytes.
+        allowed: usize,
+    },
     /// The client has stopped sending its body.
     #[error(transparent)]
     Stalled(StalledError),
@@ -99,6 +107,7 @@ impl UpstreamError {
             Self::Late { .. }
             | Self::Unread { .. }
             | Self::Broken { .. }
+            | Self::LongAnswer { .. }
             | Self::Stalled(_)
             | Self::BadBody(_)
             | Self::TooLong { .. }
@@ -116,7 +125,10 @@ impl UpstreamError {
                     "TLS failed; see the server's log".clone_into(reason);
                 }
             }
-            Self::Late { endpoint, .. } | Self::Unread { endpoint, .. } | Self::Busy { endpoint } => {
+            Self::Late { endpoint, .. }
+            | Self::Unread { endpoint, .. }
+            | Self::LongAnswer { endpoint, .. }
+            | Self::Busy { endpoint } => {
                 "the endpoint".clone_into(endpoint);
             }
             Self::Stalled(_) | Self::BadBody(_) | Self::TooLong { .. } | Self::Path => {}

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue};
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
@@ -139,7 +139,7 @@ impl Upstream {
             .http1_max_headers(MAX_HEADERS)
             .set_host(false);
         Self {
-            client: builder.build(Connector::new(&service, limits.connect)),
+            client: builder.build(Connector::new(&service, limits)),
             host: HeaderValue::from_str(&authority).expect("it was read from a URL"),
             authority: authority.parse().expect("it was read from a URL"),
             service,
@@ -281,11 +281,14 @@ impl Upstream {
     /// # Errors
     /// [`UpstreamError`] if it is longer than `longest` bytes, ends early or does not arrive in time.
     pub async fn whole(&self, body: Incoming, longest: usize) -> Result<Bytes, UpstreamError> {
-        let broken = |reason: String| UpstreamError::Broken { endpoint: self.service.endpoint.to_string(), reason };
+        let endpoint = || self.service.endpoint.to_string();
         match timeout(self.limits.answer, Limited::new(body, longest).collect()).await {
             Ok(Ok(whole)) => Ok(whole.to_bytes()),
-            Ok(Err(error)) => Err(broken(error.to_string())),
-            Err(_) => Err(broken("the answer stalled".to_owned())),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                Err(UpstreamError::LongAnswer { endpoint: endpoint(), allowed: longest })
+            }
+            Ok(Err(error)) => Err(UpstreamError::Broken { endpoint: endpoint(), reason: error.to_string() }),
+            Err(_) => Err(UpstreamError::Broken { endpoint: endpoint(), reason: "the answer stalled".to_owned() }),
         }
     }
 

@@ -20,6 +20,9 @@ use crate::clock;
 /// Minimum age of the keys before they are read again for a token that they cannot open.
 const RENEWED: Duration = Duration::from_secs(1);
 
+/// Maximum length of the preferences in bytes.
+const LONGEST_PREFERENCES: usize = 1 << 20;
+
 /// What the endpoint has last said about its keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Answer {
@@ -82,7 +85,7 @@ impl Delegation {
     /// Reads the keys. Without the right to read preferences there are none, which is not an error. Returns `None` for
     /// any other answer that has no preferences, such as a page of a server in front of the endpoint.
     pub(super) async fn read_keys(&self, own: &HeaderValue) -> Result<Option<Keys>, IdentityError> {
-        let answer = self.get("prefs", own).await?;
+        let answer = self.get("prefs", own, LONGEST_PREFERENCES).await?;
         let status = answer.status;
         let keys = match status {
             StatusCode::OK => Keys::of(&answer.body),

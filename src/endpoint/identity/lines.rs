@@ -23,6 +23,7 @@ pub(super) struct Lines {
     unread: Summary,
     keys: Summary,
     users: Summary,
+    long_users: Summary,
     roles: Summary,
     tenants: Summary,
 }
@@ -53,6 +54,14 @@ impl Lines {
     pub(super) fn unread_users(&self, error: &IdentityError, left: usize) {
         if let Some(suppressed) = self.users.count(clock::instant()) {
             tracing::warn!(%error, left, suppressed, "cannot read some of the endpoint's users; retrying");
+        }
+    }
+
+    /// Logs that a user is unknown because the endpoint returns more than `allowed` bytes about it.
+    pub(super) fn long_user(&self, name: &str, allowed: usize) {
+        if let Some(suppressed) = self.long_users.count(clock::instant()) {
+            let user: String = name.chars().take(NAME).collect();
+            tracing::warn!(user, allowed, suppressed, "ignoring a user about whom the endpoint returns too much");
         }
     }
 

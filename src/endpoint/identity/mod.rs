@@ -50,6 +50,7 @@ use crate::auth::directory::{
 use crate::auth::{
     AuthError, Authority, Credential, CredentialError, Identity, MAX_TOKEN_BYTES, Secret, check_endpoint_name,
 };
+use crate::broker::archive::Wake;
 use crate::clock;
 use crate::metrics::{IdentityDecision, Metrics};
 use changed::Changed;
@@ -121,6 +122,8 @@ pub struct Delegation {
     /// What logins could not read.
     again: parking_lot::Mutex<Changed>,
     reported: Notify,
+    /// Called before long work.
+    wake: Wake,
 }
 
 impl Delegation {
@@ -153,10 +156,17 @@ impl Delegation {
             changed: parking_lot::Mutex::default(),
             again: parking_lot::Mutex::default(),
             reported: Notify::new(),
+            wake: Wake::default(),
             upstream,
             authority,
             limits,
         })
+    }
+
+    /// Calls `wake` before long work, for what waits to be done by the same thread.
+    #[must_use]
+    pub fn with_wake(self, wake: Wake) -> Self {
+        Self { wake, ..self }
     }
 
     /// Returns what `/readyz` reports about it.

@@ -23,14 +23,18 @@ use crate::auth::directory::{Account, Entries, Reader, Rows, TenantOf, accounts,
 use crate::auth::{AuthError, Claim, Secret};
 use crate::client::Login;
 use crate::clock;
-use crate::endpoint::http::Whole;
+use crate::endpoint::http::{UpstreamError, Whole};
+use crate::tasks;
 
 /// The claims that the service needs so that the endpoint omits nothing from its answers.
 const NEEDED: [&str; 3] = ["tenants/list/*", ROLES, "users/get/*"];
 const ROLES: &str = "roles/list/*";
 
-/// Maximum length of an answer in bytes.
+/// Maximum length of an answer in bytes: of a list, of which one is read at a time.
 const LONGEST: usize = 64 << 20;
+
+/// The same of one user, because many logins read one each at the same time.
+const LONGEST_USER: usize = 1 << 20;
 
 /// Data that was read, to be applied to the known entries.
 #[derive(Debug, Default)]
@@ -152,16 +156,24 @@ impl Delegation {
         missing.extend(named.filter(|role| !roles.contains_key(*role)).cloned());
     }
 
+    /// Works for a while on this thread: a list may have a hundred thousand machines.
+    fn at_length<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.wake.wake();
+        tasks::block_in_place(work)
+    }
+
     fn put_in_force(&self, update: &Update) {
         if let Some(keys) = update.keys.clone() {
             *self.keys.lock() = keys;
         }
-        let _alone = self.putting.lock();
-        let last = self.authority.accounts();
-        let entries = update.over(last.entries());
-        if entries != *last.entries() {
-            self.authority.set_accounts(last.next(entries));
-        }
+        self.at_length(|| {
+            let _alone = self.putting.lock();
+            let last = self.authority.accounts();
+            let entries = update.over(last.entries());
+            if entries != *last.entries() {
+                self.authority.set_accounts(last.next(entries));
+            }
+        });
     }
 
     /// Reads users that are not known yet; returns `None` if the endpoint lacks any of them. Takes no turn, so many
@@ -189,13 +201,15 @@ impl Delegation {
     }
 
     fn put_new(&self, users: BTreeMap<String, Account>) {
-        let _alone = self.putting.lock();
-        let last = self.authority.accounts();
-        let mut entries = last.entries().clone();
-        for (name, account) in users {
-            entries.users.entry(name).or_insert(account);
-        }
-        self.authority.add_accounts(last.next(entries));
+        self.at_length(|| {
+            let _alone = self.putting.lock();
+            let last = self.authority.accounts();
+            let mut entries = last.entries().clone();
+            for (name, account) in users {
+                entries.users.entry(name).or_insert(account);
+            }
+            self.authority.add_accounts(last.next(entries));
+        });
     }
 
     pub(super) fn is_own(&self, name: &str) -> bool {
@@ -218,10 +232,12 @@ impl Delegation {
             let account = self.read_user(user, own).await?;
             update.users.insert(user.to_owned(), account);
         }
-        let last = self.authority.accounts();
-        let entries = update.over(last.entries());
-        let no_roles = entries.roles.is_empty();
-        let mut claims = last.next(entries).lacking(&reader, &NEEDED);
+        let (mut claims, no_roles) = self.at_length(|| {
+            let last = self.authority.accounts();
+            let entries = update.over(last.entries());
+            let no_roles = entries.roles.is_empty();
+            (last.next(entries).lacking(&reader, &NEEDED), no_roles)
+        });
         if no_roles {
             // Every endpoint has roles; without seeing them, the other claims cannot be determined.
             claims.retain(|claim| *claim == ROLES);
@@ -229,22 +245,30 @@ impl Delegation {
         if claims.is_empty() { Ok(()) } else { Err(IdentityError::Lacks { claims }) }
     }
 
-    /// Reads a user; returns `None` if the endpoint answers 404.
+    /// Reads a user; returns `None` if the endpoint answers 404 or at too great a length: with an error, users who can
+    /// make that answer longer would keep the rights that they had before.
     async fn read_user(&self, name: &str, own: &HeaderValue) -> Result<Option<Account>, IdentityError> {
-        let answer = self.get(&format!("users/{}", utf8_percent_encode(name, NON_ALPHANUMERIC)), own).await?;
+        let path = format!("users/{}", utf8_percent_encode(name, NON_ALPHANUMERIC));
+        let answer = match self.get(&path, own, LONGEST_USER).await {
+            Err(IdentityError::Away(UpstreamError::LongAnswer { allowed, .. })) => {
+                self.lines.long_user(name, allowed);
+                return Ok(None);
+            }
+            answer => answer?,
+        };
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let account = read(USER, &answer, accounts)?.into_iter().find(|(row, _)| row == name);
+        let account = self.parse(USER, &answer, accounts)?.into_iter().find(|(row, _)| row == name);
         account.map(|(_, account)| Some(account)).ok_or(IdentityError::Unreadable { what: USER })
     }
 
     async fn read_roles(&self, own: &HeaderValue) -> Result<BTreeMap<String, Vec<Claim>>, IdentityError> {
-        let answer = self.get("roles", own).await?;
+        let answer = self.get("roles", own, LONGEST).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Err(IdentityError::NoDirectory);
         }
-        let Rows { good, bad } = read("roles", &answer, roles)?;
+        let Rows { good, bad } = self.parse("roles", &answer, roles)?;
         self.lines.bad_roles(&bad);
         Ok(good)
     }
@@ -252,11 +276,11 @@ impl Delegation {
     /// Reads the tenants. Endpoints without tenants have no such path. Once there were tenants, a 404 is an error of a
     /// server in front of the endpoint and does not remove them.
     async fn read_tenants(&self, own: &HeaderValue) -> Result<BTreeMap<String, TenantOf>, IdentityError> {
-        let answer = self.get("tenants", own).await?;
+        let answer = self.get("tenants", own, LONGEST).await?;
         if answer.status == StatusCode::NOT_FOUND && self.authority.accounts().entries().tenants.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let Rows { mut good, bad } = read("tenants", &answer, tenants)?;
+        let Rows { mut good, bad } = self.parse("tenants", &answer, tenants)?;
         self.lines.bad_tenants(&bad);
         // A tenant whose row is unreadable still hides what it hid before.
         let known = self.authority.accounts();
@@ -326,20 +350,24 @@ impl Delegation {
         error
     }
 
-    pub(super) async fn get(&self, path: &str, own: &HeaderValue) -> Result<Whole, IdentityError> {
+    /// Reads an answer of at most `longest` bytes with the service's credential.
+    pub(super) async fn get(&self, path: &str, own: &HeaderValue, longest: usize) -> Result<Whole, IdentityError> {
         let path = format!("/api/v3/{path}");
-        let answer =
-            timeout(ANSWER_TIMEOUT, self.upstream.get(&path, own, LONGEST)).await.map_err(|_| IdentityError::Late)?;
-        Ok(answer?)
+        let asked = self.upstream.get(&path, own, longest);
+        Ok(timeout(ANSWER_TIMEOUT, asked).await.map_err(|_| IdentityError::Late)??)
     }
-}
 
-/// Parses an answer.
-fn read<T>(what: &'static str, answer: &Whole, parse: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, IdentityError> {
-    if answer.status != StatusCode::OK {
-        return Err(IdentityError::Refused { what, status: answer.status });
+    fn parse<T>(
+        &self,
+        what: &'static str,
+        answer: &Whole,
+        parse: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, IdentityError> {
+        if answer.status != StatusCode::OK {
+            return Err(IdentityError::Refused { what, status: answer.status });
+        }
+        self.at_length(|| parse(&answer.body)).ok_or(IdentityError::Unreadable { what })
     }
-    parse(&answer.body).ok_or(IdentityError::Unreadable { what })
 }
 
 #[cfg(test)]

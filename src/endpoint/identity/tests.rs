@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -16,6 +16,7 @@ use super::schedule::Schedule;
 use super::{Delegation, DelegationLimits};
 use crate::auth::directory::Account;
 use crate::auth::{AuthOptions, Authority};
+use crate::broker::archive::Wake;
 use crate::client::{Login, Secret, SecretSource, Service, Trust};
 use crate::clock::simulated;
 use crate::endpoint::http::{Upstream, UpstreamLimits};
@@ -170,4 +171,22 @@ fn rows_that_cannot_be_read_fill_no_log() {
         "{lines:#?}"
     );
     assert!(lines.iter().all(|line| line.len() < 2_000), "{lines:#?}");
+}
+
+/// Posted events may wait until this thread has nothing else to do.
+#[test]
+fn whoever_waits_for_this_thread_is_woken_before_a_list_is_read() {
+    let mut world = World::new();
+    let woken = Arc::new(AtomicUsize::new(0));
+    let wakes = Arc::clone(&woken);
+    world.delegation.wake = Wake::new(move || {
+        wakes.fetch_add(1, Ordering::Relaxed);
+    });
+    for path in ["roles", "tenants"] {
+        world.answer(path, 200, "[]");
+        let before = woken.load(Ordering::Relaxed);
+        // It ends with an error, because hydrant's own user has no rights.
+        drop(world.run(world.delegation.read(&Changed::lists())));
+        assert!(woken.load(Ordering::Relaxed) > before, "{path}");
+    }
 }

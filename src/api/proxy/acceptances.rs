@@ -1,0 +1,144 @@
+//! The credentials that the endpoint has accepted, by their hashes.
+//!
+//! Contract: pure. At most a fixed number; when that is reached, the network with the most loses its oldest. So a user
+//! who presents any number of tokens makes only its own network forget others, and these only when they are older.
+//! Every operation takes logarithmic time.
+//!
+//! Why networks and not accounts: only the endpoint knows whose a token is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+
+/// A hash of a credential.
+pub(super) type Key = [u64; 2];
+
+/// The network of a client, as places are shared.
+pub(super) type Network = [u8; 8];
+
+#[derive(Debug)]
+struct Entry {
+    at: Instant,
+    network: Network,
+    /// Its number, in the order of acceptance.
+    number: u64,
+}
+
+/// A bounded set of accepted credentials.
+#[derive(Debug)]
+pub(super) struct Acceptances {
+    most: usize,
+    entries: HashMap<Key, Entry>,
+    /// The credentials of each network by their numbers.
+    by_network: HashMap<Network, BTreeMap<u64, Key>>,
+    /// The networks by the number of their credentials.
+    by_size: BTreeSet<(usize, Network)>,
+    next: u64,
+}
+
+impl Acceptances {
+    /// Creates a set of at most this number of credentials.
+    pub(super) fn new(most: usize) -> Self {
+        let (entries, by_network, by_size) = (HashMap::new(), HashMap::new(), BTreeSet::new());
+        Self { most, entries, by_network, by_size, next: 0 }
+    }
+
+    /// Returns whether a credential was accepted within `age`.
+    pub(super) fn has(&self, key: &Key, age: Duration, now: Instant) -> bool {
+        self.entries.get(key).is_some_and(|entry| now.saturating_duration_since(entry.at) < age)
+    }
+
+    /// Adds a credential that was accepted now, presented from this network.
+    pub(super) fn add(&mut self, key: Key, network: Network, now: Instant) {
+        self.remove(&key);
+        if self.entries.len() >= self.most {
+            self.remove_oldest_of_largest();
+        }
+        let number = self.next;
+        self.next += 1;
+        self.entries.insert(key, Entry { at: now, network, number });
+        self.change(network, |own| {
+            own.insert(number, key);
+        });
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if let Some(Entry { network, number, .. }) = self.entries.remove(key) {
+            self.change(network, |own| {
+                own.remove(&number);
+            });
+        }
+    }
+
+    fn remove_oldest_of_largest(&mut self) {
+        let Some((_, network)) = self.by_size.last().copied() else { return };
+        let mut oldest = None;
+        self.change(network, |own| oldest = own.pop_first());
+        if let Some((_, key)) = oldest {
+            self.entries.remove(&key);
+        }
+    }
+
+    /// Changes what a network has, and where it stands among the others.
+    fn change(&mut self, network: Network, change: impl FnOnce(&mut BTreeMap<u64, Key>)) {
+        let own = self.by_network.entry(network).or_default();
+        self.by_size.remove(&(own.len(), network));
+        change(own);
+        if own.is_empty() {
+            self.by_network.remove(&network);
+        } else {
+            self.by_size.insert((own.len(), network));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AGE: Duration = Duration::from_mins(5);
+
+    const fn of(n: u8) -> Network {
+        [n; 8]
+    }
+
+    /// Which of these credentials are known.
+    fn known(set: &Acceptances, keys: impl IntoIterator<Item = u64>, now: Instant) -> Vec<u64> {
+        keys.into_iter().filter(|n| set.has(&[*n, *n], AGE, now)).collect()
+    }
+
+    #[test]
+    fn what_was_accepted_long_ago_must_be_checked_again() {
+        let (mut set, now) = (Acceptances::new(4), Instant::now());
+        set.add([1, 1], of(1), now);
+        assert_eq!(known(&set, [1, 2], now + AGE / 2), [1]);
+        assert_eq!(known(&set, [1, 2], now + AGE), [0; 0]);
+        set.add([1, 1], of(2), now + AGE);
+        assert_eq!(known(&set, [1, 2], now + AGE), [1]);
+    }
+
+    /// A user may have any number of tokens.
+    #[test]
+    fn whoever_presents_many_tokens_makes_no_other_network_unknown() {
+        let (mut set, now) = (Acceptances::new(100), Instant::now());
+        (0..20).for_each(|n| set.add([n, n], of(1), now));
+        (1000..2000).for_each(|n| set.add([n, n], of(2), now));
+        assert_eq!(set.entries.len(), 100);
+        assert_eq!(known(&set, 0..20, now), (0..20).collect::<Vec<_>>());
+        assert_eq!(known(&set, 1000..2000, now), (1920..2000).collect::<Vec<_>>(), "the newest of its own");
+        set.add([20, 20], of(3), now);
+        assert_eq!(known(&set, 0..=20, now), (0..=20).collect::<Vec<_>>(), "and a newcomer is known at once");
+    }
+
+    #[test]
+    fn what_is_accepted_again_is_one_and_new() {
+        let (mut set, now) = (Acceptances::new(3), Instant::now());
+        for n in [1, 2, 1, 3, 1, 4] {
+            set.add([n, n], of(u8::from(n == 3)), now);
+        }
+        assert_eq!(known(&set, 1..=4, now), [1, 3, 4]);
+        let held: usize = set.by_network.values().map(BTreeMap::len).sum();
+        assert_eq!((held, set.by_size.iter().map(|(size, _)| size).sum::<usize>()), (3, 3));
+    }
+}
