@@ -20,7 +20,7 @@ pub enum EventError {
         /// The given value, truncated to 64 characters.
         text: String,
     },
-    /// The `Type` or `Action` is missing or empty.
+    /// The `Type` or `Action` of a posted event is missing or empty, or it is missing where a person has to name it.
     #[error("{field} is missing or empty")]
     Missing {
         /// Name of the field.

@@ -7,6 +7,9 @@
 //! Contract: a sealed [`Event`] never changes. It is shared by reference count, one count per shard and not per
 //! delivery. Nothing here reads a clock or does I/O; the caller of `seal` passes the time.
 //!
+//! A producer's fields are all optional here: an endpoint publishes events with an empty Type, Action or Key, and its
+//! clients receive them. What is required of a posted event is the rule of [`posting`].
+//!
 //! Why the frame is built here rather than for the first subscriber: the event is serialized once anyway, and the
 //! header costs ten bytes. Most events need no deflated frame and no text for event streams, so the shard whose
 //! subscriber needs one first builds it, while other shards wait.
@@ -112,7 +115,7 @@ impl<'t> Draft<'t> {
     }
 
     /// Reads the fields of an event from valid JSON. Names match in any letter case, unknown names are ignored, the
-    /// last of several equal names wins, and `null` means absent.
+    /// last of several equal names wins, and `null` means absent. An absent Type, Action or Key is empty.
     ///
     /// # Errors
     /// Returns an [`EventError`] for the first field that cannot be accepted.
@@ -121,6 +124,20 @@ impl<'t> Draft<'t> {
             return Err(EventError::NotAnObject);
         }
         Self::from_members(json::members(text))
+    }
+
+    /// Like [`Draft::read`], for a text that a person has written and may have written wrongly: it must name a Type and
+    /// an Action, though they may be empty.
+    ///
+    /// # Errors
+    /// As [`Draft::read`], and if one of the two is missing.
+    pub fn read_named(text: &'t str) -> Result<Self, EventError> {
+        let draft = Self::read(text)?;
+        let named = [("Type", Field::Type), ("Action", Field::Action)];
+        match named.into_iter().find(|(_, field)| field.offset_in(json::members(text)).is_none()) {
+            Some((field, _)) => Err(EventError::Missing { field }),
+            None => Ok(draft),
+        }
     }
 
     /// Like [`Draft::read`], with the same errors, from a parsed value whose text is not walked again.
@@ -139,7 +156,9 @@ impl<'t> Draft<'t> {
         for member in members {
             draft.take(&member)?;
         }
-        draft.check()?;
+        if draft.kind == ANSWER_TYPE {
+            return Err(EventError::Reserved);
+        }
         Ok(draft)
     }
 
@@ -153,19 +172,6 @@ impl<'t> Draft<'t> {
             Some(Field::Object) => self.object = member.value,
             Some(Field::Original) => self.original = member.value,
             None => {}
-        }
-        Ok(())
-    }
-
-    fn check(&self) -> Result<(), EventError> {
-        if self.kind.is_empty() {
-            return Err(EventError::Missing { field: "Type" });
-        }
-        if self.action.is_empty() {
-            return Err(EventError::Missing { field: "Action" });
-        }
-        if self.kind == ANSWER_TYPE {
-            return Err(EventError::Reserved);
         }
         Ok(())
     }
@@ -466,16 +472,31 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_missing_are_empty() {
+        for text in ["{}", r#"{"Type":"","Action":"","Key":""}"#, r#"{"Type":null,"Action":null,"Key":null}"#] {
+            let event = sealed(text);
+            assert!(event.json().contains(r#""Type":"","Action":"","Key":"","Principal":"""#), "{}", event.json());
+            assert_eq!((event.kind(), event.action(), event.key()), ("", "", ""), "{text}");
+        }
+    }
+
+    #[test]
     fn bad_events_are_refused_with_the_field() {
         for (text, error) in [
             ("[]", EventError::NotAnObject),
-            (r#"{"Action":"b"}"#, EventError::Missing { field: "Type" }),
-            (r#"{"Type":"b","Action":null}"#, EventError::Missing { field: "Action" }),
             (r#"{"Type":1,"Action":"b"}"#, EventError::NotAString { field: "Type" }),
             (r#"{"Type":"websocket","Action":"b"}"#, EventError::Reserved),
         ] {
             assert_eq!(Draft::read(text).unwrap_err(), error, "{text}");
         }
+    }
+
+    #[test]
+    fn who_writes_by_hand_names_a_type_and_an_action() {
+        let missing = |field: &'static str| Err(EventError::Missing { field });
+        assert_eq!(Draft::read_named("{} "), missing("Type"));
+        assert_eq!(Draft::read_named(r#"{"type":"","Object":{"Action":"b"}}"#), missing("Action"));
+        assert_eq!(Draft::read_named(r#"{"action":null,"Type":""}"#), Ok(Draft::new("", "", "")));
     }
 
     #[test]

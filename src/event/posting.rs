@@ -2,7 +2,8 @@
 //!
 //! Contract: all or nothing. An error names the element or line of the first event that cannot be accepted. Nothing
 //! here reads a clock; the caller passes a function that returns the time, which is called for each event without a
-//! Time.
+//! Time. A posted event needs a Type and an Action, and is no notice of the broker's: these rules are for producers of
+//! hydrant's own, and not for events that an endpoint has accepted.
 
 use std::borrow::Cow;
 use std::{fmt, mem};
@@ -95,9 +96,7 @@ impl Posting<'_> {
             return Err(EntryError::TooLarge { bytes, allowed: self.event_bytes });
         }
         let mut draft = Draft::of(value)?;
-        if draft.kind == NOTICE_TYPE {
-            return Err(EventError::Notice.into());
-        }
+        check(&draft)?;
         // Go clients send the zero time to mean "no time given".
         draft.time.take_if(|time| *time == ZERO_TIME);
         if draft.principal.is_empty() || !self.may_impersonate {
@@ -105,6 +104,20 @@ impl Posting<'_> {
         }
         Ok(draft.seal_by(self.now))
     }
+}
+
+/// Checks what is required of posted events only.
+fn check(draft: &Draft<'_>) -> Result<(), EventError> {
+    if draft.kind.is_empty() {
+        return Err(EventError::Missing { field: "Type" });
+    }
+    if draft.action.is_empty() {
+        return Err(EventError::Missing { field: "Action" });
+    }
+    if draft.kind == NOTICE_TYPE {
+        return Err(EventError::Notice);
+    }
+    Ok(())
 }
 
 /// The events read from a body so far. If they are dropped because of an error, they are no longer counted as
@@ -248,6 +261,8 @@ mod tests {
                 format!("{GOOD}\n{{\"Type\":NaN}}"),
                 "line 2: not valid JSON at byte 8: `NaN` is not a JSON value",
             ),
+            (Form::Json, r#"{"Action":"b"}"#.to_owned(), "Type is missing or empty"),
+            (Form::Json, r#"{"Type":"b","Action":null}"#.to_owned(), "Action is missing or empty"),
             (Form::Json, r#"{"Type":"hydrant","Action":"gap"}"#.to_owned(), "Type `hydrant` is reserved"),
             (Form::Lines, r#"{"Type":"websocket","Action":"x"}"#.to_owned(), "line 1: Type `websocket` is reserved"),
             (Form::Json, "[1]".to_owned(), "element 0: an event must be a JSON object"),
