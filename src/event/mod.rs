@@ -56,9 +56,6 @@ pub use position::Position;
 use stream::StreamText;
 use wire::{FrameStart, TIME, Wire, offset};
 
-/// Go's zero `time.Time`; posting clients send it to mean "no time given".
-const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
-
 /// The type of answers to commands; clients cannot publish it.
 pub const ANSWER_TYPE: &str = "websocket";
 

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use memchr::memchr_iter;
 use thiserror::Error;
 
-use super::{Draft, Event, EventError, NOTICE_TYPE, ZERO_TIME};
+use super::{Draft, Event, EventError, NOTICE_TYPE, time};
 use crate::json::{JsonError, Validator, Value};
 
 /// The format of a body.
@@ -98,7 +98,7 @@ impl Posting<'_> {
         let mut draft = Draft::of(value)?;
         check(&draft)?;
         // Go clients send the zero time to mean "no time given".
-        draft.time.take_if(|time| *time == ZERO_TIME);
+        draft.time.take_if(|time| time::is_zero(time));
         if draft.principal.is_empty() || !self.may_impersonate {
             draft.principal = Cow::Borrowed(self.principal);
         }

@@ -87,12 +87,20 @@ async fn what_arrives_is_this_to_the_byte() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_time_that_is_missing_or_zero_is_now() {
     let (server, mut client) = server().await;
-    for time in ["", r#""Time":null,"#, r#""Time":"","#, r#""Time":"0001-01-01T00:00:00Z","#] {
+    // What Go writes, and what others do for their own zero: .NET, Java, Python, and clocks that are not set to UTC.
+    let zeros =
+        ["Z", "+00:00", "-00:00", ".0Z", ".000Z", ".0000000+00:00"].map(|end| format!("0001-01-01T00:00:00{end}"));
+    let local = ["0001-01-01T01:30:00+01:30", "0000-12-31T19:00:00-05:00"].map(str::to_owned);
+    let zeros = zeros.into_iter().chain(local).map(|zero| format!(r#""Time":"{zero}","#));
+    for time in ["", r#""Time":null,"#, r#""Time":"","#].map(str::to_owned).into_iter().chain(zeros) {
         let before = hydrant::clock::now();
         server.post(&format!(r#"{{{time}"Type":"a","Action":"b"}}"#)).await;
         let stamped: jiff::Timestamp = client.event().await.time.parse().unwrap();
         assert!(before <= stamped && stamped <= hydrant::clock::now(), "{time:?} became {stamped}");
     }
+    let later = "0001-01-01T00:00:00.000000001Z";
+    server.post(&format!(r#"{{"Time":"{later}","Type":"a","Action":"b"}}"#)).await;
+    assert_eq!(client.event().await.time, later, "one that was given");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
