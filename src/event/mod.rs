@@ -54,6 +54,7 @@ use names::Names;
 pub use owner::{ENDPOINT, ISSUER, store};
 pub use position::Position;
 use stream::StreamText;
+pub use time::parse as parse_time;
 use wire::{FrameStart, TIME, Wire, offset};
 
 /// The type of answers to commands; clients cannot publish it.

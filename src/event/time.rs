@@ -11,8 +11,9 @@ const ZERO: Timestamp = Timestamp::constant(-62_135_596_800, 0);
 /// and `Z`, no leap second.
 ///
 /// Nearly all times are in UTC. Their digits are parsed here, and jiff only checks the calendar: its own parser accepts
-/// many other forms and is slower, and the time of every event is parsed twice.
-pub(super) fn parse(text: impl AsRef<[u8]>) -> Option<Timestamp> {
+/// many other forms and is slower, and the time of every event is parsed twice. The last hours of the year 9999, which
+/// jiff's timestamps lack, become its last timestamp.
+pub fn parse(text: impl AsRef<[u8]>) -> Option<Timestamp> {
     let (date_time, rest) = text.as_ref().split_first_chunk()?;
     let date_time = pairs(date_time).filter(|pairs| pairs[6] < 60)?;
     let (nanosecond, zone) = fraction(rest)?;
