@@ -1,9 +1,10 @@
 //! Parses what a producer posts: one event, an array of events, or one event per line (NDJSON).
 //!
-//! Contract: all or nothing. An error names the element or line of the first event that cannot be accepted. Nothing
-//! here reads a clock; the caller passes a function that returns the time, which is called for each event without a
-//! Time. A posted event needs a Type and an Action, and is no notice of the broker's: these rules are for producers of
-//! hydrant's own, and not for events that an endpoint has accepted.
+//! Contract: all or nothing. An error names the element or line of the first event that cannot be accepted, and the
+//! byte in it, counted as in the body that was sent; what is wrong with an event as a whole (its length) has no byte.
+//! Nothing here reads a clock; the caller passes a function that returns the time, which is called for each event
+//! without a Time. A posted event needs a Type and an Action, and is no notice of the broker's. These rules are for
+//! producers of hydrant's own, and not for events that an endpoint has accepted.
 
 use std::borrow::Cow;
 use std::{fmt, mem};
@@ -12,7 +13,8 @@ use jiff::Timestamp;
 use memchr::memchr_iter;
 use thiserror::Error;
 
-use super::{Draft, Event, EventError, NOTICE_TYPE, time};
+use super::field::Field;
+use super::{Draft, Event, EventError, EventFault, NOTICE_TYPE, time};
 use crate::json::{JsonError, Validator, Value};
 
 /// The format of a body.
@@ -59,11 +61,13 @@ impl Posting<'_> {
     fn read_json(&self, validator: &mut Validator, body: &[u8], skipped: usize) -> Result<Vec<Event>, PostingError> {
         let whole = validator.read(body).map_err(|error| within(error, skipped))?;
         if !whole.is_array() {
-            return Ok(vec![self.event(&whole).map_err(|error| Location::Whole.of(error))?]);
+            let refused = |error: EntryError| Location::Whole.of(error.moved(|offset| offset + skipped));
+            return Ok(vec![self.event(&whole).map_err(refused)?]);
         }
         let mut events = Sealed::default();
         for (at, element) in whole.elements().enumerate() {
-            events.0.push(self.next(at, &element).map_err(|error| Location::Element(at).of(error))?);
+            let within = |error: EntryError| error.moved(|offset| offset.saturating_sub(element.offset()));
+            events.0.push(self.next(at, &element).map_err(|error| Location::Element(at).of(within(error)))?);
         }
         Ok(events.taken())
     }
@@ -96,7 +100,7 @@ impl Posting<'_> {
             return Err(EntryError::TooLarge { bytes, allowed: self.event_bytes });
         }
         let mut draft = Draft::of(value)?;
-        check(&draft)?;
+        check(&draft, value)?;
         // Go clients send the zero time to mean "no time given".
         draft.time.take_if(|time| time::is_zero(time));
         if draft.principal.is_empty() || !self.may_impersonate {
@@ -107,17 +111,18 @@ impl Posting<'_> {
 }
 
 /// Checks what is required of posted events only.
-fn check(draft: &Draft<'_>) -> Result<(), EventError> {
-    if draft.kind.is_empty() {
-        return Err(EventError::Missing { field: "Type" });
-    }
-    if draft.action.is_empty() {
-        return Err(EventError::Missing { field: "Action" });
-    }
-    if draft.kind == NOTICE_TYPE {
-        return Err(EventError::Notice);
-    }
-    Ok(())
+fn check(draft: &Draft<'_>, value: &Value<'_, '_>) -> Result<(), EventError> {
+    let (field, fault) = if draft.kind.is_empty() {
+        (Field::Type, EventFault::Missing { field: "Type" })
+    } else if draft.action.is_empty() {
+        (Field::Action, EventFault::Missing { field: "Action" })
+    } else if draft.kind == NOTICE_TYPE {
+        (Field::Type, EventFault::Notice)
+    } else {
+        return Ok(());
+    };
+    let brace = value.offset() + value.text().len() - 1;
+    Err(fault.at(field.offset_in(value.members()).unwrap_or(brace)))
 }
 
 /// The events read from a body so far. If they are dropped because of an error, they are no longer counted as
@@ -173,6 +178,17 @@ pub enum Location {
     Element(usize),
     /// A line, counted from one.
     Line(usize),
+}
+
+impl EntryError {
+    /// Counts the offset of the error from another byte.
+    fn moved(mut self, count: impl FnOnce(usize) -> usize) -> Self {
+        match &mut self {
+            Self::Json(JsonError { offset, .. }) | Self::Event(EventError { offset, .. }) => *offset = count(*offset),
+            Self::TooLarge { .. } | Self::TooMany { .. } => {}
+        }
+        self
+    }
 }
 
 impl Location {
@@ -245,9 +261,28 @@ mod tests {
 
     #[test]
     fn errors_name_the_place() {
+        let event = |kind: &str| format!(r#"{{"Type":"{kind}","Action":"x"}}"#);
         for (form, body, expected) in [
             (Form::Json, r#"{"Type":}"#.to_owned(), "not valid JSON at byte"),
-            (Form::Json, format!(r#"[{GOOD},{{"Type":"a"}}]"#), "element 1: Action is missing or empty"),
+            (Form::Json, format!(r#"[{GOOD},{{"Type":"a"}}]"#), "element 1: at byte 11: Action is missing or empty"),
+            (Form::Json, format!(r#"[{GOOD}, {{"Type":"a" }} ]"#), "element 1: at byte 12: Action is missing or empty"),
+            (Form::Json, format!(r#"[{GOOD},{{"Action":"","Type":"a"}}]"#), "element 1: at byte 10: Action is missing"),
+            (
+                Form::Json,
+                format!("\u{feff}\n[{GOOD} ,\n{{\"Type\":\"a\",\"Action\":\"b\",\"Key\": 5}}]"),
+                "element 1: at byte 32: Key must be a string",
+            ),
+            (
+                Form::Json,
+                format!(r#"[{GOOD},{GOOD},{{"Action":"b","Time":"yesterday"}}]"#),
+                "element 2: at byte 21: Time is not an RFC 3339 time",
+            ),
+            (Form::Lines, format!("{GOOD}\n {{\"Type\":1}}"), "line 2: at byte 9: Type must be a string"),
+            (
+                Form::Lines,
+                format!("{GOOD}\r\n\n{{\"Type\":\"a\"}}\r\n"),
+                "line 3: at byte 11: Action is missing or empty",
+            ),
             (
                 Form::Json,
                 format!("[{GOOD},\n{{\"Type\":\"a\tb\"}}]"),
@@ -261,15 +296,18 @@ mod tests {
                 format!("{GOOD}\n{{\"Type\":NaN}}"),
                 "line 2: not valid JSON at byte 8: `NaN` is not a JSON value",
             ),
-            (Form::Json, r#"{"Action":"b"}"#.to_owned(), "Type is missing or empty"),
-            (Form::Json, r#"{"Type":"b","Action":null}"#.to_owned(), "Action is missing or empty"),
-            (Form::Json, r#"{"Type":"hydrant","Action":"gap"}"#.to_owned(), "Type `hydrant` is reserved"),
-            (Form::Lines, r#"{"Type":"websocket","Action":"x"}"#.to_owned(), "line 1: Type `websocket` is reserved"),
-            (Form::Json, "[1]".to_owned(), "element 0: an event must be a JSON object"),
+            (Form::Json, r#"{"Action":"b"}"#.to_owned(), "at byte 13: Type is missing or empty"),
+            (Form::Json, r#" {"Type":"b","Action":null}"#.to_owned(), "at byte 22: Action is missing or empty"),
+            (Form::Json, "\u{feff}{\"Type\":7}".to_owned(), "at byte 11: Type must be a string"),
+            (Form::Json, "\u{feff} {}".to_owned(), "at byte 5: Type is missing or empty"),
+            (Form::Json, r#"{"Type":"hydrant","Action":"gap"}"#.to_owned(), "at byte 8: Type `hydrant` is reserved"),
+            (Form::Lines, event("websocket"), "line 1: at byte 8: Type `websocket` is reserved"),
+            (Form::Json, "[ 1]".to_owned(), "element 0: at byte 0: an event must be a JSON object"),
+            (Form::Json, " \"x\"".to_owned(), "at byte 1: an event must be a JSON object"),
             (Form::Json, r#" {"Type":}"#.to_owned(), "not valid JSON at byte 9: "),
             (Form::Lines, format!("{GOOD}\n\n{{\"Type\":}}\n"), "line 3: not valid JSON at byte 8: "),
             (Form::Lines, format!("{GOOD}\n\n{{\"Type\":\n"), "line 3: not valid JSON"),
-            (Form::Lines, format!("{GOOD}\n[{GOOD}]"), "line 2: an event must be a JSON object"),
+            (Form::Lines, format!("{GOOD}\n[{GOOD}]"), "line 2: at byte 0: an event must be a JSON object"),
             (Form::Lines, format!(r#"{{"Type":"{}"}}"#, "x".repeat(2000)), "line 1: an event of 2011 bytes"),
         ] {
             let error = read(form, &body).unwrap_err();

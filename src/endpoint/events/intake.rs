@@ -14,7 +14,7 @@ use tokio::time::{self, sleep};
 use crate::broker::{Broker, PublishError};
 use crate::client::Endpoint;
 use crate::clock;
-use crate::event::{Draft, ENDPOINT, Event, EventError};
+use crate::event::{Draft, ENDPOINT, Event, EventError, EventFault};
 use crate::json::{JsonError, Validator};
 use crate::logging::summary::Summary;
 use crate::metrics::{EndpointMetrics, Source};
@@ -51,7 +51,7 @@ impl IntakeError {
     fn is_about_an_event(&self) -> bool {
         match self {
             Self::Json(error) => error.fault.is_choice(),
-            Self::Event(error) => matches!(error, EventError::BadTime { .. } | EventError::NotAString { .. }),
+            Self::Event(error) => matches!(error.fault, EventFault::BadTime { .. } | EventFault::NotAString { .. }),
             Self::Notice => false,
         }
     }
