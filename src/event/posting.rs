@@ -54,7 +54,7 @@ impl Posting<'_> {
         let body = marked.unwrap_or(body);
         Validator::lend(|validator| match form {
             Form::Json => self.read_json(validator, body, skipped),
-            Form::Lines => self.read_lines(validator, body),
+            Form::Lines => self.read_lines(validator, body, skipped),
         })
     }
 
@@ -72,16 +72,17 @@ impl Posting<'_> {
         Ok(events.taken())
     }
 
-    fn read_lines(&self, validator: &mut Validator, body: &[u8]) -> Result<Vec<Event>, PostingError> {
+    fn read_lines(&self, validator: &mut Validator, body: &[u8], skipped: usize) -> Result<Vec<Event>, PostingError> {
         let mut events = Sealed::default();
         for (at, line) in lines(body).enumerate() {
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            let location = Location::Line(at + 1);
-            let value = validator.read(line).map_err(|error| location.of(error))?;
+            let skipped = if at == 0 { skipped } else { 0 };
+            let refused = |error: EntryError| Location::Line(at + 1).of(error.moved(|offset| offset + skipped));
+            let value = validator.read(line).map_err(|error| refused(error.into()))?;
             let others = events.0.len();
-            events.0.push(self.next(others, &value).map_err(|error| location.of(error))?);
+            events.0.push(self.next(others, &value).map_err(refused)?);
         }
         Ok(events.taken())
     }
@@ -278,6 +279,21 @@ mod tests {
                 "element 2: at byte 21: Time is not an RFC 3339 time",
             ),
             (Form::Lines, format!("{GOOD}\n {{\"Type\":1}}"), "line 2: at byte 9: Type must be a string"),
+            (Form::Lines, "\u{feff}{\"Type\":}".to_owned(), "line 1: not valid JSON at byte 11: found '}'"),
+            (Form::Lines, "\u{feff} {\"Type\":1}".to_owned(), "line 1: at byte 12: Type must be a string"),
+            (Form::Lines, format!("\u{feff}{GOOD}\n{{\"Type\":1}}"), "line 2: at byte 8: Type must be a string"),
+            (
+                Form::Lines,
+                format!("\u{feff}{GOOD}\n\u{feff}{GOOD}"),
+                "line 2: not valid JSON at byte 0: a byte order mark",
+            ),
+            (Form::Lines, format!("\u{feff}{GOOD}\u{feff}"), "line 1: not valid JSON at byte 38: a byte order mark"),
+            (
+                Form::Json,
+                format!("[{GOOD},\n\u{feff}{GOOD}]"),
+                "element 1: not valid JSON at byte 0: a byte order mark",
+            ),
+            (Form::Json, format!("\u{feff}\u{feff}{GOOD}"), "not valid JSON at byte 3: a byte order mark"),
             (
                 Form::Lines,
                 format!("{GOOD}\r\n\n{{\"Type\":\"a\"}}\r\n"),
