@@ -235,6 +235,9 @@ async fn secrets_of_users_never_leave() {
         let seen = client.event().await;
         let left = r#"{"Name":"bob","Roles":["a"],"Meta":{}}"#;
         assert_eq!((seen.object.get(), seen.original.get()), (left, left), "{action}");
+        let around = |user: &str| format!(r#"{{"Users":[{user}],"Old":{user},"By":{{"Name":"x","User":{user}}}}}"#);
+        server.post(&format!(r#"{{"Type":"users","Action":"{action}","Key":"bob","Object":{}}}"#, around(user))).await;
+        assert_eq!(client.event().await.object.get(), around(left), "below any member");
     }
 }
 
