@@ -12,7 +12,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use hydrant::event::{ANSWER_TYPE, Draft};
+use hydrant::event::{ANSWER_TYPE, Draft, EventError, EventFault};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use nix::errno::Errno;
@@ -247,7 +247,7 @@ impl Sink for Answers {
     fn text(&mut self, client: usize, payload: &[u8]) {
         // `Draft::read` deliberately rejects answers; their text is simple enough to search.
         let text = String::from_utf8_lossy(payload);
-        let is_answer = matches!(Draft::read(&text), Err(hydrant::event::EventError::Reserved));
+        let is_answer = matches!(Draft::read(&text), Err(EventError { fault: EventFault::Reserved, .. }));
         if is_answer && text.contains(&format!("\"Type\":\"{ANSWER_TYPE}\",\"Action\":\"register\"")) {
             self.wanted = self.wanted.saturating_sub(1);
         } else if is_answer {

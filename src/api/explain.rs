@@ -151,7 +151,7 @@ impl Api {
     fn event_in_question(&self, question: &Question, identity: &Identity) -> Result<Arc<Event>, ApiError> {
         match (&question.event, &question.position) {
             (Some(text), None) => {
-                let draft = Draft::read(text.get()).map_err(|error| bad(error.to_string()))?;
+                let draft = Draft::read_named(text.get()).map_err(|error| bad(error.to_string()))?;
                 Ok(Arc::new(draft.seal_for_one(clock::now())))
             }
             (None, Some(position)) => self.retained(position, identity),

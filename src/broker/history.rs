@@ -38,7 +38,7 @@ use super::milestones::{self, Milestones};
 use super::origin::Trace;
 use super::ring::{Entry, Ring};
 use crate::clock::ClockReading;
-use crate::event::Event;
+use crate::event::{Event, parse_time};
 
 pub use super::ring::{HistoryLimits, Portion, Retained};
 pub use crate::event::Position;
@@ -87,7 +87,9 @@ impl FromStr for Since {
             let sequence = sequence.parse().map_err(|_| SinceError::Malformed)?;
             return Ok(Self::Position(Position { epoch, sequence }));
         }
-        text.parse().map(Self::Time).map_err(|_| SinceError::Malformed)
+        // A client resumes from the Time of an event, so every such Time is one: jiff's own parser lacks some.
+        let time = parse_time(text).or_else(|| text.parse().ok());
+        time.map(Self::Time).ok_or(SinceError::Malformed)
     }
 }
 
@@ -340,6 +342,8 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::clock::simulated;
     use crate::event::Draft;
@@ -498,6 +502,35 @@ mod tests {
         }
         assert_eq!(history.moment(of_run(1501), at(1500)), None, "it has not begun yet");
         assert_eq!(history.moment(Position { epoch: 7, sequence: 3 }, at(1500)), None, "of this run nothing is noted");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn whatever_time_an_event_may_have_is_a_place(
+            text in concat!(
+                r"(000[01]|2026|9999)-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]",
+                r"(\.[0-9]{1,9})?(Z|[+-][0-2][0-9]:[0-5][0-9])"
+            )
+        ) {
+            if let Some(time) = parse_time(&text) {
+                prop_assert_eq!(text.parse(), Ok(Since::Time(time)));
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_of_the_last_hours_of_9999_is_found_by_its_time() {
+        let history = history(9);
+        add(&history, "a", 1100, 1100);
+        let now = ClockReading { wall: at(1101), instant: simulated::at(1101).instant };
+        let last = "9999-12-31T23:59:59Z";
+        let events = [Draft { time: Some(last.into()), ..Draft::new("a", "b", "late") }.seal(now.wall)];
+        let times = history.times(&events);
+        history.append(&events.map(Arc::new), &times, &[], now);
+        add(&history, "c", 1102, 1102);
+        assert_eq!(since(&history, last).unwrap(), (1, None));
     }
 
     #[test]

@@ -108,7 +108,7 @@ fn one(
     found: &Found,
     out: &mut dyn Write,
 ) -> Result<bool, ExplainError> {
-    let draft = Draft::read(&found.text).map_err(|error| samples.refuse(found, error))?;
+    let draft = Draft::read_named(&found.text).map_err(|error| samples.refuse(found, error))?;
     let event = draft.seal(clock::now());
     let text = args.spec.trim();
     let answer = if args.user.is_some() || args.connection.is_some() {

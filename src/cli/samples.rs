@@ -23,7 +23,7 @@ pub(super) enum SamplesError {
     Open { file: String, error: io::Error },
     #[error("{file}:{error}")]
     Input { file: String, error: InputError },
-    #[error("{file}:{line}: {error}")]
+    #[error("{file}:{line}: {}", error.fault)]
     Event { file: String, line: u64, error: EventError },
     #[error("{0}: no events in it")]
     Empty(String),

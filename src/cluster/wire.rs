@@ -12,7 +12,8 @@
 //! | `Hydrant-Ahead` | only in heartbeats: by how many milliseconds producers' clocks were ahead, once known |
 //!
 //! The payload is the wire form of the event, so Time, Principal and both objects arrive byte for byte. It is validated
-//! as strictly as a POST, since not everyone who may publish on the subject is a hydrant node.
+//! as strictly as what an endpoint sends, since not everyone who may publish on the subject is a hydrant node; and not
+//! more strictly, since a node passes on what its endpoints send.
 
 use std::num::NonZero;
 use std::time::Duration;
@@ -228,6 +229,20 @@ mod tests {
                 Some((position, repeat_index))
             }
             _ => None,
+        }
+    }
+
+    /// As another node has received it from an endpoint.
+    #[test]
+    fn an_event_comes_back_whatever_its_names_are() {
+        for (kind, action, key) in [("machines", "update", "k"), ("alarm", "", "k"), ("", "b", ""), ("", "", "")] {
+            let sent = Draft::new(kind, action, key).seal(Timestamp::UNIX_EPOCH);
+            let headers = event_headers(NodePosition { node: 7, number: 3 }, Some(1), &[]);
+            let payload = bytes::Bytes::copy_from_slice(sent.json().as_bytes());
+            let message = Message { payload, ..message(headers) };
+            for read in [read_event, read_replayed] {
+                assert_eq!(read(&message, 1000, Timestamp::UNIX_EPOCH).unwrap().json(), sent.json());
+            }
         }
     }
 

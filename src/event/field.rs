@@ -33,6 +33,11 @@ impl Field {
         })
     }
 
+    /// Returns the offset of the value that counts for this field; `None` if no member sets it.
+    pub(super) fn offset_in<'t>(self, members: impl Iterator<Item = Member<'t>>) -> Option<usize> {
+        members.filter(|member| Self::of(member) == Some(self)).last().map(|member| member.offset)
+    }
+
     /// Returns the field with this quoted name in its usual spelling: the fast path.
     fn as_written(name: &str) -> Option<Self> {
         Some(match name {

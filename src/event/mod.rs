@@ -7,6 +7,9 @@
 //! Contract: a sealed [`Event`] never changes. It is shared by reference count, one count per shard and not per
 //! delivery. Nothing here reads a clock or does I/O; the caller of `seal` passes the time.
 //!
+//! A producer's fields are all optional here: an endpoint publishes events with an empty Type, Action or Key, and its
+//! clients receive them. What is required of a posted event is the rule of [`posting`].
+//!
 //! Why the frame is built here rather than for the first subscriber: the event is serialized once anyway, and the
 //! header costs ten bytes. Most events need no deflated frame and no text for event streams, so the shard whose
 //! subscriber needs one first builds it, while other shards wait.
@@ -44,17 +47,15 @@ use jiff::Timestamp;
 
 use crate::json;
 use crate::websocket::frame::{Encoding, HEADER_ROOM};
-pub use error::EventError;
+pub use error::{EventError, EventFault};
 use field::Field;
 use holders::{Holders, Turned};
 use names::Names;
 pub use owner::{ENDPOINT, ISSUER, store};
 pub use position::Position;
 use stream::StreamText;
+pub use time::parse as parse_time;
 use wire::{FrameStart, TIME, Wire, offset};
-
-/// Go's zero `time.Time`; posting clients send it to mean "no time given".
-const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
 /// The type of answers to commands; clients cannot publish it.
 pub const ANSWER_TYPE: &str = "websocket";
@@ -112,60 +113,65 @@ impl<'t> Draft<'t> {
     }
 
     /// Reads the fields of an event from valid JSON. Names match in any letter case, unknown names are ignored, the
-    /// last of several equal names wins, and `null` means absent.
+    /// last of several equal names wins, and `null` means absent. An absent Type, Action or Key is empty.
     ///
     /// # Errors
     /// Returns an [`EventError`] for the first field that cannot be accepted.
     pub fn read(text: &'t str) -> Result<Self, EventError> {
-        if !text.trim_start().starts_with('{') {
-            return Err(EventError::NotAnObject);
+        let start = text.len() - text.trim_start().len();
+        if !text[start..].starts_with('{') {
+            return Err(EventFault::NotAnObject.at(start));
         }
         Self::from_members(json::members(text))
     }
 
-    /// Like [`Draft::read`], with the same errors, from a parsed value whose text is not walked again.
+    /// Like [`Draft::read`], for a text that a person has written and may have written wrongly: it must name a Type and
+    /// an Action, though they may be empty.
+    ///
+    /// # Errors
+    /// As [`Draft::read`], and if one of the two is missing.
+    pub fn read_named(text: &'t str) -> Result<Self, EventError> {
+        let draft = Self::read(text)?;
+        let named = [("Type", Field::Type), ("Action", Field::Action)];
+        match named.into_iter().find(|(_, field)| field.offset_in(json::members(text)).is_none()) {
+            Some((field, _)) => Err(EventFault::Missing { field }.at(text.trim_end().len() - 1)),
+            None => Ok(draft),
+        }
+    }
+
+    /// Like [`Draft::read`], with the same errors, from a parsed value whose text is not walked again. Offsets count
+    /// from the start of the whole parsed text.
     ///
     /// # Errors
     /// As [`Draft::read`].
     pub fn of(value: &json::Value<'t, '_>) -> Result<Self, EventError> {
         if !value.is_object() {
-            return Err(EventError::NotAnObject);
+            return Err(EventFault::NotAnObject.at(value.offset()));
         }
         Self::from_members(value.members())
     }
 
-    fn from_members(members: impl Iterator<Item = json::Member<'t>>) -> Result<Self, EventError> {
+    fn from_members(members: impl Iterator<Item = json::Member<'t>> + Clone) -> Result<Self, EventError> {
         let mut draft = Self::new("", "", "");
-        for member in members {
+        for member in members.clone() {
             draft.take(&member)?;
         }
-        draft.check()?;
+        if draft.kind == ANSWER_TYPE {
+            return Err(EventFault::Reserved.at(Field::Type.offset_in(members).unwrap_or_default()));
+        }
         Ok(draft)
     }
 
     fn take(&mut self, member: &json::Member<'t>) -> Result<(), EventError> {
         match Field::of(member) {
-            Some(Field::Time) => self.time = time(member.value)?,
-            Some(Field::Type) => self.kind = string("Type", member.value)?,
-            Some(Field::Action) => self.action = string("Action", member.value)?,
-            Some(Field::Key) => self.key = string("Key", member.value)?,
-            Some(Field::Principal) => self.principal = string("Principal", member.value)?,
+            Some(Field::Time) => self.time = time(member)?,
+            Some(Field::Type) => self.kind = string("Type", member)?,
+            Some(Field::Action) => self.action = string("Action", member)?,
+            Some(Field::Key) => self.key = string("Key", member)?,
+            Some(Field::Principal) => self.principal = string("Principal", member)?,
             Some(Field::Object) => self.object = member.value,
             Some(Field::Original) => self.original = member.value,
             None => {}
-        }
-        Ok(())
-    }
-
-    fn check(&self) -> Result<(), EventError> {
-        if self.kind.is_empty() {
-            return Err(EventError::Missing { field: "Type" });
-        }
-        if self.action.is_empty() {
-            return Err(EventError::Missing { field: "Action" });
-        }
-        if self.kind == ANSWER_TYPE {
-            return Err(EventError::Reserved);
         }
         Ok(())
     }
@@ -227,22 +233,22 @@ impl<'t> Draft<'t> {
     }
 }
 
-fn string<'t>(field: &'static str, value: &'t str) -> Result<Cow<'t, str>, EventError> {
-    if value == "null" {
+fn string<'t>(field: &'static str, member: &json::Member<'t>) -> Result<Cow<'t, str>, EventError> {
+    if member.value == "null" {
         return Ok(Cow::Borrowed(""));
     }
-    json::as_string(value).ok_or(EventError::NotAString { field })
+    json::as_string(member.value).ok_or_else(|| EventFault::NotAString { field }.at(member.offset))
 }
 
-fn time(value: &str) -> Result<Option<Cow<'_, str>>, EventError> {
-    let text = string("Time", value)?;
+fn time<'t>(member: &json::Member<'t>) -> Result<Option<Cow<'t, str>>, EventError> {
+    let text = string("Time", member)?;
     if text.is_empty() {
         return Ok(None);
     }
     if time::parse(text.as_bytes()).is_some() {
         return Ok(Some(text));
     }
-    Err(EventError::BadTime { text: text.chars().take(64).collect() })
+    Err(EventFault::BadTime { text: text.chars().take(64).collect() }.at(member.offset))
 }
 
 /// A validated event with its websocket frame, ready for any number of sockets. Immutable, shared by reference count.
@@ -466,16 +472,36 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_missing_are_empty() {
+        for text in ["{}", r#"{"Type":"","Action":"","Key":""}"#, r#"{"Type":null,"Action":null,"Key":null}"#] {
+            let event = sealed(text);
+            assert!(event.json().contains(r#""Type":"","Action":"","Key":"","Principal":"""#), "{}", event.json());
+            assert_eq!((event.kind(), event.action(), event.key()), ("", "", ""), "{text}");
+        }
+    }
+
+    #[test]
     fn bad_events_are_refused_with_the_field() {
         for (text, error) in [
-            ("[]", EventError::NotAnObject),
-            (r#"{"Action":"b"}"#, EventError::Missing { field: "Type" }),
-            (r#"{"Type":"b","Action":null}"#, EventError::Missing { field: "Action" }),
-            (r#"{"Type":1,"Action":"b"}"#, EventError::NotAString { field: "Type" }),
-            (r#"{"Type":"websocket","Action":"b"}"#, EventError::Reserved),
+            ("  []", EventFault::NotAnObject.at(2)),
+            (r#"{"Type":1,"Action":"b"}"#, EventFault::NotAString { field: "Type" }.at(8)),
+            (r#"{"Key":"k", "Type" : ["a"]}"#, EventFault::NotAString { field: "Type" }.at(21)),
+            (r#"{"Type":"websocket","Action":"b"}"#, EventFault::Reserved.at(8)),
+            (r#" {"Type":"a","typ\u0065":"websocket"}"#, EventFault::Reserved.at(25)),
         ] {
             assert_eq!(Draft::read(text).unwrap_err(), error, "{text}");
+            let of =
+                |validator: &mut json::Validator| Draft::of(&validator.read(text.as_bytes()).unwrap()).unwrap_err();
+            assert_eq!(json::Validator::lend(of), error, "{text}");
         }
+    }
+
+    #[test]
+    fn who_writes_by_hand_names_a_type_and_an_action() {
+        let missing = |field: &'static str, at| Err(EventFault::Missing { field }.at(at));
+        assert_eq!(Draft::read_named("{} "), missing("Type", 1));
+        assert_eq!(Draft::read_named(r#"{"type":"","Object":{"Action":"b"}}"#), missing("Action", 34));
+        assert_eq!(Draft::read_named(r#"{"action":null,"Type":""}"#), Ok(Draft::new("", "", "")));
     }
 
     #[test]
@@ -500,7 +526,8 @@ mod tests {
             "2026-11-24T04:22:08.Z",
             "now",
         ] {
-            assert!(matches!(Draft::read(&with(bad)), Err(EventError::BadTime { .. })), "{bad}");
+            let error = Draft::read(&with(bad)).unwrap_err();
+            assert!(matches!(error, EventError { offset: 8, fault: EventFault::BadTime { .. } }), "{bad}: {error}");
         }
         assert_eq!(
             sealed(&with("0001-01-01T00:00:00Z")).time(),

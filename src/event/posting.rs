@@ -1,8 +1,10 @@
 //! Parses what a producer posts: one event, an array of events, or one event per line (NDJSON).
 //!
-//! Contract: all or nothing. An error names the element or line of the first event that cannot be accepted. Nothing
-//! here reads a clock; the caller passes a function that returns the time, which is called for each event without a
-//! Time.
+//! Contract: all or nothing. An error names the element or line of the first event that cannot be accepted, and the
+//! byte in it, counted as in the body that was sent; what is wrong with an event as a whole (its length) has no byte.
+//! Nothing here reads a clock; the caller passes a function that returns the time, which is called for each event
+//! without a Time. A posted event needs a Type and an Action, and is no notice of the broker's. These rules are for
+//! producers of hydrant's own, and not for events that an endpoint has accepted.
 
 use std::borrow::Cow;
 use std::{fmt, mem};
@@ -11,7 +13,8 @@ use jiff::Timestamp;
 use memchr::memchr_iter;
 use thiserror::Error;
 
-use super::{Draft, Event, EventError, NOTICE_TYPE, ZERO_TIME};
+use super::field::Field;
+use super::{Draft, Event, EventError, EventFault, NOTICE_TYPE, time};
 use crate::json::{JsonError, Validator, Value};
 
 /// The format of a body.
@@ -51,32 +54,35 @@ impl Posting<'_> {
         let body = marked.unwrap_or(body);
         Validator::lend(|validator| match form {
             Form::Json => self.read_json(validator, body, skipped),
-            Form::Lines => self.read_lines(validator, body),
+            Form::Lines => self.read_lines(validator, body, skipped),
         })
     }
 
     fn read_json(&self, validator: &mut Validator, body: &[u8], skipped: usize) -> Result<Vec<Event>, PostingError> {
         let whole = validator.read(body).map_err(|error| within(error, skipped))?;
         if !whole.is_array() {
-            return Ok(vec![self.event(&whole).map_err(|error| Location::Whole.of(error))?]);
+            let refused = |error: EntryError| Location::Whole.of(error.moved(|offset| offset + skipped));
+            return Ok(vec![self.event(&whole).map_err(refused)?]);
         }
         let mut events = Sealed::default();
         for (at, element) in whole.elements().enumerate() {
-            events.0.push(self.next(at, &element).map_err(|error| Location::Element(at).of(error))?);
+            let within = |error: EntryError| error.moved(|offset| offset.saturating_sub(element.offset()));
+            events.0.push(self.next(at, &element).map_err(|error| Location::Element(at).of(within(error)))?);
         }
         Ok(events.taken())
     }
 
-    fn read_lines(&self, validator: &mut Validator, body: &[u8]) -> Result<Vec<Event>, PostingError> {
+    fn read_lines(&self, validator: &mut Validator, body: &[u8], skipped: usize) -> Result<Vec<Event>, PostingError> {
         let mut events = Sealed::default();
         for (at, line) in lines(body).enumerate() {
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            let location = Location::Line(at + 1);
-            let value = validator.read(line).map_err(|error| location.of(error))?;
+            let skipped = if at == 0 { skipped } else { 0 };
+            let refused = |error: EntryError| Location::Line(at + 1).of(error.moved(|offset| offset + skipped));
+            let value = validator.read(line).map_err(|error| refused(error.into()))?;
             let others = events.0.len();
-            events.0.push(self.next(others, &value).map_err(|error| location.of(error))?);
+            events.0.push(self.next(others, &value).map_err(refused)?);
         }
         Ok(events.taken())
     }
@@ -95,16 +101,29 @@ impl Posting<'_> {
             return Err(EntryError::TooLarge { bytes, allowed: self.event_bytes });
         }
         let mut draft = Draft::of(value)?;
-        if draft.kind == NOTICE_TYPE {
-            return Err(EventError::Notice.into());
-        }
+        check(&draft, value)?;
         // Go clients send the zero time to mean "no time given".
-        draft.time.take_if(|time| *time == ZERO_TIME);
+        draft.time.take_if(|time| time::is_zero(time));
         if draft.principal.is_empty() || !self.may_impersonate {
             draft.principal = Cow::Borrowed(self.principal);
         }
         Ok(draft.seal_by(self.now))
     }
+}
+
+/// Checks what is required of posted events only.
+fn check(draft: &Draft<'_>, value: &Value<'_, '_>) -> Result<(), EventError> {
+    let (field, fault) = if draft.kind.is_empty() {
+        (Field::Type, EventFault::Missing { field: "Type" })
+    } else if draft.action.is_empty() {
+        (Field::Action, EventFault::Missing { field: "Action" })
+    } else if draft.kind == NOTICE_TYPE {
+        (Field::Type, EventFault::Notice)
+    } else {
+        return Ok(());
+    };
+    let brace = value.offset() + value.text().len() - 1;
+    Err(fault.at(field.offset_in(value.members()).unwrap_or(brace)))
 }
 
 /// The events read from a body so far. If they are dropped because of an error, they are no longer counted as
@@ -160,6 +179,17 @@ pub enum Location {
     Element(usize),
     /// A line, counted from one.
     Line(usize),
+}
+
+impl EntryError {
+    /// Counts the offset of the error from another byte.
+    fn moved(mut self, count: impl FnOnce(usize) -> usize) -> Self {
+        match &mut self {
+            Self::Json(JsonError { offset, .. }) | Self::Event(EventError { offset, .. }) => *offset = count(*offset),
+            Self::TooLarge { .. } | Self::TooMany { .. } => {}
+        }
+        self
+    }
 }
 
 impl Location {
@@ -232,9 +262,43 @@ mod tests {
 
     #[test]
     fn errors_name_the_place() {
+        let event = |kind: &str| format!(r#"{{"Type":"{kind}","Action":"x"}}"#);
         for (form, body, expected) in [
             (Form::Json, r#"{"Type":}"#.to_owned(), "not valid JSON at byte"),
-            (Form::Json, format!(r#"[{GOOD},{{"Type":"a"}}]"#), "element 1: Action is missing or empty"),
+            (Form::Json, format!(r#"[{GOOD},{{"Type":"a"}}]"#), "element 1: at byte 11: Action is missing or empty"),
+            (Form::Json, format!(r#"[{GOOD}, {{"Type":"a" }} ]"#), "element 1: at byte 12: Action is missing or empty"),
+            (Form::Json, format!(r#"[{GOOD},{{"Action":"","Type":"a"}}]"#), "element 1: at byte 10: Action is missing"),
+            (
+                Form::Json,
+                format!("\u{feff}\n[{GOOD} ,\n{{\"Type\":\"a\",\"Action\":\"b\",\"Key\": 5}}]"),
+                "element 1: at byte 32: Key must be a string",
+            ),
+            (
+                Form::Json,
+                format!(r#"[{GOOD},{GOOD},{{"Action":"b","Time":"yesterday"}}]"#),
+                "element 2: at byte 21: Time is not an RFC 3339 time",
+            ),
+            (Form::Lines, format!("{GOOD}\n {{\"Type\":1}}"), "line 2: at byte 9: Type must be a string"),
+            (Form::Lines, "\u{feff}{\"Type\":}".to_owned(), "line 1: not valid JSON at byte 11: found '}'"),
+            (Form::Lines, "\u{feff} {\"Type\":1}".to_owned(), "line 1: at byte 12: Type must be a string"),
+            (Form::Lines, format!("\u{feff}{GOOD}\n{{\"Type\":1}}"), "line 2: at byte 8: Type must be a string"),
+            (
+                Form::Lines,
+                format!("\u{feff}{GOOD}\n\u{feff}{GOOD}"),
+                "line 2: not valid JSON at byte 0: a byte order mark",
+            ),
+            (Form::Lines, format!("\u{feff}{GOOD}\u{feff}"), "line 1: not valid JSON at byte 38: a byte order mark"),
+            (
+                Form::Json,
+                format!("[{GOOD},\n\u{feff}{GOOD}]"),
+                "element 1: not valid JSON at byte 0: a byte order mark",
+            ),
+            (Form::Json, format!("\u{feff}\u{feff}{GOOD}"), "not valid JSON at byte 3: a byte order mark"),
+            (
+                Form::Lines,
+                format!("{GOOD}\r\n\n{{\"Type\":\"a\"}}\r\n"),
+                "line 3: at byte 11: Action is missing or empty",
+            ),
             (
                 Form::Json,
                 format!("[{GOOD},\n{{\"Type\":\"a\tb\"}}]"),
@@ -248,13 +312,18 @@ mod tests {
                 format!("{GOOD}\n{{\"Type\":NaN}}"),
                 "line 2: not valid JSON at byte 8: `NaN` is not a JSON value",
             ),
-            (Form::Json, r#"{"Type":"hydrant","Action":"gap"}"#.to_owned(), "Type `hydrant` is reserved"),
-            (Form::Lines, r#"{"Type":"websocket","Action":"x"}"#.to_owned(), "line 1: Type `websocket` is reserved"),
-            (Form::Json, "[1]".to_owned(), "element 0: an event must be a JSON object"),
+            (Form::Json, r#"{"Action":"b"}"#.to_owned(), "at byte 13: Type is missing or empty"),
+            (Form::Json, r#" {"Type":"b","Action":null}"#.to_owned(), "at byte 22: Action is missing or empty"),
+            (Form::Json, "\u{feff}{\"Type\":7}".to_owned(), "at byte 11: Type must be a string"),
+            (Form::Json, "\u{feff} {}".to_owned(), "at byte 5: Type is missing or empty"),
+            (Form::Json, r#"{"Type":"hydrant","Action":"gap"}"#.to_owned(), "at byte 8: Type `hydrant` is reserved"),
+            (Form::Lines, event("websocket"), "line 1: at byte 8: Type `websocket` is reserved"),
+            (Form::Json, "[ 1]".to_owned(), "element 0: at byte 0: an event must be a JSON object"),
+            (Form::Json, " \"x\"".to_owned(), "at byte 1: an event must be a JSON object"),
             (Form::Json, r#" {"Type":}"#.to_owned(), "not valid JSON at byte 9: "),
             (Form::Lines, format!("{GOOD}\n\n{{\"Type\":}}\n"), "line 3: not valid JSON at byte 8: "),
             (Form::Lines, format!("{GOOD}\n\n{{\"Type\":\n"), "line 3: not valid JSON"),
-            (Form::Lines, format!("{GOOD}\n[{GOOD}]"), "line 2: an event must be a JSON object"),
+            (Form::Lines, format!("{GOOD}\n[{GOOD}]"), "line 2: at byte 0: an event must be a JSON object"),
             (Form::Lines, format!(r#"{{"Type":"{}"}}"#, "x".repeat(2000)), "line 1: an event of 2011 bytes"),
         ] {
             let error = read(form, &body).unwrap_err();

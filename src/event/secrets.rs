@@ -6,14 +6,17 @@
 //! | `machines`, `clusters`, `resource_brokers` | `Secret`, which is part of the tokens of the object's agent |
 //! | `preferences` | all values of the preferences `baseTokenSecret` and `systemGrantorSecret` |
 //!
-//! Contract: pure. The text must be valid JSON, and so is what is written. Secrets are found in the object itself, in
-//! the objects of a list, and in the object that a plugin has acted on; those of preferences, whose shape no document
-//! fixes, at every depth. What is nested deeper than [`NESTED`] is written as `null`.
+//! Contract: pure. The text must be valid JSON, and so is what is written. Secrets of users and preferences are found
+//! at every depth, since no document fixes the shape of these events; those of agents in the object itself, in the
+//! objects of a list, and in the object that a plugin has acted on. What is nested deeper than [`NESTED`] and may have
+//! a secret is written as `null`, so the time is proportional to the length of the text.
 //!
-//! Why per Type, and not everywhere: other objects may have fields of these names that are no secrets.
+//! Why per Type, and not everywhere: other objects may have fields of these names that are no secrets. For the same
+//! reason `Params` of a machine are not searched.
 
 use std::sync::LazyLock;
 
+use memchr::memchr_iter;
 use memchr::memmem::Finder;
 
 use super::plugin_action::is_wrapper;
@@ -90,7 +93,8 @@ impl Scrub {
         match self {
             Self::Nothing => true,
             Self::Agent => [&AGENT_SECRET, &ESCAPED_LETTER].iter().all(|finder| finder.find(text.as_bytes()).is_none()),
-            Self::User | Self::Preference { .. } => false,
+            Self::User => !may_name_secret_of_user(text.as_bytes()),
+            Self::Preference { .. } => false,
         }
     }
 
@@ -114,10 +118,10 @@ impl Scrub {
             separate(start, out);
             out.extend_from_slice(member.name.as_bytes());
             out.push(b':');
-            if is_wrapper(&name) || matches!(self, Self::Preference { .. }) {
-                self.write_nested(member.value, levels, out);
-            } else {
+            if self == Self::Agent && !is_wrapper(&name) {
                 json::compact(member.value, out);
+            } else {
+                self.write_nested(member.value, levels, out);
             }
         }
         out.push(b'}');
@@ -143,6 +147,16 @@ impl Scrub {
             }
         }
     }
+}
+
+/// Returns whether a text may name one of a user's secrets: some quote ends such a name, or a letter is escaped.
+fn may_name_secret_of_user(text: &[u8]) -> bool {
+    let is_name = |end: usize, name: &str| {
+        let start = end.checked_sub(name.len());
+        start.is_some_and(|start| text[start..end].eq_ignore_ascii_case(name.as_bytes()))
+    };
+    memchr_iter(b'"', text).any(|end| OF_USERS.iter().any(|name| is_name(end, name)))
+        || ESCAPED_LETTER.find(text).is_some()
 }
 
 /// Appends a comma unless nothing was written since `start`.
@@ -179,8 +193,18 @@ mod tests {
         let left = r#"{"Name":"a","Roles":[]}"#;
         assert_eq!(written("users", "a", user), left);
         assert_eq!(written("users", "a", &format!("[{user}, 7]")), format!("[{left},7]"), "a list of users");
-        let action = |user| format!(r#"{{"model":{user},"Plugin":"p","Params":{{"Secret":"of the action"}}}}"#);
-        assert_eq!(written("users", "a", &action(user)), action(left), "a plugin's action wraps the user");
+        for shape in [
+            r#"{"model":USER,"Plugin":"p","Params":{"a":USER}}"#,
+            r#"{"Users":[USER,USER],"Old":USER}"#,
+            r#"{"a":{"b":[[{"c":USER}]]},"Secrets":[1,"Secret"]}"#,
+            "[[USER]]",
+        ] {
+            let around = |user: &str| shape.replace("USER", user);
+            assert_eq!(written("users", "a", &around(user)), around(left), "below any member: {shape}");
+        }
+        for alone in [r#"{"Old":{"Secret":"s"}}"#, r#"{"Old":{"PASSWORDHASH":[1]}}"#, r#"{"Old":{"\u0053ecret":1}}"#] {
+            assert_eq!(written("users", "a", alone), r#"{"Old":{}}"#, "nothing else names one: {alone}");
+        }
         assert_eq!(written("plugins", "a", left), left);
         assert!(written("plugins", "a", user).contains("PasswordHash"), "what only looks like a user's stays");
     }
@@ -241,11 +265,21 @@ mod tests {
     fn what_is_nested_too_deep_does_not_leave() {
         let nested = |inner: &str, levels: usize| format!("{}{inner}{}", "[".repeat(levels), "]".repeat(levels));
         let (fits, beyond) = (nested("1", 8), nested("[1]", 8));
-        for kind in ["users", "preferences"] {
-            assert_eq!(written(kind, "k", &fits), fits, "{kind}");
-            assert_eq!(written(kind, "k", &beyond), nested("null", 8), "{kind}");
+        assert_eq!(written("preferences", "k", &fits), fits);
+        assert_eq!(written("preferences", "k", &beyond), nested("null", 8));
+        for kind in ["users", "machines"] {
+            assert_eq!(written(kind, "k", &beyond), beyond, "{kind}: nothing to find");
         }
-        assert_eq!(written("machines", "k", &beyond), beyond, "nothing to find");
+        for secret in [r#"{"Secret":"s"}"#, r#"[{"sEcret":"s"}]"#, r#"{"Passwordhas\u0068":"s"}"#] {
+            assert_eq!(written("users", "k", &nested(secret, 8)), nested("null", 8), "{secret}");
+        }
+        let deep = nested("1", 100);
+        assert_eq!(written("users", "k", &format!(r#"{{"a":{deep},"Secret":"s"}}"#)), format!(r#"{{"a":{deep}}}"#));
+        let beside = |deep: &str| format!(r#"{{"Secret":"s","a":{}}}"#, nested(deep, 7));
+        let left = |deep: &str| format!(r#"{{"a":{}}}"#, nested(deep, 7));
+        for (deep, written_so) in [(r#"{"b":[2]}"#, r#"{"b":[2]}"#), (r#"{"b":{"secret":2}}"#, "null")] {
+            assert_eq!(written("users", "k", &beside(deep)), left(written_so), "{deep}");
+        }
     }
 
     #[test]

@@ -4,17 +4,27 @@ use jiff::civil::DateTime;
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 
+/// Go's zero `time.Time`, 0001-01-01T00:00:00Z.
+const ZERO: Timestamp = Timestamp::constant(-62_135_596_800, 0);
+
 /// Parses a time as strictly as Go's `time.RFC3339Nano`, since Go clients lose the whole event otherwise: capital `T`
 /// and `Z`, no leap second.
 ///
 /// Nearly all times are in UTC. Their digits are parsed here, and jiff only checks the calendar: its own parser accepts
-/// many other forms and is slower, and the time of every event is parsed twice.
-pub(super) fn parse(text: impl AsRef<[u8]>) -> Option<Timestamp> {
+/// many other forms and is slower, and the time of every event is parsed twice. The last hours of the year 9999, which
+/// jiff's timestamps lack, become its last timestamp.
+pub fn parse(text: impl AsRef<[u8]>) -> Option<Timestamp> {
     let (date_time, rest) = text.as_ref().split_first_chunk()?;
     let date_time = pairs(date_time).filter(|pairs| pairs[6] < 60)?;
     let (nanosecond, zone) = fraction(rest)?;
     let local = calendar(date_time, nanosecond)?;
     if zone == b"Z" { Some(moment(local)) } else { Some(shifted(local, seconds(zone)?)) }
+}
+
+/// Returns whether this is Go's zero `time.Time`, in any spelling: other clients write another offset, or a fraction.
+pub(super) fn is_zero(text: &str) -> bool {
+    // In every spelling the year is 1, or 0 west of Greenwich.
+    text.starts_with("000") && parse(text) == Some(ZERO)
 }
 
 /// Parses a UTC offset `+hh:mm`, up to 23:59 as in Go, into seconds.
@@ -151,6 +161,25 @@ mod tests {
         for text in ["2026-01-01T00:00:00+24:00", "2026-01-01T00:00:00+23:60", "2026-01-01T00:00:00-25:00"] {
             assert_eq!(parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn the_zero_time_is_known_in_every_spelling() {
+        for text in [
+            "0001-01-01T00:00:00Z",
+            "0001-01-01T00:00:00.0Z",
+            "0001-01-01T00:00:00.000000000Z",
+            "0001-01-01T00:00:00+00:00",
+            "0001-01-01T00:00:00.000-00:00",
+            "0001-01-01T23:59:00+23:59",
+            "0000-12-31T16:07:00-07:53",
+            "0000-12-31T19:00:00.00-05:00",
+        ] {
+            assert!(is_zero(text), "{text}");
+        }
+        let others =
+            ["0001-01-01T00:00:00.000000001Z", "0001-01-01T00:00:00+00:01", "0001-01-01", "0001-01-02T00:00:00Z"];
+        assert!(others.iter().all(|text| !is_zero(text)));
     }
 
     #[test]

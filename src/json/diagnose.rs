@@ -11,6 +11,9 @@ use std::fmt;
 /// Maximum nesting, which is that of simd-json.
 const DEEPEST: usize = 1024;
 
+/// A byte order mark; it is not white space in JSON.
+const MARK: char = '\u{feff}';
+
 /// The kind of error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -39,6 +42,8 @@ pub enum Fault {
     Word(String),
     /// A second value after the first.
     Second,
+    /// A byte order mark, which is part of no value.
+    Mark,
     /// Another character after the value.
     Trailing(char),
     /// An unexpected character, and what is expected instead.
@@ -75,6 +80,10 @@ impl fmt::Display for Fault {
             Self::Second => f.write_str(
                 "a second value after the first; send several events as an array, or one per line with `Content-Type: \
                  application/x-ndjson` (NDJSON)",
+            ),
+            Self::Mark => f.write_str(
+                "a byte order mark (U+FEFF), which may only be the first character of all; remove it where files were \
+                 joined",
             ),
             Self::Trailing(c) => write!(f, "text after the value: {c:?}"),
             Self::Unexpected(c, expected) => write!(f, "found {c:?}, expected {expected}"),
@@ -183,12 +192,16 @@ impl Walk<'_> {
     }
 
     fn unexpected(&self, expected: &'static str) -> Fault {
-        Fault::Unexpected(self.text[self.at..].chars().next().unwrap_or_default(), expected)
+        match self.text[self.at..].chars().next().unwrap_or_default() {
+            MARK => Fault::Mark,
+            other => Fault::Unexpected(other, expected),
+        }
     }
 
     fn trailing(&self) -> Fault {
         match self.text[self.at..].chars().next().unwrap_or_default() {
             '{' | '[' => Fault::Second,
+            MARK => Fault::Mark,
             other => Fault::Trailing(other),
         }
     }
@@ -398,6 +411,14 @@ mod tests {
             ("{}\n{}", 3, "NDJSON"),
             ("{}x", 2, "text after the value"),
             ("{} //", 3, "text after the value"),
+            ("\u{feff}{}", 0, "a byte order mark"),
+            ("{}\u{feff}", 2, "a byte order mark"),
+            ("[{},\u{feff}{}]", 4, "a byte order mark"),
+            ("[{}\u{feff}]", 3, "a byte order mark"),
+            ("{\u{feff}\"a\":1}", 1, "a byte order mark"),
+            ("{\"a\"\u{feff}:1}", 4, "a byte order mark"),
+            ("{\"a\":\u{feff}1}", 5, "a byte order mark"),
+            ("{\"a\":1\u{feff}}", 6, "a byte order mark"),
             ("{\"a\" 1}", 5, "expected a colon"),
             ("{a:1}", 1, "name in double quotes"),
             ("{\"a\":1,}", 7, "name in double quotes"),
@@ -419,6 +440,7 @@ mod tests {
             assert!(at == offset && told.contains(words), "{text:.40}: {at} {told}");
         }
         assert_eq!(found(r#" {"a":[1,-0.5e+3,"\ud83d\ude00 \n"],"b":{},"c":[]} "#), None);
+        assert_eq!(found("\"\u{feff}\""), None, "within a string it is text");
     }
 
     #[test]

@@ -98,6 +98,11 @@ impl<'t, 'p> Value<'t, 'p> {
         self.tokens.cut(self.first, self.tokens.after(self.first))
     }
 
+    /// Returns the offset of the value in the whole parsed text.
+    pub fn offset(&self) -> usize {
+        self.tokens.offset(self.first)
+    }
+
     /// Returns the whole parsed text, including white space.
     pub(super) fn whole(&self) -> &'t str {
         self.tokens.text

@@ -87,12 +87,20 @@ async fn what_arrives_is_this_to_the_byte() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_time_that_is_missing_or_zero_is_now() {
     let (server, mut client) = server().await;
-    for time in ["", r#""Time":null,"#, r#""Time":"","#, r#""Time":"0001-01-01T00:00:00Z","#] {
+    // What Go writes, and what others do for their own zero: .NET, Java, Python, and clocks that are not set to UTC.
+    let zeros =
+        ["Z", "+00:00", "-00:00", ".0Z", ".000Z", ".0000000+00:00"].map(|end| format!("0001-01-01T00:00:00{end}"));
+    let local = ["0001-01-01T01:30:00+01:30", "0000-12-31T19:00:00-05:00"].map(str::to_owned);
+    let zeros = zeros.into_iter().chain(local).map(|zero| format!(r#""Time":"{zero}","#));
+    for time in ["", r#""Time":null,"#, r#""Time":"","#].map(str::to_owned).into_iter().chain(zeros) {
         let before = hydrant::clock::now();
         server.post(&format!(r#"{{{time}"Type":"a","Action":"b"}}"#)).await;
         let stamped: jiff::Timestamp = client.event().await.time.parse().unwrap();
         assert!(before <= stamped && stamped <= hydrant::clock::now(), "{time:?} became {stamped}");
     }
+    let later = "0001-01-01T00:00:00.000000001Z";
+    server.post(&format!(r#"{{"Time":"{later}","Type":"a","Action":"b"}}"#)).await;
+    assert_eq!(client.event().await.time, later, "one that was given");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,25 +111,33 @@ async fn what_is_wrong_is_named_and_nothing_of_it_is_taken() {
         (JSON, String::new(), "not valid JSON"),
         (JSON, r#"{"Type":}"#.to_owned(), "not valid JSON at byte"),
         (JSON, format!("{good}{good}"), "not valid JSON at byte"),
-        (JSON, "7".to_owned(), "an event must be a JSON object"),
-        (JSON, r#"{"Action":"b"}"#.to_owned(), "Type is missing or empty"),
-        (JSON, r#"{"Type":"","Action":"b"}"#.to_owned(), "Type is missing or empty"),
-        (JSON, r#"{"Type":"a"}"#.to_owned(), "Action is missing or empty"),
-        (JSON, event("websocket", "register", "a.b.c"), "Type `websocket` is reserved for answers"),
-        (JSON, r#"{"Type":1,"Action":"b"}"#.to_owned(), "Type must be a string"),
-        (JSON, r#"{"Type":"a","Action":"b","Key":["k"]}"#.to_owned(), "Key must be a string"),
-        (JSON, r#"{"Type":"a","Action":"b","Time":"yesterday"}"#.to_owned(), "\"yesterday\""),
-        (JSON, r#"{"Type":"a","Action":"b","Time":1700000000}"#.to_owned(), "Time must be a string"),
-        (JSON, format!(r#"[{good},{good},{{"Type":"a"}}]"#), "element 2: Action is missing or empty"),
-        (JSON, format!("[{good},[{good}]]"), "element 1: an event must be a JSON object"),
-        (JSON, format!("[{good},{}]", event("websocket", "x", "y")), "element 1: Type `websocket`"),
-        (JSON, format!("[{good}"), "not valid JSON"),
-        (NDJSON, format!("{good}\n\n{good}\n{{\"Type\":\n"), "line 4: not valid JSON"),
-        (NDJSON, format!("{good}\n[{good}]\n"), "line 2: an event must be a JSON object"),
-        (NDJSON, format!("{good}\n{{\"Action\":\"b\"}}"), "line 2: Type is missing or empty"),
+        (JSON, "7".to_owned(), "at byte 0: an event must be a JSON object"),
+        (JSON, r#"{"Action":"b"}"#.to_owned(), "at byte 13: Type is missing or empty"),
+        (JSON, r#"{"Type":"","Action":"b"}"#.to_owned(), "at byte 8: Type is missing or empty"),
+        (JSON, r#"{"Type":"a"}"#.to_owned(), "at byte 11: Action is missing or empty"),
+        (
+            JSON,
+            r#"{"Type":"websocket","Action":"x"}"#.to_owned(),
+            "at byte 8: Type `websocket` is reserved for answers",
+        ),
+        (JSON, r#"{"Type":1,"Action":"b"}"#.to_owned(), "at byte 8: Type must be a string"),
+        (JSON, r#"{"Type":"a","Action":"b","Key":["k"]}"#.to_owned(), "at byte 31: Key must be a string"),
+        (
+            JSON,
+            r#"{"Type":"a","Action":"b","Time":"yesterday"}"#.to_owned(),
+            "at byte 32: Time is not an RFC 3339 time",
+        ),
+        (JSON, r#"{"Type":"a","Action":"b","Time":1700000000}"#.to_owned(), "at byte 32: Time must be a string"),
+        (JSON, format!(r#"[{good},{good},{{"Type":"a"}}]"#), "element 2: at byte 11: Action is missing or empty"),
+        (JSON, format!("[{good},[{good}]]"), "element 1: at byte 0: an event must be a JSON object"),
+        (JSON, format!(r#"[{good}, {{"Type":"websocket"}}]"#), "element 1: at byte 8: Type `websocket`"),
+        (JSON, format!("[{good}"), "not valid JSON at byte"),
+        (NDJSON, format!("{good}\n\n{good}\n{{\"Type\":\n"), "line 4: not valid JSON at byte"),
+        (NDJSON, format!("{good}\n[{good}]\n"), "line 2: at byte 0: an event must be a JSON object"),
+        (NDJSON, format!("{good}\n {{\"Action\":\"b\"}}"), "line 2: at byte 14: Type is missing or empty"),
     ] {
         let error = server.try_post(form, &body).await.error(400);
-        assert!(error.contains(expected), "{body}: {error}");
+        assert!(error.starts_with(expected), "{body}: {error}");
     }
     let raw = format!("Bearer {}", server.token().await);
     let headers = [("authorization", raw.as_str()), ("content-type", JSON)];
@@ -219,6 +235,9 @@ async fn secrets_of_users_never_leave() {
         let seen = client.event().await;
         let left = r#"{"Name":"bob","Roles":["a"],"Meta":{}}"#;
         assert_eq!((seen.object.get(), seen.original.get()), (left, left), "{action}");
+        let around = |user: &str| format!(r#"{{"Users":[{user}],"Old":{user},"By":{{"Name":"x","User":{user}}}}}"#);
+        server.post(&format!(r#"{{"Type":"users","Action":"{action}","Key":"bob","Object":{}}}"#, around(user))).await;
+        assert_eq!(client.event().await.object.get(), around(left), "below any member");
     }
 }
 

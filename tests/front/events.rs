@@ -109,6 +109,36 @@ async fn what_a_producer_wrote_passes_byte_for_byte() {
     drp.until_ponged(1).await;
 }
 
+/// DRP publishes whatever is posted to it: `drpcli events post '{"Type":"alarm"}'`, or a body without a byte.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_without_a_type_an_action_or_a_key_pass_and_are_matched() {
+    let drp = Drp::start().await;
+    let server = front(&drp, "").await;
+    let mut all = server.watch(&["*.*.*"]).await;
+    // An empty element is the empty string.
+    let mut some = server.watch(&["alarm..k", ",b.,x.", "..*.Key=Eq(\"z\")"]).await;
+    let named = |kind: &str, action: &str, key: &str| {
+        format!(
+            "{{\"Time\":\"0001-01-01T00:00:00Z\",\"Type\":\"{kind}\",\"Action\":\"{action}\",\"Key\":\"{key}\",\
+             \"Principal\":\"\",\"Object\":null,\"Original\":null}}"
+        )
+    };
+    let wanted = [named("alarm", "", "k"), named("", "x", ""), named("b", "", ""), named("", "", "z")];
+    let others = [named("alarm", "b", "k"), named("", "", "k"), named("", "x", "k"), named("alarm", "", "")];
+    for text in wanted.iter().chain(&others) {
+        drp.send_raw(&drp::text(text));
+        assert_eq!(all.text().await, *text);
+    }
+    for text in &wanted {
+        assert_eq!(some.text().await, *text);
+    }
+    // A field that is missing or null is one that a client of the endpoint finds empty.
+    drp.send_raw(&drp::text(r#"{"Time":"0001-01-01T00:00:00Z","Type":"alarm","Action":null,"Key":"k"}"#));
+    assert_eq!([all.text().await, some.text().await], [wanted[0].as_str(); 2]);
+    assert_eq!(metric(&server, "events_total", &drp).await, 9);
+    assert_eq!((metric(&server, "unusable_total", &drp).await, metric(&server, "gaps_total", &drp).await), (0, 0));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn secrets_of_users_are_taken_out() {
     let drp = Drp::start().await;
@@ -127,8 +157,7 @@ async fn answers_and_nonsense_never_enter() {
     let drp = Drp::start().await;
     let server = front(&drp, "").await;
     let mut client = server.watch(&["*.*.*"]).await;
-    for nonsense in ["", "nonsense", "[1]", r#"{"Type":"a"}"#, r#"{"type":"websocket","Action":"register","Key":"x"}"#]
-    {
+    for nonsense in ["", "nonsense", "[1]", "7", r#"{"type":"websocket","Action":"register","Key":"x"}"#] {
         drp.send_raw(&drp::text(nonsense));
     }
     drp.send_raw(&drp::text(r#"{"Type":"websocket","Action":"register","Key":"x.*.*"}"#));

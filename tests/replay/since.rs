@@ -1,6 +1,7 @@
 //! `?since=` over real sockets: what was missed across a reconnect comes, once, before live events.
 
 use crate::common;
+use crate::common::stream::SSE;
 use crate::common::ws::{Client, Refusal, Show};
 use crate::common::{Hydrant, PATIENCE, Seen, event};
 
@@ -189,6 +190,35 @@ async fn a_notice_bears_a_time_to_resume_from_and_so_does_an_event_of_a_far_futu
     let mut client = since(&server, &last.time).await;
     client.register("machines.*.*").await;
     assert_eq!(keys(&mut client, 2).await, [25, 26]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_time_that_can_be_posted_is_one_to_resume_from() {
+    let server = Hydrant::start("").await;
+    let mut client = server.watch(&["machines.*.*"]).await;
+    let late = ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999999999-23:59", "9999-12-30T22:00:01+00:00"];
+    let others = ["2026-01-02T03:04:05.000000006+23:59", "0000-01-01T00:00:00Z", "0001-01-01T00:00:00.000000001Z"];
+    for time in late.into_iter().chain(others) {
+        server.post(&format!(r#"{{"Type":"machines","Action":"update","Key":"1","Time":"{time}"}}"#)).await;
+        let last = client.event().await;
+        assert_eq!(last.time, time, "it passes as it is");
+        server.announce("machines", "update", "2").await;
+        assert_eq!(client.event().await.key, "2");
+        let mut websocket = since(&server, &last.time).await;
+        websocket.register("machines.*.*").await;
+        until_both_came(async || websocket.event().await, &last).await;
+        let id = format!("Last-Event-ID: {time}\r\n");
+        let mut stream = server.stream(SSE, "register=machines.*.*", &id).await;
+        assert_eq!(stream.status(), "200", "{time}");
+        stream.answered("machines.*.*").await;
+        until_both_came(async || Seen::read(&stream.message().await.unwrap().data), &last).await;
+    }
+}
+
+/// The event comes, and the one behind it; before them may come others, or a notice.
+async fn until_both_came(mut next: impl AsyncFnMut() -> Seen, event: &Seen) {
+    while next().await.time != event.time {}
+    while next().await.key != "2" {}
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

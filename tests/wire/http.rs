@@ -191,6 +191,12 @@ async fn what_is_wrong_with_json_is_said_in_words_and_where() {
         (JSON, r#"{"Type":"a","Action":"b","Object":NaN}"#.to_owned(), "`NaN` is not a JSON value"),
         (JSON, format!("{} x", events[0]), "text after the value"),
         (JSON, events.join("\n"), "application/x-ndjson"),
+        (
+            NDJSON,
+            format!("\u{feff}{}\n\u{feff}{}", events[0], events[1]),
+            "line 2: not valid JSON at byte 0: a byte order mark",
+        ),
+        (NDJSON, "\u{feff}{\"Type\":}".to_owned(), "line 1: not valid JSON at byte 11: found '}'"),
         (JSON, event("hydrant", "gap", "queue"), "Type `hydrant`"),
         (JSON, r#"{"Type":"a","Action":"b","Time":"2026-01-01T00:00:00+24:00"}"#.to_owned(), "RFC 3339"),
     ] {

@@ -261,10 +261,13 @@ async fn explain_says_why_and_tells_nobody_of_what_he_may_not_see() {
         (of_history(json!({"Spec": "a.b.c.X=Eq("})), "bad filter"),
         (of_history(json!({})), "is required"),
         (json!({"Nonsense": 1}), "unknown field"),
+        (json!({"Event": {"Type": ""}, "Spec": "a.b.c"}), "Action is missing"),
     ] {
         let message = explain(&server, "rocketskates", wrong).await.error(400);
         assert!(message.contains(said), "{message}");
     }
+    let of_an_endpoint = json!({"Event": {"Type": "", "Action": ""}, "Spec": "..*"});
+    assert_eq!(explain(&server, "rocketskates", of_an_endpoint).await.json()["Delivered"], true);
     watcher.say("register end.of.test").await;
 }
 

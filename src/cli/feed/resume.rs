@@ -23,6 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::delivered::Delivered;
 use super::position::Position;
+use crate::event::parse_time;
 use crate::json;
 
 /// How much earlier than the last event a new connection begins: nodes order events differently that were posted to
@@ -137,7 +138,7 @@ fn time(event: &str, now: Timestamp) -> Option<Timestamp> {
     if json::as_string(field("Type")?.value)? == HYDRANT {
         return None;
     }
-    let time: Timestamp = json::as_string(field("Time")?.value)?.parse().ok()?;
+    let time = parse_time(json::as_string(field("Time")?.value)?.as_bytes())?;
     let usable = time > Timestamp::UNIX_EPOCH && time <= now.checked_add(SKEW).ok()?;
     usable.then_some(time)
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
+use crate::event::parse_time;
 use crate::json;
 
 /// Events with times further apart than this restart the count.
@@ -73,7 +74,7 @@ impl Pace {
 
 fn time(event: &str) -> Option<Timestamp> {
     let time = json::members(event).find(|member| member.name() == "Time")?;
-    json::as_string(time.value)?.parse().ok()
+    parse_time(json::as_string(time.value)?.as_bytes())
 }
 
 #[cfg(test)]
@@ -111,6 +112,8 @@ mod tests {
         assert_eq!(wait(1000, "9999-01-01T00:00:00Z"), None, "a wrong clock");
         assert_eq!(wait(1000, "2026-01-01T00:00:11Z"), None, "and back: a new count");
         assert_eq!(wait(1000, "2026-01-01T00:00:12Z"), Some(100));
+        assert_eq!(wait(1000, "9999-12-31T23:59:59Z"), None, "another wrong clock");
+        assert_eq!(wait(1000, "2026-01-01T00:00:13Z"), None, "and back");
         assert_eq!(Pace::new(Speed::Max).wait(r#"{"Time":"2026-01-01T00:00:00Z"}"#, begun), None);
     }
 }

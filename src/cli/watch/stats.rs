@@ -15,6 +15,8 @@ use crate::json;
 const MOST_TYPES: usize = 1000;
 /// The name under which all further types are counted.
 const OTHERS: &str = "(others)";
+/// Under which events are counted whose Type is empty.
+const UNNAMED: &str = "(none)";
 /// Width of a line in a pipe, in columns.
 const COLUMNS: usize = 160;
 
@@ -44,6 +46,7 @@ impl Stats {
     pub(super) fn event(&mut self, event: &str) {
         let kind = json::members(event).find(|member| member.name() == "Type");
         let kind = kind.map_or_else(String::new, |kind| printable(&json::unquote(kind.value)).into_owned());
+        let kind = if kind.is_empty() { UNNAMED.to_owned() } else { kind };
         let known = self.types.len() < MOST_TYPES || self.types.contains_key(&kind);
         let count = self.types.entry(if known { kind } else { OTHERS.to_owned() }).or_default();
         count.all += 1;
@@ -114,10 +117,10 @@ mod tests {
         stats.event(r#"{"Type":"jobs"}"#);
         assert_eq!(text(|out| stats.tick(at(1), out)), "22:13:21  21 ev/s, 21 in total  machines 20  jobs 1.0\n");
         stats.event("{}");
-        assert_eq!(text(|out| stats.tick(at(3), out)), "22:13:23  0.5 ev/s, 22 in total   0.5\n");
+        assert_eq!(text(|out| stats.tick(at(3), out)), "22:13:23  0.5 ev/s, 22 in total  (none) 0.5\n");
         let expected = "22 events in 10.0 s, \
-         2.2 per second\n        20        2.0/s  machines\n         1        0.1/s  \
-            \n         1        0.1/s  jobs\n";
+         2.2 per second\n        20        2.0/s  machines\n         1        0.1/s  (none)\n         1        0.1/s  \
+            jobs\n";
         assert_eq!(text(|out| stats.end(at(10), out)), expected);
     }
 

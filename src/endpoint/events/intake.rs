@@ -14,7 +14,7 @@ use tokio::time::{self, sleep};
 use crate::broker::{Broker, PublishError};
 use crate::client::Endpoint;
 use crate::clock;
-use crate::event::{Draft, ENDPOINT, Event, EventError};
+use crate::event::{Draft, ENDPOINT, Event, EventError, EventFault};
 use crate::json::{JsonError, Validator};
 use crate::logging::summary::Summary;
 use crate::metrics::{EndpointMetrics, Source};
@@ -51,7 +51,7 @@ impl IntakeError {
     fn is_about_an_event(&self) -> bool {
         match self {
             Self::Json(error) => error.fault.is_choice(),
-            Self::Event(error) => matches!(error, EventError::BadTime { .. } | EventError::NotAString { .. }),
+            Self::Event(error) => matches!(error.fault, EventFault::BadTime { .. } | EventFault::NotAString { .. }),
             Self::Notice => false,
         }
     }
@@ -292,8 +292,8 @@ mod tests {
         let lines = hear("garbage");
         assert!(lines.len() == 1 && lines[0].contains("suppressed=0"), "{lines:#?}");
         simulated::pass(INTERVAL);
-        let lines = hear(r#"{"Type":"a"}"#);
-        assert!(lines.len() == 1 && lines[0].contains("suppressed=99") && lines[0].contains("Action"), "{lines:#?}");
+        let lines = hear("[1]");
+        assert!(lines.len() == 1 && lines[0].contains("suppressed=99") && lines[0].contains("object"), "{lines:#?}");
         assert_eq!(intake.metrics.unusable.get(), 200);
     }
 
@@ -318,11 +318,10 @@ mod tests {
             intake.add(text);
             assert_eq!((intake.batch.len(), intake.metrics.gaps.get()), (at + 1, at as u64 + 1), "{text}");
         }
-        for nonsense in ["", "nonsense", "[1]", r#"{"Type":"a"}"#, &with("1 2"), r#"{"Type":"hydrant","Action":"gap"}"#]
-        {
+        for nonsense in ["", "nonsense", "[1]", &with("1 2"), r#"{"Type":"hydrant","Action":"gap"}"#] {
             intake.add(nonsense);
         }
-        assert_eq!((intake.batch.len(), intake.metrics.unusable.get()), (lost.len(), 6));
+        assert_eq!((intake.batch.len(), intake.metrics.unusable.get()), (lost.len(), 5));
         assert!(intake.batch.iter().all(|event| event.json().contains(r#""Events":1,"#)), "{:?}", intake.batch);
     }
 
@@ -334,8 +333,35 @@ mod tests {
         assert_eq!(key(r#"{"Type":"hydrant","Action":"gap","Key":"drp:8092"}"#).unwrap().as_deref(), Some("drp:8092"));
         let forged = read(r#"{"Type":"hydrant","Action":"gap","Key":"drp:8092"}"#, false);
         assert!(matches!(forged, Err(IntakeError::Notice)), "of an endpoint that is none");
-        for bad in ["", "garbage", "[]", r#"{"Type":"a"}"#, r#"{"Type":"websocket","Action":"b"}"#] {
+        for bad in ["", "garbage", "[]", r#"{"Type":"websocket","Action":"b"}"#] {
             assert!(key(bad).is_err(), "{bad}");
         }
+    }
+
+    /// DRP publishes whatever is posted to it, so its clients get such events.
+    #[test]
+    fn an_event_passes_whatever_its_names_are() {
+        let mut intake = intake();
+        let whole = |kind: &str, action: &str, key: &str| {
+            format!(
+                "{{\"Time\":\"0001-01-01T00:00:00Z\",\"Type\":\"{kind}\",\"Action\":\"{action}\",\"Key\":\"{key}\",\
+                 \"Principal\":\"\",\"Object\":null,\"Original\":null}}"
+            )
+        };
+        for (kind, action, key) in [("alarm", "", "k"), ("", "b", "k"), ("a", "b", ""), ("", "", ""), ("*", "*", "*")] {
+            let text = whole(kind, action, key);
+            intake.add(&text);
+            assert_eq!(intake.batch.pop().map(|event| event.json().to_owned()), Some(text));
+        }
+        let time = r#""Time":"0001-01-01T00:00:00Z""#;
+        for (sent, [kind, action, key]) in [
+            (format!("{{{time}}}"), ["", "", ""]),
+            (format!(r#"{{{time},"Type":"alarm"}}"#), ["alarm", "", ""]),
+            (format!(r#"{{{time},"Type":null,"Action":"b","Key":null}}"#), ["", "b", ""]),
+        ] {
+            intake.add(&sent);
+            assert_eq!(intake.batch.pop().map(|event| event.json().to_owned()), Some(whole(kind, action, key)));
+        }
+        assert_eq!((intake.received, intake.metrics.unusable.get(), intake.metrics.gaps.get()), (8, 0, 0));
     }
 }
