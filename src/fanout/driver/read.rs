@@ -4,7 +4,7 @@
 //! that exceeds its slice waits behind the other connections with input. While it waits nothing more is read from it,
 //! so TCP slows it down. Only the message in progress is finished when the time is up. A message that may take long to
 //! decode is decoded on another thread, like a registration that takes long to parse; otherwise the cost of one message
-//! is bounded where it is executed.
+//! is bounded where it is executed. While events are put off for lack of room ([`super::intake`]), nothing is read.
 //!
 //! Order: when bytes are read they are marked with the number of the next event. A command among them is executed once
 //! the shard has reached that number, so every event that was sequenced earlier precedes its answer and is matched

@@ -27,6 +27,7 @@ mod overflow;
 mod pause;
 mod queue;
 mod ring;
+mod room;
 mod waste;
 
 use std::collections::VecDeque;
@@ -291,13 +292,6 @@ impl Fanout {
         self.outbox(conn).set_closing();
     }
 
-    /// Returns whether another `more` bytes would leave half of the outbox free: room for what is not urgent. Always
-    /// true for an empty outbox.
-    pub fn has_spare_room(&self, conn: ConnId, more: usize) -> bool {
-        let Depth { events, bytes } = self.depth(conn);
-        events == 0 || (events < self.limits.events / 2 && bytes + more <= self.limits.bytes / 2)
-    }
-
     /// Returns how much is queued for a connection.
     pub fn depth(&self, conn: ConnId) -> Depth {
         self.outboxes.get(conn.at()).and_then(Option::as_ref).map_or(Depth::default(), Outbox::depth)
@@ -328,21 +322,6 @@ impl Fanout {
     /// Returns what is queued for all connections together: the number of events, and the bytes of all frames.
     pub fn waiting(&self) -> Depth {
         self.waiting
-    }
-
-    /// Returns whether every connection that is not closing has room for this many more; visits every connection.
-    pub fn all_have_room(&self, events: usize, bytes: usize) -> bool {
-        self.outboxes
-            .iter()
-            .flatten()
-            .all(|outbox| outbox.is_closing() || outbox.has_room_for(events, bytes, &self.limits))
-    }
-
-    /// Like [`Fanout::all_have_room`], for dirty connections only: the others are empty, or their sockets accept
-    /// nothing.
-    pub fn dirty_have_room(&self, events: usize, bytes: usize) -> bool {
-        let dirty = self.dirty.iter().filter_map(|conn| self.outboxes[conn.at()].as_ref());
-        dirty.into_iter().all(|outbox| outbox.is_closing() || outbox.has_room_for(events, bytes, &self.limits))
     }
 
     /// Returns the limits of each outbox.

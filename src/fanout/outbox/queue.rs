@@ -112,9 +112,10 @@ impl Outbox {
                 && (self.counted as usize) < limits.events >> self.shift)
     }
 
-    /// Returns whether another `events` with `bytes` in total fit.
+    /// Returns whether another `events` with `bytes` in total fit. An outbox that accepts no events needs no room.
     pub(super) fn has_room_for(&self, events: usize, bytes: usize, limits: &OutboxLimits) -> bool {
-        self.counted == 0
+        self.intake != Intake::Open
+            || self.counted == 0
             || (self.bytes + bytes <= limits.bytes >> self.shift
                 && self.counted as usize + events <= limits.events >> self.shift)
     }

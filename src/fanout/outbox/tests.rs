@@ -306,3 +306,18 @@ fn pings_and_pongs_get_the_room_that_there_is_and_no_other() {
         assert_eq!(fanout.depth(conn).bytes, 4, "{policy:?}");
     }
 }
+
+#[test]
+fn an_outbox_that_takes_no_events_needs_no_room_for_them() {
+    let mut fanout = Fanout::new(LIMITS);
+    let conn = fanout.open(Overflow::Conflate);
+    (0..2).for_each(|_| assert!(fanout.send(conn, Frame::Constant(b"answer"))));
+    for (paused, has_room) in [(false, false), (true, true), (false, false)] {
+        fanout.set_paused(conn, paused);
+        assert_eq!((fanout.dirty_have_room(2, 1), fanout.all_have_room(2, 1)), (has_room, has_room));
+        let depth = if paused { Depth::default() } else { fanout.depth(conn) };
+        assert_eq!(fanout.deepest_dirty(), depth);
+    }
+    fanout.finish(conn, Frame::Constant(b"bye"), None);
+    assert!(fanout.dirty_have_room(2, 1) && fanout.all_have_room(2, 1), "nor does one that closes");
+}
