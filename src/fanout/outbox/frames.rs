@@ -80,7 +80,8 @@ impl Frame {
     }
 }
 
-fn size(bytes: usize) -> i64 {
+/// Converts a number of bytes in memory.
+pub(super) fn size(bytes: usize) -> i64 {
     i64::try_from(bytes).expect("what is in memory is below 2^63")
 }
 
@@ -111,6 +112,9 @@ struct Held {
     span: Span,
 }
 
+/// Bytes of a frame's entry in the slab. Many answers and pongs are smaller.
+pub(super) const SIZE: usize = size_of::<Option<Held>>();
+
 /// The kind of a released frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Released {
@@ -129,8 +133,8 @@ pub(super) struct Frames {
     free: Vec<u32>,
     /// Conflated frames by span, so that each is made once and not for every connection.
     conflated: HashMap<Span, FrameId>,
-    /// How many bytes this shard holds more than at the last [`Frames::take_more`]; events count only if no other shard
-    /// holds them.
+    /// How many bytes this shard holds more than at the last [`Frames::take_more`], entries included; events count only
+    /// if no other shard holds them.
     more: i64,
 }
 
@@ -142,7 +146,7 @@ impl Frames {
 
     /// Stores a frame with no references yet.
     pub(super) fn insert_event(&mut self, frame: Frame, span: Span, object: Object) -> FrameId {
-        self.more += frame.hold();
+        self.more += frame.hold() + size(SIZE);
         let held = Some(Held { frame, references: 0, object, span });
         if let Some(free) = self.free.pop() {
             self.held[free as usize] = held;
@@ -272,7 +276,7 @@ impl Frames {
             self.forget_conflated(span);
         }
         if let Some(held) = self.held[id.0 as usize].take() {
-            self.more -= held.frame.let_go();
+            self.more -= held.frame.let_go() + size(SIZE);
         }
         self.free.push(id.0);
     }
@@ -288,6 +292,3 @@ impl Frames {
     }
 }
 
-/// Bytes of a frame's entry in the slab.
-#[cfg(test)]
-pub(super) const SIZE: usize = size_of::<Option<Held>>();

@@ -162,6 +162,7 @@ impl Fanout {
                 self.counts.latency.observe(now_us.saturating_sub(received_us));
             }
         }
+        outbox.trim(&mut self.spare);
     }
 
     /// Handles the usual case with several frames: all of them are written, so their lengths are not needed.

@@ -110,7 +110,7 @@ impl Fanout {
             frames: Frames::default(),
             outboxes: Vec::new(),
             free: Vec::new(),
-            spare: Vec::new(),
+            spare: Spare::default(),
             dirty: Vec::new(),
             streams: Vec::new(),
             number: 0,
@@ -331,7 +331,12 @@ impl Fanout {
 
     /// Returns how many more bytes are held than at the last call; for the [`Budget`].
     pub fn take_held(&mut self) -> i64 {
-        self.frames.take_more()
+        self.frames.take_more() + self.spare.take_more()
+    }
+
+    /// Returns the most that an outbox takes of the [`Budget`]: the bytes of its frames and of the list of them.
+    pub fn footprint(&self, conn: ConnId) -> usize {
+        self.outboxes.get(conn.at()).and_then(Option::as_ref).map_or(0, Outbox::footprint)
     }
 
     /// Counts a connection that is closed as a slow consumer.

@@ -125,7 +125,10 @@ impl Fanout {
             Overflow::Conflate => self.conflate(conn),
         }
         self.effort.drop_frames(before.events);
-        4 * self.outbox(conn).depth().bytes <= 3 * before.bytes
+        let Self { outboxes, spare, .. } = self;
+        let outbox = outboxes[conn.at()].as_mut().expect("only open connections are shrunk");
+        outbox.trim(spare);
+        4 * outbox.depth().bytes <= 3 * before.bytes
     }
 
     fn conflate_until_it_fits(&mut self, conn: ConnId, bytes: usize) -> bool {

@@ -43,6 +43,8 @@ impl Fanout {
     pub fn sweep(&mut self) -> bool {
         while let Some((lists, reason)) = self.waste.front_mut() {
             let Some(list) = lists.iter_mut().find(|list| !list.is_empty()) else {
+                let [_, ring] = std::mem::take(lists);
+                self.spare.take_back(ring);
                 self.waste.pop_front();
                 continue;
             };
@@ -83,9 +85,11 @@ impl Fanout {
             return;
         }
         let mut events = 0;
-        for frame in lists.into_iter().flatten() {
+        for &frame in lists.iter().flatten() {
             events += usize::from(matches!(self.frames.release(frame), Released::Event(_)));
         }
+        let [_, ring] = lists;
+        self.spare.take_back(ring);
         if let Some(outbox) = self.outboxes[conn.at()].as_mut() {
             outbox.count_dropped(events as u64);
         }
