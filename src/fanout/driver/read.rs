@@ -258,7 +258,7 @@ impl<S: Socket> Driver<S> {
             Ok(Message::Text(text)) => self.on_text(conn, text),
             Ok(Message::Long(message)) => self.submit(conn, Work::Decode(message)),
             Ok(Message::Binary(_)) => shard.binary(conn, clock::now()),
-            Ok(Message::Ping(payload)) => shard.control(conn, Frame::Control(frame::pong(&payload))),
+            Ok(Message::Ping(payload)) => shard.control(conn, Frame::Pong(frame::pong(&payload))),
             Ok(Message::Pong) => {}
             Ok(Message::Close(_)) if shard.fanout().is_closing(conn) => self.vanish_if_written(conn),
             Ok(Message::Close(code)) => shard.close(conn, Close::Normal(code.unwrap_or(1000))),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::asides::Aside;
 use super::barriers::Object;
-use super::gap::Gap;
+use super::gap::{Gap, Time};
 use crate::event::Event;
 use crate::websocket::frame::Encoding;
 
@@ -32,9 +33,11 @@ pub enum Frame {
     },
     /// An answer to one connection.
     Answer(Box<Event>),
-    /// A control frame for one connection.
+    /// Another frame for one connection that has to be sent, such as a close frame.
     Control(Box<[u8]>),
-    /// A frame that is always the same, such as a ping.
+    /// A pong, which may be dropped.
+    Pong(Box<[u8]>),
+    /// A frame that is always the same and may be dropped, such as a ping.
     Constant(&'static [u8]),
     /// A notice of the events that one connection has lost.
     Gap(Box<Gap>),
@@ -47,7 +50,7 @@ impl Frame {
         match self {
             Self::Event { event, encoding, .. } => event.frame_in(*encoding),
             Self::Answer(event) => event.frame(),
-            Self::Control(bytes) => bytes,
+            Self::Control(bytes) | Self::Pong(bytes) => bytes,
             Self::Constant(bytes) => bytes,
             Self::Gap(gap) => gap.bytes(),
         }
@@ -66,7 +69,7 @@ impl Frame {
         size(match self {
             Self::Event { event, encoding, .. } => event.hold(*encoding),
             Self::Gap(_) | Self::Constant(_) => 0,
-            Self::Answer(_) | Self::Control(_) => self.bytes().len(),
+            Self::Answer(_) | Self::Control(_) | Self::Pong(_) => self.bytes().len(),
         })
     }
 
@@ -75,7 +78,7 @@ impl Frame {
         size(match self {
             Self::Event { event, encoding, .. } => event.let_go(*encoding),
             Self::Gap(_) | Self::Constant(_) => 0,
-            Self::Answer(_) | Self::Control(_) => self.bytes().len(),
+            Self::Answer(_) | Self::Control(_) | Self::Pong(_) => self.bytes().len(),
         })
     }
 }
@@ -123,7 +126,7 @@ pub(super) enum Released {
     /// A gap notice.
     Gap,
     /// Any other frame.
-    Own,
+    Own(Aside),
 }
 
 /// All frames of a shard.
@@ -203,6 +206,20 @@ impl Frames {
         matches!(self.held(id).frame, Frame::Gap(_))
     }
 
+    /// Returns what the frame is, unless it is an event or a gap notice.
+    pub(super) fn aside(&self, id: FrameId) -> Aside {
+        match self.held(id).frame {
+            Frame::Event { .. } | Frame::Gap(_) => Aside::default(),
+            Frame::Answer(_) | Frame::Control(_) => Aside::ANSWER,
+            Frame::Pong(_) | Frame::Constant(_) => Aside::BEAT,
+        }
+    }
+
+    /// Returns the time of the event in the frame, if the frame is a shared event.
+    pub(super) fn time(&self, id: FrameId) -> Option<Time> {
+        self.event(id).map(|(event, _)| Time::from_slice(event.time().as_bytes()))
+    }
+
     /// Returns the gap in the frame, if it is a gap notice.
     pub(super) fn gap_mut(&mut self, id: FrameId) -> Option<&mut Gap> {
         match &mut self.held_mut(id).frame {
@@ -257,7 +274,8 @@ impl Frames {
         let released = match held.frame {
             Frame::Event { received_us, .. } => Released::Event(received_us),
             Frame::Gap(_) => Released::Gap,
-            Frame::Answer(_) | Frame::Control(_) | Frame::Constant(_) => Released::Own,
+            Frame::Answer(_) | Frame::Control(_) => Released::Own(Aside::ANSWER),
+            Frame::Pong(_) | Frame::Constant(_) => Released::Own(Aside::BEAT),
         };
         if held.references == 0 {
             self.forget(id);
@@ -291,4 +309,3 @@ impl Frames {
         self.held.len() - self.free.len()
     }
 }
-

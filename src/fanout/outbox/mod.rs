@@ -13,6 +13,7 @@
 //! Why the limits can be generous: a stalled connection costs four bytes per event, not a copy of it, and all stalled
 //! connections of the shard share the frames they hold.
 
+mod asides;
 mod barriers;
 mod budget;
 mod coalesce;
@@ -43,6 +44,7 @@ use crate::event::Event;
 use crate::overflow::Overflow;
 use crate::stats::{Counts, Delivery, Depth, Dropped, OutboxLimits};
 use crate::websocket::frame::Encoding;
+use asides::Asides;
 use barriers::Barriers;
 use coalesce::{CoalescedBatches, CoalescedId};
 use effort::Effort;
@@ -78,6 +80,7 @@ pub struct Fanout {
     outboxes: Vec<Option<Outbox>>,
     free: Vec<u32>,
     spare: Spare,
+    asides: Asides,
     dirty: Vec<ConnId>,
     /// Empty between two calls of [`Fanout::take_dirty`].
     streams: Vec<ConnId>,
@@ -111,6 +114,7 @@ impl Fanout {
             outboxes: Vec::new(),
             free: Vec::new(),
             spare: Spare::default(),
+            asides: Asides::default(),
             dirty: Vec::new(),
             streams: Vec::new(),
             number: 0,
@@ -273,6 +277,9 @@ impl Fanout {
         self.frames.retain(frame, 1);
         let outbox = self.outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove");
         outbox.push(frame, bytes, &mut self.spare);
+        if outbox.policy() == Overflow::DropOldest {
+            self.asides.add(conn, self.frames.aside(frame));
+        }
         if outbox.mark_dirty() {
             self.dirty.push(conn);
         }

@@ -223,6 +223,25 @@ impl Outbox {
         true
     }
 
+    /// Removes the ring, whose frames have these `bytes` and are unwritten. The cost does not depend on their number.
+    pub(super) fn take_ring(&mut self, bytes: usize, spare: &mut Spare) -> VecDeque<FrameId> {
+        let ring = std::mem::replace(&mut self.ring, EMPTY).into_list(spare);
+        self.bytes -= bytes;
+        self.counted -= u32::try_from(ring.len()).expect("no more than all frames");
+        ring
+    }
+
+    /// Returns the frames before the ring.
+    pub(super) fn kept(&self) -> impl DoubleEndedIterator<Item = FrameId> {
+        self.kept.iter().flat_map(|kept| kept.iter().copied())
+    }
+
+    /// Returns the frames of the ring.
+    pub(super) fn ring(&self) -> impl DoubleEndedIterator<Item = FrameId> {
+        let (first, second) = self.ring.runs();
+        first.iter().chain(second).copied()
+    }
+
     /// Removes the first frame of the ring, of `bytes`, unwritten.
     pub(super) fn discard(&mut self, bytes: usize, spare: &mut Spare) {
         self.bytes -= bytes;

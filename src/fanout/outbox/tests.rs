@@ -361,7 +361,7 @@ fn the_lists_of_frames_count_in_the_budget() {
 fn what_is_queued_for_one_connection_counts_with_its_entry() {
     let mut fanout = Fanout::new(OutboxLimits { bytes: 1 << 20, events: 1 << 16 });
     let conn = fanout.open(Overflow::Disconnect);
-    (0..5).for_each(|_| fanout.offer(conn, Frame::Control(vec![0x8A, 0].into())));
+    (0..5).for_each(|_| fanout.offer(conn, Frame::Pong(vec![0x8A, 0].into())));
     assert_eq!(fanout.take_held(), i64::try_from(5 * (2 + frames::SIZE)).unwrap());
     fanout.advance(conn, 10, 1);
     assert_eq!(fanout.take_held(), -i64::try_from(5 * (2 + frames::SIZE)).unwrap());

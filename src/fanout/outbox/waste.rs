@@ -7,6 +7,7 @@
 //! Removing a reference from a frame that others hold takes some ten nanoseconds. Freeing a frame takes some hundred,
 //! and every answer is freed, since each is for one connection.
 
+use super::asides::Aside;
 use super::effort::FREED;
 use super::frames::Released;
 use super::queue::Kept;
@@ -77,6 +78,7 @@ impl Fanout {
             if frames.is_gap(frame) { Kept::Gap(frame) } else { Kept::Frame(frame, left) }
         });
         let lists = outbox.clear_out(kept, spare);
+        self.asides.set(conn, started.map_or_else(Aside::default, |frame| frames.aside(frame)));
         self.waiting.bytes -= before.bytes - outbox.depth().bytes;
         if before.events > SHALLOW {
             // How many of them are answers is not known yet.
