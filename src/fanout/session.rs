@@ -245,7 +245,7 @@ impl Shard {
         let least = budget.least(number, found.first().map_or(0, |&(bytes, _)| bytes), waiting);
         for (_, conn) in found {
             // Part of it may have been written since it was found.
-            if self.fanout.depth(conn).bytes < least || self.fanout.is_closing(conn) {
+            if self.fanout.footprint(conn) < least || self.fanout.is_closing(conn) {
                 continue;
             }
             budget.shed(number);

@@ -73,7 +73,7 @@ impl Deliveries {
             frames: declare.gauge("hydrant_frames", "Distinct frames held by all shards"),
             frame_bytes: declare.gauge(
                 "hydrant_frame_bytes",
-                "Bytes of distinct frames held by outboxes; limited by outbox.total_bytes",
+                "Bytes of distinct frames held by outboxes and of the lists of them; limited by outbox.total_bytes",
             ),
             latency: declare.add(LatencyHistogram::new()),
         }

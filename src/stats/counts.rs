@@ -36,6 +36,14 @@ pub struct Depth {
     pub bytes: usize,
 }
 
+impl Depth {
+    /// Returns the larger number of either.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self { events: self.events.max(other.events), bytes: self.bytes.max(other.bytes) }
+    }
+}
+
 /// The reason why events were dropped; the value of the label `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dropped {

@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Drain, Driver};
+use super::Driver;
 use crate::clock;
 use crate::fanout::outbox::ConnId;
 use crate::fanout::socket::Socket;
@@ -21,6 +21,17 @@ use crate::protocol::Close;
 /// After the deadline the remaining connections get this long for one more turn, which closes them; then the thread
 /// ends in any case.
 const GRACE: Duration = Duration::from_millis(100);
+
+/// A drain in progress.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Drain {
+    /// When the remaining connections are closed.
+    pub(super) deadline: Instant,
+    /// Until when the drain waits for slow consumers.
+    reader_deadline: Instant,
+    /// Whether everything was delivered or dropped and every connection was sent a close frame.
+    pub(super) close_sent: bool,
+}
 
 impl Drain {
     /// Returns when to look at the clock next: never later than the deadline.
@@ -54,11 +65,14 @@ impl<S: Socket> Driver<S> {
     pub(super) fn may_ingest_events(&mut self) -> bool {
         let Some(next) = self.next_bytes() else { return false };
         let (events, bytes) = (self.batch_limit.events, self.batch_limit.bytes.max(next));
+        let waits = self.waits_for_readers();
         let fanout = self.parts.shard.fanout();
-        match self.draining {
-            Some(drain) if clock::instant() < drain.reader_deadline => fanout.all_have_room(events, bytes),
-            _ => fanout.dirty_have_room(events, bytes),
-        }
+        if waits { fanout.all_have_room(events, bytes) } else { fanout.dirty_have_room(events, bytes) }
+    }
+
+    /// Returns whether a drain waits for slow consumers.
+    pub(super) fn waits_for_readers(&self) -> bool {
+        self.draining.is_some_and(|drain| clock::instant() < drain.reader_deadline)
     }
 
     /// Closes all connections once no accepted event or command is left.
@@ -78,13 +92,12 @@ impl<S: Socket> Driver<S> {
 
     /// Returns whether commands that were read are still to be executed, and there is time for it.
     fn awaits_commands(&self) -> bool {
-        let is_time = |drain: Drain| clock::instant() < drain.reader_deadline;
         // One whose place has come, or that was parsed, is in the queue until the turn has time for it.
         let has_read = |conn: &ConnId| {
             let entry = self.conns.get(conn.0 as usize).and_then(Option::as_ref);
             entry.is_some_and(|entry| entry.kept || entry.command.is_some())
         };
         let awaits = !self.held.is_empty() || self.parsing > 0 || self.queue.iter().any(has_read);
-        awaits && self.draining.is_some_and(is_time)
+        awaits && self.waits_for_readers()
     }
 }

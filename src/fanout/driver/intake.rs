@@ -3,14 +3,22 @@
 //! At most `TURN_EVENTS` or `TURN_BYTES`, and at most a quarter of an outbox; and only if every writable connection has
 //! room for them. So one large batch never closes a client that keeps up, however small the outboxes are: the frames
 //! queued for it are written first. Connections whose sockets are full do not delay the others.
+//!
+//! Nor does a client that always has something queued, such as answers to its pings: an event that is larger than an
+//! outbox needs an empty one. So if there is no room, the connections are written to at once. Each is empty then, or its
+//! socket is full, or it had more queued than one write takes. While events wait for the latter, nothing new is queued:
+//! no input is read and no replay continues. They wait for as many turns as it takes to write what was queued; whoever
+//! has no room then is a slow consumer.
 
 use std::time::Duration;
 
 use super::turn::{CATCH_UP_EVENTS, CATCH_UP_WORK, TURN_BYTES};
+use super::write::{LEAST_BYTES, LEAST_FRAMES};
 use super::{Driver, Parts};
 use crate::clock;
 use crate::fanout::catch_up::Allowance;
 use crate::fanout::socket::Socket;
+use crate::stats::Depth;
 
 impl<S: Socket> Driver<S> {
     /// Returns the bytes of the next event, if there is one.
@@ -21,9 +29,44 @@ impl<S: Socket> Driver<S> {
         self.started.as_ref().map(|(batch, at)| batch.events[*at].frame().len())
     }
 
+    /// Publishes the next events unless they have to wait for room. Returns the number of events.
+    pub(super) fn publish_events(&mut self) -> usize {
+        if self.may_ingest_events() || (self.has_events() && self.make_room()) {
+            self.put_off = None;
+            self.ingest_events()
+        } else {
+            0
+        }
+    }
+
+    /// Writes to the connections because some have no room for the next events. Returns whether these are published
+    /// now; otherwise they are put off.
+    #[cold]
+    fn make_room(&mut self) -> bool {
+        self.flush();
+        if self.may_ingest_events() {
+            return true;
+        }
+        if self.waits_for_readers() {
+            // Until its own deadline, and commands are executed meanwhile.
+            self.put_off = None;
+            return false;
+        }
+        let turns = match self.put_off {
+            Some(0) => return true,
+            Some(turns) => turns - 1,
+            None => {
+                let Depth { events, bytes } = self.parts.shard.fanout().deepest_dirty();
+                events / LEAST_FRAMES + bytes / LEAST_BYTES
+            }
+        };
+        self.put_off = Some(turns);
+        false
+    }
+
     /// Publishes the next events, as many as a turn allows, but at least one. The rest of a larger batch waits for the
     /// next turn, so that sockets are served in between. Returns the number of events.
-    pub(super) fn ingest_events(&mut self) -> usize {
+    fn ingest_events(&mut self) -> usize {
         let (mut events, mut bytes) = (0, 0);
         let exceeded = self.parts.budget.is_exceeded();
         let batch_limit = if exceeded { self.batch_limit.reduced() } else { self.batch_limit };

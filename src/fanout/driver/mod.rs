@@ -51,23 +51,13 @@ use crate::websocket::deflate::Inflater;
 use crate::websocket::validator::FrameValidator;
 use closings::Closings;
 use connections::Review;
+use drain::Drain;
 use errands::Errands;
 use listening::Listening;
 pub(crate) use ready::Ready;
 use survey::Survey;
 use timers::Round;
 use turn::{BatchLimit, CONTROL_TIME, Input, MOVED, READ_BYTES, Slice};
-
-/// A drain in progress.
-#[derive(Debug, Clone, Copy)]
-struct Drain {
-    /// When the remaining connections are closed.
-    deadline: Instant,
-    /// Until when the drain waits for slow consumers.
-    reader_deadline: Instant,
-    /// Whether everything was delivered or dropped and every connection was sent a close frame.
-    close_sent: bool,
-}
 
 /// The poll token of the waker.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -204,6 +194,8 @@ pub(crate) struct Driver<S: Socket = Link> {
     inflater: Inflater,
     /// The batch being published, and the index of its next event.
     started: Option<(Arc<Batch>, usize)>,
+    /// Set while the next events are put off: how many more turns they wait for room.
+    put_off: Option<usize>,
     /// Events about connections that are yet to be published.
     pub(crate) pending_events: VecDeque<Event>,
     turn: usize,
@@ -242,6 +234,7 @@ impl<S: Socket> Driver<S> {
             scratch: vec![0; READ_BYTES].into(),
             inflater: Inflater::default(),
             started: None,
+            put_off: None,
             pending_events: VecDeque::new(),
             turn: 0,
             batch_limit,
@@ -317,13 +310,18 @@ impl<S: Socket> Driver<S> {
         self.parts.shard.let_go(MOVED);
         self.parts.shard.move_on(MOVED);
         self.handle_control();
-        self.read_queued();
+        if self.put_off.is_none() {
+            self.read_queued();
+        }
         self.tell_interest();
         self.parts.shard.fanout().begin_turn();
-        let taken = if self.may_ingest_events() { self.ingest_events() } else { 0 };
+        let taken = self.publish_events();
         self.end_drain();
-        self.catch_up();
-        self.flush();
+        // Otherwise everything was written that could be.
+        if self.put_off.is_none() {
+            self.catch_up();
+            self.flush();
+        }
         self.parts.shard.keep_budget(&self.parts.budget, self.parts.number);
         self.note_closing();
         self.announce_pending();

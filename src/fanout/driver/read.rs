@@ -4,7 +4,7 @@
 //! that exceeds its slice waits behind the other connections with input. While it waits nothing more is read from it,
 //! so TCP slows it down. Only the message in progress is finished when the time is up. A message that may take long to
 //! decode is decoded on another thread, like a registration that takes long to parse; otherwise the cost of one message
-//! is bounded where it is executed.
+//! is bounded where it is executed. While events are put off for lack of room ([`super::intake`]), nothing is read.
 //!
 //! Order: when bytes are read they are marked with the number of the next event. A command among them is executed once
 //! the shard has reached that number, so every event that was sequenced earlier precedes its answer and is matched
@@ -258,7 +258,7 @@ impl<S: Socket> Driver<S> {
             Ok(Message::Text(text)) => self.on_text(conn, text),
             Ok(Message::Long(message)) => self.submit(conn, Work::Decode(message)),
             Ok(Message::Binary(_)) => shard.binary(conn, clock::now()),
-            Ok(Message::Ping(payload)) => shard.control(conn, Frame::Control(frame::pong(&payload))),
+            Ok(Message::Ping(payload)) => shard.control(conn, Frame::Pong(frame::pong(&payload))),
             Ok(Message::Pong) => {}
             Ok(Message::Close(_)) if shard.fanout().is_closing(conn) => self.vanish_if_written(conn),
             Ok(Message::Close(code)) => shard.close(conn, Close::Normal(code.unwrap_or(1000))),

@@ -15,6 +15,7 @@ use crate::broker::history::{Beyond, History, HistoryLimits, Start};
 use crate::broker::inbox::InboxLimits;
 use crate::broker::splice::Splice;
 use crate::fanout::control::{ConnectionLimit, Newcomer, Wanted};
+use crate::fanout::outbox::Frame;
 use crate::fanout::pool::{Port, ShardSettings, shard};
 use crate::fanout::socket::Accepted;
 use crate::fanout::spec_parser::{Job, Work};
@@ -37,6 +38,10 @@ struct World {
 
 /// Everything that a shard's thread is given, with a store of users in this directory; and who may do everything.
 pub(in crate::fanout) fn parts(data: &std::path::Path) -> (Port, Parts, Identity) {
+    parts_with(data, OutboxLimits { bytes: 1 << 20, events: 1000 })
+}
+
+fn parts_with(data: &std::path::Path, outbox: OutboxLimits) -> (Port, Parts, Identity) {
     let (authority, _) = Authority::open(data, AuthOptions::default()).unwrap();
     let credential = Credential::Basic { user: "rocketskates".to_owned(), password: Secret::new("r0cketsk8ts") };
     let identity = authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), crate::clock::both()).unwrap();
@@ -46,7 +51,7 @@ pub(in crate::fanout) fn parts(data: &std::path::Path) -> (Port, Parts, Identity
     let (ping, idle, close) = (HOUR, HOUR, HOUR);
     let settings = ShardSettings {
         index: index::Limits::default(),
-        outbox: OutboxLimits { bytes: 1 << 20, events: 1000 },
+        outbox,
         total_bytes: 1 << 30,
         inbox: InboxLimits { events: 1000, bytes: 1 << 20 },
         deflate: None,
@@ -61,8 +66,12 @@ pub(in crate::fanout) fn parts(data: &std::path::Path) -> (Port, Parts, Identity
 
 impl World {
     fn new() -> Self {
+        Self::with_outboxes(OutboxLimits { bytes: 1 << 20, events: 1000 })
+    }
+
+    fn with_outboxes(limits: OutboxLimits) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let (port, parts, identity) = parts(data.path());
+        let (port, parts, identity) = parts_with(data.path(), limits);
         let mut driver = Driver::new(parts);
         driver.next_tick = Instant::now() + HOUR;
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -996,4 +1005,132 @@ fn what_a_replay_left_out_of_the_history_is_forgotten_when_the_history_no_longer
     };
     assert_eq!(brought(94, "register b.*.*"), Some(splice.clone()), "the fifth is in the history");
     assert_eq!(brought(1, "register c.*.*"), Some(Splice::at(2)), "three of five have to be counted");
+}
+
+impl World {
+    /// Opens a connection with this policy that is registered for every event of Type `a`.
+    fn consumer(&mut self, overflow: Overflow) -> (ConnId, TcpStream) {
+        let (newcomer, client) = self.newcomer();
+        let conn = self.adopt(Newcomer { overflow, ..newcomer }).unwrap();
+        self.driver.parts.shard.text(conn, "register a.*.*", crate::clock::now());
+        self.turn();
+        (conn, client)
+    }
+
+    /// Puts an event with this many bytes into the inbox.
+    fn post(&mut self, kind: &str, bytes: usize) {
+        let object = format!("\"{}\"", "x".repeat(bytes));
+        let mut draft = crate::event::Draft::new(kind, "b", "c");
+        draft.object = &object;
+        self.driver.parts.broker.publish(vec![draft.seal(crate::clock::now())], Source::Post).unwrap();
+    }
+
+    fn is_closing(&mut self, conn: ConnId) -> bool {
+        self.driver.parts.shard.fanout().is_closing(conn)
+    }
+}
+
+/// Pings do not wait for the events before them, so the answers to them never end. An event that is larger than an
+/// outbox, or than the part of it where conflation begins, needs an empty one.
+#[test]
+fn a_large_event_does_not_wait_for_the_pings_of_others() {
+    for (overflow, bytes) in [(Overflow::Disconnect, 100 << 10), (Overflow::Conflate, 20 << 10)] {
+        let mut world = World::with_outboxes(OutboxLimits { bytes: 64 << 10, events: 1000 });
+        let ((pinging, mut client), (reader, _silent)) =
+            (world.consumer(overflow), world.consumer(Overflow::Disconnect));
+        client.write_all(&client_frame(0x89, b"").repeat(20_000)).unwrap();
+        world.driver.enqueue(pinging);
+        world.turn();
+        world.post("a", bytes);
+        world.post("b", 1);
+        world.turn();
+        assert_eq!(world.driver.next_number() - world.driver.parts.shard.position(), 1, "the large one");
+        assert!([pinging, reader].iter().all(|&conn| !world.is_closing(conn)), "a ping costs nobody the event");
+        (0..3).for_each(|_| world.turn());
+        assert!(!world.driver.has_events() && world.entry(pinging).kept, "it still pings");
+    }
+}
+
+/// It has more queued than a write takes, and others may have as much.
+#[test]
+fn nothing_is_read_while_events_wait_for_what_is_queued() {
+    let mut world = World::new();
+    let ((deep, _silent), (pinging, mut client)) =
+        (world.consumer(Overflow::Disconnect), world.consumer(Overflow::Disconnect));
+    (0..700).for_each(|_| world.driver.parts.shard.control(deep, Frame::Constant(frame::PING)));
+    client.write_all(&client_frame(0x89, b"").repeat(1000)).unwrap();
+    world.driver.enqueue(pinging);
+    world.post("a", 1 << 20);
+    for turn in 0..3 {
+        assert!(world.driver.has_events() && world.driver.timeout() == Duration::ZERO, "turn {turn}");
+        world.turn();
+    }
+    assert!(!world.driver.has_events() && !world.is_closing(deep) && !world.is_closing(pinging));
+    assert_eq!(pongs(&mut client), 64, "those of the first turn");
+    world.turn();
+    assert_eq!(pongs(&mut client), 64, "it goes on");
+}
+
+/// Returns how many pongs have arrived.
+fn pongs(client: &mut TcpStream) -> usize {
+    client.set_nonblocking(true).unwrap();
+    let mut got = Vec::new();
+    // There is no end yet.
+    let _ = client.read_to_end(&mut got);
+    got.windows(2).filter(|pair| *pair == [0x8A, 0]).count()
+}
+
+/// Whatever keeps a connection from becoming empty, such as a socket that is never full.
+#[test]
+fn events_wait_for_a_connection_no_longer_than_what_it_had_queued_takes() {
+    let mut world = World::new();
+    let ((endless, _silent), (reader, _other)) =
+        (world.consumer(Overflow::Disconnect), world.consumer(Overflow::Disconnect));
+    world.post("a", 1 << 20);
+    let mut turns = 0;
+    while world.driver.has_events() {
+        (0..300).for_each(|_| world.driver.parts.shard.control(endless, Frame::Constant(frame::PING)));
+        world.turn();
+        turns += 1;
+        assert!(turns < 5, "it waits for ever");
+    }
+    assert!(turns > 1 && world.is_closing(endless) && !world.is_closing(reader), "after {turns} turns");
+}
+
+/// Its socket accepts a little at a time, in every turn.
+#[test]
+fn events_do_not_wait_for_a_full_outbox_that_is_written_bit_by_bit() {
+    let mut world = World::with_outboxes(OutboxLimits { bytes: 64 << 10, events: 1000 });
+    let (slow, _silent) = world.consumer(Overflow::DropOldest);
+    while world.driver.parts.shard.fanout().depth(slow).bytes < 56 << 10 {
+        world.post("a", 8 << 10);
+        world.turn();
+    }
+    for _ in 0..10 {
+        world.post("b", 1);
+        world.driver.writable(slow);
+        world.turn();
+        assert!(!world.driver.has_events());
+    }
+}
+
+/// It has a deadline for them.
+#[test]
+fn a_drain_that_waits_for_readers_goes_on_reading() {
+    let mut world = World::with_outboxes(OutboxLimits { bytes: 64 << 10, events: 1000 });
+    let ((slow, _silent), (other, mut client)) =
+        (world.consumer(Overflow::DropOldest), world.consumer(Overflow::Disconnect));
+    while world.driver.parts.shard.fanout().depth(slow).bytes < 56 << 10 {
+        world.post("a", 8 << 10);
+        world.turn();
+    }
+    world.driver.drain(crate::clock::instant() + HOUR);
+    world.post("b", 1);
+    for _ in 0..3 {
+        client.write_all(&client_frame(0x89, b"")).unwrap();
+        world.driver.enqueue(other);
+        world.turn();
+        assert!(world.driver.has_events() && pongs(&mut client) == 1);
+    }
+    assert!(world.driver.timeout() > Duration::ZERO, "it sleeps until somebody reads");
 }

@@ -44,9 +44,7 @@ impl<S: Socket> Driver<S> {
             self.keep_time_of(conn, now, now_us / 1_000);
             self.parts.shard.forget_left_out(conn, || *retained);
             round.oldest = round.oldest.max(self.keep_age_of(conn, now_us));
-            let Depth { events, bytes } = self.parts.shard.fanout().depth(conn);
-            (round.deepest.events, round.deepest.bytes) =
-                (round.deepest.events.max(events), round.deepest.bytes.max(bytes));
+            round.deepest = round.deepest.max(self.parts.shard.fanout().depth(conn));
         }
         self.note_closing();
         round.next = end;

@@ -12,11 +12,16 @@ use super::turn::Input;
 use super::{Driver, Output};
 use crate::clock;
 use crate::fanout::outbox::ConnId;
-use crate::fanout::outbox::gather::Gathered;
+use crate::fanout::outbox::gather::{GATHER_FRAMES, Gathered};
 use crate::fanout::socket::Socket;
 
 /// Bytes per vectored write.
 const WRITE_BYTES: usize = 256 << 10;
+
+/// Frames or bytes that a write takes at least from a queue that is longer, if the socket is not full: TLS encrypts so
+/// many bytes at a time.
+pub(super) const LEAST_FRAMES: usize = GATHER_FRAMES;
+pub(super) const LEAST_BYTES: usize = 64 << 10;
 
 impl<S: Socket> Driver<S> {
     pub(super) fn writable(&mut self, conn: ConnId) {

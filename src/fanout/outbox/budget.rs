@@ -1,9 +1,10 @@
 //! The limit on the memory of all outboxes of a server together.
 //!
 //! What counts is memory: the bytes of the distinct queued frames, each once per process, however many shards and
-//! connections queue it. The sum of the queues would be the wrong measure: a thousand clients that stall together hold
-//! the same frames, and closing them for a thousand times that size would free nothing. Frame numbers (four bytes per
-//! queued frame) and gap notices do not count: `outbox.events` limits them.
+//! connections queue it; each shard's entries for them; and the rings of frame numbers, which thousands of connections
+//! with short events fill to a quarter of a megabyte each. The sum of the queues would be the wrong measure: a thousand
+//! clients that stall together hold the same frames, and closing them for a thousand times that size would free
+//! nothing. Gap notices do not count: between two of them is an answer that does.
 //!
 //! Contract: each shard reports once per turn how much more or less it holds; no lock, and no work per delivery. When
 //! the budget is exceeded each shard sheds its largest outboxes. Two rules protect clients that keep up:

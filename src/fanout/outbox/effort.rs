@@ -4,7 +4,7 @@
 //! event put into a conflating outbox: that is what a pass costs per event on average, so passes do not pile up
 //! whatever the load. A pass without which a connection would have to be closed may also use [`FORCED`]. The first pass
 //! of a turn is always allowed. Releasing dropped frames may take [`DROPPED`] frames per turn; a frame whose memory is
-//! freed with it counts as [`FREED`].
+//! freed with it counts as [`FREED`]. Making room by dropping the oldest frames may take as many again.
 
 /// Frames that passes look at per turn: about a millisecond.
 const PASSES: usize = 32_768;
@@ -29,11 +29,12 @@ pub(super) struct Effort {
     forced: usize,
     earned: usize,
     dropped: usize,
+    oldest: usize,
 }
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { passes: PASSES, forced: FORCED, earned: 0, dropped: DROPPED }
+        Self { passes: PASSES, forced: FORCED, earned: 0, dropped: DROPPED, oldest: DROPPED }
     }
 }
 
@@ -61,6 +62,16 @@ impl Effort {
     /// Returns how many frames may still be dropped.
     pub(super) fn droppable(&self) -> usize {
         self.dropped
+    }
+
+    /// Returns whether there is time to make room by dropping the oldest frames.
+    pub(super) fn may_make_room(&self) -> bool {
+        self.oldest > 0
+    }
+
+    /// Notes that frames were dropped to make room.
+    pub(super) fn make_room(&mut self, frames: usize) {
+        self.oldest = self.oldest.saturating_sub(frames);
     }
 
     /// Notes that frames were dropped.

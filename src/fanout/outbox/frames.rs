@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::asides::Aside;
 use super::barriers::Object;
-use super::gap::Gap;
+use super::gap::{Gap, Time};
 use crate::event::Event;
 use crate::websocket::frame::Encoding;
 
@@ -32,9 +33,11 @@ pub enum Frame {
     },
     /// An answer to one connection.
     Answer(Box<Event>),
-    /// A control frame for one connection.
+    /// Another frame for one connection that has to be sent, such as a close frame.
     Control(Box<[u8]>),
-    /// A frame that is always the same, such as a ping.
+    /// A pong, which may be dropped.
+    Pong(Box<[u8]>),
+    /// A frame that is always the same and may be dropped, such as a ping.
     Constant(&'static [u8]),
     /// A notice of the events that one connection has lost.
     Gap(Box<Gap>),
@@ -47,7 +50,7 @@ impl Frame {
         match self {
             Self::Event { event, encoding, .. } => event.frame_in(*encoding),
             Self::Answer(event) => event.frame(),
-            Self::Control(bytes) => bytes,
+            Self::Control(bytes) | Self::Pong(bytes) => bytes,
             Self::Constant(bytes) => bytes,
             Self::Gap(gap) => gap.bytes(),
         }
@@ -66,7 +69,7 @@ impl Frame {
         size(match self {
             Self::Event { event, encoding, .. } => event.hold(*encoding),
             Self::Gap(_) | Self::Constant(_) => 0,
-            Self::Answer(_) | Self::Control(_) => self.bytes().len(),
+            Self::Answer(_) | Self::Control(_) | Self::Pong(_) => self.bytes().len(),
         })
     }
 
@@ -75,12 +78,13 @@ impl Frame {
         size(match self {
             Self::Event { event, encoding, .. } => event.let_go(*encoding),
             Self::Gap(_) | Self::Constant(_) => 0,
-            Self::Answer(_) | Self::Control(_) => self.bytes().len(),
+            Self::Answer(_) | Self::Control(_) | Self::Pong(_) => self.bytes().len(),
         })
     }
 }
 
-fn size(bytes: usize) -> i64 {
+/// Converts a number of bytes in memory.
+pub(super) fn size(bytes: usize) -> i64 {
     i64::try_from(bytes).expect("what is in memory is below 2^63")
 }
 
@@ -111,6 +115,9 @@ struct Held {
     span: Span,
 }
 
+/// Bytes of a frame's entry in the slab. Many answers and pongs are smaller.
+pub(super) const SIZE: usize = size_of::<Option<Held>>();
+
 /// The kind of a released frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Released {
@@ -119,7 +126,7 @@ pub(super) enum Released {
     /// A gap notice.
     Gap,
     /// Any other frame.
-    Own,
+    Own(Aside),
 }
 
 /// All frames of a shard.
@@ -129,8 +136,8 @@ pub(super) struct Frames {
     free: Vec<u32>,
     /// Conflated frames by span, so that each is made once and not for every connection.
     conflated: HashMap<Span, FrameId>,
-    /// How many bytes this shard holds more than at the last [`Frames::take_more`]; events count only if no other shard
-    /// holds them.
+    /// How many bytes this shard holds more than at the last [`Frames::take_more`], entries included; events count only
+    /// if no other shard holds them.
     more: i64,
 }
 
@@ -142,7 +149,7 @@ impl Frames {
 
     /// Stores a frame with no references yet.
     pub(super) fn insert_event(&mut self, frame: Frame, span: Span, object: Object) -> FrameId {
-        self.more += frame.hold();
+        self.more += frame.hold() + size(SIZE);
         let held = Some(Held { frame, references: 0, object, span });
         if let Some(free) = self.free.pop() {
             self.held[free as usize] = held;
@@ -199,6 +206,20 @@ impl Frames {
         matches!(self.held(id).frame, Frame::Gap(_))
     }
 
+    /// Returns what the frame is, unless it is an event or a gap notice.
+    pub(super) fn aside(&self, id: FrameId) -> Aside {
+        match self.held(id).frame {
+            Frame::Event { .. } | Frame::Gap(_) => Aside::default(),
+            Frame::Answer(_) | Frame::Control(_) => Aside::ANSWER,
+            Frame::Pong(_) | Frame::Constant(_) => Aside::BEAT,
+        }
+    }
+
+    /// Returns the time of the event in the frame, if the frame is a shared event.
+    pub(super) fn time(&self, id: FrameId) -> Option<Time> {
+        self.event(id).map(|(event, _)| Time::from_slice(event.time().as_bytes()))
+    }
+
     /// Returns the gap in the frame, if it is a gap notice.
     pub(super) fn gap_mut(&mut self, id: FrameId) -> Option<&mut Gap> {
         match &mut self.held_mut(id).frame {
@@ -253,7 +274,8 @@ impl Frames {
         let released = match held.frame {
             Frame::Event { received_us, .. } => Released::Event(received_us),
             Frame::Gap(_) => Released::Gap,
-            Frame::Answer(_) | Frame::Control(_) | Frame::Constant(_) => Released::Own,
+            Frame::Answer(_) | Frame::Control(_) => Released::Own(Aside::ANSWER),
+            Frame::Pong(_) | Frame::Constant(_) => Released::Own(Aside::BEAT),
         };
         if held.references == 0 {
             self.forget(id);
@@ -272,7 +294,7 @@ impl Frames {
             self.forget_conflated(span);
         }
         if let Some(held) = self.held[id.0 as usize].take() {
-            self.more -= held.frame.let_go();
+            self.more -= held.frame.let_go() + size(SIZE);
         }
         self.free.push(id.0);
     }
@@ -287,7 +309,3 @@ impl Frames {
         self.held.len() - self.free.len()
     }
 }
-
-/// Bytes of a frame's entry in the slab.
-#[cfg(test)]
-pub(super) const SIZE: usize = size_of::<Option<Held>>();

@@ -11,7 +11,22 @@ use crate::protocol::gap::{GAP, HYDRANT, QUEUE};
 use crate::websocket::frame::Encoding;
 
 /// The time of an event as its producer wrote it.
-type Time = SmallVec<[u8; 36]>;
+pub(super) type Time = SmallVec<[u8; 36]>;
+
+/// Events dropped in sequence.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) events: u64,
+    pub(super) first: Time,
+    pub(super) last: Time,
+}
+
+impl Lost {
+    /// A single event of this time.
+    pub(super) fn one(time: Time) -> Self {
+        Self { events: 1, first: time.clone(), last: time }
+    }
+}
 
 /// A number of events dropped in sequence.
 #[derive(Debug)]
@@ -25,22 +40,16 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// Creates a gap of one event, for a connection of this encoding.
-    pub(super) fn new(time: &str, encoding: Encoding) -> Self {
-        Self {
-            count: 1,
-            first: Time::from_slice(time.as_bytes()),
-            last: Time::from_slice(time.as_bytes()),
-            encoding,
-            written: None,
-        }
+    /// Creates a gap for a connection of this encoding.
+    pub(super) fn new(lost: Lost, encoding: Encoding) -> Self {
+        let Lost { events, first, last } = lost;
+        Self { count: events, first, last, encoding, written: None }
     }
 
-    /// Adds one more event.
-    pub(super) fn add(&mut self, time: &str) {
-        self.count += 1;
-        self.last.clear();
-        self.last.extend_from_slice(time.as_bytes());
+    /// Adds the next events.
+    pub(super) fn add(&mut self, lost: Lost) {
+        self.count += lost.events;
+        self.last = lost.last;
         self.written = None;
     }
 

@@ -4,10 +4,12 @@ use std::io::IoSlice;
 
 use smallvec::SmallVec;
 
+use super::asides::Aside;
 use super::coalesce::{CoalescedId, Match};
 use super::frames::Released;
 use super::queue::Outbox;
 use super::{ConnId, Fanout};
+use crate::overflow::Overflow;
 use crate::stats::Depth;
 
 /// Maximum number of frames in one system call; the kernel accepts no more than 1,024.
@@ -155,18 +157,23 @@ impl Fanout {
                 outbox.pop(left, &mut self.spare);
                 self.waiting.bytes -= left;
             }
-            if let Released::Event(received_us) = self.frames.release(frame) {
-                self.waiting.events -= 1;
-                self.counts.delivered += 1;
-                outbox.count_delivered();
-                self.counts.latency.observe(now_us.saturating_sub(received_us));
+            match self.frames.release(frame) {
+                Released::Event(received_us) => {
+                    self.waiting.events -= 1;
+                    self.counts.delivered += 1;
+                    outbox.count_delivered();
+                    self.counts.latency.observe(now_us.saturating_sub(received_us));
+                }
+                Released::Own(aside) if outbox.policy() == Overflow::DropOldest => self.asides.remove(conn, aside),
+                Released::Own(_) | Released::Gap => {}
             }
         }
+        outbox.trim(&mut self.spare);
     }
 
     /// Handles the usual case with several frames: all of them are written, so their lengths are not needed.
     fn advance_over_all(&mut self, conn: ConnId, now_us: u64) {
-        let Self { outboxes, frames, counts, spare, waiting, .. } = self;
+        let Self { outboxes, frames, counts, spare, asides, waiting, .. } = self;
         let outbox = outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove");
         let mut events = 0;
         for frame in outbox.frames() {
@@ -174,6 +181,9 @@ impl Fanout {
                 events += 1;
                 counts.latency.observe(now_us.saturating_sub(received_us));
             }
+        }
+        if events < outbox.depth().events && outbox.policy() == Overflow::DropOldest {
+            asides.set(conn, Aside::default());
         }
         waiting.events -= events;
         waiting.bytes -= outbox.depth().bytes;

@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::queue::Outbox;
 use super::{ConnId, Fanout};
 
 /// Outboxes visited per turn: some ten microseconds.
@@ -25,7 +26,7 @@ pub(super) struct Search {
 /// The result of a search.
 #[derive(Debug, Default)]
 pub struct Largest {
-    /// Connections with the number of queued bytes, largest first.
+    /// Connections with their [footprints](Fanout::footprint), largest first.
     pub found: Vec<(usize, ConnId)>,
     /// The number of connections with queued frames.
     pub waiting: usize,
@@ -38,7 +39,7 @@ impl Fanout {
         let end = outboxes.len().min(search.next + LOOKED_AT);
         for (at, outbox) in outboxes.iter().enumerate().take(end).skip(search.next) {
             let open = outbox.as_ref().filter(|outbox| !outbox.is_closing());
-            let Some(bytes) = open.map(|outbox| outbox.depth().bytes).filter(|bytes| *bytes > 0) else { continue };
+            let Some(bytes) = open.map(Outbox::footprint).filter(|bytes| *bytes > 0) else { continue };
             search.waiting += 1;
             search.found.push(Reverse((bytes, ConnId(u32::try_from(at).expect("fewer than 4 billion connections")))));
             if search.found.len() > KEPT {

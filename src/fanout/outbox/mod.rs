@@ -13,6 +13,7 @@
 //! Why the limits can be generous: a stalled connection costs four bytes per event, not a copy of it, and all stalled
 //! connections of the shard share the frames they hold.
 
+mod asides;
 mod barriers;
 mod budget;
 mod coalesce;
@@ -27,6 +28,7 @@ mod overflow;
 mod pause;
 mod queue;
 mod ring;
+mod room;
 mod waste;
 
 use std::collections::VecDeque;
@@ -42,6 +44,7 @@ use crate::event::Event;
 use crate::overflow::Overflow;
 use crate::stats::{Counts, Delivery, Depth, Dropped, OutboxLimits};
 use crate::websocket::frame::Encoding;
+use asides::Asides;
 use barriers::Barriers;
 use coalesce::{CoalescedBatches, CoalescedId};
 use effort::Effort;
@@ -77,6 +80,7 @@ pub struct Fanout {
     outboxes: Vec<Option<Outbox>>,
     free: Vec<u32>,
     spare: Spare,
+    asides: Asides,
     dirty: Vec<ConnId>,
     /// Empty between two calls of [`Fanout::take_dirty`].
     streams: Vec<ConnId>,
@@ -109,7 +113,8 @@ impl Fanout {
             frames: Frames::default(),
             outboxes: Vec::new(),
             free: Vec::new(),
-            spare: Vec::new(),
+            spare: Spare::default(),
+            asides: Asides::default(),
             dirty: Vec::new(),
             streams: Vec::new(),
             number: 0,
@@ -272,6 +277,9 @@ impl Fanout {
         self.frames.retain(frame, 1);
         let outbox = self.outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove");
         outbox.push(frame, bytes, &mut self.spare);
+        if outbox.policy() == Overflow::DropOldest {
+            self.asides.add(conn, self.frames.aside(frame));
+        }
         if outbox.mark_dirty() {
             self.dirty.push(conn);
         }
@@ -289,13 +297,6 @@ impl Fanout {
         }
         self.push_own(conn, last);
         self.outbox(conn).set_closing();
-    }
-
-    /// Returns whether another `more` bytes would leave half of the outbox free: room for what is not urgent. Always
-    /// true for an empty outbox.
-    pub fn has_spare_room(&self, conn: ConnId, more: usize) -> bool {
-        let Depth { events, bytes } = self.depth(conn);
-        events == 0 || (events < self.limits.events / 2 && bytes + more <= self.limits.bytes / 2)
     }
 
     /// Returns how much is queued for a connection.
@@ -330,21 +331,6 @@ impl Fanout {
         self.waiting
     }
 
-    /// Returns whether every connection that is not closing has room for this many more; visits every connection.
-    pub fn all_have_room(&self, events: usize, bytes: usize) -> bool {
-        self.outboxes
-            .iter()
-            .flatten()
-            .all(|outbox| outbox.is_closing() || outbox.has_room_for(events, bytes, &self.limits))
-    }
-
-    /// Like [`Fanout::all_have_room`], for dirty connections only: the others are empty, or their sockets accept
-    /// nothing.
-    pub fn dirty_have_room(&self, events: usize, bytes: usize) -> bool {
-        let dirty = self.dirty.iter().filter_map(|conn| self.outboxes[conn.at()].as_ref());
-        dirty.into_iter().all(|outbox| outbox.is_closing() || outbox.has_room_for(events, bytes, &self.limits))
-    }
-
     /// Returns the limits of each outbox.
     pub fn limits(&self) -> OutboxLimits {
         self.limits
@@ -352,7 +338,12 @@ impl Fanout {
 
     /// Returns how many more bytes are held than at the last call; for the [`Budget`].
     pub fn take_held(&mut self) -> i64 {
-        self.frames.take_more()
+        self.frames.take_more() + self.spare.take_more()
+    }
+
+    /// Returns the most that an outbox takes of the [`Budget`]: the bytes of its frames and of the list of them.
+    pub fn footprint(&self, conn: ConnId) -> usize {
+        self.outboxes.get(conn.at()).and_then(Option::as_ref).map_or(0, Outbox::footprint)
     }
 
     /// Counts a connection that is closed as a slow consumer.

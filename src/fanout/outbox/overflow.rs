@@ -1,26 +1,39 @@
 //! Applies the overflow policy of a connection whose outbox is full.
 //!
 //! *Disconnect*: nothing happens here; the caller closes the connection. *Drop-oldest*: the oldest events are dropped,
-//! never an answer and never the frame that is partly written, and a notice in their place reports their number;
-//! adjacent gaps are merged. The cost of dropping does not depend on the length of the queue. *Conflate*: of the
+//! and the pings and pongs among them, never an answer and never the frame that is partly written, and a notice in their
+//! place reports their number; adjacent gaps are merged. The cost of dropping does not depend on the length of the
+//! queue. *Conflate*: of the
 //! updates of one object the latest is kept in its place, with the state before the first of them. A pass visits the
 //! whole outbox. The first one runs when a quarter of the limits is queued, so a client that keeps up gets every event;
 //! the next runs when twice as much is queued or, at the limits, only if the last one freed a quarter of them. So
 //! conflation costs a few steps per event, and a connection for which it frees too little is closed.
 //!
 //! Many connections may stall at the same time. So each turn has an [`Effort`](super::effort): a pass for which none is
-//! left is postponed to the next turns, and its outbox may grow up to the limits in the meantime.
+//! left is postponed to the next turns, and its outbox may grow up to the limits in the meantime. One large event may
+//! take the place of thousands of small ones in each of these outboxes. If nothing is left for that, the whole queue is
+//! dropped in one step and released in the next turns; a connection with an answer in it is closed instead.
+
+use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use super::asides::Aside;
 use super::barriers::{Barriers, Object};
+use super::effort::FREED;
 use super::frames::{Frame, FrameId, Frames};
-use super::gap::Gap;
+use super::gap::{Gap, Lost};
 use super::{ConnId, Fanout, encode};
 use crate::event::Event;
 use crate::overflow::Overflow;
 use crate::stats::{Delivery, Dropped};
+
+/// Frames dropped for each event without further ado: of events of one size each takes the place of another.
+const EACH: usize = 2;
+
+/// Frames among which the first and the last event of a queue are looked for. The others are pings and pongs.
+const SEARCHED: usize = 64;
 
 impl Fanout {
     /// Applies the policy to an event of `bytes` that does not fit. Returns `Queued` if there is room now.
@@ -39,12 +52,13 @@ impl Fanout {
         self.counts.matched += 1;
         self.outbox(conn).count_dropped(1);
         let (reason, delivery) = match policy {
-            Overflow::DropOldest => (Dropped::Oldest, Delivery::Dropped),
-            Overflow::Disconnect | Overflow::Conflate => (Dropped::SlowConsumer, Delivery::Overflow),
+            // Otherwise there was no time to go through the rest.
+            Overflow::DropOldest if self.outbox(conn).ring().next().is_none() => (Dropped::Oldest, Delivery::Dropped),
+            _ => (Dropped::SlowConsumer, Delivery::Overflow),
         };
         self.counts.drop_events(reason, 1);
         if delivery == Delivery::Dropped {
-            self.note_gap(conn, event.time());
+            self.note_gap(conn, Lost::one(event.time().as_bytes().into()));
         }
         delivery
     }
@@ -61,48 +75,88 @@ impl Fanout {
 
     fn drop_until_it_fits(&mut self, conn: ConnId, bytes: usize) -> bool {
         let limits = self.limits;
+        let mut passed = 0;
         while !self.outbox(conn).has_room(bytes, &limits) {
-            if !self.drop_oldest(conn) {
+            if passed >= EACH && !self.effort.may_make_room() {
+                return self.drop_ring(conn) && self.outbox(conn).has_room(bytes, &limits);
+            }
+            let held = self.frames.len();
+            if !self.pass_oldest(conn) {
                 return false;
             }
+            passed += 1;
+            if passed > EACH {
+                self.effort.make_room(if self.frames.len() < held { FREED } else { 1 });
+            }
         }
+        self.trim(conn);
         true
     }
 
-    /// Drops the oldest event of a connection. Returns whether there was one.
-    pub(super) fn drop_oldest(&mut self, conn: ConnId) -> bool {
-        let Self { outboxes, frames, spare, .. } = self;
+    /// Drops the first frame of a connection's ring, or keeps it if it has to stay. Returns whether there was one.
+    fn pass_oldest(&mut self, conn: ConnId) -> bool {
+        let Self { outboxes, frames, spare, asides, .. } = self;
         let Some(outbox) = outboxes[conn.at()].as_mut() else { return false };
-        let frame = loop {
-            match outbox.droppable() {
-                Some(frame) if frames.event(frame).is_some() => break frame,
-                _ if !outbox.keep(spare) => return false,
-                _ => {}
-            }
-        };
-        let bytes = frames.bytes(frame).len();
+        let droppable = outbox.droppable().map(|frame| (frame, frames.aside(frame)));
+        let Some((frame, aside)) = droppable.filter(|(_, aside)| aside.answers == 0) else { return outbox.keep(spare) };
+        let (bytes, time) = (frames.bytes(frame).len(), frames.time(frame));
         outbox.discard(bytes, spare);
-        outbox.count_dropped(1);
-        self.counts.drop_events(Dropped::Oldest, 1);
-        self.waiting.events -= 1;
         self.waiting.bytes -= bytes;
-        if let Some((event, _)) = self.frames.event(frame) {
-            let event = std::sync::Arc::clone(event);
-            self.note_gap(conn, event.time());
+        if let Some(time) = time {
+            outbox.count_dropped(1);
+            self.counts.drop_events(Dropped::Oldest, 1);
+            self.waiting.events -= 1;
+            self.note_gap(conn, Lost::one(time));
+        } else {
+            asides.remove(conn, aside);
         }
         self.frames.release(frame);
         true
     }
 
-    /// Notes that an event of this time was dropped after the kept frames.
-    fn note_gap(&mut self, conn: ConnId, time: &str) {
+    /// Drops all frames of a connection's ring, at a cost that does not depend on their number. Returns false if some
+    /// have to stay; then nothing is dropped.
+    fn drop_ring(&mut self, conn: ConnId) -> bool {
+        let Self { outboxes, frames, spare, asides, waiting, .. } = self;
+        let Some(outbox) = outboxes[conn.at()].as_mut() else { return false };
+        let Aside { answers: 0, beats } = asides.of(conn) else { return false };
+        if outbox.droppable().is_none() {
+            outbox.keep(spare);
+        }
+        // Without answers in between, at most the started frame and a gap notice.
+        let kept: u32 = outbox.kept().map(|frame| frames.aside(frame).beats).sum();
+        let events = outbox.ring().count() as u64 - u64::from(beats - kept);
+        let first = outbox.ring().take(SEARCHED).find_map(|frame| frames.time(frame));
+        let last = outbox.ring().rev().take(SEARCHED).find_map(|frame| frames.time(frame));
+        let (Some(first), Some(last)) = (first, last) else { return false };
+        let started = outbox.kept().next().filter(|frame| !frames.is_gap(*frame));
+        let left = started.map_or(0, |frame| frames.bytes(frame).len() - outbox.written());
+        let bytes = outbox.depth().bytes - left;
+        let ring = outbox.take_ring(bytes, spare);
+        outbox.count_dropped(events);
+        waiting.bytes -= bytes;
+        asides.set(conn, Aside { answers: 0, beats: kept });
+        self.waste.push_back(([VecDeque::new(), ring], Dropped::Oldest));
+        self.note_gap(conn, Lost { events, first, last });
+        true
+    }
+
+    fn trim(&mut self, conn: ConnId) {
+        let Self { outboxes, spare, .. } = self;
+        if let Some(outbox) = outboxes[conn.at()].as_mut() {
+            outbox.trim(spare);
+        }
+    }
+
+    /// Notes that events were dropped after the kept frames.
+    fn note_gap(&mut self, conn: ConnId, lost: Lost) {
         let Self { outboxes, frames, dirty, .. } = self;
         let outbox = outboxes[conn.at()].as_mut().expect("only open connections overflow");
         if let Some(gap) = outbox.last_kept().and_then(|last| frames.gap_mut(last)) {
-            gap.add(time);
+            gap.add(lost);
             return;
         }
-        let frame = frames.insert(Frame::Gap(Box::new(Gap::new(time, outbox.encoding()))));
+        let frame = frames.insert(Frame::Gap(Box::new(Gap::new(lost, outbox.encoding()))));
         frames.retain(frame, 1);
         outbox.push_gap(frame);
         if outbox.mark_dirty() {
@@ -120,11 +174,12 @@ impl Fanout {
         match outbox.policy() {
             Overflow::Disconnect => return false,
             Overflow::DropOldest => {
-                while self.outbox(conn).depth().bytes > before.bytes / 2 && self.drop_oldest(conn) {}
+                while self.outbox(conn).depth().bytes > before.bytes / 2 && self.pass_oldest(conn) {}
             }
             Overflow::Conflate => self.conflate(conn),
         }
         self.effort.drop_frames(before.events);
+        self.trim(conn);
         4 * self.outbox(conn).depth().bytes <= 3 * before.bytes
     }
 

@@ -287,7 +287,7 @@ proptest! {
                 7 => {
                     let own: &'static [u8] = if size > 350 { b"answer" } else { b"a longer answer that takes more \
                         room" };
-                    prop_assert_eq!(fanout.send(conns[which], Frame::Constant(own)), models[which].send(own));
+                    prop_assert_eq!(fanout.send(conns[which], Frame::Control(own.into())), models[which].send(own));
                 }
                 8 | 9 if mask > 0 => {
                     let stream = models[which].stream();
@@ -304,6 +304,9 @@ proptest! {
                 }
             }
             for (&conn, model) in conns.iter().zip(&models) {
+                let answers = model.items.iter().filter(|item| matches!(item, Item::Own(own) if *own != b"bye")).count();
+                let counted = model.policy == Overflow::DropOldest;
+                prop_assert_eq!(fanout.asides.of(conn).answers, if counted { u32::try_from(answers).unwrap() } else { 0 });
                 let depth = Depth { events: model.items.len(), bytes: model.counted().1 };
                 prop_assert_eq!(fanout.depth(conn), depth);
             }
@@ -323,7 +326,7 @@ proptest! {
         prop_assert_eq!(matched, counts.delivered + dropped + counts.conflated + waiting);
         fanout.end_round(10);
         conns.into_iter().for_each(|conn| fanout.remove(conn));
-        prop_assert_eq!((fanout.frames(), fanout.waiting()), (0, Depth::default()));
+        prop_assert_eq!((fanout.frames(), fanout.waiting(), fanout.asides.is_empty()), (0, Depth::default(), true));
     }
 }
 

@@ -16,14 +16,6 @@ use crate::overflow::Overflow;
 use crate::stats::{Depth, Dropped, OutboxLimits};
 use crate::websocket::frame::Encoding;
 
-/// How many drained rings are kept for reuse. A turn fills the outboxes of all connections before it writes to the
-/// first: with fewer, a busy shard of a thousand connections would allocate in every turn.
-const SPARE_RINGS: usize = 1024;
-
-/// A spare ring with a larger capacity (in frame numbers) is not kept: one stalled connection must not leave its size
-/// behind. All spare rings of a shard together take at most 1 MiB; the events of a turn fit into one.
-const SPARE_CAPACITY: usize = 256;
-
 /// A conflating outbox first conflates when it is this power of two below its limits.
 const EARLIEST: u8 = 2;
 
@@ -112,9 +104,10 @@ impl Outbox {
                 && (self.counted as usize) < limits.events >> self.shift)
     }
 
-    /// Returns whether another `events` with `bytes` in total fit.
+    /// Returns whether another `events` with `bytes` in total fit. An outbox that accepts no events needs no room.
     pub(super) fn has_room_for(&self, events: usize, bytes: usize, limits: &OutboxLimits) -> bool {
-        self.counted == 0
+        self.intake != Intake::Open
+            || self.counted == 0
             || (self.bytes + bytes <= limits.bytes >> self.shift
                 && self.counted as usize + events <= limits.events >> self.shift)
     }
@@ -187,13 +180,21 @@ impl Outbox {
     }
 
     fn give_back(&mut self, spare: &mut Spare) {
-        if let Ring::Borrowed(mut ring) = std::mem::replace(&mut self.ring, EMPTY)
-            && spare.len() < SPARE_RINGS
-            && ring.capacity() <= SPARE_CAPACITY
-        {
-            ring.clear();
-            spare.push(ring);
+        if let Ring::Borrowed(ring) = std::mem::replace(&mut self.ring, EMPTY) {
+            spare.take_back(ring);
         }
+    }
+
+    /// Gives memory back if the ring has become much shorter.
+    pub(super) fn trim(&mut self, spare: &mut Spare) {
+        if let Ring::Borrowed(ring) = &mut self.ring {
+            spare.trim(ring);
+        }
+    }
+
+    /// Returns the bytes of all frames, except gap notices, and of the ring.
+    pub(super) fn footprint(&self) -> usize {
+        self.bytes + self.ring.memory()
     }
 
     /// Returns all frames in order.
@@ -220,6 +221,25 @@ impl Outbox {
         self.kept.get_or_insert_default().push_back(front);
         self.pop_ring(spare);
         true
+    }
+
+    /// Removes the ring, whose frames have these `bytes` and are unwritten. The cost does not depend on their number.
+    pub(super) fn take_ring(&mut self, bytes: usize, spare: &mut Spare) -> VecDeque<FrameId> {
+        let ring = std::mem::replace(&mut self.ring, EMPTY).into_list(spare);
+        self.bytes -= bytes;
+        self.counted -= u32::try_from(ring.len()).expect("no more than all frames");
+        ring
+    }
+
+    /// Returns the frames before the ring.
+    pub(super) fn kept(&self) -> impl DoubleEndedIterator<Item = FrameId> {
+        self.kept.iter().flat_map(|kept| kept.iter().copied())
+    }
+
+    /// Returns the frames of the ring.
+    pub(super) fn ring(&self) -> impl DoubleEndedIterator<Item = FrameId> {
+        let (first, second) = self.ring.runs();
+        first.iter().chain(second).copied()
     }
 
     /// Removes the first frame of the ring, of `bytes`, unwritten.
@@ -342,10 +362,11 @@ impl Outbox {
         }
     }
 
-    /// Like [`Outbox::clear`], but returns the removed frames in order. The cost does not depend on their number.
+    /// Like [`Outbox::clear`], but returns the removed frames in order, those of the ring in borrowed memory. The cost
+    /// does not depend on their number.
     pub(super) fn clear_out(&mut self, kept: Option<Kept>, spare: &mut Spare) -> [VecDeque<FrameId>; 2] {
         let first = self.kept.take().map_or_else(VecDeque::new, |kept| *kept);
-        let mut lists = [first, std::mem::replace(&mut self.ring, EMPTY).into_list()];
+        let mut lists = [first, std::mem::replace(&mut self.ring, EMPTY).into_list(spare)];
         if kept.is_some() {
             let begun = lists.iter_mut().find(|list| !list.is_empty());
             begun.and_then(VecDeque::pop_front).expect("the frame that was begun is the first");

@@ -24,7 +24,7 @@ fn rings_of_a_turn_are_used_again_in_the_next() {
         assert!(conns.iter().all(|&conn| fanout.deliver(&event, 0, conn) == Delivery::Queued));
         fanout.end_event();
     }
-    assert!(fanout.spare.is_empty());
+    assert_eq!(fanout.spare.len(), 0);
     for &conn in &conns {
         fanout.advance(conn, fanout.depth(conn).bytes, 1);
     }
@@ -305,4 +305,64 @@ fn pings_and_pongs_get_the_room_that_there_is_and_no_other() {
         fanout.offer(conn, Frame::Constant(b"ping"));
         assert_eq!(fanout.depth(conn).bytes, 4, "{policy:?}");
     }
+}
+
+#[test]
+fn an_outbox_that_takes_no_events_needs_no_room_for_them() {
+    let mut fanout = Fanout::new(LIMITS);
+    let conn = fanout.open(Overflow::Conflate);
+    (0..2).for_each(|_| assert!(fanout.send(conn, Frame::Constant(b"answer"))));
+    for (paused, has_room) in [(false, false), (true, true), (false, false)] {
+        fanout.set_paused(conn, paused);
+        assert_eq!((fanout.dirty_have_room(2, 1), fanout.all_have_room(2, 1)), (has_room, has_room));
+        let depth = if paused { Depth::default() } else { fanout.depth(conn) };
+        assert_eq!(fanout.deepest_dirty(), depth);
+    }
+    fanout.finish(conn, Frame::Constant(b"bye"), None);
+    assert!(fanout.dirty_have_room(2, 1) && fanout.all_have_room(2, 1), "nor does one that closes");
+}
+
+/// With short events they take as much memory as the frames, for each of thousands of connections.
+#[test]
+fn the_lists_of_frames_count_in_the_budget() {
+    const EACH: usize = 10_000;
+    let mut fanout = Fanout::new(OutboxLimits { bytes: 1 << 30, events: 1 << 20 });
+    let conns: Vec<ConnId> = (0..100).map(|at| fanout.open(Overflow::ALL[at % 2])).collect();
+    let event = event("x");
+    let length = event.frame().len();
+    for _ in 0..EACH {
+        fanout.begin_event(&event);
+        assert!(conns.iter().all(|&conn| fanout.deliver(&event, 0, conn) == Delivery::Queued));
+        fanout.end_event();
+    }
+    let list = size_of::<FrameId>() * EACH;
+    let mut held = fanout.take_held();
+    assert!(held >= i64::try_from(list * conns.len()).unwrap(), "{held}");
+    assert!(fanout.footprint(conns[0]) >= EACH * length + list);
+    // One that reads on has something queued all the time.
+    fanout.advance(conns[0], (EACH - 100) * length, 1);
+    assert!(fanout.footprint(conns[0]) < 100 * length + list / 10);
+    // Dropping the oldest frees memory too.
+    let dropping = conns.iter().copied().find(|&conn| fanout.policy(conn) == Some(Overflow::DropOldest)).unwrap();
+    (0..4).for_each(|_| assert!(fanout.shrink(dropping)));
+    assert!(fanout.footprint(dropping) < EACH / 15 * length + list / 2);
+    held += fanout.take_held();
+    conns.iter().for_each(|&conn| fanout.remove(conn));
+    held += fanout.take_held();
+    assert!(held >= i64::try_from(list * (conns.len() - 2)).unwrap(), "until they are released: {held}");
+    while fanout.has_leftovers() {
+        fanout.begin_turn();
+    }
+    assert_eq!((held + fanout.take_held(), fanout.frames()), (0, 0));
+}
+
+/// Thousands of them are in few bytes.
+#[test]
+fn what_is_queued_for_one_connection_counts_with_its_entry() {
+    let mut fanout = Fanout::new(OutboxLimits { bytes: 1 << 20, events: 1 << 16 });
+    let conn = fanout.open(Overflow::Disconnect);
+    (0..5).for_each(|_| fanout.offer(conn, Frame::Pong(vec![0x8A, 0].into())));
+    assert_eq!(fanout.take_held(), i64::try_from(5 * (2 + frames::SIZE)).unwrap());
+    fanout.advance(conn, 10, 1);
+    assert_eq!(fanout.take_held(), -i64::try_from(5 * (2 + frames::SIZE)).unwrap());
 }

@@ -95,3 +95,121 @@ fn what_only_one_connection_held_is_let_go_in_smaller_parts() {
     let most = left.windows(2).map(|pair| pair[0] - pair[1]).max().unwrap();
     assert!(most <= 65_536 / 32 && left.last() == Some(&0), "{most} in a turn");
 }
+
+/// Outboxes that one event fills.
+const SMALL: OutboxLimits = OutboxLimits { bytes: 1 << 20, events: 32_768 };
+
+/// Events that one event takes the place of.
+const OLD: usize = 4_000;
+
+/// Returns an event of this time with an object of this many bytes.
+fn timed(at: usize, bytes: usize) -> Arc<Event> {
+    let object = format!("\"{}\"", "x".repeat(bytes));
+    let mut draft = Draft::new("machines", "update", "key");
+    (draft.time, draft.object) = (Some(time(at).into()), &object);
+    Arc::new(draft.seal(jiff::Timestamp::UNIX_EPOCH))
+}
+
+fn time(at: usize) -> String {
+    format!("2026-01-02T03:{:02}:{:02}.5Z", at / 60, at % 60)
+}
+
+/// Delivers an event to all of them.
+fn deliver(fanout: &mut Fanout, conns: &[ConnId], event: &Arc<Event>) -> Vec<Delivery> {
+    fanout.begin_event(event);
+    let deliveries = conns.iter().map(|&conn| fanout.deliver(event, 0, conn)).collect();
+    fanout.end_event();
+    deliveries
+}
+
+/// Opens connections that drop the oldest events and have `OLD` of them, with this frame between the halves.
+fn lagging(frame: impl Fn(usize) -> Option<Frame>) -> (Fanout, Vec<ConnId>) {
+    let mut fanout = Fanout::new(SMALL);
+    let conns: Vec<ConnId> = (0..STALLED).map(|_| fanout.open(Overflow::DropOldest)).collect();
+    for at in 0..OLD {
+        if at == OLD / 2 {
+            for (which, &conn) in conns.iter().enumerate() {
+                frame(which).into_iter().for_each(|frame| fanout.offer(conn, frame));
+            }
+        }
+        assert!(deliver(&mut fanout, &conns, &timed(at % 3600, 1)).iter().all(|one| *one == Delivery::Queued));
+    }
+    fanout.begin_turn();
+    (fanout, conns)
+}
+
+/// Returns the text that is to be written to a connection, without the large object.
+fn text(fanout: &mut Fanout, conn: ConnId) -> String {
+    let mut gathered = gather::Gathered::new();
+    fanout.gather(conn, usize::MAX, &mut gathered);
+    let bytes: Vec<u8> = gathered.iter().flat_map(|slice| slice.to_vec()).collect();
+    String::from_utf8_lossy(&bytes).replace("xx", "")
+}
+
+fn gap(first: usize, last: usize, events: usize) -> String {
+    format!(r#""Object":{{"From":"{}","To":"{}","Events":{events}}}"#, time(first), time(last))
+}
+
+#[test]
+fn a_large_event_does_not_wait_until_thousands_are_dropped_for_each_that_stalls() {
+    // A ping may go with the events, and is not one of them.
+    let (mut fanout, conns) = lagging(|_| Some(Frame::Constant(b"ping")));
+    let large = timed(0, SMALL.bytes);
+    let deliveries = deliver(&mut fanout, &conns, &large);
+    assert!(deliveries.iter().all(|delivery| *delivery == Delivery::Queued));
+    let mut turns = vec![fanout.take_counts().dropped[Dropped::Oldest as usize]];
+    for &conn in &conns {
+        assert_eq!((fanout.depth(conn).events, fanout.totals(conn)), (2, (0, OLD as u64)));
+        let text = text(&mut fanout, conn);
+        assert!(text.contains(&gap(0, (OLD - 1) % 3600, OLD)) && !text.contains("ping"), "{text}");
+    }
+    while fanout.has_leftovers() {
+        fanout.begin_turn();
+        turns.push(fanout.take_counts().dropped[Dropped::Oldest as usize]);
+    }
+    assert_eq!(turns.iter().sum::<u64>(), (OLD * STALLED) as u64, "{turns:?}");
+    assert!(turns.iter().all(|&dropped| dropped <= 66_000), "{turns:?}");
+    assert_eq!((fanout.waiting().events, fanout.frames()), (STALLED, STALLED + 1));
+    conns.into_iter().for_each(|conn| fanout.remove(conn));
+    assert_eq!((fanout.frames(), fanout.waiting(), fanout.asides.is_empty()), (0, Depth::default(), true));
+}
+
+/// The next turn has time again.
+#[test]
+fn answers_are_not_dropped_for_lack_of_time() {
+    let (mut fanout, conns) = lagging(|which| (which % 2 == 0).then(|| Frame::Control(b"answer".as_slice().into())));
+    let deliveries = deliver(&mut fanout, &conns, &timed(0, SMALL.bytes));
+    let (mut kept, mut full) = (0, 0);
+    for (which, (&conn, delivery)) in conns.iter().zip(deliveries).enumerate() {
+        let (half, last) = (OLD / 2, (OLD - 1) % 3600);
+        match delivery {
+            Delivery::Overflow => {
+                assert!(which % 2 == 0 && fanout.depth(conn).events > 1, "its caller closes it");
+                full += 1;
+            }
+            _ if which % 2 == 0 => {
+                let text = text(&mut fanout, conn);
+                let places = [&gap(0, half - 1, half), "answer", &gap(half, last, half)].map(|part| text.find(part));
+                assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{text}");
+                kept += 1;
+            }
+            _ => assert!(text(&mut fanout, conn).contains(&gap(0, last, OLD))),
+        }
+    }
+    assert!(kept > 0 && full > 0, "{kept} kept, {full} full");
+}
+
+/// Neither the frame that is partly written nor a notice is lost, and a started notice is not changed.
+#[test]
+fn what_is_partly_written_precedes_what_is_dropped_at_once() {
+    let (mut fanout, conns) = lagging(|_| None);
+    for &conn in &conns {
+        fanout.advance(conn, 10, 1);
+    }
+    let large = timed(0, SMALL.bytes);
+    assert!(deliver(&mut fanout, &conns, &large).iter().all(|delivery| *delivery == Delivery::Dropped));
+    // That of the first event is still to be written, and one event more is missing behind the others.
+    let last = *conns.last().unwrap();
+    let text = text(&mut fanout, last);
+    assert!(text.contains(&time(0)) && text.contains(&gap(1, 0, OLD)), "{text}");
+}

@@ -7,6 +7,7 @@
 //! Removing a reference from a frame that others hold takes some ten nanoseconds. Freeing a frame takes some hundred,
 //! and every answer is freed, since each is for one connection.
 
+use super::asides::Aside;
 use super::effort::FREED;
 use super::frames::Released;
 use super::queue::Kept;
@@ -43,6 +44,8 @@ impl Fanout {
     pub fn sweep(&mut self) -> bool {
         while let Some((lists, reason)) = self.waste.front_mut() {
             let Some(list) = lists.iter_mut().find(|list| !list.is_empty()) else {
+                let [_, ring] = std::mem::take(lists);
+                self.spare.take_back(ring);
                 self.waste.pop_front();
                 continue;
             };
@@ -75,6 +78,7 @@ impl Fanout {
             if frames.is_gap(frame) { Kept::Gap(frame) } else { Kept::Frame(frame, left) }
         });
         let lists = outbox.clear_out(kept, spare);
+        self.asides.set(conn, started.map_or_else(Aside::default, |frame| frames.aside(frame)));
         self.waiting.bytes -= before.bytes - outbox.depth().bytes;
         if before.events > SHALLOW {
             // How many of them are answers is not known yet.
@@ -83,9 +87,11 @@ impl Fanout {
             return;
         }
         let mut events = 0;
-        for frame in lists.into_iter().flatten() {
+        for &frame in lists.iter().flatten() {
             events += usize::from(matches!(self.frames.release(frame), Released::Event(_)));
         }
+        let [_, ring] = lists;
+        self.spare.take_back(ring);
         if let Some(outbox) = self.outboxes[conn.at()].as_mut() {
             outbox.count_dropped(events as u64);
         }
