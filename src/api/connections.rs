@@ -103,7 +103,7 @@ impl Api {
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         let query = request.uri().query();
-        let (filter, limit) = (ListFilter::read(query)?, limit(query)?);
+        let (filter, limit) = (ListFilter::read(query)?, query::limit(query)?);
         if !self.permits(identity, "connections", "list", "*")? {
             return Ok(answer::json(StatusCode::OK, "[]"));
         }
@@ -367,12 +367,6 @@ fn principal_of(connection: &str) -> String {
     let read: Option<serde_json::Value> = serde_json::from_str(connection).ok();
     let principal = read.as_ref().and_then(|read| read["Principal"].as_str());
     principal.unwrap_or_default().to_owned()
-}
-
-/// Returns the maximum number of connections to list.
-fn limit(query: Option<&str>) -> Result<usize, ApiError> {
-    let Some(limit) = query::value(query, "limit") else { return Ok(usize::MAX) };
-    limit.parse().map_err(|_| ApiError::Bad("limit must be a whole number".to_owned()))
 }
 
 /// Builds the answer with our connections and, if the endpoint has returned them, its own.
