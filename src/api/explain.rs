@@ -210,7 +210,7 @@ impl Api {
         Ok(Asked { principal, account, access, inspection: None, is_known: true })
     }
 
-    /// Whoever would log in by this name: as [`Api::login`] decides.
+    /// Returns the user who logs in by this name, chosen as [`Api::login`] chooses.
     fn user_in_question(&self, user: &str) -> Result<Option<Asked>, ApiError> {
         if self.delegation.is_none() || (self.own_users && self.authority.has_user(user)) {
             let principal = format!("user:{user}");

@@ -267,7 +267,7 @@ impl History {
         self.resolve_if(since, requested, now, self.may_precede(since))
     }
 
-    /// The same for a caller that knows whether the events here [may follow](History::may_precede) any of that time.
+    /// Like [`History::resolve`], for a caller that has already called [`History::may_precede`].
     pub(super) fn resolve_if(
         &self,
         since: Since,
