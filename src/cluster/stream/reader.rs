@@ -20,10 +20,11 @@ use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::cache::{Block, Extent, PageCache, Parsed};
+use super::error::ReadError;
 use super::filling::{self, Hole, Search, message_of, place};
 use super::handoff::{GRACE, Goal, Handoff, LAG, LEAD, OVERLAP, POLL_INTERVAL, start};
 use super::pages::PageError;
-use super::patience::{ReadError, reserve};
+use super::progress::reserve;
 use super::tries::Tries;
 use crate::broker::Broker;
 use crate::broker::archive::{Chunk, Page, PageChannel, PagePermit, Reading};
