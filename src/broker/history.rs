@@ -40,7 +40,7 @@ use super::ring::{Entry, Ring};
 use crate::clock::ClockReading;
 use crate::event::Event;
 
-pub use super::ring::{HistoryLimits, Portion, Retained};
+pub use super::ring::{HistoryLimits, RangeRead, Retained};
 pub use crate::event::Position;
 
 /// The maximum by which an event's own Time may be ahead of this clock.
@@ -317,7 +317,7 @@ impl History {
 
     /// Reads up to `max` events of a range and returns what is missing. Counts missing connection events from
     /// `notified` on.
-    pub fn read(&self, range: Range<u64>, notified: u64, max: usize, into: &mut Vec<Retained>) -> Portion {
+    pub fn read(&self, range: Range<u64>, notified: u64, max: usize, into: &mut Vec<Retained>) -> RangeRead {
         self.shelf.lock().ring.read(range, notified, max, into)
     }
 
