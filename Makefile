@@ -113,7 +113,7 @@ gorilla: setup need-go ## Compression, and a session as drpcli has it, with the 
 outside: setup need-procps need-curl need-wget need-python3 need-browser ## Programs from outside: curl, wget, Python, and a page of a foreign origin in a browser
 	$(TESTS) --test wire --test front -- --ignored tools:: browser::
 
-console: setup need-curl need-browser need-node need-python3 ## The console in a real browser, view by view; EventSource and the lines of the view Me
+console: setup need-curl need-browser need-node need-python3 need-go ## The console in a real browser, view by view; EventSource and the lines of the view Me
 	$(TESTS) --test wire --no-run
 	scripts/console target/debug/hydrant
 

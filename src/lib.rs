@@ -30,7 +30,7 @@
 //! | [`websocket`], [`json`] | foundations: the codec of frames; JSON text |
 //! | [`overflow`], [`clock`] | foundations: overflow policies; the time |
 //! | [`logging`], [`files`] | foundations: log lines and panics; detecting changed files |
-//! | [`tasks`] | foundations: starting tasks |
+//! | [`tasks`], [`backoff`] | foundations: starting tasks; random waits between retries |
 //! | [`spans`] | foundations: traces for an OpenTelemetry collector |
 //!
 //! Dependencies point one way; a test in `tests/tidy/` enforces it.

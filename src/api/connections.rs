@@ -105,7 +105,7 @@ impl Api {
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         let query = request.uri().query();
-        let (filter, limit) = (ListFilter::read(query)?, limit(query)?);
+        let (filter, limit) = (ListFilter::read(query)?, query::limit(query)?);
         if !self.permits(identity, "connections", "list", "*")? {
             return Ok(answer::json(StatusCode::OK, "[]"));
         }
@@ -376,12 +376,6 @@ fn shown<'t>(theirs: &'t [Theirs], access: &Access) -> impl Iterator<Item = &'t 
     let shows = move |principal: &str| access.shows_connection(principal);
     let is_shown = move |one: &&Theirs| one.principal.as_deref().map_or(!access.has_tenant(), shows);
     theirs.iter().filter(is_shown).map(|one| &*one.json)
-}
-
-/// Returns the maximum number of connections to list.
-fn limit(query: Option<&str>) -> Result<usize, ApiError> {
-    let Some(limit) = query::value(query, "limit") else { return Ok(usize::MAX) };
-    limit.parse().map_err(|_| ApiError::Bad("limit must be a whole number".to_owned()))
 }
 
 /// Builds the answer with our connections and, if the endpoint has returned them, its own.

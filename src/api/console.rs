@@ -118,7 +118,7 @@ mod tests {
         served.sort_unstable();
         assert_eq!(names, served);
         let style = FILES.iter().find(|(name, ..)| *name == "style.css").unwrap().2.len();
-        assert!(script <= 84 << 10 && style <= 20 << 10, "{script} bytes of script, {style} of style");
+        assert!(script <= 80 << 10 && style <= 20 << 10, "{script} bytes of script, {style} of style");
     }
 
     /// By this text the page tells a token that is no longer valid from a claim that is missing.

@@ -1,4 +1,7 @@
 //! Errors of requests: the one table from errors to HTTP status, headers and DRP Error bodies.
+//!
+//! Contract: every refusal of the API is an [`ApiError`], and this file alone gives it its status, headers and body, so
+//! that equal errors are answered alike on all paths, in the form that DRP's clients read.
 
 use std::time::Duration;
 

@@ -61,7 +61,7 @@ struct Question {
 /// The body of the answer.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Told {
+struct ExplanationReport {
     #[serde(flatten)]
     explanation: Explanation,
     /// The recipient.
@@ -102,9 +102,9 @@ impl Api {
         } else {
             self.receiver_in_question(&question, identity)?
         };
-        let told = self.at_length(|| self.work_out(&question, specs, asked, identity));
+        let report = self.at_length(|| self.work_out(&question, specs, asked, identity));
         drop(turn);
-        told
+        report
     }
 
     /// Explains the event and writes the answer.
@@ -128,8 +128,8 @@ impl Api {
         let roles = self.roles_for(&explanation, &event, identity)?;
         let loss = inspection.and_then(loss);
         let event = RawValue::from_string(event.json().to_owned()).expect("an event is valid JSON");
-        let told = Told { explanation, principal: asked.principal, roles, loss, event };
-        Ok(answer::json(StatusCode::OK, serde_json::to_vec(&told).expect("texts and flags are always written")))
+        let report = ExplanationReport { explanation, principal: asked.principal, roles, loss, event };
+        Ok(answer::json(StatusCode::OK, serde_json::to_vec(&report).expect("texts and flags are always written")))
     }
 
     /// Waits for the turn of an expensive question.
@@ -210,7 +210,7 @@ impl Api {
         Ok(Asked { principal, account, access, inspection: None, is_known: true })
     }
 
-    /// Whoever would log in by this name: as [`Api::login`] decides.
+    /// Returns the user who logs in by this name, chosen as [`Api::login`] chooses.
     fn user_in_question(&self, user: &str) -> Result<Option<Asked>, ApiError> {
         if self.delegation.is_none() || (self.own_users && self.authority.has_user(user)) {
             let principal = format!("user:{user}");

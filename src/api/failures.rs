@@ -36,28 +36,28 @@ impl Failures {
         }
     }
 
-    /// The endpoint refuses the service's own credential.
+    /// Logs that the endpoint refuses the service's own credential.
     pub(super) fn refused(&self, error: &ApiError) {
         if let Some(suppressed) = self.refused.count(Instant::now()) {
             tracing::warn!(%error, suppressed, "the endpoint refuses hydrant's own credential");
         }
     }
 
-    /// The service's own credential cannot be used.
+    /// Logs that the service's own credential cannot be used.
     pub(super) fn credential(&self, error: &dyn fmt::Display) {
         if let Some(suppressed) = self.credential.count(Instant::now()) {
             tracing::error!(%error, suppressed, "cannot read hydrant's own credential for the endpoint");
         }
     }
 
-    /// A list of connections lacks the endpoint's.
+    /// Logs that a list of connections lacks the endpoint's.
     pub(super) fn connections(&self, error: &dyn fmt::Display) {
         if let Some(suppressed) = self.connections.count(Instant::now()) {
             tracing::warn!(%error, suppressed, "cannot read the endpoint's list of connections");
         }
     }
 
-    /// The event about a connection was dropped.
+    /// Logs that the event about a connection was dropped.
     pub(super) fn omitted(&self, action: &str, peer: SocketAddr) {
         if let Some(suppressed) = self.omitted.count(Instant::now()) {
             tracing::warn!(action, %peer, suppressed, "inboxes full: dropped the event about a connection");

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use super::error::ApiError;
+
 /// The characters that are percent-encoded in a path segment, so that no server can misread it.
 const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
@@ -38,6 +40,12 @@ pub(super) fn plain_path(path: &str) -> Option<String> {
 pub(super) fn value<'q>(query: Option<&'q str>, name: &str) -> Option<Cow<'q, str>> {
     let pairs = form_urlencoded::parse(query?.as_bytes());
     pairs.into_iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value)
+}
+
+/// Returns the maximum length of a list: the parameter `limit`, or no limit.
+pub(super) fn limit(query: Option<&str>) -> Result<usize, ApiError> {
+    let Some(limit) = value(query, "limit") else { return Ok(usize::MAX) };
+    limit.parse().map_err(|_| ApiError::Bad("limit must be a whole number".to_owned()))
 }
 
 /// Returns all values of a parameter, including empty ones.

@@ -229,7 +229,7 @@ impl Api {
                 ?connection=ADDR:PORT";
             return Err(ApiError::OfAll(message));
         }
-        let (measure, limit) = (measure(query)?, limit(query)?);
+        let (measure, limit) = (measure(query)?, query::limit(query)?);
         let all = self.busiest(measure, permitted_age(headers).max(FRESH)).await?;
         let list = &all.registrations[..all.registrations.len().min(limit)];
         Ok(answer::list(list, (!all.is_compared).then_some(Incomplete::Warnings)))
@@ -286,11 +286,6 @@ fn measure(query: Option<&str>) -> Result<Measure, ApiError> {
         Some("work") => Ok(Measure::Work),
         Some(_) => Err(ApiError::Bad("sort must be hits, deliveries or work".to_owned())),
     }
-}
-
-fn limit(query: Option<&str>) -> Result<usize, ApiError> {
-    let Some(limit) = query::value(query, "limit") else { return Ok(usize::MAX) };
-    limit.parse().map_err(|_| ApiError::Bad("limit must be a whole number".to_owned()))
 }
 
 fn json(report: &impl Serialize) -> Answer {

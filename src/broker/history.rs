@@ -40,7 +40,7 @@ use super::ring::{Entry, Ring};
 use crate::clock::ClockReading;
 use crate::event::{Event, parse_time};
 
-pub use super::ring::{HistoryLimits, Portion, Retained};
+pub use super::ring::{HistoryLimits, RangeRead, Retained};
 pub use crate::event::Position;
 
 /// The maximum by which an event's own Time may be ahead of this clock.
@@ -269,7 +269,7 @@ impl History {
         self.resolve_if(since, requested, now, self.may_precede(since))
     }
 
-    /// The same for a caller that knows whether the events here [may follow](History::may_precede) any of that time.
+    /// Like [`History::resolve`], for a caller that has already called [`History::may_precede`].
     pub(super) fn resolve_if(
         &self,
         since: Since,
@@ -319,7 +319,7 @@ impl History {
 
     /// Reads up to `max` events of a range and returns what is missing. Counts missing connection events from
     /// `notified` on.
-    pub fn read(&self, range: Range<u64>, notified: u64, max: usize, into: &mut Vec<Retained>) -> Portion {
+    pub fn read(&self, range: Range<u64>, notified: u64, max: usize, into: &mut Vec<Retained>) -> RangeRead {
         self.shelf.lock().ring.read(range, notified, max, into)
     }
 

@@ -86,7 +86,7 @@ impl Lane {
 
 /// The result of reading a range of numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Portion {
+pub struct RangeRead {
     /// The number of events at the start of the range that are no longer retained.
     pub lost: u64,
     /// The number of later connection events that are no longer retained, all before the number `notified`.
@@ -212,7 +212,7 @@ impl Ring {
     }
 
     /// Reads up to `max` events of a range, in order. Counts missing connection events from `notified` on.
-    pub(super) fn read(&self, range: Range<u64>, notified: u64, max: usize, into: &mut Vec<Retained>) -> Portion {
+    pub(super) fn read(&self, range: Range<u64>, notified: u64, max: usize, into: &mut Vec<Retained>) -> RangeRead {
         let lost = self.first.min(range.end).saturating_sub(range.start);
         let start = range.start + lost;
         let before = into.len();
@@ -227,7 +227,7 @@ impl Ring {
         let full = into.len() - before == max;
         let next = if full { into.last().map_or(start, |last| last.number + 1) } else { range.end };
         let (from, known) = (notified.max(start), self.known.min(range.end));
-        Portion { lost, connections: self.gone(from, known), notified: notified.max(known), next: next.max(start) }
+        RangeRead { lost, connections: self.gone(from, known), notified: notified.max(known), next: next.max(start) }
     }
 
     /// Returns the number of connection events from `from` on and before `known` that are no longer retained.
@@ -253,10 +253,10 @@ mod tests {
         }
     }
 
-    fn read(ring: &Ring, range: Range<u64>, notified: u64, max: usize) -> (Vec<u64>, Portion) {
+    fn read_range(ring: &Ring, range: Range<u64>, notified: u64, max: usize) -> (Vec<u64>, RangeRead) {
         let mut events = Vec::new();
-        let portion = ring.read(range, notified, max, &mut events);
-        (events.iter().map(|one| one.number).collect(), portion)
+        let read = ring.read(range, notified, max, &mut events);
+        (events.iter().map(|one| one.number).collect(), read)
     }
 
     #[test]
@@ -265,10 +265,10 @@ mod tests {
         add(&mut ring, "machines", 30);
         add(&mut ring, CONNECTIONS, 10_000);
         add(&mut ring, "machines", 2);
-        let (numbers, portion) = read(&ring, 0..ring.next(), 0, 100);
+        let (numbers, read) = read_range(&ring, 0..ring.next(), 0, 100);
         let expected: Vec<u64> = (0..30).chain(10_020..10_032).collect();
         assert_eq!(numbers, expected, "ten of eighty are connections");
-        assert_eq!(portion, Portion { lost: 0, connections: 9990, notified: 10_020, next: 10_032 });
+        assert_eq!(read, RangeRead { lost: 0, connections: 9990, notified: 10_020, next: 10_032 });
     }
 
     #[test]
@@ -279,10 +279,10 @@ mod tests {
         add(&mut ring, CONNECTIONS, 7);
         let (mut from, mut notified, mut gone, mut all) = (0, 0, 0, Vec::new());
         while from < ring.next() {
-            let (numbers, portion) = read(&ring, from..ring.next(), notified, 2);
+            let (numbers, read) = read_range(&ring, from..ring.next(), notified, 2);
             all.extend(numbers);
-            gone += portion.connections;
-            (from, notified) = (portion.next, portion.notified);
+            gone += read.connections;
+            (from, notified) = (read.next, read.notified);
             if from == 17 {
                 add(&mut ring, CONNECTIONS, 1);
             }
@@ -297,8 +297,8 @@ mod tests {
         add(&mut ring, CONNECTIONS, 10);
         add(&mut ring, "machines", 75);
         assert_eq!(ring.first(), 5);
-        let (numbers, portion) = read(&ring, 0..ring.next(), 0, 100);
-        assert_eq!((numbers.len(), portion.lost, portion.connections), (80, 5, 0));
-        assert_eq!(read(&ring, 7..9, 0, 100).0, [7, 8]);
+        let (numbers, read) = read_range(&ring, 0..ring.next(), 0, 100);
+        assert_eq!((numbers.len(), read.lost, read.connections), (80, 5, 0));
+        assert_eq!(read_range(&ring, 7..9, 0, 100).0, [7, 8]);
     }
 }

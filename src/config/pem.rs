@@ -11,8 +11,29 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use thiserror::Error;
 
 use super::raw::{RawSettings, readable};
+
+/// What is wrong with a file.
+#[derive(Debug, Error)]
+enum PemError {
+    #[error("it contains no {0} in PEM")]
+    Missing(&'static str),
+    #[error("not a {what} in PEM: {error}")]
+    Malformed { what: &'static str, error: pem::Error },
+    #[error(transparent)]
+    Unusable(#[from] rustls::Error),
+}
+
+impl PemError {
+    fn of(error: pem::Error, what: &'static str) -> Self {
+        match error {
+            pem::Error::NoItemsFound => Self::Missing(what),
+            error => Self::Malformed { what, error },
+        }
+    }
+}
 
 /// Checks a certificate chain and its key, each under its setting. A missing setting is reported elsewhere.
 pub(super) fn pair(
@@ -34,7 +55,7 @@ pub(super) fn authorities(setting: &'static str, path: &Path, raw: &mut RawSetti
     read(setting, path, raw, |path| {
         let mut roots = RootCertStore::empty();
         for certificate in chain(path)? {
-            roots.add(certificate).map_err(|error| error.to_string())?;
+            roots.add(certificate)?;
         }
         Ok(())
     });
@@ -44,31 +65,20 @@ fn read<T>(
     setting: &'static str,
     path: &Path,
     raw: &mut RawSettings,
-    look: impl Fn(&Path) -> Result<T, String>,
+    look: impl Fn(&Path) -> Result<T, PemError>,
 ) -> Option<T> {
     if !readable(setting, path, raw) {
         return None;
     }
-    look(path).map_err(|reason| raw.refuse(&[setting], format!("{}: {reason}", path.display()))).ok()
+    look(path).map_err(|error| raw.refuse(&[setting], format!("{}: {error}", path.display()))).ok()
 }
 
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let chain = found.map_err(|error| shown(&error, "certificate"))?;
-    if chain.is_empty() { Err(none("certificate")) } else { Ok(chain) }
+    let chain = found.map_err(|error| PemError::of(error, "certificate"))?;
+    if chain.is_empty() { Err(PemError::Missing("certificate")) } else { Ok(chain) }
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| shown(&error, "private key"))
-}
-
-fn none(what: &str) -> String {
-    format!("it contains no {what} in PEM")
-}
-
-fn shown(error: &pem::Error, what: &str) -> String {
-    match error {
-        pem::Error::NoItemsFound => none(what),
-        error => format!("not a {what} in PEM: {error}"),
-    }
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| PemError::of(error, "private key"))
 }

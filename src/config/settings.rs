@@ -12,7 +12,7 @@ use super::telemetry::{Log, Otel};
 use crate::client::{Endpoint, Fingerprint, Secret};
 use crate::overflow::Overflow;
 
-/// Every setting in the order of the declaration.
+/// Returns every setting in the order of the declaration.
 pub fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     Settings::declare(&mut rows);

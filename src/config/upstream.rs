@@ -7,8 +7,8 @@ use super::settings::{Settings, Upstream};
 use crate::client::{Endpoint, Login, Secret, SecretSource, Service, Trust};
 
 impl Upstream {
-    /// The endpoints, each with how the server logs in there; none if nothing is configured. `receive_buffer` is
-    /// `limits.socket_buffer`.
+    /// Returns the endpoints, each with how the server logs in there; none if nothing is configured. `receive_buffer`
+    /// is `limits.socket_buffer`.
     pub fn services(&self, receive_buffer: usize) -> Vec<Service> {
         let Some(login) = self.login() else { return Vec::new() };
         let service = |endpoint: &Endpoint| Service {

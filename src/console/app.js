@@ -3,7 +3,7 @@
 import { currentToken, isSignedIn, onSession, signIn, signInWith, signOut, userName } from "./api.js";
 import { announce, button, bytes, failure, field, fill, h, micros, quiet, rate } from "./dom.js";
 import { place } from "./route.js";
-import { latest, state, watch } from "./status.js";
+import { latest, quantiles, rates, received, state, watch } from "./status.js";
 import * as now from "./now.js";
 import * as tail from "./tail.js";
 import * as connections from "./connections.js";
@@ -22,7 +22,7 @@ const help = h("dialog", { "aria-label": "Keys" });
 let leave = null;
 let user = "rocketskates";
 
-/** Takes a token out of the fragment, and wipes it from the address. Returns why it is not good, null if it is. */
+// Signs in with the token in the fragment and removes it. Returns the error; null on success.
 async function tokenOfFragment() {
   const [view, query = ""] = location.hash.slice(1).split("?");
   const parts = new URLSearchParams(view.startsWith("token=") ? view : query);
@@ -47,16 +47,17 @@ function frame() {
 
 function drawBar() {
   if (!isSignedIn()) return;
-  const words = { live: "live", reconnecting: "reconnecting", hidden: "status hidden", out: "connecting" };
-  const dot = h("span", { class: `state ${state.word}` },
-    state.detail ? `${words[state.word]}: ${state.detail}` : words[state.word]);
+  const word = { hidden: "status hidden", out: "connecting" }[state.word] ?? state.word;
+  const dot = h("span", { class: `state ${state.word}` }, state.detail ? `${word}: ${state.detail}` : word);
   const status = latest();
   const figure = (view, value, unit) => h("a", { href: `#${view}` }, h("b", value), ` ${unit}`);
+  // The charts' values, once they have two points.
   fill(figures, dot, status && [
-    figure("tail", rate(status.Rates.ReceivedPerSecond), "events/s"),
-    figure("registrations", rate(status.Rates.DeliveredPerSecond), "deliveries/s"),
+    h("span", { class: "node", title: "Node" }, status.Id),
+    figure("tail", rate(rates(received).at(-1) ?? status.Rates.ReceivedPerSecond), "events/s"),
+    figure("registrations", rate(rates((s) => s.Delivered).at(-1) ?? status.Rates.DeliveredPerSecond), "deliveries/s"),
     figure("connections", bytes(status.Queue.Bytes), "queued"),
-    figure("now", micros(status.Rates.P99Microseconds), "p99"),
+    figure("now", micros(quantiles(0.99).at(-1) ?? status.Rates.P99Microseconds), "p99"),
   ]);
 }
 
@@ -64,13 +65,14 @@ function draw(note) {
   const { view } = place();
   const known = VIEWS[view] ? view : "now";
   leave?.();
-  document.title = `${VIEWS[known].title} · hydrant`;
+  const { title, show } = VIEWS[known];
+  document.title = `${title} · hydrant`;
   for (const link of rail.children) link.ariaCurrent = link.dataset.view === known ? "page" : null;
   const body = h("div", { class: `view view-${known}` });
-  fill(main, h("h1", { class: "unseen" }, VIEWS[known].title), body);
-  leave = VIEWS[known].show(body) ?? null;
+  fill(main, h("h1", { class: "unseen" }, title), body);
+  leave = show(body) ?? null;
   if (note) body.prepend(note);
-  announce(VIEWS[known].title);
+  announce(title);
 }
 
 function signInForm(note) {
@@ -148,13 +150,12 @@ function showHelp() {
   help.showModal();
 }
 
-/** Why the token of a link is not taken. */
 const unusable = ({ message }, ...more) =>
   failure({ messages: [`The token in the link was not accepted: ${message}`, ...more] });
 
 addEventListener("hashchange", async () => {
   const refused = await tokenOfFragment();
-  // A good one has drawn the view.
+  // An accepted token has drawn the view.
   if (isSignedIn()) refused === null || draw(refused && unusable(refused, `You are still signed in as ${user}.`));
   else if (refused) signInForm(unusable(refused));
 });

@@ -1,4 +1,4 @@
-// Completion of registrations: types, actions, keys and field names that were seen, and operators.
+// Completion of registrations: operators, and the types, actions, keys and fields of events so far.
 
 import { onSession } from "./api.js";
 import { fill, h } from "./dom.js";
@@ -11,14 +11,14 @@ const fresh = () => ({
   fields: new Set(),
 });
 let known = fresh();
-// What one user saw is no other's.
+// Forgets the names when the user changes.
 onSession(() => (known = fresh()));
 const OPERATORS = ["Eq(", "Ne(", "In(", "Nin(", "Re(", "Exists()", "Changed("];
 const MOST = 400;
 
 const note = (set, value) => set.size < MOST && typeof value === "string" && value && set.add(value);
 
-/** Learns the names of an event. */
+// Learns the names of an event.
 export function learn(event) {
   note(known.types, event.Type);
   note(known.actions, event.Action);
@@ -32,7 +32,7 @@ export function learn(event) {
   }
 }
 
-/** What may stand at the end of a text, and how much of the text it replaces. */
+// The word at the end of a text, and what may replace it.
 function candidates(text) {
   const parts = text.split(".");
   const last = (part) => part.split(",").at(-1);
@@ -47,7 +47,7 @@ function candidates(text) {
   return [word, new Set([...known.fields].map((field) => `${field}=`))];
 }
 
-/** A list of completions for an input; arrows choose, Tab or Enter takes. */
+// A list of completions for an input; arrows select, Tab or Enter accepts.
 export function suggest(input) {
   const list = h("ul", { class: "tips", role: "listbox", hidden: true });
   let at = -1;
@@ -68,7 +68,7 @@ export function suggest(input) {
 
   function move(by) {
     at = (at + by + found.length) % found.length;
-    [...list.children].forEach((item, index) => item.setAttribute("aria-selected", String(index === at)));
+    [...list.children].forEach((item, index) => (item.ariaSelected = index === at));
   }
 
   function take(index) {

@@ -10,7 +10,7 @@ import { state } from "./status.js";
 
 export const title = "Connections";
 
-/** Heads, and the fields by which to sort; the numbers from `Age` to `Dropped`. */
+// Heads and sort keys; numbers from `Age` to `Dropped`.
 const COLUMNS = [
   ["Principal", "Principal"], ["From", "RemoteAddr"], ["Age", "CreateTime"], ["Registrations", "Registrations"],
   ["Queued", "QueuedBytes"], ["Oldest", "QueuedAgeMilliseconds"], ["Delivered", "DeliveredEvents"],
@@ -33,8 +33,7 @@ export function show(element) {
   function draw(all) {
     const { sort = "QueuedAgeMilliseconds", open } = parameters();
     note.hidden = all.length === 0;
-    note.textContent = cut(all) ||
-      (all.length > 1 ? `${count(all.length)} websockets and streams` : "1 websocket or stream");
+    note.textContent = cut(all) || `Websockets and streams: ${all.length}`;
     const columns = COLUMNS.map((column) => sortable(column, column.key === sort, () => {
       setParameters({ sort: column.key });
       view.again();

@@ -1,19 +1,16 @@
-// One event beside the list: what changed, the object as a tree, the raw text; and what can be done with it.
+// One event beside the list: its differences, the object as a tree, the raw text, and commands.
 
 import { userName } from "./api.js";
 import { button, copier, curl, fill, h, quiet, quote } from "./dom.js";
 import { differences } from "./diff.js";
 import { setParameters } from "./route.js";
 
-/** How an event of `explain` is named in a link: by its position, or by its text. */
-const explainLink = (entry, spec) => {
-  const isLost = entry.id?.includes("T") || !entry.id;
-  const query = new URLSearchParams(isLost ? [["event", entry.text]] : [["position", entry.id]]);
-  if (spec) query.append("spec", spec);
-  return `#explain?${query}`;
+// A link to Explain for this event, by its position or, if it has none, by its text.
+const explainLink = ({ id, text }, spec) => {
+  const hasPosition = id && !id.includes("T");
+  return `#explain?${new URLSearchParams({ ...(hasPosition ? { position: id } : { event: text }), spec })}`;
 };
 
-/** Fills the pane. `context` has the specs, close() and start(since). */
 export function detail(pane, entry, { specs, close, start }) {
   const { event } = entry;
   const found = event.Object && event.Original ? differences(event.Original, event.Object) : [];
@@ -40,12 +37,12 @@ const text = (value) => (value === undefined ? "(nothing)" : JSON.stringify(valu
 function changes(found) {
   return h("table", { class: "changes" }, h("caption", { class: "unseen" }, "What changed"),
     h("thead", h("tr", ["Field", "Before", "After"].map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", found.slice(0, 200).map(({ path, before, after }) => h("tr", {},
+    h("tbody", found.slice(0, 200).map(({ path, before, after }) => h("tr",
       h("th", { scope: "row" }, path.join(".")), h("td", h("del", text(before))),
         h("td", h("ins", text(after)))))));
 }
 
-/** A tree of a value; large ones are closed. Each value can be copied by its path, or made a filter of the tail. */
+// A tree of a value; large ones are closed. Each value has its path to copy and a filter for the tail.
 function tree(value, path, event) {
   if (value === null || typeof value !== "object") return leaf(value, path, event);
   const entries = Object.entries(value);
@@ -57,9 +54,10 @@ function tree(value, path, event) {
 
 function branch(name, child, path, event) {
   const inner = child !== null && typeof child === "object" && Object.keys(child).length;
-  if (!inner) return h("li", h("span", { class: "name" }, name), " ", tree(child, path, event));
+  const label = h("span", { class: "name" }, name);
+  if (!inner) return h("li", label, " ", tree(child, path, event));
   const box = h("details", { open: path.length < 2 && inner <= 20 },
-    h("summary", h("span", { class: "name" }, name), h("span", { class: "quiet" }, ` ${inner}`)));
+    h("summary", label, h("span", { class: "quiet" }, ` ${inner}`)));
   const open = () => box.open && box.children.length === 1 && box.append(tree(child, path, event));
   box.addEventListener("toggle", open);
   open();

@@ -1,12 +1,12 @@
-// What an update has changed: between Original and Object, in words and path by path.
+// Differences between Original and Object, by path and in words.
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
-/** Every path that differs: {path, before, after}; undefined where there is nothing. */
+// Every path that differs: {path, before, after}; undefined for a missing value.
 export function differences(before, after, path = [], into = []) {
   if (into.length > 500) return into;
   if (isObject(before) && isObject(after)) {
-    for (const name of new Set([...Object.keys(before), ...Object.keys(after)])) {
+    for (const name of Object.keys({ ...before, ...after })) {
       differences(before[name], after[name], [...path, name], into);
     }
   } else if (JSON.stringify(before) !== JSON.stringify(after)) {
@@ -22,15 +22,15 @@ const short = (value) => {
   return Array.isArray(value) ? `[${value.length}]` : String(value);
 };
 
-/** What has changed, in a line: "Stage none → local, Params +2". */
+// The differences in a line: "Stage none → local, Params +2".
 export function changed(event) {
   const { Object: after, Original: before } = event;
   if (event.Type === "hydrant" && event.Action === "gap") return `${after?.Events ?? "some"} events are missing here`;
   if (!isObject(after)) return "";
   if (!isObject(before)) return event.Action === "create" ? "new" : after.Name ?? "";
   const words = [];
-  for (const name of new Set([...Object.keys(before), ...Object.keys(after)])) {
-    // Which changes with every update, and says nothing.
+  for (const name of Object.keys({ ...before, ...after })) {
+    // These fields change with every update.
     if (name.startsWith("LastModified")) continue;
     if (words.length > 4) return `${words.join(", ")}, …`;
     const found = differences(before[name], after[name], [name]);

@@ -1,15 +1,10 @@
-// Elements and texts: the one place that makes nodes.
+// Creates all nodes, and formats numbers and times.
 //
-// Whatever comes from the server ends up in `textContent` or an attribute, never in markup, so an event cannot bring
-// any. Numbers and times are written here too, so that they look the same everywhere.
+// Data of the server becomes a text or an attribute, never markup, so an event cannot contain any.
 
-/**
- * An element; attributes may be left out. Those that are functions are listeners; a text is never made one; `class`,
- * `data-*` and ARIA are plain attributes.
- */
+// An element; attributes may be omitted. A function becomes a listener, a text never does.
 export const h = (tag, ...parts) => made(document.createElement(tag), parts);
 
-/** An SVG element. */
 export const svg = (tag, attributes) =>
   made(document.createElementNS("http://www.w3.org/2000/svg", tag), [attributes]);
 
@@ -29,25 +24,21 @@ export function fill(element, ...children) {
   return element;
 }
 
-/** Says something to whoever cannot see the page. */
+// Announces a text to screen readers.
 export function announce(text) {
   document.getElementById("announcer").textContent = text;
 }
 
 export const count = (n) => (n == null ? "–" : Math.round(n).toLocaleString("en-US"));
 
-export const rate = (n) => (n == null ? "–" : n < 10 ? (Math.round(n * 10) / 10).toString() : count(n));
+export const rate = (n) => (n == null ? "–" : n < 10 ? String(Math.round(n * 10) / 10) : count(n));
 
-/** Bytes, in powers of 1,024. */
+// Bytes, in powers of 1,024.
 export function bytes(n) {
   if (n == null) return "–";
-  const units = ["B", "KB", "MB", "GB", "TB"];
-  let at = 0;
-  while (n >= 1024 && at < units.length - 1) {
-    n /= 1024;
-    at += 1;
-  }
-  return `${at && n < 10 ? n.toFixed(1) : Math.round(n)} ${units[at]}`;
+  const at = n < 1024 ? 0 : Math.min(4, Math.floor(Math.log2(n) / 10));
+  const size = n / 1024 ** at;
+  return `${at && size < 10 ? size.toFixed(1) : Math.round(size)} ${["B", "KB", "MB", "GB", "TB"][at]}`;
 }
 
 export function micros(us) {
@@ -56,10 +47,10 @@ export function micros(us) {
   return us < 1e6 ? `${trim(us / 1000)} ms` : `${trim(us / 1e6)} s`;
 }
 
-/** Milliseconds; a dash for none. */
+// Milliseconds; a dash for none.
 export const millis = (ms) => (ms ? micros(ms * 1000) : "–");
 
-const trim = (n) => (n < 10 && !Number.isInteger(n) ? n.toFixed(1) : Math.round(n).toString());
+const trim = (n) => (n < 10 && !Number.isInteger(n) ? n.toFixed(1) : String(Math.round(n)));
 
 export function ago(text) {
   if (!text || text.startsWith("0001-")) return "–";
@@ -69,48 +60,45 @@ export function ago(text) {
   return seconds < 172800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86400)} d`;
 }
 
-/** A time of day in the viewer's zone. */
+// A time of day in the viewer's zone.
 export function clock(text) {
   const date = new Date(text);
   if (Number.isNaN(date.getTime())) return text;
-  const two = (n) => String(n).padStart(2, "0");
-  const ms = String(date.getMilliseconds()).padStart(3, "0");
-  return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}.${ms}`;
+  return `${date.toTimeString().slice(0, 8)}.${String(date.getMilliseconds()).padStart(3, "0")}`;
 }
 
-/** A text as one word of a shell. */
+// A text quoted for a shell.
 export const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
-/** A line of a list of facts, if there is one. */
+// A line of a list of facts; nothing without a value.
 export const fact = (name, value) => value && h("div", h("dt", name), h("dd", value));
 
-/** The command that curl is told who asks with; it asks for the password. */
+// A curl command with the user's name; curl prompts for the password.
 export const curl = (user, options) => `curl -k -u ${quote(user)} ${options}`;
 
-/** A sentence in which names stand between backticks. */
+// A sentence; parts between backticks become code.
 export const spoken = (text) => text.split("`").map((part, at) => (at % 2 ? h("code", part) : part));
 
-/** A paragraph of lesser weight. */
+// A secondary paragraph.
 export const quiet = (...children) => h("p", { class: "quiet" }, children);
 
-/** A field of a form with its label. */
 export const field = (label, input, hint) =>
   h("div", { class: "field" }, h("label", { for: input.id }, label), input, hint && quiet(hint));
 
-/** Attributes of a field for names and code, which nobody corrects. */
+// Attributes of a field for names and code.
 export const VERBATIM = { type: "text", spellcheck: "false", autocapitalize: "off", autocomplete: "off" };
 
 export function button(label, onclick, attributes = {}) {
   return h("button", { type: "button", onclick, ...attributes }, label);
 }
 
-/** A button that copies a text and says so. */
+// A button that copies a text.
 export function copier(label, text) {
   const it = button(label, async () => {
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      // Without TLS there is no clipboard for pages; a selection is the next best.
+      // Pages without TLS have no clipboard.
       window.prompt("Copy:", text);
     }
     it.textContent = "Copied";
@@ -120,7 +108,7 @@ export function copier(label, text) {
   return it;
 }
 
-/** A table: `columns` are {head, number, title}, `rows` arrays of nodes or texts. */
+// A table: `columns` are {head, number, title}, `rows` arrays of nodes or texts.
 export function table(caption, columns, rows, attributes = {}) {
   const cells = (row) =>
     row.map((cell, at) => h("td", { class: columns[at].number ? "number" : "", "data-head": columns[at].head }, cell));
@@ -131,19 +119,19 @@ export function table(caption, columns, rows, attributes = {}) {
     h("tbody", rows.map((row) => h("tr", row.attributes ?? {}, cells(row.cells ?? row)))));
 }
 
-/** The head of a column by which the table is sorted, or can be. */
+// A column whose head sorts the table.
 export function sortable(column, isSorted, onclick) {
   return { ...column, sorted: isSorted ? "descending" : undefined,
     node: button(`${column.head}${isSorted ? " ▾" : ""}`, onclick, { class: "sort" }) };
 }
 
-/** What stands where there is nothing: what to do, perhaps with a command to copy. */
+// The empty state of a list: what to do, with a command to copy.
 export function empty(text, command) {
   return h("div", { class: "empty" }, h("p", text), command && h("pre", command),
     command && copier("Copy", command));
 }
 
-/** An error, where it happened; with when it is tried again, if it is. */
+// An error; with the interval in seconds if the request is repeated.
 export function failure(error, seconds) {
   const inWords = (text) => text.replace(/^Requires: (\S+) (\S+) (\S+)$/, "You need the claim $1/$2/$3.");
   const lines = (error.messages ?? [error.message]).map(inWords);

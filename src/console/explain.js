@@ -1,4 +1,4 @@
-// Explain: why an event did or did not arrive, in one sentence and as a tree.
+// Explain: why an event does or does not arrive, in a sentence and as a tree.
 
 import { post } from "./api.js";
 import { VERBATIM, button, failure, field, fill, h, quiet, spoken } from "./dom.js";
@@ -23,12 +23,12 @@ export function show(element) {
 
   async function ask(submitted) {
     submitted?.preventDefault();
-    const named = { event: event.value.trim(), position: position.value.trim(), spec: spec.value.trim(),
-      user: user.value.trim(), connection: connection.value.trim() };
+    const inputs = Object.entries({ event, position, spec, user, connection });
+    const named = Object.fromEntries(inputs.map(([name, { value }]) => [name, value.trim()]));
     setParameters(named);
     const parts = [];
     const text = (name, value) => value && parts.push(`"${name}":${JSON.stringify(value)}`);
-    // As text: what stands in an event passes byte for byte.
+    // Concatenated as text, so that the event's bytes are not changed.
     if (named.event) parts.push(`"Event":${named.event}`);
     else text("Position", named.position);
     text("Spec", named.spec);
@@ -56,48 +56,30 @@ export function show(element) {
 }
 
 function told(answer) {
-  const cause = (one) => h("li", spoken(sentence(one)));
+  const { Reason: reason } = answer;
   return [
-    h("p", { class: `verdict ${answer.Delivered ? "good" : "bad"}` }, verdict(answer)),
+    h("p", { class: `verdict ${answer.Delivered ? "good" : "bad"}` },
+      spoken(reason[0].toUpperCase() + reason.slice(1)), "."),
     answer.Roles?.length && h("p", "Roles that may see it: ", answer.Roles.join(", ")),
     answer.Loss && h("p", { class: "attention" }, answer.Loss),
-    answer.Causes.length > 1 && h("ul", answer.Causes.map(cause)),
-    answer.Rights && h("ul", { class: "steps" }, step(answer.Rights)),
+    answer.Rights && steps([answer.Rights]),
     answer.Registrations.slice(0, 50)
-      .map((one) => [h("h3", h("code", one.Spec)), h("ul", { class: "steps" }, one.Steps.map(step))]),
+      .map((one) => [h("h3", h("code", one.Spec)), steps(one.Steps)]),
     answer.Registrations.length > 50
       && quiet(`and ${answer.Registrations.length - 50} more that are further away`),
   ];
 }
 
-function verdict({ Reason: reason, Causes: causes }) {
-  if (causes.length > 1) return `Not delivered, for ${causes.length} reasons:`;
-  return [spoken(reason[0].toUpperCase() + reason.slice(1)), "."];
-}
-
-function sentence(cause) {
-  switch (cause.Kind) {
-    case "Claim": return `The claim ${cause.Claim} is missing.`;
-    case "Narrowing": return `The token is restricted to ${cause.Claim}.`;
-    case "Tenant": return `The tenant does not list ${cause.Model} ${cause.Key}.`;
-    case "Rights": return "This principal may not see it. Only callers who may read users are shown the reason.";
-    case "NoRegistration": return "Nothing is registered.";
-    case "Filter": {
-      const found = cause.Value == null ? "the field is missing" : `the value is ${cause.Value}`;
-      return `${cause.Term} is false: ${found}.`;
-    }
-    default: return `The ${cause.Kind.toLowerCase()} is ${cause.Found}, not ${cause.Wanted}.`;
-  }
-}
-
-/** What stands there instead, or how a claim falls short. */
+// What was found instead, or which part of a claim does not match.
 const found = (text) => (text.endsWith(" not match") ? `: ${text}`
   : [": it is ", h("code", text.replace(/^`(.*)`$/, "$1"))]);
 
 const WORDS = { held: "yes", failed: "no", skipped: "not asked" };
 
+const steps = (all) => h("ul", { class: "steps" }, all.map(step));
+
 function step(one) {
   return h("li", { class: `step ${one.Verdict}` }, h("span", { class: "mark" }, WORDS[one.Verdict]),
     " ", spoken(one.Asked),
-    one.Found != null && found(one.Found), one.Steps?.length && h("ul", { class: "steps" }, one.Steps.map(step)));
+    one.Found != null && found(one.Found), one.Steps?.length && steps(one.Steps));
 }

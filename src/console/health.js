@@ -1,24 +1,22 @@
-// What needs attention, in sentences.
+// Now: what needs attention, in sentences.
 
 import { ago, count, h, micros } from "./dom.js";
 import { runOf } from "./status.js";
 
-/** Milliseconds that an event waits for a client, microseconds at p99, and percent of a shard's time: all too much. */
+// Thresholds of warnings: ms of queueing, us at p99, % of a shard's time.
 const MOST = { waits: 5000, latency: 1e6, busy: 90 };
 const MARKS = { bad: "✕", attention: "▲", good: "✓" };
 const CONNECTIONS = "#connections";
 
-/** What is counted that should not happen: how bad it is, the count, one of them and several, and where to look. */
+// Counts that should stay zero: severity, count, name, link.
 const LOSSES = [
-  ["bad", (s) => s.Refused, "event was refused", "events were refused: the inboxes were full"],
-  ["attention", (s) => s.Disconnects.slow_consumer, "client was closed as a slow consumer",
-    "clients were closed as slow consumers", CONNECTIONS],
-  ["attention", (s) => s.Dropped.drop_oldest, "event was dropped for a slow client",
-    "events were dropped for slow clients", CONNECTIONS],
-  ["attention", (s) => s.Disconnects.filter_work, "client was closed: its filters cost too much",
-    "clients were closed: their filters cost too much", "#registrations"],
-  ["", (s) => s.Conflated, "update was conflated", "updates were conflated", CONNECTIONS],
-  ["", (s) => s.Rejected.forbidden + s.Rejected.unauthenticated, "login was refused", "logins were refused"],
+  ["bad", (s) => s.Refused, "Events refused because the inboxes were full"],
+  ["attention", (s) => s.Disconnects.slow_consumer, "Slow consumers closed", CONNECTIONS],
+  ["attention", (s) => s.Dropped.drop_oldest, "Events dropped for slow clients", CONNECTIONS],
+  ["attention", (s) => s.Disconnects.filter_work, "Clients closed because their filters cost too much",
+    "#registrations"],
+  ["", (s) => s.Conflated, "Updates conflated", CONNECTIONS],
+  ["", (s) => s.Rejected.forbidden + s.Rejected.unauthenticated, "Logins refused"],
 ];
 
 export function line(kind, text, link) {
@@ -26,14 +24,12 @@ export function line(kind, text, link) {
     link && [" ", h("a", { href: link }, "Show")]);
 }
 
-function lost([kind, , one, many, link], n) {
-  return n > 0 && line(kind, `${count(n)} ${n === 1 ? one : many}.`, link);
-}
+const lost = ([kind, , name, link], n) => n > 0 && line(kind, `${name}: ${count(n)}.`, link);
 
-/** What was lost since the server's start, in lines. */
+// Losses since the server's start, in lines.
 export const losses = (status) => LOSSES.map((loss) => lost(["", ...loss.slice(1)], loss[1](status))).filter(Boolean);
 
-/** How much a count has grown over the points that are kept, in each run of each node. */
+// The growth of a counter over all points, in each run of each node.
 function growth(history, pick) {
   const last = {};
   return history.reduce((sum, { status }) => {
@@ -56,7 +52,7 @@ function links({ Upstreams: upstreams, Nats: nats, Identity: identity }) {
       `The endpoint's users cannot be read: ${identity.Error || "not tried yet"}.`)];
 }
 
-/** The sentences as a list, the worst first. `busy` is the percentage of each shard. */
+// The sentences as a list, the worst first. `busy`: the percentage of each shard.
 export function health(status, history, busy) {
   const { OldestMilliseconds: oldest } = status.Queue;
   const { P99Microseconds: latency } = status.Rates;

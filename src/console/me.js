@@ -5,21 +5,20 @@ import { VERBATIM, button, copier, fact, failure, field, fill, h, quiet, quote }
 
 export const title = "Me";
 
+const FIELDS = [["ttl", "Valid for", "12h", "30m, 12h, 7d"], ["scope", "Types", "machines,jobs", "* for all"],
+  ["action", "Actions", "get", "get allows all events of an object"], ["specific", "Keys", "*", "* for all"]];
+
 export function show(element) {
   const made = h("div");
   const name = userName();
   const facts = h("dl", fact("User", name || "unknown"));
   me().then((caller) => fill(facts, known(caller)), () => {});
-  const input = (id, label, value, hint) => field(label, h("input", { id, value, ...VERBATIM }), hint);
-  const form = h("form", { class: "form" }, h("div", { class: "four" },
-    input("t-ttl", "Valid for", "12h", "30m, 12h, 7d"), input("t-scope", "Types", "machines,jobs", "* for all"),
-    input("t-action", "Actions", "get", "get allows all events of an object"),
-      input("t-specific", "Keys", "*", "* for all")),
+  const form = h("form", { class: "form" }, h("div", { class: "four" }, FIELDS.map(([id, label, value, hint]) =>
+    field(label, h("input", { id, value, ...VERBATIM }), hint))),
     h("button", { type: "submit", class: "primary" }, "Create a restricted token"));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const query = new URLSearchParams(["ttl", "scope", "action",
-      "specific"].map((one) => [one, form.querySelector(`#t-${one}`).value.trim()]));
+    const query = new URLSearchParams(FIELDS.map(([id]) => [id, form.elements[id].value.trim()]));
     try {
       const { Token: token } = await get(`users/${encodeURIComponent(name)}/token?${query}`);
       fill(made, h("h3", "Your token"), h("pre", { class: "raw" }, token), copier("Copy token", token),
@@ -39,7 +38,7 @@ export function show(element) {
     button("Show commands", (event) => event.target.replaceWith(snippets(currentToken()))));
 }
 
-/** Claims that are shown; somebody may have thousands. */
+// Maximum number of claims shown.
 const MOST = 30;
 
 function known(me) {
@@ -53,9 +52,7 @@ function known(me) {
     me.HasTenant && fact("Tenant", "yes: for the types that it lists, you see only the objects that it lists")];
 }
 
-const lines = (...all) => all.join("\n");
-
-/** What a claim shows of events. */
+// A claim in words.
 function inWords(claim) {
   const [scope, action, specific] = claim.split("/");
   const actions = action.split(",");
@@ -74,24 +71,43 @@ function snippets(token) {
   const all = {
     "Websocket URL": socket,
     curl: `curl -N -k -H ${quote(`Authorization: Bearer ${token}`)} ${quote(stream)}`,
-    Python: lines("import json, ssl, urllib.request",
-      `request = urllib.request.Request("${stream}",`,
-      `    headers={"Authorization": "Bearer ${token}", "Accept": "application/x-ndjson"})`,
-      "context = ssl._create_unverified_context()",
-      "for line in urllib.request.urlopen(request, context=context):",
-      "    if line.strip():",
-      `        print(json.loads(line)["Key"])`),
-    JavaScript: lines(`const events = new EventSource("${stream}&token=${token}");`,
-      "events.onmessage = ({ data }) => console.log(JSON.parse(data));"),
-    Go: lines(`request, _ := http.NewRequest("GET", "${stream}", nil)`,
-      `request.Header.Set("Authorization", "Bearer ${token}")`,
-      `request.Header.Set("Accept", "application/x-ndjson")`,
-      "answer, err := http.DefaultClient.Do(request)",
-      "// each line of answer.Body is an event"),
+    Python: `import json, ssl, urllib.request
+request = urllib.request.Request("${stream}",
+    headers={"Authorization": "Bearer ${token}", "Accept": "application/x-ndjson"})
+context = ssl._create_unverified_context()
+for line in urllib.request.urlopen(request, context=context):
+    if line.strip():
+        print(json.loads(line)["Key"])`,
+    JavaScript: `const events = new EventSource("${stream}&token=${token}");
+events.onmessage = ({ data }) => console.log(JSON.parse(data));`,
+    Go: `package main
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+)
+
+func main() {
+	request, _ := http.NewRequest("GET", "${stream}", nil)
+	request.Header.Set("Authorization", "Bearer ${token}")
+	request.Header.Set("Accept", "application/x-ndjson")
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	answer, err := (&http.Client{Transport: transport}).Do(request)
+	if err != nil {
+		panic(err)
+	}
+	events := bufio.NewScanner(answer.Body)
+	events.Buffer(nil, 64<<20)
+	for events.Scan() {
+		fmt.Println(events.Text())
+	}
+}`,
     hydrant: `RS_TOKEN=${quote(token)} hydrant watch -E ${location.origin} ${quote(spec)}`,
   };
   const note = quiet(
-    "-k, and the context in Python, accept any certificate, which a self-signed one requires. ",
+    "-k, the context in Python and InsecureSkipVerify in Go accept any certificate, which a self-signed one requires. ",
     "Omit them if yours is signed by an authority.");
   return h("div", note, Object.entries(all).map(([name, text]) => h("section", { class: "snippet" },
     h("h3", name), h("pre", { class: "raw" }, text), copier("Copy", text))));

@@ -30,7 +30,7 @@ export function show(element) {
     all.hidden = state.word === "hidden";
     fill(problem, all.hidden && h("p", { class: "empty" },
       "The server's status requires the claim connections/list, and is not shown to users of a tenant."));
-    // What was seen last stays.
+    // Keeps the last answer on the page.
     if (state.word === "reconnecting") fill(verdict, h("ul", { class: "plain health" }, line("bad", state.detail)));
     else fill(verdict, status && health(status, history, busy(status).map((percent) => percent ?? 0)));
     const times = history.map((point) => point.time);
@@ -57,9 +57,9 @@ function panel(name, ...children) {
   return h("section", { class: "panel" }, h("h2", name), children);
 }
 
-/** The percentage of each shard's time between the last two looks; null where it is not known. */
+// The busy percentage of each shard; null where unknown.
 function busy(status) {
-  const one = before(-1);
+  const one = before(history.length - 1);
   const seconds = one && (history.at(-1).time - one.time) / 1000;
   return status.Shards.map((shard, at) =>
     one && ((shard.BusySeconds - one.status.Shards[at].BusySeconds) / seconds) * 100);
@@ -72,7 +72,7 @@ function shards(status) {
   const columns = [{ head: "Shard" }, { head: "Events", number: true }, { head: "Busy", number: true },
     { head: "Longest turn", number: true, title: "In the last minute" }];
   const { InboxEvents: inbox } = status.Queue;
-  // One or two are about to be taken.
+  // A few queued events are normal.
   return panel("Shards", table("Shards", columns, rows),
     inbox > 9 && h("p", { class: "attention" }, `${count(inbox)} events wait for the slowest shard.`));
 }
@@ -93,7 +93,8 @@ function around(status) {
   const none = quiet(`No endpoint and no other nodes: events arrive ${from}.`);
   return panel("This server", lines.length ? table("Around the broker", columns, lines) : none,
     h("dl", fact("Clients", `${count(status.Connections)}, ${count(status.Registrations)} registrations`),
-      fact("Up for", ago(status.Started)), fact("History", `${ago(status.HistoryFrom)} back`),
+      fact("Node", h("code", status.Id)), fact("Up for", ago(status.Started)),
+      fact("History", `${ago(status.HistoryFrom)} back`),
       fact("Position", status.Sequence), fact("Version", status.Version)));
 }
 

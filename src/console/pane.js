@@ -4,19 +4,18 @@ import { repeat } from "./api.js";
 import { button, bytes, count, failure, fill, h, millis, quiet, table } from "./dom.js";
 import { parameters, setParameters } from "./route.js";
 
-/** Rows: a page of more than some thousand elements is slow. */
+// Maximum number of rows; more make a page slow.
 export const MOST = 150;
-/** Seconds between two looks, and how old what is seen may be. */
+// Poll interval and permitted age of an answer, in seconds.
 const PAUSE = 3;
 export const AGE = 2;
 
-/** What is said of connections sorted by queued bytes, if there may be more of them than are shown. */
+// The note on a list that may be cut off.
 export const cut = (all) => all.length >= MOST && `The ${MOST} connections with the most queued bytes`;
 
-/** Connections in short, each with a link to more. */
+// A short table of connections, with links.
 export function clients(caption, all) {
-  const columns = [{ head: "Client" }, { head: "From" }, { head: "Queued", number: true },
-    { head: "Oldest", number: true }, { head: "Dropped", number: true }];
+  const columns = ["Client", "From", "Queued", "Oldest", "Dropped"].map((head, at) => ({ head, number: at > 1 }));
   const rows = all.map((one) => [
     h("a", { href: `#connections?open=${encodeURIComponent(one.RemoteAddr)}` }, one.Principal), one.RemoteAddr,
     bytes(one.QueuedBytes), millis(one.QueuedAgeMilliseconds), count(one.DroppedEvents)]);
@@ -24,20 +23,18 @@ export function clients(caption, all) {
     : quiet("No connection that you may see has it. This requires the claim connections/get.");
 }
 
-/** Why a list is incomplete. */
+// Why a list is incomplete.
 const LACKS = {
   endpoint: "The endpoint did not return its connections; the server's log says why.",
   warnings: "Types and actions were not compared with those of events: the server was too busy.",
 };
 
-/** What a list lacks, if anything. */
+// A note on what a list lacks.
 export const incomplete = ({ lacks }) => lacks &&
   h("p", { class: "attention", role: "status" }, `This list is incomplete. ${LACKS[lacks] ?? lacks}`);
 
-/**
- * Fills a view. `look` returns the list, `draw` shows it, `load(name)` what is in the pane. Returns `choose(name)`,
- * `again(age)` for another look, and what ends it.
- */
+// Fills a view: `look` requests the list, `draw` and `load(name)` return what the list and the pane show. Returns
+// `choose(name)` to open a row, `again(age)` to poll at once, and `end`.
 export function listing(element, label, note, look, draw, load) {
   const [list, problem] = [h("div", { class: "list" }), h("div")];
   const pane = h("aside", { class: "detail", hidden: true, "aria-label": label });
@@ -47,16 +44,16 @@ export function listing(element, label, note, look, draw, load) {
     const own = ++looks;
     try {
       const all = await look(age);
-      // A newer look may be for another order.
+      // A newer request may have another order.
       if (own !== looks) return;
       const found = draw(all);
-      // A button that has the focus keeps it.
+      // A focused button keeps the focus.
       const focused = list.contains(document.activeElement) && document.activeElement.textContent;
       fill(problem, incomplete(all));
       fill(list, found);
       if (focused) [...list.querySelectorAll("button, a")].find((one) => one.textContent === focused)?.focus();
     } catch (error) {
-      // The list stays as it was.
+      // Keeps the last answer on the page.
       if (own === looks && error.status !== 401) fill(problem, failure(error, PAUSE));
     }
   }

@@ -42,7 +42,7 @@ export function show(element) {
           h("a", { href: `#tail?spec=${encodeURIComponent(one.Spec)}` }, "open")],
     }));
     return rows.length ? table("Registrations", columns, rows)
-      : empty("There are no registrations. Try one:", "hydrant watch 'machines.*.*'");
+      : empty("There are no registrations. Try one:", `hydrant watch -E ${location.origin} 'machines.*.*'`);
   }
 
   const view = listing(element, "Who has it", note, look, draw, holders);

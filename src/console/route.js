@@ -1,18 +1,18 @@
-// The address of a view: `#view?name=value&...`. No credential stays in it (`#token=` is removed at once).
+// The fragment of a view: `#view?name=value&...`. A credential (`#token=`) is removed at once.
 
-/** The view that the fragment names, and what goes with it. */
+// The view and its parameters.
 export function place() {
   const [view, query = ""] = window.location.hash.slice(1).split("?");
   return { view: view || "now", query: new URLSearchParams(query) };
 }
 
-/** The last value of each parameter. */
+// The last value of each parameter.
 export const parameters = () => Object.fromEntries(place().query);
 
-/** All values of one. */
+// All values of a parameter.
 export const all = (name) => place().query.getAll(name);
 
-/** Sets parameters without leaving the view; null takes one away, a list gives it several values. */
+// Sets parameters without leaving the view; null removes one, a list sets several values.
 export function setParameters(changes) {
   const { view, query } = place();
   for (const [name, value] of Object.entries(changes)) {

@@ -3,22 +3,25 @@
 import { currentToken, get, isSignedIn, onSession } from "./api.js";
 
 const EVERY = 2000;
-/** So often whoever may not know asks again. */
+// Poll interval in ms without the claim.
 const HIDDEN = 60000;
-/** So often a page asks that nobody sees: its charts go on, with fewer points. */
+// Poll interval in ms while the page is hidden.
 const UNSEEN = 10000;
+// Milliseconds over which rates and latencies are measured, as by the server.
+const WINDOW = 5000;
 const KEPT = (15 * 60 * 1000) / EVERY;
 
-/** Points of the last fifteen minutes: {time, status}; status is null where nothing was answered. */
+// Points of the last fifteen minutes: {time, status}; status is null after a failed request.
 export const history = [];
 
-/** "live", "reconnecting", "hidden" (the caller may not know) or "out"; and what goes with it. */
+// "live", "reconnecting", "hidden" (without the claim) or "out"; with a detail.
 export const state = { word: "out", detail: "" };
 
 const listeners = new Set();
+const notify = () => listeners.forEach((listener) => listener());
 let timer = null;
 
-/** Calls a listener after each answer. Returns a function that takes it off. */
+// Calls a listener after each answer. Returns a function that removes it.
 export function watch(listener) {
   listeners.add(listener);
   listener();
@@ -27,14 +30,14 @@ export function watch(listener) {
 
 export const latest = () => history.at(-1)?.status ?? null;
 
-/** The token with which an answer is awaited. */
+// The token of the request in progress.
 let asking = null;
 let hiddenUntil = 0;
 let looked = 0;
 
 async function look() {
   const token = currentToken();
-  // One that is late is waited for, so that questions do not pile up.
+  // At most one request is in progress.
   if (asking === token || Date.now() < hiddenUntil || document.hidden && Date.now() - looked < UNSEEN) return;
   asking = token;
   looked = Date.now();
@@ -47,13 +50,13 @@ async function look() {
       : { word: "reconnecting", detail: `${error.message} Retrying in ${EVERY / 1000} s.` };
   }
   if (asking === token) asking = null;
-  // What a session that has ended asked is no other's.
+  // Ignores the answer to a session that has ended.
   if (token !== currentToken()) return;
   if (now.word === "hidden") hiddenUntil = Date.now() + HIDDEN;
   Object.assign(state, now);
   history.push({ time: Date.now(), status });
   if (history.length > KEPT) history.shift();
-  listeners.forEach((listener) => listener());
+  notify();
 }
 
 document.addEventListener("visibilitychange", () => {
@@ -65,28 +68,30 @@ onSession(() => {
   hiddenUntil = 0;
   history.length = 0;
   Object.assign(state, { word: "out", detail: "" });
-  listeners.forEach((listener) => listener());
+  notify();
   if (!isSignedIn()) return;
   timer = setInterval(look, EVERY);
   look();
 });
 
-/** Of which run of which node an answer is: behind a balancer another may answer. Counts go on in one run only. */
+// Identifies the run of the node that answered. Counters can be compared within one run only.
 export const runOf = (status) => status && status.Id + status.Started;
 
-/** The point before one of the last, if what has grown since then is known. */
+// The point with which to compare the one at this index: WINDOW earlier if the run is that old; null if unknown.
 export function before(at) {
-  const [one, other] = [history.at(at - 1), history.at(at)];
-  return one?.status && runOf(one.status) === runOf(other?.status) ? one : null;
+  const { time, status } = history[at];
+  const run = runOf(status);
+  let first = at;
+  while (first > 0 && time - history[first].time < WINDOW && runOf(history[first - 1].status) === run) first -= 1;
+  return run && first < at ? history[first] : null;
 }
 
-/** What `compare` says of each of the last points and the one before it; null where it is not known. */
 const steps = (compare) => history.map((point, at) => {
-  const one = at > 0 && before(at);
+  const one = before(at);
   return one ? compare(one, point) : null;
 });
 
-/** What a count has grown by a second, for each of the last points; null where it is not known. */
+// The growth per second of a counter at each point; null where unknown.
 export function rates(pick) {
   return steps((before, point) => {
     const grown = pick(point.status) - pick(before.status);
@@ -94,10 +99,10 @@ export function rates(pick) {
   });
 }
 
-/** A figure of each of the last points. */
+// A figure at each point.
 export const values = (pick) => history.map((point) => (point.status ? pick(point.status) : null));
 
-/** The bound below which a share of the deliveries between two looks stays, microseconds. */
+// A quantile of the latency at each point, in us: the upper bound of its bucket.
 export function quantiles(share) {
   return steps((before, point) => {
     const { BoundsMicroseconds: bounds, Counts: now } = point.status.Latency;

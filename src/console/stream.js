@@ -1,48 +1,47 @@
-// Events as they come: Server-Sent Events over fetch, so that the credential stays in a header.
+// Streams events: Server-Sent Events over fetch, so that the credential stays in a header.
 //
-// What EventSource does by itself is done here: it connects again after growing pauses, and `Last-Event-ID` resumes
-// without a gap. Another node, or run, would answer that with all it keeps: it is asked again, by time, and what comes
-// twice is passed over (docs/protocol.md, "Resuming", rule 5). It ends for good when closed, or when the server refuses
-// what was asked.
+// It reconnects after growing pauses and resumes with `Last-Event-ID`. Another node or run would answer that with its
+// whole history: it is asked again, by time, and duplicates are dropped (docs/protocol.md, "Resuming", rule 5). The
+// stream ends when it is closed or refused.
 
 import { open } from "./api.js";
 
 const LONGEST_PAUSE = 15000;
-/** Milliseconds after which a connection that was closed again does not count as refused. */
+// Milliseconds after which a connection resets the pause.
 const STEADY = 5000;
-/** Milliseconds without a byte after which a connection counts as lost, until the server says how often it pings. */
+// Milliseconds without a byte until a connection is lost, if the server does not send its ping interval.
 const SILENCE = 90000;
 const LOST = "the connection was lost";
-/** Milliseconds before the last event, or the beginning: nodes' orders and clocks differ. */
+// Milliseconds that are requested again, because nodes' orders and clocks differ.
 const OVERLAP = 5000;
-/** Milliseconds ahead that clocks may be. */
+// Tolerated clock skew in ms.
 const SKEW = 240000;
-/** Events that are known again. */
+// Number of events remembered to drop duplicates.
 const KNOWN = 20000;
 
-/** Nothing for a time. */
+// The EPOCH of a position, undefined for a time.
 const runOf = (position) => position?.match(/^\w{16}(?=:)/)?.[0];
 const early = (time) => new Date(time - OVERLAP).toISOString();
 
-/** Follows registrations. `on` has event(json text, id, event), answer(event), state(word, detail), refused(error). */
+// Follows registrations. `on` has event(json text, id, event), answer(event), state(word, detail), refused(error).
 export function follow(specs, on, since) {
   const controller = new AbortController();
   let last = null;
-  // When it began, and when the last event was; 0 where that is not known.
+  // The times of the beginning and of the last event; 0 if unknown.
   let first = Date.parse(since) || 0;
   let time = 0;
-  // What is asked for until events have told a later time.
+  // The start of the replay until an event with a later Time has arrived.
   let from = since;
   const recent = [];
-  // How often each of them may come again.
+  // How often each of them may arrive again.
   let old;
-  // The run that goes on with its own numbers.
+  // The run whose ids continue those received before.
   let same;
   let pause = 500;
   let attempt = null;
   let heard = 0;
   let silence = SILENCE;
-  // Of a network that is gone nothing is heard, not even an end.
+  // A lost network reports no error, so silence ends the connection.
   const timer = setInterval(() => Date.now() - heard > silence && attempt?.abort(), 1000);
   const query = new URLSearchParams(specs.map((spec) => ["register", spec]));
   query.append("overflow", "drop-oldest");
@@ -89,12 +88,8 @@ export function follow(specs, on, since) {
   }
 
   function take(message) {
-    let [name, data, id] = ["", "", null];
-    for (const line of message.split("\n")) {
-      if (line.startsWith("data: ")) data = line.slice(6);
-      else if (line.startsWith("event: ")) name = line.slice(7);
-      else if (line.startsWith("id: ")) id = line.slice(4);
-    }
+    const fields = message.split("\n").map((line) => line.split(/: (.*)/s));
+    const { event: name, data, id } = Object.fromEntries(fields);
     if (!data) return null;
     if (name === "close") return JSON.parse(data).Reason;
     const event = JSON.parse(data);
@@ -110,7 +105,7 @@ export function follow(specs, on, since) {
     const known = [event.Time, event.Type, event.Action, event.Key].join();
     const times = old.get(known);
     old.delete(known);
-    // What the same run numbers later has not come before.
+    // Events that the same run numbers later are new.
     if (times && !(same && runOf(id) === same)) {
       if (times > 1) old.set(known, times - 1);
       return false;

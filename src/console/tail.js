@@ -1,4 +1,4 @@
-// Tail: events as they arrive. Of ten thousand, only the rows in sight are in the page.
+// Tail: events as they arrive. Only the visible rows are in the page.
 
 import { checkSpec, userName } from "./api.js";
 import { VERBATIM, announce, button, clock, count, curl, empty, fill, h, quote, rate } from "./dom.js";
@@ -11,27 +11,25 @@ import { suggest, learn } from "./complete.js";
 export const title = "Tail";
 
 const MOST = 10000;
-/** Characters of all of them. */
+// Maximum total length of the kept events.
 const LARGEST = 64e6;
-/** Milliseconds between two looks at what came. */
-const LEISURE = 80;
-/** Pixels; on a phone a row has two lines. */
+// Redraw interval in ms.
+const REDRAW_INTERVAL = 80;
+// Pixels; on a phone a row has two lines.
 const phone = window.matchMedia("(max-width: 720px)");
 const rowHeight = () => (phone.matches ? 46 : 28);
 
 export function show(element) {
   const kept = [];
   let held = [];
-  let size = 0;
-  let missed = 0;
+  let [seen, size, missed] = [0, 0, 0];
   let paused = false;
   let chosen = null;
   let stop = null;
   let arrivals = [];
   let due = false;
-  let seen = 0;
   let waiting = null;
-  /** Rows that have come above what is read. */
+  // Rows added above the visible ones since the last draw.
   let scrolled = 0;
 
   const fields = h("div", { class: "specs" });
@@ -52,7 +50,7 @@ export function show(element) {
     due = false;
     const height = rowHeight();
     spacer.style.setProperty("--height", `${kept.length * height}px`);
-    // What is read stays where it is.
+    // Keeps the visible rows in place.
     if (scrolled) rows.scrollTop += scrolled * height;
     scrolled = 0;
     const from = Math.max(0, Math.floor(rows.scrollTop / height) - 4);
@@ -77,12 +75,12 @@ export function show(element) {
     }
   }
 
-  /** For events, which may come faster than anybody reads: a few times a second. */
+  // Redraws at most every `REDRAW_INTERVAL` ms.
   function atLeisure() {
     waiting ??= setTimeout(() => {
       waiting = null;
       later();
-    }, LEISURE);
+    }, REDRAW_INTERVAL);
   }
 
   function line(entry, top) {
@@ -124,7 +122,7 @@ export function show(element) {
   function setPaused(value) {
     paused = value;
     pause.textContent = paused ? "Resume" : "Pause";
-    pause.setAttribute("aria-pressed", String(paused));
+    pause.ariaPressed = paused;
     announce(paused ? "Paused" : "Resumed");
     if (!paused) {
       kept.push(...held);
@@ -211,14 +209,14 @@ export function show(element) {
     let timer;
     const tips = suggest(input);
 
-    /** Says under the field what is to be said of it. Returns whether it is good. */
+    // Shows under the field what is wrong. Returns whether it is accepted.
     async function check() {
       const value = input.value.trim();
       const [kind, said] = await checkSpec(value).then(praise, blame);
       if (value === input.value.trim()) {
         note.className = `note ${kind}`;
         note.textContent = said;
-        input.setAttribute("aria-invalid", String(kind === "bad"));
+        input.ariaInvalid = kind === "bad";
       }
       return kind !== "bad";
     }
@@ -229,7 +227,7 @@ export function show(element) {
     });
     input.addEventListener("change", async () => {
       const value = input.value.trim();
-      // Meanwhile the view may have been left.
+      // The view may have changed meanwhile.
       if (await check() && input.isConnected) commit(value);
     });
     if (message) [note.className, note.textContent] = ["note bad", message.join("\n")];
@@ -258,7 +256,7 @@ export function show(element) {
   });
 }
 
-/** An event that a registration matches, unless its filter is about other things. */
+// An event that a registration without a filter matches.
 function example(spec) {
   const [Type, Action, Key] = ["machines", "update", "m1"].map((usual, at) => {
     const [name] = (spec.split(".")[at] ?? "*").split(",");
@@ -267,19 +265,19 @@ function example(spec) {
   return JSON.stringify({ Type, Action, Key, Object: { Stage: "local" } });
 }
 
-/** The key of an event and, before it, the name that people know its object by. */
+// The name of an event's object, if it has one, and the key.
 function named({ Key: key, Object: object }) {
   const name = object?.Name;
   if (typeof name !== "string" || !name || name === key) return [key];
   return [[name, h("span", { class: "quiet" }, ` ${key}`)], `${name} ${key}`];
 }
 
-/** What is said under a good registration, and how. */
+// The class and text of the note under an accepted registration.
 function praise({ Warnings: warnings, Looked: looked, Matched: matched }) {
   const past = looked > 0 ? `Would have matched ${count(matched)} of the last ${count(looked)} events.` : "";
   return warnings.length ? ["attention", [...warnings.map((text) => `▲ ${text}`), past].join("\n").trim()]
     : ["quiet", past];
 }
 
-/** What is said under one that was refused; nothing where the server could not say. */
+// The same for a refused one; empty if the server did not answer.
 const blame = (error) => (error.status === 400 ? ["bad", error.messages.join("\n")] : ["quiet", ""]);

@@ -108,12 +108,12 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whether it is a matter of what the receiver may see.
+    /// Returns whether the cause concerns the receiver's rights.
     pub(super) fn is_of_rights(&self) -> bool {
         matches!(self, Self::Claim { .. } | Self::Narrowing { .. } | Self::Tenant { .. } | Self::Rights)
     }
 
-    /// The cause in words.
+    /// Returns the cause in words.
     pub fn sentence(&self) -> String {
         match self {
             Self::Claim { claim } => format!("no claim allows it: {claim} is missing"),

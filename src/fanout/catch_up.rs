@@ -15,10 +15,10 @@ use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
-use super::hand_out::{Now, Turn};
 use super::lagging::Wait;
 use super::outbox::ConnId;
 use super::replay::Replay;
+use super::replay_steps::{Now, Turn};
 use super::session::{Session, Shard};
 use crate::auth::{Access, Principal};
 use crate::broker::gap::Gap;
@@ -27,7 +27,7 @@ use crate::event::Event;
 use crate::index::Spec;
 use crate::overflow::Overflow;
 
-pub use super::hand_out::Allowance;
+pub use super::replay_steps::Allowance;
 
 /// Connections looked at per turn.
 const LOOKS: usize = 256;

@@ -107,13 +107,13 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// The connection from this address. Behind proxies several connections can have one; then it is the first one
-    /// among those of a shard.
+    /// Selects the connection from this address. Behind proxies several connections can have one; then the first one
+    /// among those of a shard is selected.
     pub fn at(peer: SocketAddr) -> Self {
         Self { peer, access: None }
     }
 
-    /// The same, but only if its tenant shows it to the caller.
+    /// Restricts the search to a connection that its tenant shows to the caller.
     #[must_use]
     pub fn shown_to(self, access: Arc<Access>) -> Self {
         Self { access: Some(access), ..self }

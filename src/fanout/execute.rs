@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
+use thiserror::Error;
 
 use super::outbox::ConnId;
 use super::session::Shard;
@@ -14,7 +15,7 @@ use crate::AUDIT;
 use crate::auth::Principal;
 use crate::index::{self, IndexError, Slot, Spec, SpecError};
 use crate::metrics::Outcome;
-use crate::protocol::{Command, answer, without_values};
+use crate::protocol::{Command, CommandError, answer, without_values};
 
 /// The result of parsing a registration.
 pub type ReadSpec = Result<Spec, SpecError>;
@@ -25,6 +26,15 @@ pub const SHORT_SPEC: usize = 512;
 /// Returns whether a registration takes long to parse, compared with what a shard does for a command.
 pub fn is_long(spec: &str) -> bool {
     spec.len() > SHORT_SPEC || spec.contains("Re")
+}
+
+/// Why a command is refused; the client is sent the text.
+#[derive(Debug, Error)]
+enum ExecuteError {
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error(transparent)]
+    Index(#[from] IndexError),
 }
 
 /// Up to this many types are reported by name; beyond it, clients may want any type.
@@ -53,7 +63,8 @@ impl Shard {
                 tracing::info!(target: AUDIT, %principal, peer, verb = command.verb(), %spec, "command");
                 answer::done(command, &warnings, principal.as_str(), now)
             }
-            Err(reason) => {
+            Err(error) => {
+                let reason = error.to_string();
                 tracing::info!(target: AUDIT, %principal, peer, reason = %without_values(&reason), "command refused");
                 self.commands.count(Outcome::Refused);
                 answer::refused(message, &reason, principal.as_str(), now)
@@ -99,9 +110,9 @@ impl Shard {
         message: &'t str,
         spec: Option<ReadSpec>,
         now: Timestamp,
-    ) -> Result<(Command<'t>, Vec<String>), String> {
+    ) -> Result<(Command<'t>, Vec<String>), ExecuteError> {
         let mut warnings = Vec::new();
-        let command = Command::parse(message).map_err(|error| error.to_string())?;
+        let command = Command::parse(message)?;
         let outcome = match command {
             Command::Register(text) => self.register(conn, slot, text, spec).map(|odd| {
                 warnings = odd;
@@ -116,7 +127,7 @@ impl Shard {
             self.commands.count_too_many();
         }
         self.has_changed = true;
-        self.commands.count(outcome.map_err(|error: IndexError| error.to_string())?);
+        self.commands.count(outcome?);
         Ok((command, warnings))
     }
 

@@ -12,7 +12,7 @@
 //! | [`socket`] | one client's socket, plain or TLS, non-blocking |
 //! | [`session`], [`execute`], [`classes`], [`commands`] | commands in, frames out; rights as classes of the index |
 //! | [`report`] | what operators see of registrations |
-//! | [`catch_up`], `hand_out`, [`replay`], `replay_work` | events from the history, for connections with `?since=` |
+//! | [`catch_up`], [`replay`], `replay_steps`, `replay_work` | events from the history, for connections with `?since=` |
 //! | `lagging`, `opening`, `held`, `before`, `listeners` | what such a connection waits for |
 //! | [`outbox`] | frames, outboxes and overflow policies; pure |
 //!
@@ -26,7 +26,6 @@ pub mod commands;
 pub mod control;
 pub mod driver;
 pub mod execute;
-mod hand_out;
 mod held;
 mod lagging;
 mod leaving;
@@ -35,6 +34,7 @@ mod opening;
 pub mod outbox;
 pub mod pool;
 pub mod replay;
+mod replay_steps;
 mod replay_work;
 pub mod report;
 pub mod session;

@@ -161,12 +161,12 @@ fn is_fragmented(frames: &[u8]) -> bool {
     frames.first().is_some_and(|first| first & FIN == 0)
 }
 
-/// Whether a close may have this code on the wire (RFC 6455, section 7.4, and IANA's registry).
+/// Returns whether a close may have this code on the wire (RFC 6455, section 7.4, and IANA's registry).
 pub fn is_close_code(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// A close frame: its code, which must be one for the wire, and a reason in UTF-8.
+/// Parses a close frame: its code, which must be one for the wire, and a reason in UTF-8.
 fn close(frame: &[u8]) -> Result<Message, DecodeError> {
     let (mask, payload) =
         frame.get(2..).and_then(|rest| rest.split_first_chunk::<4>()).ok_or(DecodeError::Malformed)?;

@@ -6,7 +6,9 @@
 // request to anybody but the server, and no serious finding of axe, in no view, theme or width.
 
 import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 
 import { Chromium, until } from "./chromium.mjs";
 import { resumes } from "./eventsource.mjs";
@@ -172,8 +174,12 @@ async function helpsElsewhere(page, server) {
     return all.length > 0 && Object.fromEntries(all);
   });
   const home = program.replace(/[^/]*$/, "");
+  const folder = mkdtempSync(join(tmpdir(), "console-"));
+  const source = join(folder, "main.go");
+  writeFileSync(source, lines.Go);
   const programs = [["curl", "sh", "-c", lines.curl.replace("curl ", "curl -s ")],
     ["Python", "python3", "-u", "-c", lines.Python],
+    ["Go", "sh", "-c", `go vet ${source} && exec go run ${source}`],
     ["hydrant", "sh", "-c", lines.hydrant]];
   const heard = [];
   const running = programs.map(([name, ...command]) => {
@@ -203,6 +209,7 @@ async function helpsElsewhere(page, server) {
         continue;
       }
     }
+    rmSync(folder, { recursive: true });
   }
 }
 

@@ -290,7 +290,7 @@ export async function saysWhatTheEndpointLacks(browser, program) {
   const server = await Hydrant.start(program).finally(() => names.forEach((name) => delete process.env[name]));
   try {
     await opened(browser, server, "connections?sort=RemoteAddr", {}, async (page) => {
-      await page.shows("1 websocket or stream");
+      await page.shows("Websockets and streams: 1");
       await page.click("user:theirs", ".list");
       await page.shows("refuses hydrant's own user");
       drp.close();

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeSet;
 
+mod agreement;
 mod figures;
 mod imports;
 mod source;
@@ -20,7 +21,8 @@ use regex::Regex;
 use source::{File, ROOTS, code, project, sources};
 
 /// Each top-level module and the others that it may use, lowest first. An arrow that is not here, or that nobody needs
-/// any more, fails a test; so does a module that uses one below which it stands.
+/// any more, fails a test; so does a module that uses one below which it stands. docs/architecture.md has this table
+/// too.
 const MODULES: [(&str, &[&str]); 28] = [
     ("clock", &[]),
     ("backoff", &[]),

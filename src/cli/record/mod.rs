@@ -181,7 +181,7 @@ impl Recording {
     }
 }
 
-/// A progress bar on standard error, if that is a terminal.
+/// Returns a progress bar on standard error, hidden if that is no terminal.
 fn bar() -> ProgressBar {
     if !can_draw() {
         return ProgressBar::hidden();

@@ -88,8 +88,8 @@ pub(super) struct RowsText {
     pub(super) missing: Option<String>,
 }
 
-/// Rows, or the reason why the user may not see them.
-pub(super) type Rows = Result<RowsText, String>;
+/// Rows, or the server's refusal to show them to this user.
+pub(super) type Rows = Result<RowsText, RefusedError>;
 
 /// The client of one server.
 #[derive(Debug)]
@@ -141,9 +141,7 @@ impl Asker {
                 let text = serde_json::from_slice(&body).map_err(|error| LookError::Answer { path: name, error })?;
                 Ok(Ok(RowsText { text, missing }))
             }
-            Err(ClientError::Refused(refusal)) if matches!(refusal.status, 400 | 403 | 404) => {
-                Ok(Err(refusal.to_string()))
-            }
+            Err(ClientError::Refused(refusal)) if matches!(refusal.status, 400 | 403 | 404) => Ok(Err(refusal)),
             Err(error) => Err(error.into()),
         }
     }
@@ -162,10 +160,10 @@ pub(super) fn read<T: DeserializeOwned>(text: &RawValue, path: &'static str) -> 
 pub(super) fn read_rows<T: DeserializeOwned>(
     rows: Rows,
     path: &'static str,
-) -> Result<Result<List<T>, String>, LookError> {
+) -> Result<Result<List<T>, RefusedError>, LookError> {
     match rows {
         Ok(RowsText { text, missing }) => Ok(Ok(List { rows: read(&text, path)?, missing })),
-        Err(reason) => Ok(Err(reason)),
+        Err(refusal) => Ok(Err(refusal)),
     }
 }
 

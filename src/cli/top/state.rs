@@ -1,9 +1,13 @@
-//! What `top` shows: the newest figures, and the user's choices. Pure: keys and responses in, state out.
+//! What `top` shows: the newest figures, and the user's choices.
+//!
+//! Contract: keys and responses in, state out; it does no I/O and reads no clock, so tests press keys. Rows are sorted
+//! here and drawn in `view`. While paused, only the link's state is updated.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::figures::{Connection, Registration, Status};
 use super::trend::Trend;
+use crate::client::RefusedError;
 
 /// Rows, and what the server says they lack.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,12 +22,13 @@ impl<T> From<Vec<T>> for List<T> {
     }
 }
 
-/// The responses to one poll. Rows that were not requested are `None`; rows that the user may not see are the reason.
+/// The responses to one poll. Rows that were not requested are `None`; rows that the user may not see are
+/// the server's refusal.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Look {
     pub(super) status: Status,
-    pub(super) connections: Option<Result<List<Connection>, String>>,
-    pub(super) registrations: Option<Result<List<Registration>, String>>,
+    pub(super) connections: Option<Result<List<Connection>, RefusedError>>,
+    pub(super) registrations: Option<Result<List<Registration>, RefusedError>>,
 }
 
 /// The tab that is shown.
@@ -137,8 +142,8 @@ pub(super) struct State {
     /// The index of the first row that is shown.
     pub(super) scroll: usize,
     pub(super) status: Option<Status>,
-    pub(super) connections: Option<Result<List<Connection>, String>>,
-    pub(super) registrations: Option<Result<List<Registration>, String>>,
+    pub(super) connections: Option<Result<List<Connection>, RefusedError>>,
+    pub(super) registrations: Option<Result<List<Registration>, RefusedError>>,
     pub(super) trend: Trend,
 }
 
@@ -249,7 +254,7 @@ impl State {
 
     /// Returns the number of rows that can be scrolled through.
     fn rows(&self) -> usize {
-        fn length<T>(list: Option<&Result<List<T>, String>>) -> usize {
+        fn length<T>(list: Option<&Result<List<T>, RefusedError>>) -> usize {
             list.and_then(|list| list.as_ref().ok()).map_or(0, |list| list.rows.len())
         }
         match self.tab {

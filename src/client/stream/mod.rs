@@ -172,7 +172,7 @@ fn longest_silence(ping: Option<&str>) -> Duration {
     seconds.map_or(SILENCE, |seconds| Duration::from_secs(4 * u64::from(seconds)))
 }
 
-/// What the last message says.
+/// Converts the last message of a stream into the reason of its end.
 fn closed(text: &str) -> ClientError {
     let value: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
     let code = value["Code"].as_u64().and_then(|code| code.try_into().ok()).unwrap_or(1005);

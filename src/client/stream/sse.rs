@@ -47,7 +47,7 @@ impl Parser {
         self.input.extend_from_slice(bytes);
     }
 
-    /// The next message that is complete.
+    /// Returns the next complete message.
     pub(super) fn next(&mut self) -> Option<Message> {
         loop {
             let Some(found) = memchr::memchr(b'\n', &self.input[self.searched..]) else {
@@ -108,7 +108,7 @@ impl Parser {
         }
     }
 
-    /// The message that an empty line ends, if there is anything in it.
+    /// Returns the message that an empty line ends, if it has data.
     fn dispatch(&mut self) -> Option<Message> {
         let message = std::mem::take(&mut self.message);
         let has_data = std::mem::take(&mut self.has_data);

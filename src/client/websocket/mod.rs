@@ -223,7 +223,7 @@ fn gone() -> ClientError {
     ClientError::Closed { code: 1006, reason: "the connection has ended".to_owned() }
 }
 
-/// What the handshake asks for: registrations only if all of them fit.
+/// Returns the query of the handshake; it has the registrations only if all of them fit.
 fn handshake_query(since: Option<&str>, specs: &[String]) -> String {
     let whole = query(since, specs);
     if fits_query(&whole) { whole } else { query(since, &[]) }

@@ -1,4 +1,9 @@
-//! The task that reads a websocket. It writes nothing by itself: pongs and closes are the writer's.
+//! The task that reads a websocket.
+//!
+//! Contract: it writes nothing by itself; it asks the writer for pongs and the close. The unread messages of the
+//! consumer are bounded in bytes, so a slow consumer stops the reading, not the memory. The last item is the reason of
+//! the end. Binary messages are only counted, and text messages over the limit are skipped, because an endpoint may
+//! send them and the events after them still count.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -200,7 +205,7 @@ impl Reading {
         Ok(Some(Content::Text(text)))
     }
 
-    /// The end that the server's close frame is. Its code goes back to it (RFC 6455, section 5.5.1).
+    /// Answers the server's close frame with its own code (RFC 6455, section 5.5.1), and returns the reason of the end.
     fn closed(&mut self, payload: &[u8]) -> ClientError {
         match read_close(payload) {
             Ok((code, reason)) => {
@@ -238,7 +243,7 @@ impl Parts {
     }
 }
 
-/// Code and reason of a close frame; the code to answer with if it is none.
+/// Parses code and reason of a close frame; the error is the code to answer with.
 fn read_close(payload: &[u8]) -> Result<(u16, &str), u16> {
     match payload {
         [] => Ok((NO_STATUS, "")),

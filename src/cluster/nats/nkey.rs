@@ -85,13 +85,13 @@ fn encode_public(owner: u8, key: &[u8]) -> String {
     encode(&bytes)
 }
 
-/// The checksum of XMODEM, which nkeys use.
+/// Computes the CRC-16 (XMODEM) that nkeys use.
 fn crc16(bytes: &[u8]) -> u16 {
     let shift = |crc: u16, _| if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 };
     bytes.iter().fold(0, |crc, byte| (0..8).fold(crc ^ u16::from(*byte) << 8, shift))
 }
 
-/// Base32 without padding: five bits a character.
+/// Encodes bytes in base32 without padding.
 fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 8 / 5 + 1);
     let (mut bits, mut held) = (0_u32, 0);

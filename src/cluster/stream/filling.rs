@@ -4,8 +4,9 @@
 //! nodes' numbers. This node received most of them live.
 //!
 //! Contract: every event has a position of its own, the same one whenever it is read. Events that fill a hole come
-//! below the message that reveals it, in the order of their numbers ([`place`]). A range that is read again after the
-//! first read has ended brings no event that it did not bring before: those come from the history, and are not missing.
+//! below the message that reveals it, in the order of their numbers ([`position_of`]). A range that is read again after
+//! the first read has ended brings no event that it did not bring before: those come from the history, and are not
+//! missing.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ const LAST: u64 = (POSITIONS >> WITHIN) - 1;
 
 /// Returns the position of an event that comes with a message of the stream, by how many numbers of its node it is
 /// `before` that of the message.
-pub(super) fn place(message: u64, before: u64) -> u64 {
+pub(super) fn position_of(message: u64, before: u64) -> u64 {
     ((message.min(LAST) + 1) << WITHIN) - 1 - before.min(WINDOW - 1)
 }
 
@@ -162,7 +163,7 @@ fn fill_one(hole: &Hole, mut found: Vec<Found>, delivered: &mut Delivered, fille
     }
     for (number, retained) in found {
         let Some(Retained { event, trace, .. }) = retained else { continue };
-        let position = place(hole.message, hole.numbers.end - number);
+        let position = position_of(hole.message, hole.numbers.end - number);
         if trace.is_some_and(|trace| delivered.fill(trace, &event, position)) {
             filled.push(Chunk::Event(position, event));
         }
@@ -223,10 +224,11 @@ mod tests {
 
     #[test]
     fn events_that_come_with_one_message_have_places_of_their_own_below_it() {
-        let places = [place(6, 0), place(7, WINDOW - 1), place(7, 2), place(7, 1), place(7, 0), place(8, WINDOW - 1)];
-        assert!(places.is_sorted_by(|before, after| before < after), "{places:?}");
-        assert_eq!(places.map(message_of), [6, 7, 7, 7, 7, 8]);
-        assert!(place(u64::MAX, 0) < POSITIONS && place(7, u64::MAX) == places[1]);
+        let all = [(6, 0), (7, WINDOW - 1), (7, 2), (7, 1), (7, 0), (8, WINDOW - 1)];
+        let positions = all.map(|(message, before)| position_of(message, before));
+        assert!(positions.is_sorted_by(|before, after| before < after), "{positions:?}");
+        assert_eq!(positions.map(message_of), [6, 7, 7, 7, 7, 8]);
+        assert!(position_of(u64::MAX, 0) < POSITIONS && position_of(7, u64::MAX) == positions[1]);
     }
 
     #[test]

@@ -20,11 +20,12 @@
 mod api;
 mod cache;
 pub(super) mod ensure;
+mod error;
 mod filling;
 mod handoff;
 mod options;
 mod pages;
-mod patience;
+mod progress;
 #[cfg(test)]
 mod random_tests;
 mod reader;
@@ -99,7 +100,7 @@ mod tests {
 
     use tokio::time::sleep;
 
-    use super::patience::STALL;
+    use super::progress::STALL;
     use super::reader::tests;
     use super::*;
     use crate::broker::archive::{Chunk, Pages, Progress, Wake, page_channel};

@@ -20,10 +20,11 @@ use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::cache::{Block, Extent, PageCache, Parsed};
-use super::filling::{self, Hole, Search, message_of, place};
+use super::error::ReadError;
+use super::filling::{self, Hole, Search, message_of, position_of};
 use super::handoff::{GRACE, Goal, Handoff, LAG, LEAD, OVERLAP, POLL_INTERVAL, start};
 use super::pages::PageError;
-use super::patience::{ReadError, reserve};
+use super::progress::reserve;
 use super::tries::Tries;
 use crate::broker::Broker;
 use crate::broker::archive::{Chunk, Page, PageChannel, PagePermit, Reading};
@@ -137,7 +138,7 @@ impl Reader {
 
     /// Returns whether a range that is read again was read to its end.
     fn is_done(&self) -> bool {
-        let reached = self.last.map_or(0, |last| place(last, 0) + 1);
+        let reached = self.last.map_or(0, |last| position_of(last, 0) + 1);
         self.reading.until.is_some_and(|until| reached >= until)
     }
 
@@ -336,7 +337,7 @@ impl Reader {
 
     fn accept_one(&mut self, parsed: &Parsed, page: &mut Page, holes: &mut Vec<Hole>) {
         let Some((position, kind)) = &parsed.read else { return };
-        let (node, number, at) = (position.node, position.number, place(parsed.position, 0));
+        let (node, number, at) = (position.node, position.number, position_of(parsed.position, 0));
         let (numbers, event) = match (kind, &parsed.event) {
             (Kind::Heartbeat(beat), _) if beat.greets => return,
             (Kind::Heartbeat(_), _) => (self.delivered.reach(node, number, parsed.time), None),

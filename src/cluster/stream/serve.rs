@@ -1,14 +1,15 @@
 //! Serves one replay: waits for its slot, sends what its [`Reader`] reads, and tells its end.
 //!
 //! Contract: a replay has its slot for as long as it has pages in memory: until the shard has handled the end, or the
-//! connection is closed. The pages of a client that makes no progress for [`STALL`](super::patience::STALL) are
+//! connection is closed. The pages of a client that makes no progress for [`STALL`](super::progress::STALL) are
 //! withdrawn; it gets a gap notice in their place, and continues in the history, which delivers what it holds of them.
 //! A client that leaves while it waits is forgotten.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::patience::{ReadError, in_time, reserve};
+use super::error::ReadError;
+use super::progress::{in_time, reserve};
 use super::reader::Reader;
 use super::slots::ReplaySlots;
 use crate::broker::archive::{Page, PageChannel};

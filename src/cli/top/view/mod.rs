@@ -20,6 +20,7 @@ pub(super) use self::style::Theme;
 use super::format::ago;
 use super::state::{Link, List, State, Tab};
 use crate::cli::text::printable;
+use crate::client::RefusedError;
 
 /// The width from which the overview has two columns.
 const TWO_COLUMNS: u16 = 130;
@@ -173,7 +174,7 @@ fn why_incomplete(missing: &str) -> Option<String> {
 /// Draws the table of a tab with a note above it, or the reason why there is none; nothing before the first response.
 fn table(state: &State, room: usize, theme: Theme) -> Option<Result<Shown, String>> {
     let status = state.status.as_ref()?;
-    let hidden = |reason: &String| printable(reason).into_owned();
+    let hidden = |refusal: &RefusedError| printable(&refusal.to_string()).into_owned();
     Some(match state.tab {
         Tab::Overview => return None,
         Tab::Connections => state.connections.as_ref()?.as_ref().map_err(hidden).map(|List { rows, missing }| {

@@ -177,9 +177,10 @@ fn registrations_and_what_may_not_be_seen() {
         all[4]
     );
     let status = state.status.clone().unwrap();
-    let reason = "the server answered 400 (Bad Request): a tenant sees".to_owned();
-    state.looked(Look { status, registrations: Some(Err(reason.clone())), ..Look::default() });
-    assert_eq!(lines(&state, 100, 24)[2], reason);
+    let messages = vec!["a tenant sees".to_owned()];
+    let refusal = RefusedError { status: 400, messages, retry_after: None, model: String::new() };
+    state.looked(Look { status, registrations: Some(Err(refusal)), ..Look::default() });
+    assert_eq!(lines(&state, 100, 24)[2], "the server answered 400 (Bad Request): a tenant sees");
 }
 
 #[test]
