@@ -183,7 +183,7 @@ fn the_table_of_modules_names_every_module() {
     let modules = library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
     assert_eq!(written, modules.map(str::to_owned).collect());
     let head = library.lines().filter(|line| line.starts_with("//! | [`"));
-    let listed = head.flat_map(|row| row.split('|').nth(1).unwrap().split(',')).map(|name| name.trim());
+    let listed = head.flat_map(|row| row.split('|').nth(1).unwrap().split(',')).map(str::trim);
     assert_eq!(listed.map(|name| name.trim_matches(['[', '`', ']']).to_owned()).collect::<BTreeSet<_>>(), written);
 }
 
