@@ -5,8 +5,8 @@
 //! queued for it are written first. Connections whose sockets are full do not delay the others.
 //!
 //! Nor does a client that always has something queued, such as answers to its pings: an event that is larger than an
-//! outbox needs an empty one. So if there is no room, the connections are written to at once. Each is empty then, or its
-//! socket is full, or it had more queued than one write takes. While events wait for the latter, nothing new is queued:
+//! outbox needs an empty one. So if there is no room, the connections are written to at once. Then each is empty, or
+//! its socket is full, or it had more queued than one write takes. While events wait for the latter, nothing is added:
 //! no input is read and no replay continues. They wait for as many turns as it takes to write what was queued; whoever
 //! has no room then is a slow consumer.
 

@@ -1060,7 +1060,7 @@ fn nothing_is_read_while_events_wait_for_what_is_queued() {
     (0..700).for_each(|_| world.driver.parts.shard.control(deep, Frame::Constant(frame::PING)));
     client.write_all(&client_frame(0x89, b"").repeat(1000)).unwrap();
     world.driver.enqueue(pinging);
-    world.post("a", 1 << 20);
+    world.post("b", 1 << 20);
     for turn in 0..3 {
         assert!(world.driver.has_events() && world.driver.timeout() == Duration::ZERO, "turn {turn}");
         world.turn();
@@ -1118,8 +1118,7 @@ fn events_do_not_wait_for_a_full_outbox_that_is_written_bit_by_bit() {
 #[test]
 fn a_drain_that_waits_for_readers_goes_on_reading() {
     let mut world = World::with_outboxes(OutboxLimits { bytes: 64 << 10, events: 1000 });
-    let ((slow, _silent), (other, mut client)) =
-        (world.consumer(Overflow::DropOldest), world.consumer(Overflow::Disconnect));
+    let ((slow, _silent), (other, mut client)) = (world.consumer(Overflow::DropOldest), world.connect());
     while world.driver.parts.shard.fanout().depth(slow).bytes < 56 << 10 {
         world.post("a", 8 << 10);
         world.turn();

@@ -1,5 +1,5 @@
-//! Counts what is queued besides events for connections with *drop-oldest*. A turn that has no time to go through such a
-//! queue drops it in one step, if nothing in it has to stay, and reports how many events were in it.
+//! Counts what is queued besides events for connections with *drop-oldest*. A turn that has no time to go through such
+//! a queue drops it in one step, if nothing in it has to stay, and reports how many events were in it.
 //!
 //! Contract: exact, for the policy *drop-oldest* only. A connection that has nothing but events queued has no entry, so
 //! events cost nothing.

@@ -1,13 +1,13 @@
 //! Applies the overflow policy of a connection whose outbox is full.
 //!
 //! *Disconnect*: nothing happens here; the caller closes the connection. *Drop-oldest*: the oldest events are dropped,
-//! and the pings and pongs among them, never an answer and never the frame that is partly written, and a notice in their
-//! place reports their number; adjacent gaps are merged. The cost of dropping does not depend on the length of the
-//! queue. *Conflate*: of the
-//! updates of one object the latest is kept in its place, with the state before the first of them. A pass visits the
-//! whole outbox. The first one runs when a quarter of the limits is queued, so a client that keeps up gets every event;
-//! the next runs when twice as much is queued or, at the limits, only if the last one freed a quarter of them. So
-//! conflation costs a few steps per event, and a connection for which it frees too little is closed.
+//! and the pings and pongs among them, never an answer and never the frame that is partly written, and a notice in
+//! their place reports their number; adjacent gaps are merged. The cost of dropping does not depend on the length of
+//! the queue. *Conflate*: of the updates of one object the latest is kept in its place, with the state before the first
+//! of them. A pass visits the whole outbox. The first one runs when a quarter of the limits is queued, so a client that
+//! keeps up gets every event; the next runs when twice as much is queued or, at the limits, only if the last one freed
+//! a quarter of them. So conflation costs a few steps per event, and a connection for which it frees too little is
+//! closed.
 //!
 //! Many connections may stall at the same time. So each turn has an [`Effort`](super::effort): a pass for which none is
 //! left is postponed to the next turns, and its outbox may grow up to the limits in the meantime. One large event may
@@ -114,16 +114,13 @@ impl Fanout {
         true
     }
 
-    /// Drops all frames of a connection's ring, at a cost that does not depend on their number. Returns false if some
-    /// have to stay; then nothing is dropped.
+    /// Drops all frames of a connection's ring after the first ones were passed, at a cost that does not depend on
+    /// their number. Returns false if some have to stay; then nothing is dropped.
     fn drop_ring(&mut self, conn: ConnId) -> bool {
         let Self { outboxes, frames, spare, asides, waiting, .. } = self;
         let Some(outbox) = outboxes[conn.at()].as_mut() else { return false };
         let Aside { answers: 0, beats } = asides.of(conn) else { return false };
-        if outbox.droppable().is_none() {
-            outbox.keep(spare);
-        }
-        // Without answers in between, at most the started frame and a gap notice.
+        // At most a gap notice and, since some frames were passed, the one that is partly written.
         let kept: u32 = outbox.kept().map(|frame| frames.aside(frame).beats).sum();
         let events = outbox.ring().count() as u64 - u64::from(beats - kept);
         let first = outbox.ring().take(SEARCHED).find_map(|frame| frames.time(frame));

@@ -12,6 +12,7 @@ use super::effort::FREED;
 use super::frames::Released;
 use super::queue::Kept;
 use super::{ConnId, Fanout};
+use crate::overflow::Overflow;
 use crate::stats::Dropped;
 
 /// Up to this many frames are released at once.
@@ -78,7 +79,9 @@ impl Fanout {
             if frames.is_gap(frame) { Kept::Gap(frame) } else { Kept::Frame(frame, left) }
         });
         let lists = outbox.clear_out(kept, spare);
-        self.asides.set(conn, started.map_or_else(Aside::default, |frame| frames.aside(frame)));
+        if outbox.policy() == Overflow::DropOldest {
+            self.asides.set(conn, started.map_or_else(Aside::default, |frame| frames.aside(frame)));
+        }
         self.waiting.bytes -= before.bytes - outbox.depth().bytes;
         if before.events > SHALLOW {
             // How many of them are answers is not known yet.

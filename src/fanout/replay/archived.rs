@@ -70,7 +70,8 @@ impl Replay {
         }
     }
 
-    /// Forgets what the replay left out of the history, if that is gone from there: `first` returns the lowest number in it.
+    /// Forgets what the replay left out of the history, if that is gone from there: `first` returns the lowest number
+    /// in it.
     pub(in crate::fanout) fn forget_left_out(&mut self, first: impl FnOnce() -> u64) {
         let handled = self.edge.checked_sub(self.base).filter(|_| self.pass.is_none());
         if let (Some(before), Some(handled)) = (&mut self.before, handled) {
