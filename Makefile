@@ -28,7 +28,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 .PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla soak fuzz
 .PHONY: tour tour-clone packages-quick openapi conformance interop outside faults rolling book deb image packages timings recipes advisories locks
 .PHONY: console console-load console-cost console-pictures counting-cost
-.PHONY: storm nodes soak-nodes mutants loom bugs standing
+.PHONY: storm nodes soak-nodes mutants places loom bugs standing
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
@@ -209,6 +209,10 @@ fuzz: setup need-fuzz ## Every fuzz target for SECONDS_EACH seconds, with a tabl
 mutants: setup need-python3 ## Changes to index, filter, auth, broker, fanout, cluster, proxy that tests have to notice (SAMPLE=210, SEED=1; FILES=, MOST=30 a file)
 	scripts/mutants --known
 	scripts/mutants $(FILES)
+
+places: need-python3 ## Check that the sources still have the places of known bugs and mistakes (`make bugs`, `make mutants`)
+	scripts/simulation-bugs --places
+	scripts/mutants --known --places
 
 watched: setup need-nats need-python3 need-prometheus ## Alerting rules, dashboard and documented expressions in a real Prometheus that scrapes a live hydrant
 	$(TESTS) --test wire --no-run
