@@ -85,13 +85,18 @@ def put(path, content):
         path.write_bytes(content)
 
 
-def replace(to, number, name, file, old, new):
-    """Puts a mistake into the copy. `BUG` in its text is true while it is switched on."""
-    path = to / file
-    text = path.read_text()
+def place(root, number, name, file, old, *_):
+    """Returns the text of the file in which a mistake has its place, once."""
+    text = (root / file).read_text()
     if text.count(old) != 1:
         sys.exit(f"{number} ({name}): its place is not in {file} any more: {old!r}")
-    path.write_text(text.replace(old, new.replace("BUG", f"(crate::clock::bug() == {number})")))
+    return text
+
+
+def replace(to, number, name, file, old, new):
+    """Puts a mistake into the copy. `BUG` in its text is true while it is switched on."""
+    text = place(to, number, name, file, old)
+    (to / file).write_text(text.replace(old, new.replace("BUG", f"(crate::clock::bug() == {number})")))
 
 
 def cargo(to, verb, *arguments):
