@@ -113,7 +113,7 @@ gorilla: setup need-go ## Compression, and a session as drpcli has it, with the 
 outside: setup need-procps need-curl need-wget need-python3 need-browser ## Programs from outside: curl, wget, Python, and a page of a foreign origin in a browser
 	$(TESTS) --test wire --test front -- --ignored tools:: browser::
 
-console: setup need-curl need-browser need-node need-python3 need-go ## The console in a real browser, view by view; EventSource and the lines of the view Me
+console: setup need-curl need-browser need-node need-python3 need-go ## The console in a real browser, view by view, and the commands of Me
 	$(TESTS) --test wire --no-run
 	scripts/console target/debug/hydrant
 
@@ -210,7 +210,7 @@ mutants: setup need-python3 ## Changes to index, filter, auth, broker, fanout, c
 	scripts/mutants --known
 	scripts/mutants $(FILES)
 
-places: need-python3 ## Check that the sources still have the places of known bugs and mistakes (`make bugs`, `make mutants`)
+places: need-python3 ## Check that the sources still have the places that `make bugs` and `make mutants` change
 	scripts/simulation-bugs --places
 	scripts/mutants --known --places
 

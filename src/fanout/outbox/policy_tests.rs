@@ -268,8 +268,7 @@ proptest! {
         for (step, (what, which, mask, size)) in steps.into_iter().enumerate() {
             match what {
                 0..=6 => {
-                    let action = if what == 6 { "delete" } else { "update" };
-                    let event = event(step, KEYS[which], action, size);
+                    let event = event(step, KEYS[which], if what == 6 { "delete" } else { "update" }, size);
                     number += 1;
                     if what == 6 {
                         BARRIERS.with_borrow_mut(|all| all.push((number, KEYS[which].to_owned())));
@@ -285,8 +284,7 @@ proptest! {
                     fanout.end_event();
                 }
                 7 => {
-                    let own: &'static [u8] = if size > 350 { b"answer" } else { b"a longer answer that takes more \
-                        room" };
+                    let own: &'static [u8] = if size > 350 { b"answer" } else { b"an answer that takes much more room" };
                     prop_assert_eq!(fanout.send(conns[which], Frame::Control(own.into())), models[which].send(own));
                 }
                 8 | 9 if mask > 0 => {
@@ -307,8 +305,7 @@ proptest! {
                 let answers = model.items.iter().filter(|item| matches!(item, Item::Own(own) if *own != b"bye"));
                 let counted = if model.policy == Overflow::DropOldest { answers.count() } else { 0 };
                 prop_assert_eq!(fanout.asides.of(conn).answers as usize, counted);
-                let depth = Depth { events: model.items.len(), bytes: model.counted().1 };
-                prop_assert_eq!(fanout.depth(conn), depth);
+                prop_assert_eq!(fanout.depth(conn), Depth { events: model.items.len(), bytes: model.counted().1 });
             }
         }
         fanout.end_round(10);
