@@ -1,7 +1,8 @@
 //! The credentials that the endpoint has accepted, by their hashes.
 //!
-//! Contract: pure. At most a fixed number; when that is reached, the network with the most loses its oldest. So a user
-//! who presents any number of tokens makes only its own network forget others, and these only when they are older.
+//! Contract: pure. At most a fixed number; when that is reached, the oldest of all makes room if it has expired, else the
+//! oldest of the network with the most. So a user who presents any number of tokens makes only its own network forget
+//! others, and these only when they are older.
 //! Every operation takes logarithmic time.
 //!
 //! Why networks and not accounts: only the endpoint knows whose a token is.
@@ -29,7 +30,11 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Acceptances {
     most: usize,
+    /// How long a credential counts as accepted.
+    age: Duration,
     entries: HashMap<Key, Entry>,
+    /// All credentials by their numbers.
+    by_number: BTreeMap<u64, Key>,
     /// The credentials of each network by their numbers.
     by_network: HashMap<Network, BTreeMap<u64, Key>>,
     /// The networks by the number of their credentials.
@@ -38,26 +43,27 @@ pub(super) struct Acceptances {
 }
 
 impl Acceptances {
-    /// Creates a set of at most this number of credentials.
-    pub(super) fn new(most: usize) -> Self {
-        let (entries, by_network, by_size) = (HashMap::new(), HashMap::new(), BTreeSet::new());
-        Self { most, entries, by_network, by_size, next: 0 }
+    /// Creates a set of at most `most` credentials that each count for `age`.
+    pub(super) fn new(most: usize, age: Duration) -> Self {
+        let (by_number, by_network) = (BTreeMap::new(), HashMap::new());
+        Self { most, age, entries: HashMap::new(), by_number, by_network, by_size: BTreeSet::new(), next: 0 }
     }
 
-    /// Returns whether a credential was accepted within `age`.
-    pub(super) fn has(&self, key: &Key, age: Duration, now: Instant) -> bool {
-        self.entries.get(key).is_some_and(|entry| now.saturating_duration_since(entry.at) < age)
+    /// Returns whether a credential was accepted and has not expired.
+    pub(super) fn has(&self, key: &Key, now: Instant) -> bool {
+        self.entries.get(key).is_some_and(|entry| now.saturating_duration_since(entry.at) < self.age)
     }
 
     /// Adds a credential that was accepted now, presented from this network.
     pub(super) fn add(&mut self, key: Key, network: Network, now: Instant) {
         self.remove(&key);
         if self.entries.len() >= self.most {
-            self.remove_oldest_of_largest();
+            self.make_room(now);
         }
         let number = self.next;
         self.next += 1;
         self.entries.insert(key, Entry { at: now, network, number });
+        self.by_number.insert(number, key);
         self.change(network, |own| {
             own.insert(number, key);
         });
@@ -65,19 +71,24 @@ impl Acceptances {
 
     fn remove(&mut self, key: &Key) {
         if let Some(Entry { network, number, .. }) = self.entries.remove(key) {
+            self.by_number.remove(&number);
             self.change(network, |own| {
                 own.remove(&number);
             });
         }
     }
 
-    fn remove_oldest_of_largest(&mut self) {
-        let Some((_, network)) = self.by_size.last().copied() else { return };
-        let mut oldest = None;
-        self.change(network, |own| oldest = own.pop_first());
-        if let Some((_, key)) = oldest {
-            self.entries.remove(&key);
+    fn make_room(&mut self, now: Instant) {
+        let oldest = self.by_number.first_key_value().map(|(_, key)| *key);
+        let expired = oldest.filter(|key| !self.has(key, now));
+        if let Some(key) = expired.or_else(|| self.oldest_of_largest()) {
+            self.remove(&key);
         }
+    }
+
+    fn oldest_of_largest(&self) -> Option<Key> {
+        let (_, network) = self.by_size.last()?;
+        self.by_network.get(network)?.first_key_value().map(|(_, key)| *key)
     }
 
     /// Changes what a network has, and where it stands among the others.
@@ -105,12 +116,12 @@ mod tests {
 
     /// Which of these credentials are known.
     fn known(set: &Acceptances, keys: impl IntoIterator<Item = u64>, now: Instant) -> Vec<u64> {
-        keys.into_iter().filter(|n| set.has(&[*n, *n], AGE, now)).collect()
+        keys.into_iter().filter(|n| set.has(&[*n, *n], now)).collect()
     }
 
     #[test]
     fn what_was_accepted_long_ago_must_be_checked_again() {
-        let (mut set, now) = (Acceptances::new(4), Instant::now());
+        let (mut set, now) = (Acceptances::new(4, AGE), Instant::now());
         set.add([1, 1], of(1), now);
         assert_eq!(known(&set, [1, 2], now + AGE / 2), [1]);
         assert_eq!(known(&set, [1, 2], now + AGE), [0; 0]);
@@ -121,7 +132,7 @@ mod tests {
     /// A user may have any number of tokens.
     #[test]
     fn whoever_presents_many_tokens_makes_no_other_network_unknown() {
-        let (mut set, now) = (Acceptances::new(100), Instant::now());
+        let (mut set, now) = (Acceptances::new(100, AGE), Instant::now());
         (0..20).for_each(|n| set.add([n, n], of(1), now));
         (1000..2000).for_each(|n| set.add([n, n], of(2), now));
         assert_eq!(set.entries.len(), 100);
@@ -131,14 +142,24 @@ mod tests {
         assert_eq!(known(&set, 0..=20, now), (0..=20).collect::<Vec<_>>(), "and a newcomer is known at once");
     }
 
+    /// Of networks that do not come back, one credential each.
+    #[test]
+    fn what_has_expired_makes_room_first() {
+        let (mut set, now) = (Acceptances::new(100, AGE), Instant::now());
+        (0..100).for_each(|n| set.add([n, n], of(u8::try_from(n).unwrap()), now));
+        (200..250).for_each(|n| set.add([n, n], of(200), now + AGE));
+        assert_eq!(known(&set, 200..250, now + AGE), (200..250).collect::<Vec<_>>());
+    }
+
     #[test]
     fn what_is_accepted_again_is_one_and_new() {
-        let (mut set, now) = (Acceptances::new(3), Instant::now());
+        let (mut set, now) = (Acceptances::new(3, AGE), Instant::now());
         for n in [1, 2, 1, 3, 1, 4] {
             set.add([n, n], of(u8::from(n == 3)), now);
         }
         assert_eq!(known(&set, 1..=4, now), [1, 3, 4]);
         let held: usize = set.by_network.values().map(BTreeMap::len).sum();
+        assert_eq!(set.by_number.len(), 3);
         assert_eq!((held, set.by_size.iter().map(|(size, _)| size).sum::<usize>()), (3, 3));
     }
 }

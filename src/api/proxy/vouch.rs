@@ -53,7 +53,7 @@ pub(in crate::api) struct Vouched {
 impl Default for Vouched {
     fn default() -> Self {
         let (asking, networks) = (Semaphore::new(AT_A_TIME), Lanes::new(1));
-        let good = Mutex::new(Acceptances::new(MOST));
+        let good = Mutex::new(Acceptances::new(MOST, KEPT));
         Self { hashers: Default::default(), good, asking, networks }
     }
 }
@@ -61,7 +61,7 @@ impl Default for Vouched {
 impl Vouched {
     /// Returns whether a credential was accepted within [`KEPT`].
     pub(in crate::api) fn knows(&self, credential: &HeaderValue) -> bool {
-        self.good.lock().has(&self.key(credential), KEPT, Instant::now())
+        self.good.lock().has(&self.key(credential), Instant::now())
     }
 
     /// Returns whether the endpoint accepts a credential that a client at this address shows; checks it there unless
