@@ -6,9 +6,9 @@
 //!
 //! Nor does a client that always has something queued, such as answers to its pings: an event that is larger than an
 //! outbox needs an empty one. So if there is no room, the connections are written to at once. Then each is empty, or
-//! its socket is full, or it had more queued than one write takes. While events wait for the latter, nothing is added:
-//! no input is read and no replay continues. They wait for as many turns as it takes to write what was queued; whoever
-//! has no room then is a slow consumer.
+//! its socket is full, or it had more queued than one write takes. Events wait only for those of the last kind.
+//! Meanwhile no input is read and no replay continues, so only pings of the server and close frames are added. They
+//! wait for as many turns as it takes to write what was queued; whoever has no room then is a slow consumer.
 
 use std::time::Duration;
 

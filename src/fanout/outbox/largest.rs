@@ -69,6 +69,7 @@ impl Fanout {
 #[cfg(test)]
 mod tests {
     use super::super::Frame;
+    use super::super::frames::SIZE;
     use super::*;
     use crate::overflow::Overflow;
     use crate::stats::OutboxLimits;
@@ -84,7 +85,7 @@ mod tests {
         assert!(fanout.search_largest().is_none() && fanout.is_searching(), "not all in one turn");
         let Largest { found, waiting } = fanout.search_largest().unwrap();
         assert_eq!((found.len(), waiting), (KEPT, conns.len() / 2 - 1));
-        assert_eq!(found[0], (LOOKED_AT + 97, conns[LOOKED_AT + 96]), "the larger one is closing");
+        assert_eq!(found[0], (LOOKED_AT + 97 + SIZE, conns[LOOKED_AT + 96]), "the larger one is closing");
         assert!(found.is_sorted_by(|one, other| one > other) && !fanout.is_searching());
     }
 }

@@ -12,7 +12,8 @@
 //! Many connections may stall at the same time. So each turn has an [`Effort`](super::effort): a pass for which none is
 //! left is postponed to the next turns, and its outbox may grow up to the limits in the meantime. One large event may
 //! take the place of thousands of small ones in each of these outboxes. If nothing is left for that, the whole queue is
-//! dropped in one step and released in the next turns; a connection with an answer in it is closed instead.
+//! dropped in one step and released in the next turns. A connection is closed instead if an answer is in its queue, or
+//! more than [`SEARCHED`] pings and pongs in a row at one end of it.
 
 use std::collections::VecDeque;
 

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use super::frames::FrameId;
+use super::frames::{self, FrameId};
 use super::intake::{Guard, Intake};
 use super::ring::{EMPTY, INLINE, Ring, Spare};
 use crate::overflow::Overflow;
@@ -192,9 +192,10 @@ impl Outbox {
         }
     }
 
-    /// Returns the bytes of all frames, except gap notices, and of the ring.
+    /// Returns the bytes of all frames, except gap notices, of their entries, and of the ring: at least what the outbox
+    /// takes of the [`Budget`](super::budget::Budget), so that there is always one to shed.
     pub(super) fn footprint(&self) -> usize {
-        self.bytes + self.ring.memory()
+        self.bytes + self.depth().events * frames::SIZE + self.ring.memory()
     }
 
     /// Returns all frames in order.
