@@ -370,8 +370,8 @@ impl<'i> Detailed<'i> {
     }
 }
 
-/// Returns the JSON of the endpoint's connections that a caller may see. Whose a connection is decides whether a tenant
-/// shows it, so none shows one of nobody.
+/// Returns the JSON of the endpoint's connections that a caller may see. A tenant shows or hides a connection by its
+/// principal, so every tenant hides a connection without a known principal.
 fn shown<'t>(theirs: &'t [Theirs], access: &Access) -> impl Iterator<Item = &'t str> {
     let shows = move |principal: &str| access.shows_connection(principal);
     let is_shown = move |one: &&Theirs| one.principal.as_deref().map_or(!access.has_tenant(), shows);

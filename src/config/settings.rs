@@ -157,7 +157,7 @@ table! {
         /// Events that may be queued for one connection.
         events: usize as Count = "65536";
         /// Bytes that may be queued for all connections together; an event counts once however many connections it is
-        /// queued for, but for its place in each queue. Beyond it the largest outboxes are shed first.
+        /// queued for, and its entry in each queue in addition. Beyond it the largest outboxes are shed first.
         total_bytes: usize as Size = "1GiB";
         /// What happens when an outbox is full: `disconnect` closes the connection with 1013, `drop-oldest` drops the
         /// oldest events and reports how many, `conflate` keeps the latest update of each object. A role, or the query

@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(connection(b"{}", "e").unwrap(), r#"{"Endpoint":"e"}"#);
     }
 
-    /// By the principal a tenant hides a connection, so it must be found where other readers of JSON find it.
+    /// A tenant hides a connection by its principal, so hydrant must find the one that other readers of JSON find.
     #[test]
     fn whose_a_connection_is_is_read_however_it_is_written() {
         let deep = format!(r#"{{"X":{}{},"Principal":"runner:m"}}"#, "[".repeat(900), "]".repeat(900));

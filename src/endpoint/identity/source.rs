@@ -245,8 +245,8 @@ impl Delegation {
         if claims.is_empty() { Ok(()) } else { Err(IdentityError::Lacks { claims }) }
     }
 
-    /// Reads a user; returns `None` if the endpoint answers 404 or at too great a length: with an error, users who can
-    /// make that answer longer would keep the rights that they had before.
+    /// Reads a user; returns `None` if the endpoint answers 404, or with too many bytes. The latter is not an error:
+    /// after an error a user keeps its former rights, and some users can lengthen this answer.
     async fn read_user(&self, name: &str, own: &HeaderValue) -> Result<Option<Account>, IdentityError> {
         let path = format!("users/{}", utf8_percent_encode(name, NON_ALPHANUMERIC));
         let answer = match self.get(&path, own, LONGEST_USER).await {
