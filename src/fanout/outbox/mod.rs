@@ -341,7 +341,8 @@ impl Fanout {
         self.frames.take_more() + self.spare.take_more()
     }
 
-    /// Returns the most that an outbox takes of the [`Budget`]: the bytes of its frames with their entries, and of the list of them.
+    /// Returns the most that an outbox takes of the [`Budget`]: the bytes of its frames with their entries, and of the
+    /// list of them.
     pub fn footprint(&self, conn: ConnId) -> usize {
         self.outboxes.get(conn.at()).and_then(Option::as_ref).map_or(0, Outbox::footprint)
     }

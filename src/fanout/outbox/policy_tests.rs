@@ -284,7 +284,7 @@ proptest! {
                     fanout.end_event();
                 }
                 7 => {
-                    let own: &'static [u8] = if size > 350 { b"answer" } else { b"an answer that takes much more room" };
+                    let own: &'static [u8] = if size > 350 { b"answer" } else { b"an answer that takes more room" };
                     prop_assert_eq!(fanout.send(conns[which], Frame::Control(own.into())), models[which].send(own));
                 }
                 8 | 9 if mask > 0 => {
