@@ -194,7 +194,7 @@ impl Api {
     }
 
     fn report(&self) -> Report {
-        let summary = self.broker.metrics().summary(self.broker.waiting());
+        let summary = self.broker.metrics().summary(&self.pool.connection_counts(), &self.broker.queued());
         let rates = self.status.look(Instant::now(), Sample::of(&summary));
         let none = Around::default();
         let around = self.status.around.get().unwrap_or(&none);

@@ -370,9 +370,14 @@ impl Broker {
         sequencer.egress = None;
     }
 
+    /// Returns the number of events queued for each shard.
+    pub fn queued(&self) -> Vec<usize> {
+        self.sequencer.lock().inboxes.iter().map(InboxSender::waiting).collect()
+    }
+
     /// Returns the number of events queued for the slowest shard.
     pub fn waiting(&self) -> usize {
-        self.sequencer.lock().inboxes.iter().map(InboxSender::waiting).max().unwrap_or(0)
+        self.queued().into_iter().max().unwrap_or(0)
     }
 }
 

@@ -67,14 +67,11 @@ function busy(status) {
 
 function shards(status) {
   const percent = busy(status);
-  const rows = status.Shards.map((shard, at) => [String(at), count(shard.Events),
+  const rows = status.Shards.map((shard, at) => [String(at), count(shard.Connections), count(shard.InboxEvents),
     percent[at] == null ? "–" : `${Math.max(0, percent[at]).toFixed(0)} %`, millis(shard.LongestTurnMilliseconds)]);
-  const columns = [{ head: "Shard" }, { head: "Events", number: true }, { head: "Busy", number: true },
-    { head: "Longest turn", number: true, title: "In the last minute" }];
-  const { InboxEvents: inbox } = status.Queue;
-  // A few queued events are normal.
-  return panel("Shards", table("Shards", columns, rows),
-    inbox > 9 && h("p", { class: "attention" }, `${count(inbox)} events wait for the slowest shard.`));
+  const columns = ["Shard", "Clients", "Inbox", "Busy", "Longest turn"]
+    .map((head, at) => ({ head, number: at > 0, title: at === 4 ? "In the last minute" : undefined }));
+  return panel("Shards", table("Shards", columns, rows));
 }
 
 function around(status) {

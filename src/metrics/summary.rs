@@ -70,6 +70,10 @@ pub struct Queue {
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ShardSummary {
+    /// Open connections.
+    pub connections: usize,
+    /// Events queued for it.
+    pub inbox_events: usize,
     /// Events that it has matched.
     pub events: u64,
     /// Turns of its thread.
@@ -134,14 +138,20 @@ fn by_label(counters: &IntCounterVec) -> ByLabel {
 }
 
 impl Metrics {
-    /// Returns the current figures. `inbox_events` is the number queued for the slowest shard.
-    pub fn summary(&self, inbox_events: usize) -> Summary {
+    /// Returns the current figures, with the number of connections and of queued events of each shard.
+    pub fn summary(&self, connections: &[usize], queued: &[usize]) -> Summary {
         let (now, deliveries) = (Instant::now(), &self.deliveries);
         let shards = self.shards.lock();
         let shard = |(at, peaks): (usize, &std::sync::Arc<super::shard::Peaks>)| {
             let (events, turns, busy_seconds) = self.loads.of(at).get();
-            let longest = peaks.turns.longest(now).as_secs_f64() * 1e3;
-            ShardSummary { events, turns, busy_seconds, longest_turn_milliseconds: longest }
+            ShardSummary {
+                connections: connections.get(at).copied().unwrap_or_default(),
+                inbox_events: queued.get(at).copied().unwrap_or_default(),
+                events,
+                turns,
+                busy_seconds,
+                longest_turn_milliseconds: peaks.turns.longest(now).as_secs_f64() * 1e3,
+            }
         };
         let peak = |pick: fn(&super::shard::Peaks) -> &std::sync::atomic::AtomicU64| {
             shards.iter().map(|peaks| pick(peaks).load(Ordering::Relaxed)).max().unwrap_or(0)
@@ -164,7 +174,7 @@ impl Metrics {
                 bytes: deliveries.queue_bytes.get(),
                 deepest_bytes: peak(|peaks| &peaks.bytes),
                 oldest_milliseconds: peak(|peaks| &peaks.age_us) / 1000,
-                inbox_events,
+                inbox_events: queued.iter().copied().max().unwrap_or_default(),
             },
             shards: shards.iter().enumerate().map(shard).collect(),
             latency: Histogram { counts: deliveries.latency.counts(), ..Histogram::default() },
@@ -195,8 +205,9 @@ mod tests {
         let metrics = std::sync::Arc::new(Metrics::new());
         metrics.received(crate::metrics::Source::Post, 5, 100);
         metrics.shard(0).turn(7, std::time::Duration::from_millis(4));
-        let summary = metrics.summary(3);
+        let summary = metrics.summary(&[2], &[3]);
         assert_eq!((summary.received["post"], summary.shards[0].events, summary.queue.inbox_events), (5, 7, 3));
+        assert_eq!((summary.shards[0].connections, summary.shards[0].inbox_events), (2, 3));
         assert_eq!((summary.dropped["slow_consumer"], summary.slow_consumers["conflate"]), (0, 0));
         assert!(summary.shards[0].longest_turn_milliseconds > 3.9);
     }

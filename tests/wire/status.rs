@@ -58,7 +58,9 @@ async fn the_status_has_what_the_metrics_have() {
         (&status["Connections"], &status["Registrations"], &status["Delivered"]),
         (&1.into(), &2.into(), &20.into())
     );
-    assert_eq!((&status["Received"]["post"], status["Shards"].as_array().unwrap().len()), (&20.into(), 2));
+    let shards = status["Shards"].as_array().unwrap();
+    let connections: u64 = shards.iter().map(|shard| shard["Connections"].as_u64().unwrap()).sum();
+    assert_eq!((&status["Received"]["post"], shards.len(), connections), (&20.into(), 2, 1));
     let latency: u64 =
         status["Latency"]["Counts"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum();
     assert_eq!(latency, 20);

@@ -153,6 +153,11 @@ impl Pool {
         }
     }
 
+    /// Returns the number of connections of each shard, including those being handed over.
+    pub fn connection_counts(&self) -> Vec<usize> {
+        self.ports.iter().map(|port| port.load.load(Ordering::Relaxed)).collect()
+    }
+
     /// Returns the limits on the registrations of a connection; `most` is the limit of the role on their number.
     pub fn limits(&self, most: Option<usize>) -> index::Limits {
         index::Limits { registrations: most.unwrap_or(self.limits.registrations), ..self.limits }
