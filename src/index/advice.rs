@@ -124,12 +124,12 @@ fn odd_type(name: &str, guess: Guess<'_>) -> Option<String> {
         );
     }
     let Guess::Slip(near) = guess else { return None };
-    Some(format!("no event has had the type `{name}`: did you mean `{near}`?"))
+    Some(format!("unknown type `{name}`: did you mean `{near}`?"))
 }
 
 fn odd_action(name: &str, kind: &Field) -> Option<String> {
     let Guess::Slip(meant) = guess_action(name, kind) else { return None };
-    Some(format!("no event has had the action `{name}`: did you mean `{meant}`?"))
+    Some(format!("unknown action `{name}`: did you mean `{meant}`?"))
 }
 
 /// Warns if a comparison in the notation of another language was parsed as part of the key.
@@ -252,11 +252,11 @@ mod tests {
     #[test]
     fn what_is_odd_is_told_with_what_to_write() {
         for (spec, expected) in [
-            ("machine.update.*", "no event has had the type `machine`: did you mean `machines`?"),
+            ("machine.update.*", "unknown type `machine`: did you mean `machines`?"),
             ("Machines.update.*", "did you mean `machines`?"),
             ("machnies,jobs.*.*", "did you mean `machines`?"),
             ("work_order.*.*", "did you mean `work_orders`?"),
-            ("machines.destroy.*", "the action `destroy`: did you mean `delete`?"),
+            ("machines.destroy.*", "unknown action `destroy`: did you mean `delete`?"),
             ("machines.updte.*", "did you mean `update`?"),
             ("websocket.*.*", "nothing matches the type `websocket`"),
             (
@@ -282,7 +282,7 @@ mod tests {
             ("machines.update.*.Name=~^node", "there is no operator `=~`"),
             ("machines.update.*.Name*=node", "there is no operator `*=`"),
             ("machines.update.a=b.c", "`a=b.c` is read as part of the key"),
-            ("logs.*.*", "no event has had the type `logs`: did you mean `log`?"),
+            ("logs.*.*", "unknown type `logs`: did you mean `log`?"),
             ("log.Error.*", "did you mean `error`?"),
             ("machines.remove.*", "did you mean `delete`?"),
             ("machines.configed.*", "did you mean `config`?"),

@@ -1,4 +1,9 @@
 //! Follows one endpoint for ever: connects, registers, reads, and starts again.
+//!
+//! Contract: a [`Link`] ends only by the stop signal or when the broker has stopped. After a failure it waits with
+//! jitter, from `backoff_min` up to `backoff_max`, and longer if the endpoint asks for it; after the loss of a
+//! connection that lasted a minute the wait is spread over more time. Once the registrations are answered again, a gap
+//! notice reports the loss. The credential is read anew for each attempt.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,4 +1,8 @@
 //! Adds connections to a shard, removes them, and lists them.
+//!
+//! Contract: a connection begins with the rights of the moment at which it is adopted, and gets changed ones when a
+//! round reaches it. An event reports each that comes or goes; while the inboxes are full these events wait. What many
+//! clients can cause at once (failed sockets, changed rights, reports) is done in portions, one a turn.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,7 @@
 //! The frames queued in a shard. Each is held once, with a plain count of the outboxes that refer to it.
+//!
+//! Contract: belongs to one shard. A frame is inserted without references and released with its last reference. Its
+//! number is reused then, so only who holds a reference may use it. Conflated frames are shared by span and encoding.
 
 use std::sync::Arc;
 
