@@ -17,9 +17,9 @@ pub(super) struct Lanes {
     by_account: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
-/// A place in the lane of a principal, which another request may take once it is dropped.
+/// The permit of one request in the lane of a principal. Another request gets it once it is dropped.
 #[derive(Debug)]
-pub(super) struct Place<'l> {
+pub(super) struct LanePermit<'l> {
     lanes: &'l Lanes,
     account: &'l str,
     /// `None` while it waits.
@@ -32,25 +32,25 @@ impl Lanes {
         Self { width, by_account: Mutex::default() }
     }
 
-    /// Returns a place for a request of this account; `None` if it did not get one within `longest`.
-    pub(super) async fn enter<'l>(&'l self, account: &'l str, longest: Duration) -> Option<Place<'l>> {
+    /// Returns the permit of a request of this account; `None` if it did not get one within `longest`.
+    pub(super) async fn enter<'l>(&'l self, account: &'l str, longest: Duration) -> Option<LanePermit<'l>> {
         // It also forgets the account if the caller leaves.
-        let mut place = Place { lanes: self, account, permit: None };
+        let mut entered = LanePermit { lanes: self, account, permit: None };
         let lane = {
             let mut lanes = self.by_account.lock();
             let lane = lanes.entry_ref(account).or_insert_with(|| Arc::new(Semaphore::new(self.width)));
             Arc::clone(lane)
         };
-        place.permit = Some(timeout(longest, lane.acquire_owned()).await.ok()?.expect("it is never closed"));
-        Some(place)
+        entered.permit = Some(timeout(longest, lane.acquire_owned()).await.ok()?.expect("it is never closed"));
+        Some(entered)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for LanePermit<'_> {
     fn drop(&mut self) {
         self.permit = None;
         let mut lanes = self.lanes.by_account.lock();
-        // Each request that has a place or waits for one has a reference to the lane.
+        // Each request that has a permit or waits for one has a reference to the lane.
         if lanes.get(self.account).is_some_and(|lane| Arc::strong_count(lane) == 1) {
             lanes.remove(self.account);
         }

@@ -72,8 +72,8 @@ where
     {
         match self.present(age).await {
             Ok(outcome) => outcome,
-            Err(place) => {
-                let making = tasks::spawn(place.fill(make()));
+            Err(computation) => {
+                let making = tasks::spawn(computation.run(make()));
                 // It is never cancelled.
                 making.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
             }
@@ -92,31 +92,31 @@ where
     ) -> Result<Arc<T>, E> {
         match self.present(age).await {
             Ok(outcome) => outcome,
-            Err(place) => place.fill(make).await,
+            Err(computation) => computation.run(make).await,
         }
     }
 
-    /// Returns what a caller may share that permits this age; otherwise the place for a new value.
-    async fn present(&self, age: Duration) -> Result<Result<Arc<T>, E>, Place<T, E>> {
+    /// Returns what a caller may share that permits this age; otherwise the computation of a new one.
+    async fn present(&self, age: Duration) -> Result<Result<Arc<T>, E>, Computation<T, E>> {
         let asked = Instant::now();
         let kept = Arc::clone(&self.0).lock_owned().await;
-        kept.outcome(asked, age).ok_or_else(|| Place { kept, shared: Arc::downgrade(&self.0) })
+        kept.outcome(asked, age).ok_or_else(|| Computation { kept, shared: Arc::downgrade(&self.0) })
     }
 }
 
-/// The place of a value that is being computed.
-struct Place<T, E> {
+/// The right to compute the value, which one caller has at a time.
+struct Computation<T, E> {
     kept: OwnedMutexGuard<Kept<T, E>>,
     shared: Weak<Mutex<Kept<T, E>>>,
 }
 
-impl<T, E> Place<T, E>
+impl<T, E> Computation<T, E>
 where
     T: Send + Sync + 'static,
     E: Copy + From<Elapsed> + Send + 'static,
 {
     /// Computes the value and keeps it, or the error.
-    async fn fill(mut self, make: impl Future<Output = Result<T, E>>) -> Result<Arc<T>, E> {
+    async fn run(mut self, make: impl Future<Output = Result<T, E>>) -> Result<Arc<T>, E> {
         let begun = Instant::now();
         match timeout(TIME, make).await.unwrap_or_else(|late| Err(late.into())) {
             Ok(value) => {

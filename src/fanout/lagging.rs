@@ -22,9 +22,9 @@ pub(super) enum Wait {
     Until(u64),
 }
 
-/// The entry of a connection in [`Lagging`].
+/// Finds the entry of a connection in [`Lagging`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct LaggingKey {
     wait: Wait,
     number: u64,
 }
@@ -43,7 +43,7 @@ pub(super) struct Lagging {
 
 impl Lagging {
     /// Adds a connection behind the others.
-    pub(super) fn put(&mut self, conn: ConnId, wait: Wait) -> Place {
+    pub(super) fn put(&mut self, conn: ConnId, wait: Wait) -> LaggingKey {
         self.next += 1;
         let number = self.next;
         match wait {
@@ -51,11 +51,11 @@ impl Lagging {
             Wait::Change => self.waiting.insert(number, conn),
             Wait::Until(us) => self.timed.insert((us, number), conn),
         };
-        Place { wait, number }
+        LaggingKey { wait, number }
     }
 
     /// Removes a connection.
-    pub(super) fn take(&mut self, Place { wait, number }: Place) {
+    pub(super) fn take(&mut self, LaggingKey { wait, number }: LaggingKey) {
         match wait {
             Wait::Turn => self.ready.remove(&number),
             Wait::Change => self.waiting.remove(&number),
@@ -64,11 +64,11 @@ impl Lagging {
     }
 
     /// Moves one waiting connection to the ready ones, because something has changed for it.
-    pub(super) fn stir(&mut self, conn: ConnId, place: Place) -> Place {
-        if place.wait == Wait::Turn {
-            return place;
+    pub(super) fn stir(&mut self, conn: ConnId, key: LaggingKey) -> LaggingKey {
+        if key.wait == Wait::Turn {
+            return key;
         }
-        self.take(place);
+        self.take(key);
         self.put(conn, Wait::Turn)
     }
 
@@ -119,10 +119,10 @@ mod tests {
     #[test]
     fn each_that_waits_is_looked_at_once_after_a_change() {
         let mut lagging = Lagging::default();
-        let places: Vec<Place> = (0..10).map(|n| lagging.put(ConnId(n), Wait::Change)).collect();
+        let keys: Vec<LaggingKey> = (0..10).map(|n| lagging.put(ConnId(n), Wait::Change)).collect();
         assert_eq!((lagging.wait_us(0), lagging.pop(0)), (None, None), "nothing has changed");
         lagging.changed();
-        lagging.take(places[3]);
+        lagging.take(keys[3]);
         let mut seen = Vec::new();
         while lagging.wait_us(0) == Some(0) {
             let Some(conn) = lagging.pop(0) else { continue };
@@ -149,11 +149,11 @@ mod tests {
     fn those_whose_moment_has_come_and_those_that_were_stirred_get_their_turn() {
         let mut lagging = Lagging::default();
         lagging.put(ConnId(1), Wait::Until(50));
-        let place = lagging.put(ConnId(2), Wait::Change);
+        let key = lagging.put(ConnId(2), Wait::Change);
         assert_eq!((lagging.wait_us(20), lagging.pop(20)), (Some(30), None));
         assert_eq!(lagging.pop(50), Some(ConnId(1)));
-        let place = lagging.stir(ConnId(2), place);
-        assert_eq!(lagging.stir(ConnId(2), place), place, "it has its turn already");
+        let key = lagging.stir(ConnId(2), key);
+        assert_eq!(lagging.stir(ConnId(2), key), key, "it has its turn already");
         assert_eq!((lagging.pop(50), lagging.len()), (Some(ConnId(2)), 0));
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::read;
-use crate::api::routes::{Access, Content, Header, Place, Row, TABLE, Verb};
+use crate::api::routes::{Access, Content, Header, ParameterIn, Row, TABLE, Verb};
 
 /// The description of what all routes share.
 const ABOUT: &str = "An event broker for Digital Rebar Provision fleets. Answers below 400, except streams, are JSON; \
@@ -92,13 +92,13 @@ fn parameters(row: &Row) -> Vec<Value> {
     });
     let others = row.parameters.iter().map(|one| {
         let schema = read(one.schema);
-        let repeated = one.place == Place::Repeated;
+        let repeated = one.place == ParameterIn::Repeated;
         let schema = if repeated { json!({"type": "array", "items": schema, "minItems": 1}) } else { schema };
         let number = one.example.parse::<u64>().ok().filter(|_| schema["type"] == "integer").map(Value::from);
         let example = number.unwrap_or_else(|| one.example.into());
         json!({
             "name": one.name,
-            "in": if one.place == Place::Header { "header" } else { "query" },
+            "in": if one.place == ParameterIn::Header { "header" } else { "query" },
             "required": one.required,
             "description": one.text,
             "schema": schema,

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::read;
-use crate::api::routes::{Place, Route, Row, TABLE};
+use crate::api::routes::{ParameterIn, Route, Row, TABLE};
 
 /// The messages of the websocket: name, sender, schema, and description.
 const MESSAGES: [(&str, Side, &str, &str); 7] = [
@@ -89,7 +89,7 @@ fn channel(row: &Row) -> Value {
 fn query(row: &Row) -> Value {
     let each = row.parameters.iter().map(|one| {
         let mut schema = read(one.schema);
-        if one.place == Place::Repeated {
+        if one.place == ParameterIn::Repeated {
             schema = json!({"type": "array", "items": schema});
         }
         schema["description"] = one.text.into();

@@ -67,7 +67,7 @@ pub(in crate::api) enum Access {
 
 /// Where a parameter is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::api) enum Place {
+pub(in crate::api) enum ParameterIn {
     /// In the query.
     Query,
     /// In the query, any number of times.
@@ -80,7 +80,7 @@ pub(in crate::api) enum Place {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::api) struct Parameter {
     pub(in crate::api) name: &'static str,
-    pub(in crate::api) place: Place,
+    pub(in crate::api) place: ParameterIn,
     /// Whether it must be present.
     pub(in crate::api) required: bool,
     /// Its description.

@@ -9,7 +9,7 @@ mod table;
 
 use hyper::Method;
 
-pub(super) use declare::{Access, Content, Header, Place, Route, Row, Verb};
+pub(super) use declare::{Access, Content, Header, ParameterIn, Route, Row, Verb};
 pub(super) use table::TABLE;
 
 /// A request that hydrant answers itself.

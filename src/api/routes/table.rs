@@ -1,6 +1,6 @@
 //! The table of all routes: who may call each, its parameters and its answers.
 
-use super::declare::{Access, Content, Failure, InPath, Parameter, Place, Route, Row, Success, Verb};
+use super::declare::{Access, Content, Failure, InPath, Parameter, ParameterIn, Route, Row, Success, Verb};
 use super::headers::{CONNECTIONS, HANDSHAKE, REGISTRATIONS, STREAM};
 
 const JSON: &str = "application/json";
@@ -34,7 +34,7 @@ macro_rules! ok {
 }
 
 const fn query(name: &'static str, text: &'static str, schema: &'static str, example: &'static str) -> Parameter {
-    Parameter { name, place: Place::Query, required: false, text, schema, example }
+    Parameter { name, place: ParameterIn::Query, required: false, text, schema, example }
 }
 
 const LIMIT: Parameter = query("limit", "Maximum number of entries.", r#"{"type":"integer","minimum":0}"#, "100");
@@ -59,7 +59,7 @@ const WARNINGS: Parameter =
 const fn register(required: bool) -> Parameter {
     Parameter {
         name: "register",
-        place: Place::Repeated,
+        place: ParameterIn::Repeated,
         required,
         text: "A registration, TYPE.ACTION.KEY with an optional filter; each is answered before the first event.",
         schema: TEXT,
@@ -182,7 +182,7 @@ pub(in crate::api) const TABLE: [Row; 20] = [
             WARNINGS,
             Parameter {
                 name: "Last-Event-ID",
-                place: Place::Header,
+                place: ParameterIn::Header,
                 required: false,
                 text: "The id of the last message received; takes precedence over `since`.",
                 schema: TEXT,

@@ -32,7 +32,7 @@ use crate::broker::splice::Splice;
 use crate::event::Event;
 use crate::fanout::before::Before;
 use crate::fanout::held::Held;
-use crate::fanout::lagging::Place;
+use crate::fanout::lagging::LaggingKey;
 use crate::fanout::listeners::{Listeners, Stage};
 use crate::fanout::opening::Opening;
 use crate::fanout::replay_work::Spent;
@@ -91,7 +91,7 @@ pub(super) struct Replay {
     /// Bytes of the next event, if it waits for room in the outbox.
     pub(super) held_up: usize,
     /// Its entry among the lagging connections, if it lags.
-    pub(super) lag: Option<Place>,
+    pub(super) lag: Option<LaggingKey>,
     /// The filter work spent in the current second.
     pub(super) spent: Spent,
 }
