@@ -2,7 +2,7 @@
 //!
 //! Contract: an [`Access`] never changes. Equal claim sets (roles with their limits, token narrowing and tenant taken
 //! together) have the same [`AccessId`] and share one allocation, so that 10,000 connections of 20 roles cost 20
-//! verdicts per event. Ids are never used twice in a process. [`Access::sees`] takes no lock, allocates nothing and
+//! evaluations per event. Ids are never used twice in a process. [`Access::sees`] takes no lock, allocates nothing and
 //! reads no clock.
 //!
 //! What makes an event visible is in `docs/security.md`, "Events". [`Sight`] has the claims, compiled.
@@ -16,9 +16,9 @@ use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 
 use super::claim::{Claim, Terms};
-use super::judgement::{ClaimVerdict, Judgement};
 use super::limits::RoleLimits;
 use super::sight::{Sight, names};
+use super::visibility::{ClaimMatch, Visibility};
 
 /// Identifies one set of claims for the lifetime of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -203,19 +203,19 @@ impl Access {
             && self.content.tenant.as_ref().is_none_or(|tenant| tenant.shows(kind, key, machine))
     }
 
-    /// Like [`Access::sees`], with all the verdicts that led to the result. For diagnosis, never on the delivery path.
-    pub fn judge(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> Judgement {
+    /// Like [`Access::sees`], with everything that decides it. For diagnosis, never on the delivery path.
+    pub fn explain(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> Visibility {
         let machine = machine.filter(|machine| !machine.is_empty());
         let of_job = machine.filter(|_| kind == "jobs");
         let tenant = self.content.tenant.as_ref().map(|tenant| tenant.shows(kind, key, machine));
         let narrowed = |claim: &Claim| (claim.to_string(), claim.shows(kind, action, names(key, of_job)));
-        Judgement {
+        Visibility {
             by_claims: self.sight.sees(kind, action, key, of_job),
             claims: self
                 .content
                 .claims
                 .iter()
-                .map(|claim| ClaimVerdict::of(claim, kind, action, names(key, of_job)))
+                .map(|claim| ClaimMatch::of(claim, kind, action, names(key, of_job)))
                 .collect(),
             narrowing: self.content.narrowing.iter().map(narrowed).collect(),
             tenant,

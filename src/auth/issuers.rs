@@ -120,15 +120,15 @@ impl Issuers {
         if header.crit.is_some() || header.enc.is_some() || header.zip.is_some() {
             return Err(TokenError::Malformed("unexpected header"));
         }
-        let mut verdict = Err(TokenError::UnknownKey);
+        let mut decoded = Err(TokenError::UnknownKey);
         for key in self.candidates(header) {
-            verdict = decode::<Claims>(token.expose(), &key.verifying, &self.validation(key.algorithm))
+            decoded = decode::<Claims>(token.expose(), &key.verifying, &self.validation(key.algorithm))
                 .map_err(|e| super::token::fault(&e));
-            if !matches!(verdict, Err(TokenError::BadSignature)) {
+            if !matches!(decoded, Err(TokenError::BadSignature)) {
                 break;
             }
         }
-        let Claims(claims) = verdict?.claims;
+        let Claims(claims) = decoded?.claims;
         let expires_at = check_times(&claims, now)?;
         let user = self.user(&claims)?;
         Ok(Outsider { user, roles: self.roles(&claims)?, expires_at })

@@ -25,7 +25,6 @@ mod expiry;
 mod identity;
 mod issue;
 mod issuers;
-mod judgement;
 mod keys;
 mod limits;
 mod login;
@@ -41,6 +40,7 @@ mod state;
 mod store;
 mod throttle;
 mod token;
+mod visibility;
 mod watch;
 
 pub use access::{Access, AccessId};
@@ -51,7 +51,6 @@ pub use credential::{Credential, CredentialError, Secret};
 pub use identity::{Identity, RevokedError};
 pub use issue::{IssueError, Issued, TokenInfo, TokenRequest};
 pub use issuers::IssuerOptions;
-pub use judgement::{ClaimVerdict, Judgement};
 pub use limits::{LimitChange, LimitError, RoleLimits};
 pub use login::{AuthError, PasswordAttempt};
 pub use options::AuthOptions;
@@ -63,3 +62,4 @@ pub use store::file::{edit as edit_store, path as store_file, read as read_store
 pub use store::{DEFAULT_USER, Role, SUPERUSER, Store, StoreError, TenantRow, User};
 pub use throttle::Limits as ThrottleLimits;
 pub use token::{MAX_TOKEN_BYTES, TokenError, TtlError, parse_ttl};
+pub use visibility::{ClaimMatch, Visibility};

@@ -12,12 +12,12 @@ use super::access::{Access, Content, Interner, Members, Tenant};
 use super::claim::{Claim, Terms};
 use super::identity::{Identity, Restriction, RevokedError, SecretFingerprint, Subject};
 use super::issuers::Issuers;
-use super::judgement::ClaimVerdict;
 use super::keys::{Fingerprint, KeyRing};
 use super::limits::RoleLimits;
 use super::memo::Memo;
 use super::password::PasswordHash;
 use super::store::{Store, TenantRow, User};
+use super::visibility::ClaimMatch;
 use crate::overflow::RolePolicies;
 
 /// The properties that determine a user's rights; shared by users with equal rights.
@@ -152,7 +152,7 @@ impl State {
     pub(super) fn roles_that_show(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> Vec<String> {
         let shows = |claim: &Claim| {
             let names = std::iter::once(key).chain(machine);
-            ClaimVerdict::of(claim, kind, action, names).parts() == [true; 3]
+            ClaimMatch::of(claim, kind, action, names).parts() == [true; 3]
         };
         let roles = self.store.roles().keys();
         let showing = roles.filter(|role| self.store.claims_of(role).is_some_and(|claims| claims.iter().any(shows)));

@@ -33,7 +33,7 @@ mod rights;
 
 use serde::Serialize;
 
-pub use parts::{Cause, Receiver, Step, Verdict};
+pub use parts::{Cause, Receiver, Step, StepResult};
 
 use crate::event::Event;
 use crate::index::Spec;

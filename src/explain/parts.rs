@@ -7,7 +7,7 @@ use crate::auth::Access;
 /// The outcome of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum StepResult {
     /// The condition holds.
     Held,
     /// The condition does not hold.
@@ -16,7 +16,7 @@ pub enum Verdict {
     Skipped,
 }
 
-impl Verdict {
+impl StepResult {
     pub(super) fn of(holds: bool) -> Self {
         if holds { Self::Held } else { Self::Failed }
     }
@@ -27,7 +27,7 @@ impl Verdict {
 #[serde(rename_all = "PascalCase")]
 pub struct Step {
     /// Outcome of the step.
-    pub verdict: Verdict,
+    pub verdict: StepResult,
     /// The condition that was evaluated.
     pub asked: String,
     /// What was found instead, if it differs.
@@ -39,7 +39,7 @@ pub struct Step {
 }
 
 impl Step {
-    pub(super) fn new(verdict: Verdict, asked: impl Into<String>) -> Self {
+    pub(super) fn new(verdict: StepResult, asked: impl Into<String>) -> Self {
         Self { verdict, asked: asked.into(), found: None, steps: Vec::new() }
     }
 

@@ -1,6 +1,6 @@
 //! Explains step by step whether a registration matches an event.
 
-use super::parts::{Cause, Step, Verdict};
+use super::parts::{Cause, Step, StepResult};
 use crate::event::Event;
 use crate::index::filter::{Engine, Evaluation, Filter, FilterId, Term, View};
 use crate::index::{Field, MACHINE_JOBS, Spec, WORK_ORDER_JOBS};
@@ -33,7 +33,7 @@ pub(super) fn explain(spec: &Spec, event: &Event) -> (Step, Vec<Cause>) {
         if !holds {
             causes.push(cause(wanted.clone(), quoted(found)));
         }
-        steps.push(Step::new(Verdict::of(holds), format!("the {what} is {wanted}")).found(quoted(found)));
+        steps.push(Step::new(StepResult::of(holds), format!("the {what} is {wanted}")).found(quoted(found)));
     };
     ask(way.kind, "type", &spec.kind, &way.found.0, |wanted, found| Cause::Type { wanted, found });
     ask(way.action, "action", &spec.action, event.action(), |wanted, found| Cause::Action { wanted, found });
@@ -43,7 +43,7 @@ pub(super) fn explain(spec: &Spec, event: &Event) -> (Step, Vec<Cause>) {
         causes.extend(cause);
         steps.push(step);
     }
-    (Step::new(Verdict::of(causes.is_empty()), "the registration matches").with(steps), causes)
+    (Step::new(StepResult::of(causes.is_empty()), "the registration matches").with(steps), causes)
 }
 
 /// Returns the way that is nearest to a match: by the event's own names or, for jobs, by their machine or work order.
@@ -71,7 +71,7 @@ fn filtered(filter: &Filter, event: &Event) -> (Step, Option<Cause>) {
     let mut walk = Walk { filter, terms: &terms, evaluation: &mut evaluation, last: None };
     let (holds, step) = walk.term(0);
     let cause = walk.last.filter(|_| !holds).map(|(term, value)| Cause::Filter { term, value });
-    (Step::new(Verdict::of(holds), "the filter is true").with(vec![step]), cause)
+    (Step::new(StepResult::of(holds), "the filter is true").with(vec![step]), cause)
 }
 
 /// Evaluates from left to right, no further than needed. Recursion is bounded by the nesting limit of filters.
@@ -91,7 +91,7 @@ impl Walk<'_, '_> {
             Term::Or(_) => self.combine(index, "one of", |holds| holds),
             Term::Not(_) => {
                 let (holds, step) = self.term(index + 1);
-                (!holds, Step::new(Verdict::of(!holds), "not").with(vec![step]))
+                (!holds, Step::new(StepResult::of(!holds), "not").with(vec![step]))
             }
             Term::Test(test) => {
                 let holds = self.evaluation.matches(self.terms[index]);
@@ -101,7 +101,7 @@ impl Walk<'_, '_> {
                 if test.op.name() == "Changed" {
                     found = format!("{found}, previously {}", before.unwrap_or_else(|| "missing".to_owned()));
                 }
-                (holds, Step::new(Verdict::of(holds), test.to_string()).found(found))
+                (holds, Step::new(StepResult::of(holds), test.to_string()).found(found))
             }
         }
     }
@@ -112,7 +112,7 @@ impl Walk<'_, '_> {
         let (mut outcome, mut steps) = (None, Vec::new());
         for child in filter.children(index) {
             if outcome.is_some() {
-                steps.push(Step::new(Verdict::Skipped, cut(filter.subtree(child).to_string())));
+                steps.push(Step::new(StepResult::Skipped, cut(filter.subtree(child).to_string())));
                 continue;
             }
             let (holds, step) = self.term(child);
@@ -121,7 +121,7 @@ impl Walk<'_, '_> {
         }
         // Nothing was decisive: all of an And, none of an Or.
         let holds = outcome.unwrap_or(!decides(true));
-        (holds, Step::new(Verdict::of(holds), name).with(steps))
+        (holds, Step::new(StepResult::of(holds), name).with(steps))
     }
 }
 

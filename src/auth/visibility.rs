@@ -5,22 +5,22 @@
 
 use super::claim::Claim;
 
-/// All the verdicts that determine whether an event is visible.
+/// Whether a caller sees an event, and what decides that.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judgement {
+pub struct Visibility {
     /// Whether one of the claims shows the event.
     pub by_claims: bool,
-    /// The verdict on each claim.
-    pub claims: Vec<ClaimVerdict>,
+    /// Which parts of each claim match the event.
+    pub claims: Vec<ClaimMatch>,
     /// The claims that narrow the token, and whether each shows the event.
     pub narrowing: Vec<(String, bool)>,
     /// Whether the tenant shows the event; `None` without a tenant.
     pub tenant: Option<bool>,
 }
 
-/// The verdict of one claim on an event.
+/// Which parts of a claim match an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimVerdict {
+pub struct ClaimMatch {
     /// The text of the claim.
     pub text: String,
     /// Whether its scope matches the type.
@@ -31,7 +31,7 @@ pub struct ClaimVerdict {
     pub specific: bool,
 }
 
-impl ClaimVerdict {
+impl ClaimMatch {
     /// Evaluates a claim. `names` are the event's Key and any other names that a specific may match.
     pub(super) fn of<'n>(claim: &Claim, kind: &str, action: &str, mut names: impl Iterator<Item = &'n str>) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl ClaimVerdict {
         }
     }
 
-    /// Returns the verdicts on scope, action and specific.
+    /// Returns whether scope, action and specific match.
     pub fn parts(&self) -> [bool; 3] {
         [self.scope, self.action, self.specific]
     }
