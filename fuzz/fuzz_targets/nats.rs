@@ -15,10 +15,10 @@ use libfuzzer_sys::fuzz_target;
 const END: u64 = 1 << 62;
 
 fn operations(bytes: &[u8]) {
-    let mut buffer = BytesMut::new();
+    let (mut buffer, mut parser) = (BytesMut::new(), op::Parser::default());
     for piece in bytes.chunks(7) {
         buffer.extend_from_slice(piece);
-        while let Ok(Some(op)) = op::next(&mut buffer) {
+        while let Ok(Some(op)) = parser.next(&mut buffer) {
             if let op::Op::Message(message) = op {
                 let _ = (headers::first(&message.headers, "Hydrant-Node"), headers::status(&message.headers));
             }

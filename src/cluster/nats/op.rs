@@ -1,9 +1,10 @@
 //! Parses what a NATS server sends from a buffer of bytes, and writes what a client publishes into one.
 //!
-//! Contract: pure. [`next`] removes complete operations from the front of the buffer and leaves incomplete ones. Sizes
-//! are bounded: a line longer than [`LINE`] or a message longer than [`MESSAGE`] is an error, as is anything that is
-//! not the protocol. The *publisher's* part of a message (headers, payload, the subject's bytes) is never parsed here,
-//! so no publisher can end a connection.
+//! Contract: pure. [`Parser::next`] removes complete operations from the front of the buffer and leaves incomplete
+//! ones. Sizes are bounded: a line longer than [`LINE`] or a message longer than [`MESSAGE`] is an error, as is
+//! anything that is not the protocol. In whatever pieces an operation arrives, each of its bytes is searched once, and
+//! its line is parsed twice at most. The *publisher's* part of a message (headers, payload, the subject's bytes) is
+//! never parsed here, so no publisher can end a connection.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use memchr::memmem;
@@ -92,15 +93,55 @@ pub enum Op {
     Error(String),
 }
 
-/// Removes the next operation from the buffer; returns `None` if it is incomplete.
-///
-/// # Errors
-/// [`OpError`]; nothing more can be read from the buffer then.
-pub fn next(buffer: &mut BytesMut) -> Result<Option<Op>, OpError> {
-    let head = &buffer[..buffer.len().min(LINE)];
-    let Some(end) = memmem::find(head, b"\r\n") else {
-        return if head.len() < LINE { Ok(None) } else { Err(OpError::TooLong("line", LINE)) };
-    };
+/// Parses the operations at the front of one buffer, to which bytes are only appended in between.
+#[derive(Debug, Default)]
+pub struct Parser {
+    /// Bytes at the front in which no line ends.
+    searched: usize,
+    /// Bytes that the operation at the front takes at least.
+    least: usize,
+}
+
+impl Parser {
+    /// Removes the next operation from the buffer; returns `None` if it is incomplete.
+    ///
+    /// # Errors
+    /// [`OpError`]; nothing more can be read from the buffer then.
+    pub fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Op>, OpError> {
+        if buffer.len() < self.least {
+            return Ok(None);
+        }
+        let head = &buffer[..buffer.len().min(LINE)];
+        let Some(found) = memmem::find(&head[self.searched..], b"\r\n") else {
+            // The last byte may be the first of the two.
+            self.searched = head.len().saturating_sub(1);
+            return if head.len() < LINE { Ok(None) } else { Err(OpError::TooLong("line", LINE)) };
+        };
+        self.searched += found;
+        match operation(buffer, self.searched)? {
+            Parsed::Needs(bytes) => {
+                self.least = bytes;
+                buffer.reserve(bytes - buffer.len());
+                Ok(None)
+            }
+            Parsed::Op(op) => {
+                *self = Self::default();
+                Ok(Some(op))
+            }
+        }
+    }
+}
+
+/// What parsing an operation whose line is complete comes to.
+enum Parsed {
+    /// It was removed from the buffer.
+    Op(Op),
+    /// It takes that many bytes, which are not there yet.
+    Needs(usize),
+}
+
+/// Parses the operation at the front, whose line ends at `end`.
+fn operation(buffer: &mut BytesMut, end: usize) -> Result<Parsed, OpError> {
     let line = &buffer[..end];
     let (name, arguments) = match line.iter().position(|byte| matches!(byte, b' ' | b'\t')) {
         Some(at) => (&line[..at], &line[at + 1..]),
@@ -112,7 +153,7 @@ pub fn next(buffer: &mut BytesMut) -> Result<Option<Op>, OpError> {
     }
     let op = control(name, arguments)?;
     buffer.advance(end + 2);
-    Ok(Some(op))
+    Ok(Parsed::Op(op))
 }
 
 /// Parses an operation that is a single line.
@@ -129,7 +170,7 @@ fn control(name: &[u8], arguments: &[u8]) -> Result<Op, OpError> {
 
 /// Parses `MSG subject sid [reply] bytes` or `HMSG subject sid [reply] header-bytes bytes`, followed by that many
 /// bytes.
-fn message(buffer: &mut BytesMut, end: usize, has_headers: bool) -> Result<Option<Op>, OpError> {
+fn message(buffer: &mut BytesMut, end: usize, has_headers: bool) -> Result<Parsed, OpError> {
     const MALFORMED: OpError = OpError::Malformed("message");
     let line = &buffer[..end];
     let mut words = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty()).skip(1);
@@ -150,9 +191,9 @@ fn message(buffer: &mut BytesMut, end: usize, has_headers: bool) -> Result<Optio
     let sid = self::number(sid).ok_or(MALFORMED)? as u64;
     let subject_at = subject.as_ptr() as usize - line.as_ptr() as usize..;
     let subject = subject_at.start..subject_at.start + subject.len();
-    if buffer.len() < end + 2 + total + 2 {
-        buffer.reserve(end + 2 + total + 2 - buffer.len());
-        return Ok(None);
+    let length = end + 2 + total + 2;
+    if buffer.len() < length {
+        return Ok(Parsed::Needs(length));
     }
     let line = buffer.split_to(end + 2).freeze();
     let headers = buffer.split_to(headers).freeze();
@@ -161,7 +202,7 @@ fn message(buffer: &mut BytesMut, end: usize, has_headers: bool) -> Result<Optio
         return Err(MALFORMED);
     }
     buffer.advance(2);
-    Ok(Some(Op::Message(Message { sid, subject: line.slice(subject), headers, payload })))
+    Ok(Parsed::Op(Op::Message(Message { sid, subject: line.slice(subject), headers, payload })))
 }
 
 fn number(word: &[u8]) -> Option<usize> {
@@ -193,9 +234,9 @@ mod tests {
     use super::*;
 
     fn all(bytes: &[u8]) -> Result<Vec<Op>, OpError> {
-        let mut buffer = BytesMut::from(bytes);
+        let (mut buffer, mut parser) = (BytesMut::from(bytes), Parser::default());
         let mut ops = Vec::new();
-        while let Some(op) = next(&mut buffer)? {
+        while let Some(op) = parser.next(&mut buffer)? {
             ops.push(op);
         }
         Ok(ops)
@@ -249,6 +290,28 @@ mod tests {
         assert!(all(&vec![b'x'; LINE + 1]).is_err());
     }
 
+    /// A server may send a long line, or a message with one, byte by byte. What must not be looked at again is changed.
+    #[test]
+    fn no_byte_is_searched_again_when_more_arrive() {
+        let (mut buffer, mut parser) = (BytesMut::from(&b"INFO {\"nonce\":\"a b\"}"[..]), Parser::default());
+        let mut next = |buffer: &mut BytesMut, more: &[u8]| {
+            buffer.extend_from_slice(more);
+            parser.next(buffer).unwrap()
+        };
+        assert_eq!(next(&mut buffer, b""), None);
+        buffer[16..18].copy_from_slice(b"\r\n");
+        assert_eq!(next(&mut buffer, b"\r"), None);
+        buffer[16..18].copy_from_slice(b" b");
+        let info = ServerInfo { nonce: "a b".to_owned(), ..ServerInfo::default() };
+        assert_eq!(next(&mut buffer, b"\nMSG a 1 6\r\none"), Some(Op::Info(info)));
+        assert_eq!(next(&mut buffer, b""), None);
+        buffer[..3].copy_from_slice(b"???");
+        assert_eq!(next(&mut buffer, b"tw"), None);
+        buffer[..3].copy_from_slice(b"MSG");
+        assert_eq!(next(&mut buffer, b"o\r\nPONG\r\n"), Some(message(1, "a", b"", b"onetwo")));
+        assert_eq!(next(&mut buffer, b""), Some(Op::Pong));
+    }
+
     #[test]
     fn what_is_written_is_read() {
         let mut buffer = BytesMut::new();
@@ -262,8 +325,9 @@ mod tests {
         #[test]
         fn pieces_do_not_matter(cuts in prop::collection::vec(1..20_usize, 1..60)) {
             let (mut buffer, mut ops, mut at) = (BytesMut::new(), Vec::new(), 0);
+            let mut parser = Parser::default();
             for cut in cuts.into_iter().chain(std::iter::repeat(7)) {
-                while let Some(op) = next(&mut buffer).unwrap() {
+                while let Some(op) = parser.next(&mut buffer).unwrap() {
                     ops.push(op);
                 }
                 if at == ALL.len() {
@@ -282,9 +346,9 @@ mod tests {
             let mut mixed = ALL.to_vec();
             mixed.splice(at.min(ALL.len())..at.min(ALL.len()), bytes.iter().copied());
             for bytes in [&bytes, &mixed] {
-                let mut buffer = BytesMut::from(&bytes[..]);
+                let (mut buffer, mut parser) = (BytesMut::from(&bytes[..]), Parser::default());
                 let mut left = buffer.len();
-                while let Ok(Some(_)) = next(&mut buffer) {
+                while let Ok(Some(_)) = parser.next(&mut buffer) {
                     prop_assert!(buffer.len() < left);
                     left = buffer.len();
                 }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::time::timeout;
 
 use super::address::Address;
-use super::op::{self, Op, OpError, ServerInfo};
+use super::op::{self, Op, OpError, Parser, ServerInfo};
 
 /// Buffer space reserved for a read, in bytes.
 const READ_BYTES: usize = 64 << 10;
@@ -95,6 +95,7 @@ pub(in crate::cluster) enum SessionError {
 pub(in crate::cluster) struct Incoming {
     socket: ReadHalf<Box<dyn Socket>>,
     buffer: BytesMut,
+    parser: Parser,
 }
 
 /// The writing side of a connection.
@@ -114,7 +115,7 @@ pub(in crate::cluster) struct Session {
 
 impl Incoming {
     pub(super) fn new(socket: ReadHalf<Box<dyn Socket>>) -> Self {
-        Self { socket, buffer: BytesMut::new() }
+        Self { socket, buffer: BytesMut::new(), parser: Parser::default() }
     }
 
     /// Reads the server's next operation.
@@ -125,7 +126,7 @@ impl Incoming {
     /// Reads the server's next operation. Until it is complete, its parts are signs of life.
     pub(in crate::cluster) async fn next_with(&mut self, pulse: &Pulse) -> Result<Op, SessionError> {
         loop {
-            if let Some(op) = op::next(&mut self.buffer)? {
+            if let Some(op) = self.parser.next(&mut self.buffer)? {
                 pulse.heard();
                 return Ok(op);
             }
