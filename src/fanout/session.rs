@@ -35,7 +35,7 @@ use crate::index::{Class, Index, Limits, Overdrawn, Seen, Slot};
 use crate::metrics::{FilterCost, ShardSize};
 use crate::overflow::Overflow;
 use crate::protocol::{Close, stream};
-use crate::stats::{Delivery, Dropped, OutboxLimits};
+use crate::stats::{Delivery, Depth, Dropped, OutboxLimits};
 
 /// The state of a connection in its shard.
 #[derive(Debug)]
@@ -225,8 +225,9 @@ impl Shard {
     pub fn keep_budget(&mut self, budget: &Budget, number: usize) {
         self.settle(budget);
         let rounds = budget.rounds();
-        // What was shed earlier counts until it is released.
-        if self.fanout.has_waste() {
+        self.fanout.set_exceeded(budget.is_exceeded());
+        // What was dropped earlier counts until it is released.
+        if self.fanout.has_shed_waste() || (self.fanout.awaits_waste() && !budget.is_far_exceeded()) {
             return;
         }
         if !budget.is_exceeded() {
@@ -235,7 +236,7 @@ impl Shard {
             let Some(largest) = self.fanout.search_largest() else { return };
             self.shed(largest, budget, number);
         }
-        if !self.fanout.has_waste() {
+        if !self.fanout.has_shed_waste() {
             budget.looked(number, rounds);
         }
     }
@@ -249,12 +250,13 @@ impl Shard {
                 continue;
             }
             budget.shed(number);
+            let Depth { events, bytes } = self.fanout.depth(conn);
             if !self.fanout.shrink(conn) {
-                self.evict(conn);
+                self.close(conn, Close::SlowConsumer { events, bytes });
             }
-            let swept = self.fanout.sweep();
+            let may_go_on = self.fanout.sweep_shed();
             self.settle(budget);
-            if !budget.is_exceeded() || !swept || !self.fanout.may_shed() {
+            if !budget.is_exceeded() || !may_go_on {
                 break;
             }
         }

@@ -791,6 +791,73 @@ fn a_shard_that_has_shed_waits_for_the_others_and_leaves_readers_alone() {
     assert!(is_closing(&mut there, stalled[1]) && !is_closing(&mut here, reader) && !budget.is_exceeded());
 }
 
+/// Queues so many frames of so many bytes that only this connection has.
+fn fill(world: &mut World, conn: ConnId, frames: usize, bytes: usize) {
+    let fanout = world.driver.parts.shard.fanout();
+    assert!((0..frames).all(|_| fanout.send(conn, Frame::Control(vec![0; bytes].into()))));
+}
+
+/// Frames that a turn cannot release.
+const LEFT: usize = 2_100;
+
+/// Opens connections that stall with so many frames of their own, so that as many turns have something to release.
+fn leaving(world: &mut World) -> Vec<(ConnId, TcpStream)> {
+    (0..8)
+        .map(|_| {
+            let (conn, client) = world.connect();
+            fill(world, conn, LEFT, 1);
+            (conn, client)
+        })
+        .collect()
+}
+
+/// Clients that stall and are closed by turns can see to it that dropped frames are always waiting to be released.
+#[test]
+fn what_is_dropped_while_the_budget_is_exceeded_delays_no_shedding() {
+    // What was dropped before might be enough, unless the total is a quarter above the limit.
+    for (limit, waits) in [(10 << 20, true), (8 << 20, false)] {
+        let mut world = World::with_outboxes(OutboxLimits { bytes: 64 << 20, events: 10_000 });
+        let budget = Budget::new(limit, 1);
+        let (largest, _client) = world.connect();
+        fill(&mut world, largest, 40, 256 << 10);
+        let mut is_closed = Vec::new();
+        let leaving = leaving(&mut world);
+        for (conn, _) in &leaving {
+            let shard = &mut world.driver.parts.shard;
+            shard.fanout().begin_turn();
+            shard.close(*conn, Close::Deleted);
+            shard.keep_budget(&budget, 0);
+            assert!(shard.fanout().has_leftovers());
+            is_closed.push(shard.fanout().is_closing(largest));
+        }
+        assert!(is_closed[0] != waits && is_closed[leaving.len() / 2], "{is_closed:?}");
+        assert!(!budget.is_exceeded());
+    }
+}
+
+/// All that share a frame have to let go of it before its memory is free.
+#[test]
+fn shedding_takes_effect_whatever_else_is_to_be_released() {
+    let mut world = World::with_outboxes(OutboxLimits { bytes: 64 << 20, events: 10_000 });
+    let budget = Budget::new(4 << 20, 1);
+    let now = crate::clock::now();
+    let stalled: Vec<_> = (0..30).map(|_| world.connect()).collect();
+    let leaving = leaving(&mut world);
+    let shard = &mut world.driver.parts.shard;
+    stalled.iter().for_each(|(conn, _)| shard.text(*conn, "register a.*.*", now));
+    let object = format!("\"{}\"", "x".repeat(64 << 10));
+    for _ in 0..100 {
+        let mut draft = crate::event::Draft::new("a", "b", "c");
+        draft.object = &object;
+        shard.publish(&Arc::new(draft.seal(now)), 0);
+    }
+    leaving.iter().for_each(|(conn, _)| shard.close(*conn, Close::Deleted));
+    shard.fanout().begin_turn();
+    shard.keep_budget(&budget, 0);
+    assert!(stalled.iter().all(|(conn, _)| shard.fanout().is_closing(*conn)), "in one turn");
+    assert!(shard.fanout().has_leftovers() && !budget.is_exceeded());
+}
+
 /// What one client may leave behind by connecting, sending a registration that is expensive to parse, and
 /// disconnecting.
 #[test]

@@ -7,12 +7,14 @@
 //! nothing. Gap notices do not count: between two of them is an answer that does.
 //!
 //! Contract: each shard reports once per turn how much more or less it holds; no lock, and no work per delivery. When
-//! the budget is exceeded each shard sheds its largest outboxes. Two rules protect clients that keep up:
+//! the budget is exceeded each shard sheds its largest outboxes. Three rules protect clients that keep up:
 //!
 //! - **A shard that has shed waits for the others.** A frame is released when its last holder releases it, so shedding
 //!   in one shard changes nothing while another shard, which may not have been scheduled, still holds the same frames.
 //!   The first shard would go on down to its small outboxes, which are not the cause. So it sheds again only after
 //!   every other shard has looked at the budget and has shed its own share.
+//! - **What has been dropped already may be enough**: a shard that has frames to release from before the limit was
+//!   exceeded releases them first. In the meantime the limit may be exceeded by a quarter; above that it sheds at once.
 //! - **Small outboxes are left alone**: those less than half as large as the largest of all shards, and those below an
 //!   equal share of the budget for each outbox with queued frames. While the limit is exceeded, some outbox is above
 //!   that share, so there is always one to shed.
@@ -60,6 +62,12 @@ impl Budget {
     /// Returns whether the limit is exceeded.
     pub fn is_exceeded(&self) -> bool {
         self.held.load(Ordering::Relaxed) > self.limit
+    }
+
+    /// Returns whether the limit is exceeded by more than a quarter, which is what may come on top of it while frames
+    /// that have been dropped already are released.
+    pub fn is_far_exceeded(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > self.limit.saturating_add(self.limit / 4)
     }
 
     /// Returns the number of rounds of shedding so far, which a shard that looks now knows of.

@@ -3,8 +3,10 @@
 //! Contract: plain numbers. Conflation passes may look at [`PASSES`] frames per turn, and [`EARNED`] more for each
 //! event put into a conflating outbox: that is what a pass costs per event on average, so passes do not pile up
 //! whatever the load. A pass without which a connection would have to be closed may also use [`FORCED`]. The first pass
-//! of a turn is always allowed. Releasing dropped frames may take [`DROPPED`] frames per turn; a frame whose memory is
-//! freed with it counts as [`FREED`]. Making room by dropping the oldest frames may take as many again.
+//! of a turn is always allowed. Releasing dropped frames may take [`DROPPED`] frames per turn, and [`RELEASED`] more
+//! for each event put into an outbox, so what is dropped does not pile up either; a frame whose memory is freed with it
+//! counts as [`FREED`]. Making room by dropping the oldest frames may take [`DROPPED`] frames more, and so may shedding
+//! outboxes because of the outbox budget, which is not to wait for what was dropped before.
 
 /// Frames that passes look at per turn: about a millisecond.
 const PASSES: usize = 32_768;
@@ -19,6 +21,9 @@ const FORCED: usize = 4 * PASSES;
 /// Frames released per turn: about a millisecond.
 const DROPPED: usize = 65_536;
 
+/// Frames released for each queued event: what is dropped is released four times as fast as it can be queued again.
+const RELEASED: usize = 4;
+
 /// The cost of freeing a frame's memory, in frames that only lose a reference.
 pub(super) const FREED: usize = 32;
 
@@ -28,25 +33,29 @@ pub(super) struct Effort {
     passes: usize,
     forced: usize,
     earned: usize,
-    dropped: usize,
+    released: usize,
+    queued: usize,
+    shed: usize,
     oldest: usize,
 }
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { passes: PASSES, forced: FORCED, earned: 0, dropped: DROPPED, oldest: DROPPED }
+        Self { passes: PASSES, forced: FORCED, earned: 0, released: DROPPED, queued: 0, shed: DROPPED, oldest: DROPPED }
     }
 }
 
 impl Effort {
     /// Begins a turn.
     pub(super) fn renew(&mut self) {
-        *self = Self { passes: PASSES + self.earned, ..Self::default() };
+        let released = DROPPED + RELEASED * self.queued;
+        *self = Self { passes: PASSES + self.earned, released, ..Self::default() };
     }
 
-    /// Notes deliveries of an event to conflating connections.
-    pub(super) fn earn(&mut self, deliveries: usize) {
-        self.earned += EARNED * deliveries;
+    /// Notes deliveries of an event, up to `conflating` of them to conflating connections.
+    pub(super) fn earn(&mut self, deliveries: usize, conflating: usize) {
+        self.earned += EARNED * deliveries.min(conflating);
+        self.queued += deliveries;
     }
 
     /// Returns whether there is time for a pass over this many frames, and if so uses it.
@@ -59,9 +68,19 @@ impl Effort {
         spend(&mut self.forced, frames)
     }
 
-    /// Returns how many frames may still be dropped.
-    pub(super) fn droppable(&self) -> usize {
-        self.dropped
+    /// Returns how many dropped frames may be released at the beginning of the turn.
+    pub(super) fn releasable(&self) -> usize {
+        self.released
+    }
+
+    /// Returns how many frames of outboxes may still be shed.
+    pub(super) fn sheddable(&self) -> usize {
+        self.shed
+    }
+
+    /// Notes that frames of outboxes were shed.
+    pub(super) fn shed(&mut self, frames: usize) {
+        self.shed = self.shed.saturating_sub(frames);
     }
 
     /// Returns whether there is time to make room by dropping the oldest frames.
@@ -72,11 +91,6 @@ impl Effort {
     /// Notes that frames were dropped to make room.
     pub(super) fn make_room(&mut self, frames: usize) {
         self.oldest = self.oldest.saturating_sub(frames);
-    }
-
-    /// Notes that frames were dropped.
-    pub(super) fn drop_frames(&mut self, frames: usize) {
-        self.dropped = self.dropped.saturating_sub(frames);
     }
 }
 

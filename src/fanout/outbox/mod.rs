@@ -51,8 +51,9 @@ use effort::Effort;
 use encode::Encoder;
 use frames::{FrameId, Frames, Span};
 use largest::Search;
-use queue::{Outbox, Waste};
+use queue::Outbox;
 use ring::Spare;
+use waste::Waste;
 
 /// The number of a connection in its shard. Reused after the connection is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -242,7 +243,7 @@ impl Fanout {
         for Current { frame, bytes, hits } in std::mem::take(&mut self.current).into_iter().flatten() {
             self.frames.retain(frame, hits);
             self.counts.matched += u64::from(hits);
-            self.effort.earn(conflating.min(hits as usize));
+            self.effort.earn(hits as usize, conflating);
             self.waiting.events += hits as usize;
             self.waiting.bytes += bytes * hits as usize;
         }

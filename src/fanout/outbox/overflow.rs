@@ -134,7 +134,7 @@ impl Fanout {
         outbox.count_dropped(events);
         waiting.bytes -= bytes;
         asides.set(conn, Aside { answers: 0, beats: kept });
-        self.waste.push_back(([VecDeque::new(), ring], Dropped::Oldest));
+        self.waste.push([VecDeque::new(), ring], Dropped::Oldest);
         self.note_gap(conn, Lost { events, first, last });
         true
     }
@@ -164,8 +164,16 @@ impl Fanout {
     }
 
     /// Shrinks an outbox because the outbox budget is exceeded. Returns false if the connection has to be closed
-    /// instead.
+    /// instead; then its queue is empty but for a partly written frame.
     pub fn shrink(&mut self, conn: ConnId) -> bool {
+        let is_enough = self.apply_policy(conn);
+        if !is_enough {
+            self.shed(conn);
+        }
+        is_enough
+    }
+
+    fn apply_policy(&mut self, conn: ConnId) -> bool {
         self.note_room(conn);
         let outbox = self.outbox(conn);
         let before = outbox.depth();
@@ -176,7 +184,7 @@ impl Fanout {
             }
             Overflow::Conflate => self.conflate(conn),
         }
-        self.effort.drop_frames(before.events);
+        self.effort.shed(before.events);
         self.trim(conn);
         4 * self.outbox(conn).depth().bytes <= 3 * before.bytes
     }

@@ -13,14 +13,11 @@ use super::frames::{self, FrameId};
 use super::intake::{Guard, Intake};
 use super::ring::{EMPTY, INLINE, Ring, Spare};
 use crate::overflow::Overflow;
-use crate::stats::{Depth, Dropped, OutboxLimits};
+use crate::stats::{Depth, OutboxLimits};
 use crate::websocket::frame::Encoding;
 
 /// A conflating outbox first conflates when it is this power of two below its limits.
 const EARLIEST: u8 = 2;
-
-/// Lists of dropped frames that are yet to be released, with the reason.
-pub(super) type Waste = VecDeque<([VecDeque<FrameId>; 2], Dropped)>;
 
 /// A started frame that stays when the others are dropped.
 #[derive(Debug, Clone, Copy)]

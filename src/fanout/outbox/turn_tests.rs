@@ -174,6 +174,23 @@ fn a_large_event_does_not_wait_until_thousands_are_dropped_for_each_that_stalls(
     assert_eq!((fanout.frames(), fanout.waiting(), fanout.asides.is_empty()), (0, Depth::default(), true));
 }
 
+/// One event takes the place of hundreds in each of a thousand outboxes, turn after turn.
+#[test]
+fn what_is_dropped_does_not_pile_up_however_much_is_queued() {
+    let limits = OutboxLimits { bytes: 64 << 10, events: 1_000 };
+    let mut fanout = Fanout::new(limits);
+    let conns: Vec<ConnId> = (0..1_000).map(|_| fanout.open(Overflow::DropOldest)).collect();
+    for _ in 0..4 {
+        for at in 0..255 {
+            deliver(&mut fanout, &conns, &timed(at, 1));
+        }
+        deliver(&mut fanout, &conns, &timed(0, limits.bytes));
+        assert!(fanout.has_leftovers());
+        fanout.begin_turn();
+        assert_eq!(fanout.waiting().events, conns.len(), "the large one");
+    }
+}
+
 /// The next turn has time again.
 #[test]
 fn answers_are_not_dropped_for_lack_of_time() {

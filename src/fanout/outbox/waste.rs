@@ -4,12 +4,18 @@
 //! by the same event. So a deep outbox is emptied by moving its lists here, at a cost independent of their length, and
 //! every turn releases some of the frames. Until then they still count as queued.
 //!
+//! What is shed because of the budget is released before the rest, so its effect shows at once. Whoever sheds waits for
+//! what had been dropped before: it may be enough. It does not wait for what is dropped meanwhile: stalled clients can
+//! cause more and more of it.
+//!
 //! Removing a reference from a frame that others hold takes some ten nanoseconds. Freeing a frame takes some hundred,
 //! and every answer is freed, since each is for one connection.
 
+use std::collections::VecDeque;
+
 use super::asides::Aside;
 use super::effort::FREED;
-use super::frames::Released;
+use super::frames::{FrameId, Released};
 use super::queue::Kept;
 use super::{ConnId, Fanout};
 use crate::overflow::Overflow;
@@ -18,60 +24,131 @@ use crate::stats::Dropped;
 /// Up to this many frames are released at once.
 const SHALLOW: usize = 32;
 
+/// What an outbox has left behind, and why.
+type List = ([VecDeque<FrameId>; 2], Dropped);
+
+/// Dropped frames that are yet to be released.
+#[derive(Debug, Default)]
+pub(super) struct Waste {
+    /// Those of outboxes that were shed because of the budget. They are released first.
+    shed: VecDeque<List>,
+    others: VecDeque<List>,
+    /// How many of the others, from the front, had been dropped before the budget was exceeded.
+    awaited: usize,
+    /// Whether the budget is exceeded.
+    is_exceeded: bool,
+}
+
+impl Waste {
+    /// Adds what an outbox has left behind.
+    pub(super) fn push(&mut self, frames: [VecDeque<FrameId>; 2], reason: Dropped) {
+        self.others.push_back((frames, reason));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.shed.is_empty() && self.others.is_empty()
+    }
+}
+
 impl Fanout {
     /// Begins a turn with new limits on the work for slow consumers, and continues what was left of the last turn.
     pub fn begin_turn(&mut self) {
         self.effort.renew();
-        self.sweep();
+        let left = self.release_shed(self.effort.releasable());
+        let before = self.waste.others.len();
+        let mut others = std::mem::take(&mut self.waste.others);
+        self.release(&mut others, left);
+        self.waste.awaited = self.waste.awaited.saturating_sub(before - others.len());
+        self.waste.others = others;
         self.resume_passes();
     }
 
     /// Returns whether work is left for the next turn.
     pub fn has_leftovers(&self) -> bool {
-        self.has_waste() || !self.postponed.is_empty() || self.is_searching()
+        !self.waste.is_empty() || !self.postponed.is_empty() || self.is_searching()
     }
 
-    /// Returns whether dropped frames are still held.
-    pub fn has_waste(&self) -> bool {
-        !self.waste.is_empty()
+    /// Notes whether the budget is exceeded: what has been dropped when that begins is [awaited](Self::awaits_waste).
+    pub fn set_exceeded(&mut self, is_exceeded: bool) {
+        if is_exceeded && !self.waste.is_exceeded {
+            self.waste.awaited = self.waste.others.len();
+        }
+        self.waste.is_exceeded = is_exceeded;
     }
 
-    /// Returns whether the turn allows to drop more.
-    pub fn may_shed(&self) -> bool {
-        self.effort.droppable() > 0
+    /// Returns whether frames are still held that had been dropped before the budget was exceeded. Those dropped later
+    /// are not waited for: there may always be some.
+    pub fn awaits_waste(&self) -> bool {
+        self.waste.awaited > 0
     }
 
-    /// Releases dropped frames, as many as the turn allows. Returns whether all are released.
-    pub fn sweep(&mut self) -> bool {
-        while let Some((lists, reason)) = self.waste.front_mut() {
+    /// Returns whether frames of outboxes that were shed are still held.
+    pub fn has_shed_waste(&self) -> bool {
+        !self.waste.shed.is_empty()
+    }
+
+    /// Releases frames of outboxes that were shed. Returns whether the turn allows to shed more.
+    pub fn sweep_shed(&mut self) -> bool {
+        let allowed = self.effort.sheddable();
+        let left = self.release_shed(allowed);
+        self.effort.shed(allowed - left);
+        left > 0
+    }
+
+    /// Releases up to `allowed` frames of outboxes that were shed. Returns how many are left of these.
+    fn release_shed(&mut self, allowed: usize) -> usize {
+        let mut shed = std::mem::take(&mut self.waste.shed);
+        let left = self.release(&mut shed, allowed);
+        self.waste.shed = shed;
+        left
+    }
+
+    /// Releases up to `left` frames from the front. Returns how many are left of these.
+    fn release(&mut self, waste: &mut VecDeque<List>, mut left: usize) -> usize {
+        while let Some((lists, reason)) = waste.front_mut() {
             let Some(list) = lists.iter_mut().find(|list| !list.is_empty()) else {
                 let [_, ring] = std::mem::take(lists);
                 self.spare.take_back(ring);
-                self.waste.pop_front();
+                waste.pop_front();
                 continue;
             };
             let mut events = 0;
-            while self.effort.droppable() > 0
+            while left > 0
                 && let Some(frame) = list.pop_front()
             {
                 let held = self.frames.len();
                 events += usize::from(matches!(self.frames.release(frame), Released::Event(_)));
-                self.effort.drop_frames(if self.frames.len() < held { FREED } else { 1 });
+                left = left.saturating_sub(if self.frames.len() < held { FREED } else { 1 });
             }
             let is_spent = !list.is_empty();
             self.counts.drop_events(*reason, events as u64);
             self.waiting.events -= events;
             if is_spent {
-                return false;
+                break;
             }
         }
-        true
+        left
+    }
+
+    /// Drops what is queued for a connection that is shed, except a partly written frame.
+    pub(super) fn shed(&mut self, conn: ConnId) {
+        if let Some(dropped) = self.take_waiting(conn, Dropped::SlowConsumer, true) {
+            self.waste.shed.push_back((dropped, Dropped::SlowConsumer));
+        }
     }
 
     /// Drops what is queued for a connection; `keep_started` keeps a partly written frame.
     pub(super) fn drop_waiting(&mut self, conn: ConnId, reason: Dropped, keep_started: bool) {
+        if let Some(dropped) = self.take_waiting(conn, reason, keep_started) {
+            self.waste.push(dropped, reason);
+        }
+    }
+
+    /// Removes what is queued for a connection; `keep_started` keeps a partly written frame. Returns it if it is too
+    /// much to be released at once.
+    fn take_waiting(&mut self, conn: ConnId, reason: Dropped, keep_started: bool) -> Option<[VecDeque<FrameId>; 2]> {
         let Self { outboxes, frames, spare, .. } = self;
-        let Some(outbox) = outboxes[conn.at()].as_mut() else { return };
+        let outbox = outboxes[conn.at()].as_mut()?;
         let before = outbox.depth();
         let started = outbox.started().filter(|_| keep_started);
         let kept = started.map(|frame| {
@@ -86,8 +163,7 @@ impl Fanout {
         if before.events > SHALLOW {
             // How many of them are answers is not known yet.
             outbox.count_dropped(before.events as u64);
-            self.waste.push_back((lists, reason));
-            return;
+            return Some(lists);
         }
         let mut events = 0;
         for &frame in lists.iter().flatten() {
@@ -100,5 +176,6 @@ impl Fanout {
         }
         self.counts.drop_events(reason, events as u64);
         self.waiting.events -= events;
+        None
     }
 }
