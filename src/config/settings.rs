@@ -152,7 +152,8 @@ table! {
 table! {
     /// The queue of one connection.
     Outbox in "outbox." {
-        /// Bytes that may be queued for one connection.
+        /// Bytes that may be queued for one connection. The first queued event does not count if it is larger than half
+        /// of this.
         bytes: usize as Size = "8MiB";
         /// Events that may be queued for one connection.
         events: usize as Count = "65536";

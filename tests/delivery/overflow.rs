@@ -386,6 +386,33 @@ async fn one_large_batch_closes_nobody_who_reads() {
     }
 }
 
+/// An event that is larger than an outbox, and than what the kernel takes for a reader at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_event_closes_nobody_who_reads_and_one_who_does_not() {
+    let server = Hydrant::start("shards = 1\n[outbox]\nbytes = \"64KiB\"\n[timeouts]\nclose = \"30s\"").await;
+    let mut reader = server.watch(&["load.*.*"]).await;
+    let mut deaf = stalled(&server, "").await;
+    let event = |key: usize, size: usize| {
+        let filler = "x".repeat(size);
+        format!(r#"{{"Type":"load","Action":"update","Key":"{key}","Object":"{filler}"}}"#)
+    };
+    let post = async |size: usize, behind: usize| {
+        let events: Vec<String> = (0..=behind).map(|at| event(at, if at == 0 { size } else { 1 << 10 })).collect();
+        server.post(&format!("[{}]", events.join(","))).await;
+    };
+    post(12 << 20, 50).await;
+    server.until("hydrant_deliveries_matched_total", 2 * 51).await;
+    for at in 0..=50 {
+        assert_eq!(reader.event().await.key, at.to_string());
+    }
+    assert_eq!(server.metric("hydrant_slow_consumers_total{policy=\"disconnect\"}").await, 0);
+    post(1 << 10, 20).await;
+    for at in 0..=20 {
+        assert_eq!(reader.event().await.key, at.to_string());
+    }
+    assert_eq!(deaf.closed().await.0, 1013);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_event_of_a_storm_is_accounted_for_in_few_series() {
     let server = Hydrant::start(SMALL).await;

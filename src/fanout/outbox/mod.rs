@@ -7,7 +7,8 @@
 //!
 //! Contract: pure, no I/O, no clock. Frames leave an outbox in the order in which they entered, each exactly once or,
 //! after an overflow, not at all; every dropped frame is counted. An outbox never exceeds its limits, but a single
-//! frame always fits into an empty one, so every event can be delivered. The work for slow consumers is bounded per
+//! frame always fits into an empty one, so every event can be delivered; and a first frame of more than half of the
+//! limit does not count, so that there is room behind it. The work for slow consumers is bounded per
 //! turn ([`Fanout::begin_turn`]): conflation passes are postponed, and dropped frames are released gradually.
 //!
 //! Why the limits can be generous: a stalled connection costs four bytes per event, not a copy of it, and all stalled
@@ -211,7 +212,7 @@ impl Fanout {
         let held = self.current[encoding as usize];
         let current = held.unwrap_or_else(|| self.hold(event, received_us, encoding));
         let outbox = self.outboxes[conn.at()].as_ref().expect("looked at above");
-        if outbox.is_closing() || !outbox.has_room(current.bytes, &self.limits) {
+        if outbox.is_closing() || !outbox.has_room(current.bytes, 0, &self.limits) {
             let refused = self.refuse(event, current.bytes, conn);
             if refused != Delivery::Queued {
                 return refused;
@@ -255,7 +256,7 @@ impl Fanout {
         let bytes = frame.bytes().len();
         let limits = self.limits;
         let outbox = self.outbox(conn);
-        if outbox.is_closing() || !(outbox.has_room(bytes, &limits) || self.make_room(conn, bytes)) {
+        if outbox.is_closing() || !(outbox.has_room(bytes, 0, &limits) || self.make_room(conn, bytes)) {
             return false;
         }
         self.push_own(conn, frame);
@@ -265,9 +266,7 @@ impl Fanout {
     /// Queues a ping or pong for this connection, if there is room already. The overflow policy is not applied:
     /// otherwise a client that sends pings and does not read would have its outbox searched for each of them.
     pub fn offer(&mut self, conn: ConnId, frame: Frame) {
-        let limits = self.limits;
-        let outbox = self.outbox(conn);
-        if !outbox.is_closing() && outbox.has_room(frame.bytes().len(), &limits) {
+        if !self.is_closing(conn) && self.fits(conn, frame.bytes().len()) {
             self.push_own(conn, frame);
         }
     }

@@ -64,9 +64,12 @@ impl Fanout {
         delivery
     }
 
-    /// Tries to make room for a frame of `bytes`.
+    /// Tries to make room for a frame of `bytes`, unless it has room beside a large one.
     #[cold]
     pub(super) fn make_room(&mut self, conn: ConnId, bytes: usize) -> bool {
+        if self.fits(conn, bytes) {
+            return true;
+        }
         match self.outbox(conn).policy() {
             Overflow::Disconnect => false,
             Overflow::DropOldest => self.drop_until_it_fits(conn, bytes),
@@ -75,11 +78,10 @@ impl Fanout {
     }
 
     fn drop_until_it_fits(&mut self, conn: ConnId, bytes: usize) -> bool {
-        let limits = self.limits;
         let mut passed = 0;
-        while !self.outbox(conn).has_room(bytes, &limits) {
+        while !self.fits(conn, bytes) {
             if passed >= EACH && !self.effort.may_make_room() {
-                return self.drop_ring(conn) && self.outbox(conn).has_room(bytes, &limits);
+                return self.drop_ring(conn) && self.fits(conn, bytes);
             }
             let held = self.frames.len();
             if !self.pass_oldest(conn) {
@@ -202,22 +204,21 @@ impl Fanout {
             }
         }
         self.conflate(conn);
+        let free = self.large(conn);
         let outbox = self.outbox(conn);
         outbox.end_postponement();
         let left = outbox.depth();
-        let enough = 4 * left.events <= 3 * limits.events && 4 * left.bytes <= 3 * limits.bytes;
-        outbox.choose_shift(bytes, &limits);
-        (enough || !at_bounds) && outbox.has_room(bytes, &limits)
+        let enough = 4 * left.events <= 3 * limits.events && 4 * (left.bytes - free) <= 3 * limits.bytes;
+        outbox.choose_shift(free, bytes, &limits);
+        (enough || !at_bounds) && outbox.has_room(bytes, free, &limits)
     }
 
     /// Postpones a pass to the next turns. Returns whether another `bytes` have room until then.
     fn postpone_pass(&mut self, conn: ConnId, bytes: usize) -> bool {
-        let limits = self.limits;
-        let outbox = self.outboxes[conn.at()].as_mut().expect("only open connections overflow");
-        if outbox.postpone() {
+        if self.outbox(conn).postpone() {
             self.postponed.push_back(conn);
         }
-        outbox.has_room(bytes, &limits)
+        self.fits(conn, bytes)
     }
 
     /// Runs postponed passes, as far as this turn has time for them.
@@ -237,8 +238,8 @@ impl Fanout {
                     self.conflate(conn);
                     self.note_room(conn);
                 }
-                let limits = self.limits;
-                self.outbox(conn).choose_shift(0, &limits);
+                let (free, limits) = (self.large(conn), self.limits);
+                self.outbox(conn).choose_shift(free, 0, &limits);
             }
         }
     }

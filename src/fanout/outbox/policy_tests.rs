@@ -84,8 +84,17 @@ impl Model {
         (counted.len(), bytes - begun)
     }
 
-    fn fits(&self, more: usize) -> bool {
+    /// The number of queued frames, and the bytes of those that count.
+    fn limited(&self) -> (usize, usize) {
         let (events, bytes) = self.counted();
+        let first = self.items.iter().position(|item| !item.is_gap());
+        let size = first.map_or(0, |at| self.items[at].bytes().len());
+        let left = size - if first == Some(0) { self.written } else { 0 };
+        (events, if size > LIMITS.bytes / 2 { bytes - left } else { bytes })
+    }
+
+    fn fits(&self, more: usize) -> bool {
+        let (events, bytes) = self.limited();
         events == 0 || (events < LIMITS.events >> self.shift && bytes + more <= LIMITS.bytes >> self.shift)
     }
 
@@ -138,7 +147,7 @@ impl Model {
                 at += 1;
             }
         }
-        let (events, bytes) = self.counted();
+        let (events, bytes) = self.limited();
         let good = |shift: &u32| {
             let limit = LIMITS.bytes >> shift;
             2 * events <= LIMITS.events >> shift && 2 * bytes <= limit && bytes + more <= limit
@@ -268,6 +277,8 @@ proptest! {
         for (step, (what, which, mask, size)) in steps.into_iter().enumerate() {
             match what {
                 0..=6 => {
+                    // Some are larger than half of the limits, or than all of them.
+                    let size = if size < 50 { 100 * size } else { size };
                     let event = event(step, KEYS[which], if what == 6 { "delete" } else { "update" }, size);
                     number += 1;
                     if what == 6 {

@@ -36,16 +36,16 @@ pub(super) struct Outbox {
     kept: Option<Box<VecDeque<FrameId>>>,
     ring: Ring,
     /// Bytes of all frames except gap notices.
-    bytes: usize,
+    pub(super) bytes: usize,
     /// Number of frames except gap notices.
-    counted: u32,
+    pub(super) counted: u32,
     gaps: u32,
     delivered: u64,
     dropped: u64,
     written: u32,
     policy: Overflow,
     /// The limits of this outbox are this power of two below those of the shard.
-    shift: u8,
+    pub(super) shift: u8,
     encoding: Encoding,
     dirty: bool,
     blocked: bool,
@@ -92,21 +92,6 @@ impl Outbox {
 
     pub(super) fn depth(&self) -> Depth {
         Depth { events: (self.counted + self.gaps) as usize, bytes: self.bytes }
-    }
-
-    /// Returns whether another `bytes` fit. An outbox without frames accepts any frame; gap notices do not count.
-    pub(super) fn has_room(&self, bytes: usize, limits: &OutboxLimits) -> bool {
-        self.counted == 0
-            || (self.bytes + bytes <= limits.bytes >> self.shift
-                && (self.counted as usize) < limits.events >> self.shift)
-    }
-
-    /// Returns whether another `events` with `bytes` in total fit. An outbox that accepts no events needs no room.
-    pub(super) fn has_room_for(&self, events: usize, bytes: usize, limits: &OutboxLimits) -> bool {
-        self.intake != Intake::Open
-            || self.counted == 0
-            || (self.bytes + bytes <= limits.bytes >> self.shift
-                && self.counted as usize + events <= limits.events >> self.shift)
     }
 
     pub(super) fn push(&mut self, frame: FrameId, bytes: usize, spare: &mut Spare) {
@@ -284,12 +269,13 @@ impl Outbox {
     }
 
     /// Chooses how far below its limits the outbox is conflated again: at twice its current size, but no earlier than
-    /// at a quarter of the limits. Another frame of `next` bytes, which may be larger than all before it, has room if
-    /// the limits allow it.
-    pub(super) fn choose_shift(&mut self, next: usize, limits: &OutboxLimits) {
+    /// at a quarter of the limits. `free` bytes of its size do not count. Another frame of `next` bytes, which may be
+    /// larger than all before it, has room if the limits allow it.
+    pub(super) fn choose_shift(&mut self, free: usize, next: usize, limits: &OutboxLimits) {
+        let queued = self.bytes - free;
         let fits = |shift: &u8| {
             let (bytes, events) = (limits.bytes >> shift, limits.events >> shift);
-            2 * self.bytes <= bytes && self.bytes + next <= bytes && 2 * self.counted as usize <= events
+            2 * queued <= bytes && queued + next <= bytes && 2 * self.counted as usize <= events
         };
         self.shift = (0..=EARLIEST).rev().find(fits).unwrap_or(0);
     }

@@ -108,8 +108,36 @@ fn an_empty_outbox_takes_one_frame_of_any_size() {
     let large = event(&"x".repeat(5000));
     assert_eq!(fanout.deliver(&large, 0, conn), Delivery::Queued);
     fanout.end_event();
-    assert_eq!(fanout.deliver(&event("y"), 0, conn), Delivery::Overflow);
+    assert_eq!(fanout.deliver(&large, 0, conn), Delivery::Overflow);
     fanout.end_event();
+}
+
+/// A client that reads is not closed, and loses nothing, because of what follows an event too large for its socket. One
+/// that does not read is bounded as usual.
+#[test]
+fn what_is_behind_a_large_frame_has_the_room_of_an_outbox() {
+    for (policy, bytes) in Overflow::ALL.into_iter().flat_map(|policy| [1_100, 5_000].map(|bytes| (policy, bytes))) {
+        let mut fanout = Fanout::new(LIMITS);
+        let conn = fanout.open(policy);
+        let (large, small) = (event(&"x".repeat(bytes)), event(&"y".repeat(300)));
+        deliver_all(&mut fanout, &[conn], &[large]);
+        fanout.advance(conn, 10, 1);
+        let left = fanout.depth(conn).bytes;
+        let fit = LIMITS.bytes / small.frame().len();
+        for _ in 0..fit {
+            deliver_all(&mut fanout, &[conn], std::slice::from_ref(&small));
+            fanout.offer(conn, Frame::Constant(b"ping"));
+        }
+        assert_eq!((fanout.depth(conn).events, fanout.totals(conn)), (1 + 2 * fit, (0, 0)), "{policy:?} {bytes}");
+        let refused = fanout.deliver(&small, 1, conn);
+        fanout.end_event();
+        let expected = if policy == Overflow::DropOldest { Delivery::Queued } else { Delivery::Overflow };
+        assert_eq!((refused, fanout.totals(conn).1), (expected, 1), "{policy:?} {bytes}");
+        assert!(fanout.depth(conn).bytes <= left + LIMITS.bytes);
+        // What is left is smaller than the limit once the large one is written.
+        fanout.advance(conn, left, 1);
+        assert!(fanout.depth(conn).bytes <= LIMITS.bytes);
+    }
 }
 
 #[test]
