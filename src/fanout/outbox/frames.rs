@@ -162,6 +162,13 @@ impl Frames {
         FrameId(u32::try_from(self.held.len() - 1).expect("fewer than 4 billion frames fit into memory"))
     }
 
+    /// Replaces a frame that is not an event. Returns the bytes of the previous one.
+    pub(super) fn replace(&mut self, id: FrameId, frame: Frame) -> usize {
+        let before = std::mem::replace(&mut self.held_mut(id).frame, frame);
+        self.more += self.held(id).frame.hold() - before.let_go();
+        before.bytes().len()
+    }
+
     fn held(&self, id: FrameId) -> &Held {
         self.held[id.0 as usize].as_ref().expect("an outbox holds a reference to its frames")
     }

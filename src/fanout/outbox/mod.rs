@@ -16,6 +16,7 @@
 
 mod asides;
 mod barriers;
+mod beats;
 mod budget;
 mod coalesce;
 mod effort;
@@ -261,14 +262,6 @@ impl Fanout {
         }
         self.push_own(conn, frame);
         true
-    }
-
-    /// Queues a ping or pong for this connection, if there is room already. The overflow policy is not applied:
-    /// otherwise a client that sends pings and does not read would have its outbox searched for each of them.
-    pub fn offer(&mut self, conn: ConnId, frame: Frame) {
-        if !self.is_closing(conn) && self.fits(conn, frame.bytes().len()) {
-            self.push_own(conn, frame);
-        }
     }
 
     fn push_own(&mut self, conn: ConnId, frame: Frame) {

@@ -12,8 +12,7 @@
 //! Many connections may stall at the same time. So each turn has an [`Effort`](super::effort): a pass for which none is
 //! left is postponed to the next turns, and its outbox may grow up to the limits in the meantime. One large event may
 //! take the place of thousands of small ones in each of these outboxes. If nothing is left for that, the whole queue is
-//! dropped in one step and released in the next turns. A connection is closed instead if an answer is in its queue, or
-//! more than [`SEARCHED`] pings and pongs in a row at one end of it.
+//! dropped in one step and released in the next turns. A connection is closed instead if an answer is in its queue.
 
 use std::collections::VecDeque;
 
@@ -32,9 +31,6 @@ use crate::stats::{Delivery, Dropped};
 
 /// Frames dropped for each event without further ado: of events of one size each takes the place of another.
 const EACH: usize = 2;
-
-/// Frames among which the first and the last event of a queue are looked for. The others are pings and pongs.
-const SEARCHED: usize = 64;
 
 impl Fanout {
     /// Applies the policy to an event of `bytes` that does not fit. Returns `Queued` if there is room now.
@@ -126,9 +122,9 @@ impl Fanout {
         // At most a gap notice and, since some frames were passed, the one that is partly written.
         let kept: u32 = outbox.kept().map(|frame| frames.aside(frame).beats).sum();
         let events = outbox.ring().count() as u64 - u64::from(beats - kept);
-        let first = outbox.ring().take(SEARCHED).find_map(|frame| frames.time(frame));
-        let last = outbox.ring().rev().take(SEARCHED).find_map(|frame| frames.time(frame));
-        let (Some(first), Some(last)) = (first, last) else { return false };
+        // Soon found: pings and pongs are in short rows.
+        let first = outbox.ring().find_map(|frame| frames.time(frame));
+        let last = outbox.ring().rev().find_map(|frame| frames.time(frame));
         let started = outbox.kept().next().filter(|frame| !frames.is_gap(*frame));
         let left = started.map_or(0, |frame| frames.bytes(frame).len() - outbox.written());
         let bytes = outbox.depth().bytes - left;
@@ -137,7 +133,9 @@ impl Fanout {
         waiting.bytes -= bytes;
         asides.set(conn, Aside { answers: 0, beats: kept });
         self.waste.push([VecDeque::new(), ring], Dropped::Oldest);
-        self.note_gap(conn, Lost { events, first, last });
+        if let (Some(first), Some(last)) = (first, last) {
+            self.note_gap(conn, Lost { events, first, last });
+        }
         true
     }
 

@@ -100,6 +100,11 @@ impl Outbox {
         self.ring.push(frame, spare);
     }
 
+    /// Notes that an unwritten frame has become another size, in bytes.
+    pub(super) fn resize(&mut self, before: usize, bytes: usize) {
+        self.bytes = self.bytes - before + bytes;
+    }
+
     /// Returns the first frame.
     pub(super) fn front(&self) -> Option<FrameId> {
         match &self.kept {

@@ -191,6 +191,41 @@ fn what_is_dropped_does_not_pile_up_however_much_is_queued() {
     }
 }
 
+/// Only the latest ping has to be answered, so that a client that sends many and does not read is told of its gap too.
+#[test]
+fn pongs_in_a_row_delay_no_event_and_are_few() {
+    let pongs = |fanout: &mut Fanout, conns: &[ConnId]| {
+        for (conn, number) in conns.iter().flat_map(|conn| (0..200_u8).map(move |number| (*conn, number))) {
+            fanout.offer(conn, Frame::Pong([b'p', number].into()));
+            fanout.offer(conn, Frame::Constant(b"ping"));
+        }
+    };
+    let (mut fanout, conns) = lagging(|_| None);
+    pongs(&mut fanout, &conns);
+    let large = timed(0, SMALL.bytes);
+    for _ in 0..2 {
+        // The second time there is no event among them, but the first.
+        assert!(deliver(&mut fanout, &conns, &large).iter().all(|delivery| *delivery == Delivery::Queued));
+        pongs(&mut fanout, &conns);
+    }
+    for &conn in &conns {
+        let Depth { events, .. } = fanout.depth(conn);
+        assert!((3..100).contains(&events), "{events} frames");
+        let mut gathered = gather::Gathered::new();
+        fanout.gather(conn, usize::MAX, &mut gathered);
+        assert_eq!(gathered.last().unwrap()[..], [b'p', 199], "the latest ping is answered");
+    }
+    let waiting: usize = conns.iter().map(|conn| fanout.depth(*conn).bytes).sum();
+    assert_eq!(fanout.waiting().bytes, waiting);
+    conns.into_iter().for_each(|conn| fanout.remove(conn));
+    while fanout.has_leftovers() {
+        fanout.begin_turn();
+    }
+    let end = (fanout.frames(), fanout.waiting(), fanout.asides.is_empty());
+    assert_eq!(end, (0, Depth::default(), true));
+    assert_eq!(fanout.take_held(), 0);
+}
+
 /// The next turn has time again.
 #[test]
 fn answers_are_not_dropped_for_lack_of_time() {
