@@ -208,35 +208,43 @@ impl Fanout {
     /// Like [`Fanout::deliver`], for a connection already known to be allowed to see the event.
     #[inline]
     pub fn deliver_checked(&mut self, event: &Arc<Event>, received_us: u64, conn: ConnId) -> Delivery {
-        let outbox = self.outboxes[conn.at()].as_ref().expect("only open connections subscribe");
+        let outbox = self.outboxes[conn.at()].as_mut().expect("only open connections subscribe");
         let encoding = outbox.encoding();
-        let held = self.current[encoding as usize];
-        let current = held.unwrap_or_else(|| self.hold(event, received_us, encoding));
-        let outbox = self.outboxes[conn.at()].as_ref().expect("looked at above");
+        let Some(current) = &mut self.current[encoding as usize] else {
+            self.hold(event, received_us, encoding);
+            return self.deliver_checked(event, received_us, conn);
+        };
         if outbox.is_closing() || !outbox.has_room(current.bytes, 0, &self.limits) {
-            let refused = self.refuse(event, current.bytes, conn);
-            if refused != Delivery::Queued {
-                return refused;
-            }
+            return self.deliver_without_room(event, conn);
         }
-        let outbox = self.outboxes[conn.at()].as_mut().expect("looked at above");
-        outbox.push(current.frame, current.bytes, &mut self.spare);
-        if outbox.mark_dirty() {
+        if outbox.take_in(current, &mut self.spare) {
             self.dirty.push(conn);
         }
-        self.current[encoding as usize] = Some(Current { hits: current.hits + 1, ..current });
         Delivery::Queued
     }
 
+    /// Queues the event if the connection's overflow policy makes room for it.
     #[cold]
-    fn hold(&mut self, event: &Arc<Event>, received_us: u64, wanted: Encoding) -> Current {
+    fn deliver_without_room(&mut self, event: &Arc<Event>, conn: ConnId) -> Delivery {
+        let encoding = self.outbox(conn).encoding() as usize;
+        let delivery = self.refuse(event, self.current[encoding].map_or(0, |current| current.bytes), conn);
+        let outbox = self.outboxes[conn.at()].as_mut().expect("it had an outbox before");
+        if delivery == Delivery::Queued
+            && let Some(current) = &mut self.current[encoding]
+            && outbox.take_in(current, &mut self.spare)
+        {
+            self.dirty.push(conn);
+        }
+        delivery
+    }
+
+    #[cold]
+    fn hold(&mut self, event: &Arc<Event>, received_us: u64, wanted: Encoding) {
         let encoding = encode::encode(&mut self.encoder, &mut self.counts, event, wanted);
         let bytes = event.frame_in(encoding).len();
         let frame = Frame::Event { event: Arc::clone(event), encoding, received_us };
         let frame = self.frames.insert_event(frame, Span::of(self.number), self.barriers.object(event));
-        let current = Current { frame, bytes, hits: 0 };
-        self.current[wanted as usize] = Some(current);
-        current
+        self.current[wanted as usize] = Some(Current { frame, bytes, hits: 0 });
     }
 
     /// Ends the deliveries of an event.

@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 
+use super::Current;
 use super::frames::{self, FrameId};
 use super::intake::{Guard, Intake};
 use super::ring::{EMPTY, INLINE, Ring, Spare};
@@ -98,6 +99,14 @@ impl Outbox {
         self.bytes += bytes;
         self.counted += 1;
         self.ring.push(frame, spare);
+    }
+
+    /// Adds the event being delivered. Returns whether the outbox has to be added to the dirty list.
+    #[inline]
+    pub(super) fn take_in(&mut self, current: &mut Current, spare: &mut Spare) -> bool {
+        self.push(current.frame, current.bytes, spare);
+        current.hits += 1;
+        self.mark_dirty()
     }
 
     /// Notes that an unwritten frame has become another size, in bytes.
