@@ -11,7 +11,7 @@ use crate::common::ws::Client;
 use crate::common::{Hydrant, NDJSON, Seen, event, patiently, socket};
 
 const ALL: &str = "register=machines.*.*&register=jobs.*.*";
-const SELDOM_PINGED: &str = "shards = 2\n[timeouts]\nping = \"4m\"";
+const SELDOM_PINGED: &str = "shards = 2\n[timeouts]\nping = \"4m\"\nidle = \"10m\"";
 
 /// So many events; every third is nobody's.
 async fn post(server: &Hydrant, keys: std::ops::Range<u32>) {

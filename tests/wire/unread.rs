@@ -12,7 +12,7 @@ const PIECE: usize = 64 << 10;
 
 /// What a client gets that sends its whole body before it reads. A server goes on taking it for two seconds: if the
 /// machine has held the client up for so long it is tried again.
-async fn answer(server: &Hydrant, head: &str) -> String {
+pub(crate) async fn answer(server: &Hydrant, head: &str) -> String {
     for _ in 0..10 {
         let begun = Instant::now();
         match try_answer(server, head).await {
