@@ -28,7 +28,7 @@ async fn try_answer(server: &Hydrant, head: &str) -> std::io::Result<String> {
     socket.write_all(head.as_bytes()).await?;
     for _ in 0..PIECES {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        patiently("a write", socket.write_all(&[b'x'; PIECE])).await?;
+        patiently("a write", socket.write_all(&vec![b'x'; PIECE])).await?;
         socket.flush().await?;
     }
     let mut answer = String::new();
