@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 pub(crate) const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 /// How long a test waits for something that must happen; far more than a busy machine needs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) const PASSWORD: &str = "CANARY-correct-horse";
 pub(crate) const UUID: &str = "3f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e";
 

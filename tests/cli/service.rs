@@ -96,7 +96,9 @@ impl Drop for Service {
 
 #[test]
 fn a_service_manager_is_told_of_start_reload_end_and_life() {
-    let service = Service::start("20000");
+    // A sign of life every two seconds: a socket takes ten messages, and more are lost until somebody reads them, those
+    // of a reload too.
+    let service = Service::start("4000000");
     let ready = service.told();
     assert!(ready.starts_with("READY=1\nSTATUS=Serving on 127.0.0.1:"), "{ready}");
     while service.message() != "WATCHDOG=1\n" {}

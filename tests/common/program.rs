@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::document::Described;
-use super::{LOGIN, PATIENCE, basic, canary, http};
+use super::{LOGIN, PATIENCE, basic, canary, http, patient};
 
 /// See the module's text.
 pub struct Program {
@@ -101,7 +101,9 @@ impl Program {
         let text = format!("{base}\ntls = \"{tls}\"\nlog = {{ {log} }}\ndata_dir = \"{}\"\n{toml}\n", data.display());
         std::fs::write(&file, text).unwrap();
         let mut command = Command::new(under_test());
-        command.env_clear().envs(env.iter().copied()).args(["serve", "--config"]).arg(&file);
+        let limits =
+            patient(toml).map(|(key, text)| (format!("HYDRANT_{}", key.to_uppercase().replace('.', "_")), text));
+        command.env_clear().envs(limits).envs(env.iter().copied()).args(["serve", "--config"]).arg(&file);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let said = Said::by(&mut child);
         let (child, begun) = (Running(child), Instant::now());

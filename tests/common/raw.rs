@@ -106,6 +106,16 @@ impl Raw {
         String::from_utf8(head).unwrap()
     }
 
+    /// Whether a request with these credentials is answered by a 200; not if the connection is cut meanwhile.
+    pub async fn is_served(&mut self, authorization: &str) -> bool {
+        let request = format!("GET /api/v3/info HTTP/1.1\r\nHost: a\r\nAuthorization: {authorization}\r\n\r\n");
+        let mut status = [0; 12];
+        patiently("a write", self.0.write_all(request.as_bytes())).await.is_ok()
+            && self.0.flush().await.is_ok()
+            && patiently("an answer", self.0.read_exact(&mut status)).await.is_ok()
+            && status == *b"HTTP/1.1 200"
+    }
+
     /// The next frame: its first byte and its payload. A server masks nothing.
     pub async fn frame(&mut self) -> (u8, Vec<u8>) {
         patiently("a frame", async {

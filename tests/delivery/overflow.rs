@@ -19,7 +19,7 @@ const BATCHES: usize = 100;
 
 const POSTED: u64 = (BATCHES * BATCH) as u64;
 
-const SMALL: &str = "shards = 2\n[outbox]\nevents = 64\n[timeouts]\nclose = \"30s\"";
+const SMALL: &str = "shards = 2\n[outbox]\nevents = 64\n[timeouts]\nclose = \"5m\"";
 
 fn time(number: usize) -> String {
     format!("2026-01-02T03:{:02}:{:02}Z", number / 60, number % 60)
@@ -277,7 +277,7 @@ async fn an_unknown_policy_is_refused_with_those_that_there_are() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_that_waits_too_long_closes_its_connection_and_nobody_elses() {
-    let server = Hydrant::start("shards = 2\n[outbox]\nage = \"300ms\"\n[timeouts]\nclose = \"30s\"").await;
+    let server = Hydrant::start("shards = 2\n[outbox]\nage = \"300ms\"\n[timeouts]\nclose = \"5m\"").await;
     let mut healthy = server.watch(&["load.*.*"]).await;
     let mut slow = stalled(&server, "").await;
     let mut told = stalled(&server, "overflow=drop-oldest").await;
@@ -288,14 +288,25 @@ async fn an_event_that_waits_too_long_closes_its_connection_and_nobody_elses() {
         }
     }
     server.until("hydrant_slow_consumers_total{policy=\"disconnect\"}", 1).await;
-    let listed = server.request("GET", "/api/v3/connections?Type=websocket&sort=queued&limit=1", &[], "").await.json();
-    assert_eq!(listed.as_array().unwrap().len(), 1);
-    assert_eq!(listed[0]["Overflow"], "drop-oldest", "{listed}");
-    assert!(listed[0]["QueuedAgeMilliseconds"].as_u64().unwrap() >= 300, "{listed}");
+    // The kernel may have taken more for this one, so that its oldest event has come later.
+    let old = async {
+        let path = "/api/v3/connections?Type=websocket&sort=queued&limit=1";
+        loop {
+            let listed = server.request("GET", path, &[], "").await.json();
+            assert_eq!(listed.as_array().unwrap().len(), 1);
+            assert_eq!(listed[0]["Overflow"], "drop-oldest", "{listed}");
+            if listed[0]["QueuedAgeMilliseconds"].as_u64().unwrap() >= 300 {
+                return;
+            }
+        }
+    };
+    patiently("an event that waits for longer and closes nobody", old).await;
     let bad = server.request("GET", "/api/v3/connections?limit=x", &[], "").await;
     assert_eq!(bad.status, 400);
     let (code, reason, _) = slow.closed().await;
-    assert_eq!((code, reason.as_str()), (1013, "slow consumer: an event has waited 0 s"));
+    // How late the shard looks is the machine's business.
+    let waited = reason.strip_prefix("slow consumer: an event has waited ").and_then(|rest| rest.strip_suffix(" s"));
+    assert!(code == 1013 && waited.is_some_and(|seconds| seconds.parse::<u64>().is_ok()), "{code} {reason}");
     server.announce("load", "end", "end").await;
     assert_eq!(healthy.event().await.name(), "load.end.end");
     told.until("load.end.end").await;
@@ -322,7 +333,7 @@ async fn post_until(server: &Hydrant, healthy: &mut [Client], mut done: impl Asy
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_budget_sheds_the_largest_and_the_healthy_lose_nothing() {
     let budget = 2 << 20;
-    let settings = format!("shards = 2\n[outbox]\ntotal_bytes = {budget}\n[timeouts]\nclose = \"30s\"");
+    let settings = format!("shards = 2\n[outbox]\ntotal_bytes = {budget}\n[timeouts]\nclose = \"5m\"");
     let server = Hydrant::start(&settings).await;
     let mut healthy = join_all((0..10).map(|_| server.watch(&["load.*.*"]))).await;
     let mut stalled_readers = Vec::new();

@@ -130,6 +130,8 @@ pub struct State {
     pub refuses_after: AtomicU64,
     /// How long it takes to show a user, in milliseconds.
     pub pause: AtomicU64,
+    /// Whether users who are asked for are not shown yet.
+    pub holds: AtomicBool,
     /// How many blanks follow its info.
     pub padding: AtomicUsize,
     /// The connections that it tells of.
@@ -181,6 +183,7 @@ impl Drp {
             muses: AtomicBool::new(false),
             refuses_after: AtomicU64::default(),
             pause: AtomicU64::default(),
+            holds: AtomicBool::new(false),
             padding: AtomicUsize::default(),
             connections: Mutex::new(vec![
                 json!({"Principal": "user:other", "RemoteAddr": "192.0.2.9:99", "Type": "websocket"}),
@@ -346,6 +349,9 @@ impl State {
             (&Method::GET, [list @ ("roles" | "tenants")]) if !may(list, "list", "*") => json(200, &json!([])),
             (&Method::GET, ["users", name]) => {
                 tokio::time::sleep(Duration::from_millis(self.pause.load(Ordering::Relaxed))).await;
+                while self.holds.load(Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
                 match self.users.lock().get(*name) {
                     Some(user) => json(200, &user.shown(name, self.tells_secrets.load(Ordering::Relaxed))),
                     None => error(404, "GET", name, "Not Found"),

@@ -196,8 +196,8 @@ async fn an_endpoint_that_does_not_tell_its_users_keeps_nobody_waiting_for_long(
     drp.state.users.lock().insert("bob".to_owned(), User::new("builder", &[]));
     let refusal = patiently("the refusal", Box::pin(by_password(&hydrant, "bob:builder"))).await;
     assert_eq!(refused(refusal).status, 503);
-    // One after the other they would wait for forty seconds.
-    let all = join_all((0..8).map(|_| by_password(&hydrant, "bob:builder")));
+    // One after the other they would wait for eighty seconds.
+    let all = join_all((0..16).map(|_| by_password(&hydrant, "bob:builder")));
     for refusal in patiently("all refusals", Box::pin(all)).await {
         assert_eq!(refused(refusal).status, 503);
     }

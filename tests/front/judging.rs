@@ -113,14 +113,14 @@ async fn an_old_password_gets_nothing_of_a_new_secret() {
         told(&drp, &hydrant, "preferences", "save", "x").await;
         by_password(&hydrant, ALICE).await.unwrap();
         drp.state.users.lock().insert("bob".to_owned(), User::new("builder", &["reader"]));
-        drp.state.pause.store(1000, Ordering::Relaxed);
+        drp.state.holds.store(true, Ordering::Relaxed);
         let change = async {
             until_asked(&drp, "/api/v3/users/bob", 2).await;
             drp.state.users.lock().insert("bob".to_owned(), User::new("another", &["reader"]));
+            drp.state.holds.store(false, Ordering::Relaxed);
         };
         let (login, ()) = tokio::join!(by_password(&hydrant, "bob:builder"), change);
         assert_eq!(refused(login).status, 403, "{tells_base}");
-        drp.state.pause.store(0, Ordering::Relaxed);
         by_password(&hydrant, "bob:another").await.unwrap();
     }
 }

@@ -169,13 +169,14 @@ async fn a_user_who_changes_while_being_met_is_read_again() {
     let (drp, hydrant) = front("", |_| {}).await;
     by_password(&hydrant, ALICE).await.unwrap();
     drp.state.users.lock().insert("bob".to_owned(), User::new("builder", &["superuser"]));
-    drp.state.pause.store(1000, Ordering::Relaxed);
+    drp.state.holds.store(true, Ordering::Relaxed);
     let asks = async {
         while drp.asked("/api/v3/users/bob") < 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         // The answer is on its way, and tells of what bob is no more.
         told(&drp, &hydrant, "users", "save", "bob").await;
+        drp.state.holds.store(false, Ordering::Relaxed);
     };
     let (bob, ()) = tokio::join!(by_password(&hydrant, "bob:builder"), asks);
     bob.unwrap();
@@ -261,8 +262,14 @@ async fn events_about_the_user_of_the_service_have_the_lists_read_once_a_second(
         drp.state.emit(&json!({"Type": "users", "Action": "save", "Key": "rocketskates"}), "user:alice");
         tokio::time::sleep(Duration::from_millis(60)).await;
     }
+    let read = async {
+        while drp.asked("/api/v3/roles") == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    patiently("the lists to be read", read).await;
     let (read, most) = (drp.asked("/api/v3/roles") - before, begun.elapsed().as_secs() + 2);
-    assert!((1..=most).contains(&(read as u64)), "{read} times, at most {most}");
+    assert!(read as u64 <= most, "{read} times, at most {most}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -44,9 +44,18 @@ async fn a_tls_handshake_that_never_ends_is_cut() {
     let took = ended(&mut raw, begun).await;
     assert!(took >= Duration::from_millis(300), "after {took:?}");
     server.until("hydrant_handshakes_rejected_total{reason=\"tls\"}", 1).await;
-    let mut client = server.watch(&["a.b.c"]).await;
-    server.announce("a", "b", "c").await;
-    assert_eq!(client.event().await.key, "c");
+    // Somebody who is honest may be as slow on a busy machine, and comes again.
+    let honest = async {
+        loop {
+            let stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+            if let Some(socket) = common::socket::try_over(stream, true).await {
+                return Raw(socket);
+            }
+        }
+    };
+    let mut honest = patiently("a handshake", honest).await;
+    honest.send(b"GET /api/v3/info HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(honest.head().await.starts_with("HTTP/1.1 401 "));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,44 +96,51 @@ async fn read_all_and_the_close(mut client: Client, count: usize) {
     assert_eq!(client.closed().await, (1001, "server is shutting down".to_owned(), 0));
 }
 
-/// Everything that was taken in is delivered, however much it is, then everybody gets a close. Events that nobody
-/// wants, posted in front, give the test time to end the server before the first delivery; false if that time was too
-/// short.
-async fn graceful(server: Hydrant, readers: usize, unwanted: usize, count: usize) -> bool {
-    let probe = server.server.probe_address().unwrap();
+/// Everything that was taken in is delivered, however much it is, then everybody gets a close.
+async fn graceful(server: Hydrant, readers: usize, count: usize) {
     let clients = join_all((0..readers).map(|_| server.watch(&["load.*.*"]))).await;
     let silent = server.connect().await;
     let mut tasks: Vec<_> =
         clients.into_iter().map(|client| tokio::spawn(read_all_and_the_close(client, count))).collect();
     tasks.push(tokio::spawn(read_all_and_the_close(silent, 0)));
-    let ready = http::request(probe, false, "GET", "/readyz", &[], "").await;
-    assert_eq!(ready.status.as_u16(), 200);
-    let body = format!("{}\n{}", format!("{}\n", event("x", "y", "z")).repeat(unwanted), load(count));
-    server.try_post(NDJSON, &body).await.taken();
-    let in_time = server.metric("hydrant_deliveries_matched_total").await == 0;
+    readiness(&server).await;
+    server.try_post(NDJSON, &load(count)).await.taken();
     let address = server.address();
-    patiently("the end of the server", server.stop()).await;
+    // Those who read have a patience of their own, for each event.
+    server.stop().await;
     for task in tasks {
-        // Who was too late cannot tell what it sees.
-        let read = task.await;
-        assert!(read.is_ok() || (unwanted > 0 && !in_time), "{read:?}");
+        task.await.unwrap();
     }
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
-    in_time
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_graceful_end_delivers_what_was_taken_and_closes_everybody() {
-    graceful(Hydrant::start("shards = 2").await, 20, 0, 100).await;
-    graceful(Hydrant::start_tls("shards = 2").await, 20, 0, 100).await;
+    let toml = "shards = 2\ntimeouts = { drain = \"10m\" }";
+    graceful(Hydrant::start(toml).await, 20, 100).await;
+    graceful(Hydrant::start_tls(toml).await, 20, 100).await;
+}
+
+/// What a server tells of itself once it is ready. A shard that the machine gives no time for a second is stalled.
+async fn readiness(server: &Hydrant) -> serde_json::Value {
+    let probe = server.server.probe_address().unwrap();
+    let ready = async {
+        loop {
+            let reply = http::request(probe, false, "GET", "/readyz", &[], "").await;
+            if reply.status == 200 {
+                return reply.json();
+            }
+        }
+    };
+    patiently("readiness", ready).await
 }
 
 /// More than the kernel holds. The outbox has room for all of it, because until the server is told to end it does not
 /// wait for readers, and how far they are by then is the machine's business.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_graceful_end_does_not_outrun_its_readers() {
-    let toml = "shards = 1\n[outbox]\nbytes = \"48MiB\"\n[timeouts]\ndrain = \"25s\"";
-    graceful(Hydrant::start(toml).await, 8, 0, 4_000).await;
+    let toml = "shards = 1\n[outbox]\nbytes = \"48MiB\"\n[timeouts]\ndrain = \"10m\"";
+    graceful(Hydrant::start(toml).await, 8, 4_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -226,19 +242,20 @@ async fn an_event_does_not_wait_for_all_the_commands_of_others() {
     assert!(floods.try_join_next().is_none(), "a flood has ended");
 }
 
-/// A machine that gives the server no time is the server's own silence and nobody else's.
+/// A machine that gives the server no time is the server's own silence and nobody else's. The client may be held up for
+/// as long as it may be silent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_closed_for_silence_because_the_server_was_held_up() {
-    let program = Program::start("off", "level = 'info'", "[timeouts]\nping = \"300ms\"\nidle = \"1s\"");
+    let program = Program::start("off", "level = 'info'", "[timeouts]\nping = \"1s\"\nidle = \"6s\"");
     let token = program.token().await;
     let socket = common::socket::connect(program.api, false).await;
     let request = format!("ws://{}/api/v3/ws?token={token}", program.api).into_client_request().unwrap();
     let (stream, answer) = tokio_tungstenite::client_async(request, socket).await.unwrap();
     let mut client = Client { stream, answered: answer.headers().clone() };
     client.register("a.b.c").await;
-    program.hold_up(Duration::from_secs(3)).await;
+    program.hold_up(Duration::from_secs(8)).await;
     // Longer than a client may be silent; it answers pings as it reads.
-    for _ in 0..6 {
+    for _ in 0..8 {
         let message = patiently("a ping", client.stream.next()).await.expect("it is open").unwrap();
         assert!(message.is_ping(), "{message:?}");
     }
@@ -249,9 +266,7 @@ async fn nobody_is_closed_for_silence_because_the_server_was_held_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readiness_tells_of_the_shards() {
     let server = Hydrant::start("shards = 2").await;
-    let reply = http::request(server.server.probe_address().unwrap(), false, "GET", "/readyz", &[], "").await;
-    assert_eq!(reply.status, 200);
-    let shards = &reply.json()["Shards"];
+    let shards = &readiness(&server).await["Shards"];
     assert_eq!(shards["Stalled"], 0, "{shards}");
     assert!(shards["LongestTurnMilliseconds"].is_u64(), "{shards}");
 }

@@ -66,10 +66,11 @@ fn a_panic_of_a_shard_ends_the_process_with_a_last_word() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.signal(), Some(6), "{said}");
     let lines: Vec<&str> = said.lines().collect();
-    let last = &lines[lines.len() - 2..];
-    assert!(last[0].contains("ERROR") && last[0].contains("panic thread=\"shard-0\""), "{said}");
-    assert!(last[0].contains("tests/limits/crash.rs") && last[0].contains("a bug of the test's"), "{said}");
-    assert!(last[1].contains("ending the process what=\"a shard\""), "{said}");
+    // Other threads may say something meanwhile.
+    let panic = lines.iter().position(|line| line.contains("panic thread=\"shard-0\"")).expect(&said);
+    assert!(lines[panic].contains("ERROR") && lines[panic].contains("a bug of the test's"), "{said}");
+    assert!(lines[panic].contains("tests/limits/crash.rs"), "{said}");
+    assert!(lines[panic..].iter().any(|line| line.contains("ending the process what=\"a shard\"")), "{said}");
 }
 
 #[test]
@@ -77,7 +78,7 @@ fn a_panic_of_a_task_that_the_server_needs_does_too() {
     let output = alone("child_whose_follower_panics");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.signal(), Some(6), "{said}");
-    assert!(said.lines().last().unwrap().contains("ending the process what=\"the reloading of rights\""), "{said}");
+    assert!(said.contains("ending the process what=\"the reloading of rights\""), "{said}");
 }
 
 #[test]

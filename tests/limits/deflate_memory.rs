@@ -12,19 +12,18 @@ async fn bombs_cost_no_memory() {
     let token = program.token().await;
     let bomb = masked(0xC1, &deflated(&vec![b' '; 63 << 20]));
     assert!((60_000..65_536).contains(&bomb.len()), "{} bytes", bomb.len());
-    let explode = async || {
-        let mut raw = program.raw_deflate(&token).await;
-        raw.send(&bomb).await;
-        assert_eq!(raw.closed().await, (1009, "message too big".to_owned()));
-    };
-    for _ in 0..5 {
-        explode().await;
-    }
+    // What any message costs at first.
+    let mut raw = program.raw_deflate(&token).await;
+    raw.send(&masked(0xC1, &deflated(b"register a.b.c"))).await;
+    raw.text().await;
     program.forget_peak();
     let before = program.memory("VmHWM");
     for _ in 0..50 {
-        explode().await;
+        let mut raw = program.raw_deflate(&token).await;
+        raw.send(&bomb).await;
+        assert_eq!(raw.closed().await, (1009, "message too big".to_owned()));
     }
     let grown = program.memory("VmHWM").saturating_sub(before);
-    assert!(grown < MIB, "{grown} bytes");
+    // A busy machine makes the server start threads meanwhile, which take some; one bomb is more than all of that.
+    assert!(grown < 16 * MIB, "{grown} bytes");
 }

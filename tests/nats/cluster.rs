@@ -176,10 +176,16 @@ async fn listener(node: &Hydrant) -> Client {
     node.watch(&["machines.*.*", "hydrant.gap.*", "end.*.*"]).await
 }
 
-/// What it has heard until the end, which its node announces.
-async fn heard(node: &Hydrant, client: &mut Client) -> Heard {
-    node.announce("end", "at", "last").await;
+/// What it has heard until the end, which its node announces once as many are told as lost as there are. A heartbeat
+/// shows the loss of the last ones, too.
+async fn heard(at: usize, node: &Hydrant, client: &mut Client, posted: [u64; 2]) -> Heard {
     let mut heard = Heard::new(2);
+    while heard.numbers[at].len() as u64 != posted[at]
+        || heard.told("events missing").unwrap_or(0) < posted[1 - at] - heard.numbers[1 - at].len() as u64
+    {
+        heard.hear(&client.event().await);
+    }
+    node.announce("end", "at", "last").await;
     client.until("end.at.last").await.iter().for_each(|seen| heard.hear(seen));
     heard
 }
@@ -205,11 +211,9 @@ async fn a_node_whose_server_is_killed_goes_to_another_and_each_loss_is_told() {
     let before = nodes[1].metric("hydrant_nats_received_total").await;
     nodes[1].until_that("hydrant_nats_received_total", |received| received > before + 100).await;
     let posted = ended(loads, &stop).await;
-    // A heartbeat shows the loss of the last ones, too.
-    tokio::time::sleep(Duration::from_secs(5)).await;
     let mut lost = Vec::new();
     for (at, (node, client)) in nodes.iter().zip(&mut clients).enumerate() {
-        let heard = heard(node, client).await;
+        let heard = heard(at, node, client, posted).await;
         heard.assert_ordered();
         assert!(heard.numbers[at].iter().copied().eq(0..posted[at]), "local delivery goes on");
         let missing = posted[1 - at] - heard.numbers[1 - at].len() as u64;

@@ -179,10 +179,10 @@ async fn a_tenant_applies_within_a_second() {
     .await;
 }
 
-/// A stream by a token that lives for five seconds, and when it ends.
+/// A stream by a token that lives for ten seconds, which a busy machine needs some of, and when it ends.
 async fn short_lived(server: &Hydrant) -> (Client, Instant) {
-    let request = TokenRequest { ttl: Some(Duration::from_secs(5)), ..TokenRequest::default() };
-    let ends = Instant::now() + Duration::from_secs(5);
+    let request = TokenRequest { ttl: Some(Duration::from_secs(10)), ..TokenRequest::default() };
+    let ends = Instant::now() + Duration::from_secs(10);
     let mut client = server.connect_as("user:alice", &request).await;
     client.register("machines,tasks.*.*").await;
     (client, ends)

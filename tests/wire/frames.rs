@@ -158,7 +158,8 @@ async fn silence_is_closed_after_the_idle_time() {
         }
     };
     assert!(begun.elapsed().as_millis() >= 1500, "closed after {:?}", begun.elapsed());
-    assert!((1..=10).contains(&pings), "{pings} pings");
+    let most = 1 + begun.elapsed().as_millis() / 300;
+    assert!((1..=most).contains(&pings), "{pings} pings, at most {most}");
     assert_eq!(close, (CLOSE, b"\x03\xE9no sign of life".to_vec()));
     raw.end().await;
     drop(raw);

@@ -104,17 +104,8 @@ async fn the_end_of_a_connection_is_said_and_its_last_answer_arrives() {
         let server = if tls { Hydrant::start_tls("").await } else { Hydrant::start("").await };
         let head = "POST /api/v3/events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: \
             4000000\r\n\r\n";
-        let request = [head.as_bytes(), &vec![b' '; 4_000_000]].concat();
-        let (mut read, mut write) = tokio::io::split(server.dial().await.0);
-        let sending = tokio::spawn(async move {
-            // The server need not take all of it.
-            let _ = tokio::io::AsyncWriteExt::write_all(&mut write, &request).await;
-            write
-        });
-        let mut answer = String::new();
-        patiently("the answer", read.read_to_string(&mut answer)).await.unwrap();
+        let answer = crate::unread::answer(&server, head).await;
         assert!(status(&answer) == 401 && says(&answer) && answer.ends_with('}'), "{answer}");
-        drop(sending.await);
     }
     // A body that was read keeps the connection.
     let bearer = format!("Bearer {}", server.token().await);

@@ -11,6 +11,7 @@ use crate::common::ws::Client;
 use crate::common::{Hydrant, NDJSON, Seen, event, patiently, socket};
 
 const ALL: &str = "register=machines.*.*&register=jobs.*.*";
+const SELDOM_PINGED: &str = "shards = 2\n[timeouts]\nping = \"4m\"\nidle = \"10m\"";
 
 /// So many events; every third is nobody's.
 async fn post(server: &Hydrant, keys: std::ops::Range<u32>) {
@@ -28,7 +29,7 @@ async fn all_forms_say_the_same(server: Hydrant) {
         "cache-control: no-store",
         "connection: close",
         "x-hydrant-registered: 2",
-        "x-hydrant-ping: 25",
+        "x-hydrant-ping: 240",
     ] {
         assert!(stream.head.contains(&format!("\n{header}\n")), "{}", stream.head);
     }
@@ -55,12 +56,12 @@ async fn all_forms_say_the_same(server: Hydrant) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_forms_say_the_same_in_the_same_order() {
-    all_forms_say_the_same(Hydrant::start("shards = 2").await).await;
+    all_forms_say_the_same(Hydrant::start(SELDOM_PINGED).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn so_they_do_over_tls() {
-    all_forms_say_the_same(Hydrant::start_tls("shards = 2").await).await;
+    all_forms_say_the_same(Hydrant::start_tls(SELDOM_PINGED).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -253,7 +254,8 @@ async fn a_silent_reader_is_kept_and_hears_that_the_server_lives() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_does_not_follow_is_treated_by_its_policy() {
-    let server = Hydrant::start("shards = 1\n[outbox]\nevents = 64\nbytes = \"1MiB\"").await;
+    let toml = "shards = 1\n[outbox]\nevents = 64\nbytes = \"1MiB\"\n[timeouts]\nclose = \"5m\"";
+    let server = Hydrant::start(toml).await;
     let large = |key: u32| {
         let filler = "x".repeat(20_000);
         serde_json::json!({"Type": "machines", "Action": "update", "Key": key.to_string(), "Object": filler})
@@ -263,7 +265,6 @@ async fn a_reader_that_does_not_follow_is_treated_by_its_policy() {
     let mut holes = server.stream_narrow(NDJSON, "register=machines.*.*&overflow=drop-oldest").await;
     slow.answered("machines.*.*").await;
     assert_eq!(holes.line().await.unwrap(), "");
-    // It has to read on soon after that, or it is gone before it can be told why.
     let (mut posted, dropped) = (0, "hydrant_deliveries_dropped_total{reason=\"slow_consumer\"}");
     while server.metric(dropped).await == 0 {
         assert!(posted < 400, "nobody is too slow");

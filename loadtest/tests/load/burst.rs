@@ -14,7 +14,7 @@ fn run(fault: Fault, more: &[&str]) -> anyhow::Result<Report> {
     let (url, pid) = (fake.url(), std::process::id().to_string());
     let mut line = vec!["hydrant-loadtest", "burst", "--endpoint", &url, "--server-pid", &pid, "--no-pin"];
     // What is late by more is lost; only one fault has the time pass.
-    let patience = if fault == Fault::Lose { "3" } else { "30" };
+    let patience = if fault == Fault::Lose { "10" } else { "60" };
     line.extend(["--connections", "3", "--turns", "3", "--rounds", "2", "--turn-timeout", patience]);
     if !more.contains(&"--k") {
         line.extend(["--k", "8"]);

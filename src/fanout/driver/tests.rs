@@ -242,7 +242,7 @@ fn a_registration_that_takes_long_to_read_is_read_beside_the_shard() {
     }
     world.turn();
     let mut text = Vec::new();
-    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     let mut chunk = [0; 4096];
     while text.windows(8).filter(|part| part == b"\"Action\"").count() < 3 {
         let got = client.read(&mut chunk).unwrap();
@@ -376,7 +376,7 @@ fn a_command_takes_effect_between_the_events_before_it_was_read_and_those_after_
     (0..3).for_each(|_| world.turn());
     world.driver.parts.shard.close(conn, Close::Draining);
     let mut got = Vec::new();
-    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     let mut chunk = [0; 4096];
     while !got.ends_with(b"shutting down") {
         world.turn();
@@ -428,10 +428,7 @@ fn an_overloaded_shard_pings_in_time_and_closes_nobody_who_is_silent_meanwhile()
         world.turn();
     }
     world.turn();
-    client.set_nonblocking(true).unwrap();
-    let mut pings = Vec::new();
-    let _ = client.read_to_end(&mut pings);
-    assert_eq!(pings, [0x89, 0].repeat(8), "one in each turn of two seconds");
+    assert_eq!(heard(&mut client, 16), [0x89, 0].repeat(8), "one in each turn of two seconds");
     assert!(!world.driver.parts.shard.fanout().is_closing(conn));
 }
 
@@ -605,7 +602,7 @@ fn a_command_that_waits_for_its_place_is_answered_before_the_server_ends() {
     }
     world.driver.drain(crate::clock::instant() + HOUR);
     (0..3).for_each(|_| world.turn());
-    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     let mut chunk = [0; 4096];
     let got = client.read(&mut chunk).unwrap();
     let text = String::from_utf8_lossy(&chunk[..got]);
@@ -635,7 +632,7 @@ fn a_command_that_was_parsed_is_answered_before_the_server_ends() {
         world.driver.enqueue(other);
         world.turn();
     });
-    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     let mut got = Vec::new();
     let mut chunk = [0; 4096];
     while !got.ends_with(b"shutting down") {
@@ -1105,7 +1102,7 @@ fn a_large_event_does_not_wait_for_the_pings_of_others() {
         let ((pinging, mut client), (reader, _silent)) =
             (world.consumer(overflow), world.consumer(Overflow::Disconnect));
         client.write_all(&client_frame(0x89, b"").repeat(20_000)).unwrap();
-        world.driver.enqueue(pinging);
+        world.read_of(pinging);
         world.turn();
         world.post("a", bytes);
         world.post("b", 1);
@@ -1125,25 +1122,43 @@ fn nothing_is_read_while_events_wait_for_what_is_queued() {
         (world.consumer(Overflow::Disconnect), world.consumer(Overflow::Disconnect));
     (0..700).for_each(|_| world.driver.parts.shard.control(deep, Frame::Constant(frame::PING)));
     client.write_all(&client_frame(0x89, b"").repeat(1000)).unwrap();
-    world.driver.enqueue(pinging);
+    world.read_of(pinging);
     world.post("b", 1 << 20);
     for turn in 0..3 {
         assert!(world.driver.has_events() && world.driver.timeout() == Duration::ZERO, "turn {turn}");
         world.turn();
     }
     assert!(!world.driver.has_events() && !world.is_closing(deep) && !world.is_closing(pinging));
-    assert_eq!(pongs(&mut client), 64, "those of the first turn");
+    assert_eq!(pongs(&mut client, 128), 128, "those before and of the first turn");
     world.turn();
-    assert_eq!(pongs(&mut client), 64, "it goes on");
+    assert_eq!(pongs(&mut client, 64), 64, "it goes on");
 }
 
-/// Returns how many pongs have arrived.
-fn pongs(client: &mut TcpStream) -> usize {
+impl World {
+    /// Reads what a client has sent, more than is dealt with at once. The kernel of a busy machine may be late with it.
+    fn read_of(&mut self, conn: ConnId) {
+        while !self.entry(conn).kept {
+            self.driver.enqueue(conn);
+            self.driver.read_queued();
+        }
+    }
+}
+
+/// Waits until so many bytes have arrived. Returns all that have.
+fn heard(client: &mut TcpStream, wanted: usize) -> Vec<u8> {
+    client.set_nonblocking(false).unwrap();
+    client.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+    let mut got = vec![0; wanted];
+    client.read_exact(&mut got).unwrap();
     client.set_nonblocking(true).unwrap();
-    let mut got = Vec::new();
     // There is no end yet.
     let _ = client.read_to_end(&mut got);
-    got.windows(2).filter(|pair| *pair == [0x8A, 0]).count()
+    got
+}
+
+/// Waits until so many pongs have arrived. Returns how many have.
+fn pongs(client: &mut TcpStream, wanted: usize) -> usize {
+    heard(client, 2 * wanted).windows(2).filter(|pair| *pair == [0x8A, 0]).count()
 }
 
 /// Whatever keeps a connection from becoming empty, such as a socket that is never full.
@@ -1193,9 +1208,16 @@ fn a_drain_that_waits_for_readers_goes_on_reading() {
     world.post("b", 1);
     for _ in 0..3 {
         client.write_all(&client_frame(0x89, b"")).unwrap();
-        world.driver.enqueue(other);
-        world.turn();
-        assert!(world.driver.has_events() && pongs(&mut client) == 1);
+        client.set_nonblocking(true).unwrap();
+        // The kernel of a busy machine may be late with the ping, and with the pong.
+        let mut turns = 0..60_000;
+        while client.peek(&mut [0; 2]).is_err() {
+            turns.next().expect("it reads");
+            world.driver.enqueue(other);
+            world.turn();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(world.driver.has_events() && pongs(&mut client, 1) == 1);
     }
     assert!(world.driver.timeout() > Duration::ZERO, "it sleeps until somebody reads");
 }

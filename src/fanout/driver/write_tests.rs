@@ -66,6 +66,8 @@ impl Socket for Taped {
 
 /// A shard with a connection of each of these encodings, in this order, each registered for everything.
 fn shard_with(encodings: &[Encoding]) -> (Driver<Taped>, Tape) {
+    // It stands still, so that a turn has time for everything.
+    clock::simulated::begin();
     let data = tempfile::tempdir().unwrap();
     let (_, parts, identity) = parts(data.path());
     let Parts { poll, shard, parser, inbox, metrics, budget, number, authority, broker, .. } = parts;

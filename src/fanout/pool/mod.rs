@@ -285,7 +285,7 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::Duration;
 
-    use crossbeam_channel::Receiver;
+    use crossbeam_channel::{Receiver, TryRecvError};
     use futures_util::FutureExt;
     use tokio::sync::oneshot;
 
@@ -331,19 +331,32 @@ mod tests {
         "192.0.2.1:9".parse().unwrap()
     }
 
-    /// Answers the next request if it can be, and drops it otherwise, as a shard does that has too many.
-    fn serve(requests: Receiver<Control>, answers: bool) -> JoinHandle<()> {
-        std::thread::spawn(move || {
-            for control in requests.iter().filter(|_| answers) {
-                match control {
-                    Control::List(_, reply) => drop(reply.send(Vec::new())),
-                    Control::Find(_, reply) => drop(reply.send(None)),
-                    Control::Survey(_, reply) => drop(reply.send(Vec::new())),
-                    Control::Seen(reply) => drop(reply.send(Seen::default())),
-                    _ => {}
-                }
+    /// Answers all requests if it can be, and drops them otherwise, as a shard does that has too many. It is always
+    /// ready to run, so that no time passes while it does.
+    async fn serve(requests: Receiver<Control>, answers: bool) {
+        loop {
+            match requests.try_recv() {
+                Ok(control) if answers => answer(control),
+                Ok(_) | Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return,
             }
-        })
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn answer(control: Control) {
+        match control {
+            Control::List(_, reply) => drop(reply.send(Vec::new())),
+            Control::Find(_, reply) => drop(reply.send(None)),
+            Control::Survey(_, reply) => drop(reply.send(Vec::new())),
+            Control::Seen(reply) => drop(reply.send(Seen::default())),
+            _ => {}
+        }
+    }
+
+    /// Shards of which some answer.
+    fn served(requests: Vec<Receiver<Control>>, answers: [bool; 2]) -> tokio::task::JoinSet<()> {
+        requests.into_iter().zip(answers).map(|(requests, answers)| serve(requests, answers)).collect()
     }
 
     async fn outcomes(pool: &Pool) -> [Result<(), PoolError>; 3] {
@@ -354,15 +367,15 @@ mod tests {
         ]
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn no_list_lacks_the_part_of_a_shard_that_does_not_answer() {
         for answers in [[true, true], [true, false], [false, true]] {
             let (pool, requests, _poll) = pool(2);
-            let shards: Vec<_> = requests.into_iter().zip(answers).map(|(one, answers)| serve(one, answers)).collect();
+            let shards = served(requests, answers);
             let expected = if answers == [true; 2] { Ok(()) } else { Err(PoolError::Unanswered) };
             assert_eq!(outcomes(&pool).await, [expected; 3], "{answers:?}");
             drop(pool);
-            shards.into_iter().for_each(|shard| shard.join().unwrap());
+            shards.join_all().await;
         }
     }
 
@@ -478,14 +491,14 @@ mod tests {
         assert_eq!(begun.elapsed(), SEARCH);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn any_shard_knows_the_names_seen_in_events() {
         for answers in [[true, false], [false, true]] {
             let (pool, requests, _poll) = pool(2);
-            let shards: Vec<_> = requests.into_iter().zip(answers).map(|(one, answers)| serve(one, answers)).collect();
+            let shards = served(requests, answers);
             assert!(pool.seen().await.is_some(), "{answers:?}");
             drop(pool);
-            shards.into_iter().for_each(|shard| shard.join().unwrap());
+            shards.join_all().await;
         }
     }
 }
