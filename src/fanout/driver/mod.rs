@@ -34,9 +34,10 @@ use crossbeam_channel::Receiver;
 use jiff::Timestamp;
 use mio::{Events, Poll, Token};
 
-use super::control::{Control, Permit};
+use super::control::Control;
 use super::outbox::Budget;
 use super::outbox::ConnId;
+use super::permit::Permit;
 use super::session::Shard;
 use super::socket::{Link, Socket};
 use super::spec_parser::{SpecParser, WorkResult};

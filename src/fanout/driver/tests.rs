@@ -14,8 +14,9 @@ use crate::broker::archive::{Archive, Chunk, PageChannel, Reading};
 use crate::broker::history::{Beyond, History, HistoryLimits, Start};
 use crate::broker::inbox::InboxLimits;
 use crate::broker::splice::Splice;
-use crate::fanout::control::{ConnectionLimit, Newcomer, Wanted};
+use crate::fanout::control::{Newcomer, Wanted};
 use crate::fanout::outbox::Frame;
+use crate::fanout::permit::ConnectionLimit;
 use crate::fanout::pool::{Port, ShardSettings, shard};
 use crate::fanout::socket::Accepted;
 use crate::fanout::spec_parser::{Job, Work};
@@ -111,7 +112,7 @@ impl World {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = self.listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
-        let permit = ConnectionLimit::new(usize::MAX).admit().unwrap();
+        let permit = ConnectionLimit::new(usize::MAX, 0).admit().unwrap();
         let (registrations, overflow) = (Vec::new(), Overflow::Disconnect);
         let (early, encoding, identity) = (bytes::Bytes::new(), Encoding::Plain, self.identity.clone());
         let newcomer = Newcomer {
