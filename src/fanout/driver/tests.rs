@@ -160,8 +160,9 @@ fn events_about_connections_find_room_beside_others_however_many_wait() {
 
 #[test]
 fn an_idle_connection_is_small() {
-    let size = size_of::<Option<Conn<Link>>>();
-    assert!(size <= 288, "{size} bytes of each idle connection");
+    // Debug assertions add eight bytes to a socket of mio.
+    let size = size_of::<Option<Conn<Link>>>() - if cfg!(debug_assertions) { 8 } else { 0 };
+    assert!(size <= 264, "{size} bytes of each idle connection");
 }
 
 #[test]
