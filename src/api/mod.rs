@@ -71,7 +71,7 @@ use crate::broker::connection::Connection;
 use crate::broker::{Broker, PublishError};
 use crate::endpoint::http::Upstream;
 use crate::endpoint::identity::Delegation;
-use crate::fanout::control::ConnectionLimit;
+use crate::fanout::permit::ConnectionLimit;
 use crate::fanout::pool::Pool;
 use crate::overflow::Overflow;
 use crate::transport::caller::Caller;
@@ -85,7 +85,7 @@ use failures::Failures;
 use lanes::Lanes;
 use proxy::merge::Theirs;
 use proxy::vouch::Vouched;
-use quota::{PostQuota, SocketQuota};
+use quota::PostQuota;
 use refusals::Refusals;
 use routes::{Access, Found, Route};
 use snapshot::Snapshot;
@@ -166,10 +166,8 @@ pub struct ApiParts {
     pub authority: Arc<Authority>,
     /// Serves websockets.
     pub pool: Arc<Pool>,
-    /// Limits the number of websockets.
+    /// Limits the number of websockets and streams, in all and of each principal.
     pub connection_limit: ConnectionLimit,
-    /// Limits the websockets of each principal.
-    pub sockets: SocketQuota,
     /// Limits the events that each principal posts.
     pub posts: PostQuota,
     /// Origins, besides the server's own, whose pages may use credentials that the browser adds by itself.

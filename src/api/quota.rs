@@ -1,16 +1,13 @@
-//! Limits the events that a principal (by its account) may post per second, and the websockets it may have.
+//! Limits the events that a principal (by its account) may post per second.
 //!
-//! Pure: the caller passes the time. Both tables are bounded by the number of active principals: a full bucket and a
-//! count of zero are equivalent to no entry and are removed: full buckets from time to time, so that a crowd that posts
-//! at its quota is not gone through with every post.
+//! Pure: the caller passes the time. The table is bounded by the number of active principals: a full bucket is
+//! equivalent to no entry. Full buckets are removed from time to time, so that a crowd that posts at its quota is not
+//! gone through with every post.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-
-use crate::auth::Principal;
 
 /// Minimum number of buckets from which full ones are removed.
 const SWEEP_AT: usize = 1024;
@@ -97,67 +94,11 @@ fn cost(events: u64, per_second: u64) -> u64 {
     events.saturating_mul(1_000_000).checked_div(per_second).unwrap_or(0)
 }
 
-/// The number of open websockets per principal; without entries for zero.
-type Open = Mutex<HashMap<Principal, u64>>;
-
-/// Limits the open websockets of each principal.
-#[derive(Debug)]
-pub struct SocketQuota {
-    limit: u64,
-    open: Arc<Open>,
-}
-
-impl SocketQuota {
-    /// Creates a quota of `limit` websockets per principal; zero means unlimited.
-    pub fn new(limit: u64) -> Self {
-        Self { limit, open: Arc::default() }
-    }
-
-    /// Returns a permit for one more websocket of a principal; released when dropped. `own` is its quota if it differs
-    /// from the default. Websockets are counted even without a quota, since one may be set while they are open.
-    ///
-    /// # Errors
-    /// The quota if it is exhausted.
-    pub fn admit(&self, principal: &Principal, own: Option<u64>) -> Result<SocketPermit, u64> {
-        let limit = own.unwrap_or(self.limit);
-        let mut open = self.open.lock();
-        let count = open.get(principal).copied().unwrap_or(0);
-        if limit > 0 && count >= limit {
-            return Err(limit);
-        }
-        open.insert(principal.clone(), count + 1);
-        Ok(SocketPermit { open: Arc::clone(&self.open), principal: principal.clone() })
-    }
-}
-
-/// A permit for one websocket of a principal.
-#[derive(Debug)]
-pub struct SocketPermit {
-    open: Arc<Open>,
-    principal: Principal,
-}
-
-impl Drop for SocketPermit {
-    fn drop(&mut self) {
-        let mut open = self.open.lock();
-        if let Some(count) = open.get_mut(&self.principal) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.principal);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const SECOND: u64 = 1_000_000;
-
-    fn user(name: &str) -> Principal {
-        Principal::user(name).unwrap()
-    }
 
     fn wait(taken: Result<(), Spent>) -> Option<Duration> {
         taken.err().map(|spent| spent.retry_after)
@@ -222,27 +163,5 @@ mod tests {
             assert_eq!(quota.take(&n.to_string(), None, 1, n * SECOND), Ok(()));
         }
         assert!(held() <= SWEEP_AT);
-    }
-
-    #[test]
-    fn places_are_given_back() {
-        let quota = SocketQuota::new(2);
-        let (first, second) = (quota.admit(&user("a"), None).unwrap(), quota.admit(&user("a"), None).unwrap());
-        assert_eq!(quota.admit(&user("a"), None).unwrap_err(), 2);
-        assert!(quota.admit(&user("b"), None).is_ok());
-        drop(first);
-        assert!(quota.admit(&user("a"), None).is_ok());
-        drop(second);
-        assert!(quota.open.lock().is_empty());
-    }
-
-    #[test]
-    fn a_quota_of_its_own_counts_what_was_open_before() {
-        let quota = SocketQuota::new(0);
-        let open: Vec<SocketPermit> = (0..3).map(|_| quota.admit(&user("a"), None).unwrap()).collect();
-        assert_eq!(quota.admit(&user("a"), Some(3)).unwrap_err(), 3);
-        assert!(quota.admit(&user("a"), Some(4)).is_ok());
-        drop(open);
-        assert!(quota.open.lock().is_empty());
     }
 }

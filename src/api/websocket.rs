@@ -14,7 +14,8 @@ use crate::auth::{Identity, Rights};
 use crate::broker::history::{Position, SinceError, Start};
 use crate::clock;
 use crate::endpoint::events::TIER_HEADER;
-use crate::fanout::control::{Newcomer, Permit};
+use crate::fanout::control::Newcomer;
+use crate::fanout::permit::Permit;
 use crate::fanout::socket::Accepted;
 use crate::metrics::{Limit, Rejection};
 use crate::overflow::{Overflow, OverflowError};
@@ -119,12 +120,11 @@ impl Api {
         };
         let rights = self.authority.rights(identity)?;
         let own = rights.access().limits().connections();
-        let socket_permit = self.sockets.admit(identity.principal(), own).map_err(|limit| {
+        let permit = permit.of(identity.principal(), own).map_err(|limit| {
             self.broker.metrics().limited(Limit::Connections, 1);
             rejected(Rejection::Limited, ApiError::Sockets { limit })
         })?;
         let warnings = query::value(query, "warnings").is_none_or(|said| said != "0");
-        let permit = permit.beside(socket_permit);
         Ok(Opening { position, registrations, warnings, overflow, rights, permit })
     }
 

@@ -1,16 +1,15 @@
 //! What the control plane sends to a shard: new connections, each with its permit, and requests.
 //!
-//! Contract: any thread may use it. A [`Permit`] counts one connection for as long as the permit exists.
+//! Contract: any thread may use it.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::outbox::ConnId;
+use super::permit::Permit;
 use super::report::{Inspection, Registration};
 use super::socket::Accepted;
 use crate::auth::{Access, Identity, Rights};
@@ -19,55 +18,6 @@ use crate::broker::history::Start;
 use crate::index::{Measure, Seen};
 use crate::overflow::Overflow;
 use crate::websocket::frame::Encoding;
-
-/// Counts the open connections and limits their number.
-#[derive(Debug, Clone)]
-pub struct ConnectionLimit {
-    open: Arc<AtomicUsize>,
-    limit: usize,
-}
-
-impl ConnectionLimit {
-    /// Creates a limit of this many connections at a time.
-    pub fn new(limit: usize) -> Self {
-        Self { open: Arc::default(), limit }
-    }
-
-    /// Returns a permit for one more connection, or `None` at the limit.
-    pub fn admit(&self) -> Option<Permit> {
-        let admitted = self.open.fetch_add(1, Ordering::AcqRel) < self.limit;
-        let permit = Permit { open: Arc::clone(&self.open), beside: None };
-        admitted.then_some(permit)
-    }
-}
-
-/// Counts one connection until it is dropped; a further guard can be attached to it.
-#[derive(Debug)]
-pub struct Permit {
-    open: Arc<AtomicUsize>,
-    beside: Option<Box<dyn Guard>>,
-}
-
-/// A value that releases something when it is dropped.
-pub trait Guard: fmt::Debug + Send + 'static {}
-
-impl<T: fmt::Debug + Send + 'static> Guard for T {}
-
-impl Permit {
-    /// Attaches a guard that is dropped together with this permit.
-    #[must_use]
-    pub fn beside(mut self, guard: impl Guard) -> Self {
-        self.beside = Some(Box::new(guard));
-        self
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.beside = None;
-        self.open.fetch_sub(1, Ordering::AcqRel);
-    }
-}
 
 /// An authenticated websocket or stream on its way to a shard.
 #[derive(Debug)]

@@ -7,6 +7,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | [`pool`], [`control`] | the threads, and what the control plane hands to them |
+//! | [`permit`] | how many connections may be open |
 //! | [`driver`] | the event loop of a thread: reads, takes events in, writes, keeps time |
 //! | `spec_parser` | decodes and parses long messages beside the shard's thread |
 //! | [`socket`] | one client's socket, plain or TLS, non-blocking |
@@ -16,8 +17,8 @@
 //! | `lagging`, `opening`, `held`, `before`, `listeners` | what such a connection waits for |
 //! | [`outbox`] | frames, outboxes and overflow policies; pure |
 //!
-//! Contract: any thread may call [`pool`]; everything else belongs to the shard's thread. Only [`driver`], [`pool`]
-//! and [`socket`] do I/O or read a clock.
+//! Contract: any thread may call [`pool`] and [`permit`]; everything else belongs to the shard's thread. Only
+//! [`driver`], [`pool`] and [`socket`] do I/O or read a clock.
 
 mod before;
 pub mod catch_up;
@@ -32,6 +33,7 @@ mod leaving;
 mod listeners;
 mod opening;
 pub mod outbox;
+pub mod permit;
 pub mod pool;
 pub mod replay;
 mod replay_steps;

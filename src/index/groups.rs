@@ -29,7 +29,7 @@ pub(super) struct Membership(u32);
 
 impl Membership {
     /// Creates a membership from a number that stands for something other than a place in a group.
-    pub(super) fn numbered(number: u32) -> Self {
+    pub(super) const fn numbered(number: u32) -> Self {
         Self(number)
     }
 

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::filter::{Filter, FilterId};
 use super::groups::{GroupKey, Membership, Removed};
 use super::leaf::Placement;
+use super::places::Places;
 use super::registrations::Registration;
 use super::trie::Topic;
 use super::wide::Wide;
@@ -27,8 +28,8 @@ impl<S: Copy> Index<S> {
         Registration::new(self.expand(slot, class, spec, filter), sized)
     }
 
-    fn expand(&mut self, slot: Slot, class: Class, spec: &Spec, filter: Option<FilterId>) -> SmallVec<[Membership; 2]> {
-        let mut memberships = SmallVec::with_capacity(spec.combinations());
+    fn expand(&mut self, slot: Slot, class: Class, spec: &Spec, filter: Option<FilterId>) -> Places {
+        let mut memberships = SmallVec::<[Membership; 2]>::with_capacity(spec.combinations());
         for kind in spec.kind.iter() {
             for action in spec.action.iter() {
                 for key in spec.key.iter() {
@@ -38,7 +39,7 @@ impl<S: Copy> Index<S> {
                 }
             }
         }
-        memberships
+        memberships.into_iter().collect()
     }
 
     /// Returns how many combinations a registration counts for.

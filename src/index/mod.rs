@@ -63,6 +63,7 @@ mod moving;
 mod names;
 mod node;
 mod owners;
+mod places;
 mod registering;
 mod registrations;
 mod sizes;

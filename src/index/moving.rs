@@ -62,8 +62,8 @@ impl<S: Copy> Index<S> {
         let moved = registration.memberships().iter().map(|&membership| self.rejoin(slot, membership, class)).collect();
         // Joined before it leaves, so that parts used only by it are not freed and created again.
         let left = registration.replace(moved);
-        self.leave_groups(&left);
-        left.len()
+        self.leave_groups(left.as_slice());
+        left.as_slice().len()
     }
 
     /// Removes registrations of a departing subscriber, until `most` memberships are removed; each registration is

@@ -2,12 +2,11 @@
 //!
 //! A sorted list and not a hash table: nearly every subscriber has a handful of registrations, and a list has no empty
 //! slots. Finding one is a binary search. Adding one moves those after it, which for the 4,096 that a subscriber may
-//! have by default is a copy of 200 KB at worst.
-
-use smallvec::{SmallVec, smallvec};
+//! have by default is a copy of 160 KB at worst.
 
 use super::filter::FilterId;
 use super::groups::Membership;
+use super::places::Places;
 
 /// Up to this length the list grows by one at a time, beyond it by doubling.
 const LINEAR: usize = 8;
@@ -19,7 +18,7 @@ const WIDE: u32 = 1 << 31;
 #[derive(Debug)]
 pub(super) struct Registration {
     /// The memberships; for a wide registration, its number.
-    places: SmallVec<[Membership; 2]>,
+    places: Places,
     /// A reference to the filter, if there is one; the groups rely on it.
     filter: FilterId,
     /// Bytes of the filter; 0 if there is none.
@@ -28,32 +27,32 @@ pub(super) struct Registration {
 
 impl Registration {
     /// Creates a registration in the trie. `filter` comes with its size in bytes.
-    pub(super) fn new(memberships: SmallVec<[Membership; 2]>, filter: Option<(FilterId, usize)>) -> Self {
+    pub(super) fn new(places: Places, filter: Option<(FilterId, usize)>) -> Self {
         let (filter, bytes) = filter.unwrap_or((FilterId::NONE, 0));
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(WIDE - 1);
-        Self { places: memberships, filter, bytes }
+        Self { places, filter, bytes }
     }
 
     /// Creates a wide registration with this number.
     pub(super) fn wide(number: u32, filter: Option<(FilterId, usize)>) -> Self {
-        let mut registration = Self::new(smallvec![Membership::numbered(number)], filter);
+        let mut registration = Self::new([Membership::numbered(number)].into_iter().collect(), filter);
         registration.bytes |= WIDE;
         registration
     }
 
     /// Returns its memberships in groups of the trie.
     pub(super) fn memberships(&self) -> &[Membership] {
-        if self.bytes & WIDE == 0 { &self.places } else { &[] }
+        if self.bytes & WIDE == 0 { self.places.as_slice() } else { &[] }
     }
 
     /// Replaces the memberships and returns the previous ones.
-    pub(super) fn replace(&mut self, memberships: SmallVec<[Membership; 2]>) -> SmallVec<[Membership; 2]> {
-        std::mem::replace(&mut self.places, memberships)
+    pub(super) fn replace(&mut self, places: Places) -> Places {
+        std::mem::replace(&mut self.places, places)
     }
 
     /// Returns its number if it is wide.
     pub(super) fn number(&self) -> Option<u32> {
-        (self.bytes & WIDE != 0).then(|| self.places[0].number())
+        (self.bytes & WIDE != 0).then(|| self.places.as_slice()[0].number())
     }
 
     pub(super) fn filter(&self) -> Option<FilterId> {
@@ -144,7 +143,7 @@ mod tests {
     use super::*;
 
     fn registration() -> Registration {
-        Registration::new(SmallVec::new(), None)
+        Registration::new(Places::from_iter([]), None)
     }
 
     #[test]
@@ -169,6 +168,6 @@ mod tests {
             registrations.insert(text.into(), registration());
         }
         assert_eq!(registrations.0.capacity(), 3);
-        assert!(size_of::<(Box<str>, Registration)>() <= 48);
+        assert!(size_of::<(Box<str>, Registration)>() <= 40);
     }
 }

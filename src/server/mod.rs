@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 pub use error::StartError;
 
 use crate::api::probe::{Probe, WatchedFiles};
-use crate::api::quota::{PostQuota, SocketQuota};
+use crate::api::quota::PostQuota;
 use crate::api::status::Around;
 use crate::api::{About, Api, ApiLimits, ApiParts, ForwardedFor};
 use crate::auth::Authority;
@@ -46,9 +46,9 @@ use crate::config::{AuthMode, DeflateMode, Settings, TlsMode};
 use crate::demo::Fleet;
 use crate::demo::feed;
 use crate::endpoint::events::{Health, Link};
-use crate::fanout::control::ConnectionLimit;
 use crate::fanout::driver::Timing;
 use crate::fanout::outbox::DeflatePolicy;
+use crate::fanout::permit::ConnectionLimit;
 use crate::fanout::pool::{Pool, ShardSettings};
 use crate::files::{SECRET, is_taken, replace};
 use crate::index;
@@ -272,8 +272,7 @@ fn api(
         broker,
         authority,
         pool: Arc::new(pool.map_err(StartError::Shards)?),
-        connection_limit: ConnectionLimit::new(limits.connections),
-        sockets: SocketQuota::new(limits.connections_per_principal),
+        connection_limit: ConnectionLimit::new(limits.connections, limits.connections_per_principal),
         posts: PostQuota::new(limits.posted_events_per_second),
         allowed_origins: settings.allowed_origins.clone(),
         tier: endpoint::tier(settings),

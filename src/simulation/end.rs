@@ -8,7 +8,7 @@ use super::judge::{Judge, Whole};
 use super::node::Room;
 use super::world::{CLIENTS, World};
 use crate::clock::simulated;
-use crate::fanout::control::Permit;
+use crate::fanout::permit::Permit;
 
 impl World {
     /// Goes on until nothing happens any more but keeping time. `reads`: everybody reads everything.

@@ -14,9 +14,9 @@ use super::seeds::Simulation;
 use super::trace::Trace;
 use crate::broker::PublishError;
 use crate::clock::{self, simulated};
-use crate::fanout::control::ConnectionLimit;
 use crate::fanout::driver::Ready;
 use crate::fanout::outbox::ConnId;
+use crate::fanout::permit::ConnectionLimit;
 use crate::metrics::Source;
 
 /// The most connections at a time.
@@ -56,7 +56,7 @@ impl Simulation for World {
         simulated::set_step(Duration::from_nanos(random.between(1_000, 40_000) as u64));
         let rights = Arc::new(rights);
         let node = Node::start(1, &settings, &office, &rights);
-        let connection_limit = ConnectionLimit::new(CLIENTS);
+        let connection_limit = ConnectionLimit::new(CLIENTS, 0);
         let mut world = Self {
             random,
             settings,

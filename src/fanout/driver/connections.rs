@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hashbrown::HashSet;
+use jiff::Timestamp;
 use mio::Token;
 
 use super::turn::{ANNOUNCED, FORGOTTEN, Input, MOVED, NAMES, REVIEWED};
@@ -67,8 +68,8 @@ impl<S: Socket> Driver<S> {
         if conn.0 as usize >= self.conns.len() {
             self.conns.resize_with(conn.0 as usize + 1, || None);
         }
-        let (seen, pinged) = (self.listening.now(), self.now_us() / 1_000);
-        let (created, mut validator) = (clock::now(), FrameValidator::new(encoding));
+        let (seen, pinged) = (self.listening.now(), self.now());
+        let (created, mut validator) = (clock::now().as_microsecond(), FrameValidator::new(encoding));
         // As if the client had sent them first, so they are executed in order and within the time limits, as all
         // commands are.
         registrations.iter().for_each(|spec| validator.keep(&frame::from_client(&format!("register {spec}"))));
@@ -124,7 +125,8 @@ impl<S: Socket> Driver<S> {
         let who = (principal.as_str(), principal.account());
         let encoding = self.parts.shard.fanout().encoding(conn);
         let kind = if encoding.is_websocket() { Kind::Websocket } else { Kind::Stream };
-        let mut connection = Connection::new(kind, who, entry.peer, entry.created, expires);
+        let created = Timestamp::from_microsecond(entry.created).expect("it was a timestamp");
+        let mut connection = Connection::new(kind, who, entry.peer, created, expires);
         connection.encoding = Some(encoding.name());
         let shard = &mut self.parts.shard;
         connection.registrations = shard.registrations(conn);

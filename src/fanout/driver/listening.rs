@@ -31,15 +31,28 @@ impl Listening {
         counted < passed
     }
 
-    /// Returns the time spent listening, in milliseconds. Constant during a turn.
-    pub(super) fn now(&self) -> u64 {
-        millis(self.total)
+    /// Returns the time spent listening. Constant during a turn.
+    pub(super) fn now(&self) -> Moment {
+        Moment::after(self.total)
     }
 }
 
-/// Converts to milliseconds, saturating.
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+/// A moment in milliseconds, in four bytes because every connection stores two. Wraps around after 49 days, so that
+/// differences up to that are right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Moment(u32);
+
+impl Moment {
+    /// Returns the moment this long after the beginning.
+    #[expect(clippy::cast_possible_truncation, reason = "wraps around")]
+    pub(super) fn after(passed: Duration) -> Self {
+        Self(passed.as_millis() as u32)
+    }
+
+    /// Returns the time since an earlier moment.
+    pub(super) fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.wrapping_sub(earlier.0).into())
+    }
 }
 
 #[cfg(test)]
@@ -53,8 +66,18 @@ mod tests {
         let second = Duration::from_secs(1);
         assert!(!listening.advance(begun + second, second), "asleep, as it was to be");
         assert!(!listening.advance(begun + second + GRACE, Duration::ZERO), "a busy turn");
-        assert_eq!(listening.now(), millis(second + GRACE));
+        assert_eq!(listening.now(), Moment::after(second + GRACE));
         assert!(listening.advance(begun + 300 * second, second), "a long turn, or no turn at all");
-        assert_eq!(listening.now(), millis(2 * second + 2 * GRACE));
+        assert_eq!(listening.now(), Moment::after(2 * second + 2 * GRACE));
+    }
+
+    #[test]
+    fn a_moment_may_be_past_the_end_of_its_numbers() {
+        let (day, minute) = (Duration::from_hours(24), Duration::from_mins(1));
+        for days in [0, 49, 50, 1000] {
+            let seen = Moment::after(days * day);
+            assert_eq!(Moment::after(days * day + minute).since(seen), minute);
+            assert_eq!(Moment::after((days + 49) * day).since(seen), 49 * day);
+        }
     }
 }

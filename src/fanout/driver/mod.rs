@@ -31,12 +31,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use jiff::Timestamp;
 use mio::{Events, Poll, Token};
 
-use super::control::{Control, Permit};
-use super::outbox::Budget;
-use super::outbox::ConnId;
+use super::control::Control;
+use super::outbox::{Budget, ConnId};
+use super::permit::Permit;
 use super::session::Shard;
 use super::socket::{Link, Socket};
 use super::spec_parser::{SpecParser, WorkResult};
@@ -53,7 +52,7 @@ use closings::Closings;
 use connections::Review;
 use drain::Drain;
 use errands::Errands;
-use listening::Listening;
+use listening::{Listening, Moment};
 pub(crate) use ready::Ready;
 use survey::Survey;
 use timers::Round;
@@ -95,12 +94,13 @@ struct Conn<S> {
     validator: FrameValidator,
     identity: Identity,
     peer: SocketAddr,
-    created: Timestamp,
-    /// When it was last heard, in milliseconds of [`Listening`].
-    seen: u64,
-    /// When it was last pinged, in milliseconds since the broker's epoch: the client measures the server's silence by
-    /// its own clock, which goes on while this shard is delayed.
-    pinged: u64,
+    /// In microseconds since 1970: half as long as a `Timestamp`.
+    created: i64,
+    /// When it was last heard, by [`Listening`].
+    seen: Moment,
+    /// When it was last pinged, since the broker's epoch: the client measures the server's silence by its own clock,
+    /// which goes on while this shard is delayed.
+    pinged: Moment,
     input: Input,
     /// Whether its client sends messages, as websocket clients do; bytes from other clients are discarded.
     speaks: bool,

@@ -14,8 +14,9 @@ use crate::broker::archive::{Archive, Chunk, PageChannel, Reading};
 use crate::broker::history::{Beyond, History, HistoryLimits, Start};
 use crate::broker::inbox::InboxLimits;
 use crate::broker::splice::Splice;
-use crate::fanout::control::{ConnectionLimit, Newcomer, Wanted};
+use crate::fanout::control::{Newcomer, Wanted};
 use crate::fanout::outbox::Frame;
+use crate::fanout::permit::ConnectionLimit;
 use crate::fanout::pool::{Port, ShardSettings, shard};
 use crate::fanout::socket::Accepted;
 use crate::fanout::spec_parser::{Job, Work};
@@ -111,7 +112,7 @@ impl World {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = self.listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
-        let permit = ConnectionLimit::new(usize::MAX).admit().unwrap();
+        let permit = ConnectionLimit::new(usize::MAX, 0).admit().unwrap();
         let (registrations, overflow) = (Vec::new(), Overflow::Disconnect);
         let (early, encoding, identity) = (bytes::Bytes::new(), Encoding::Plain, self.identity.clone());
         let newcomer = Newcomer {
@@ -159,8 +160,9 @@ fn events_about_connections_find_room_beside_others_however_many_wait() {
 
 #[test]
 fn an_idle_connection_is_small() {
-    let size = size_of::<Option<Conn<Link>>>();
-    assert!(size <= 288, "{size} bytes of each idle connection");
+    // Debug assertions add eight bytes to a socket of mio.
+    let size = size_of::<Option<Conn<Link>>>() - if cfg!(debug_assertions) { 8 } else { 0 };
+    assert!(size <= 264, "{size} bytes of each idle connection");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::cell::LazyCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::listening::millis;
+use super::listening::Moment;
 use super::turn::{Input, KEPT};
 use super::{Driver, Timing};
 use crate::clock;
@@ -26,7 +26,7 @@ pub(super) struct Round {
 impl<S: Socket> Driver<S> {
     /// Begins a round when it is due, and continues it.
     pub(super) fn keep_time(&mut self) {
-        let (now, now_us) = (clock::instant(), self.now_us());
+        let (now, now_us, moment) = (clock::instant(), self.now_us(), self.now());
         if self.round.is_none() && now >= self.next_tick {
             self.next_tick = self.draining.map_or(now + self.tick, |drain| drain.next_tick(now, self.tick));
             self.round = Some(Round::default());
@@ -41,7 +41,7 @@ impl<S: Socket> Driver<S> {
         let retained = LazyCell::new(|| broker.history().first());
         for at in round.next..end {
             let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
-            self.keep_time_of(conn, now, now_us / 1_000);
+            self.keep_time_of(conn, now, moment);
             self.parts.shard.forget_left_out(conn, || *retained);
             round.oldest = round.oldest.max(self.keep_age_of(conn, now_us));
             round.deepest = round.deepest.max(self.parts.shard.fanout().depth(conn));
@@ -57,8 +57,16 @@ impl<S: Socket> Driver<S> {
 
     /// Returns the microseconds since the broker's epoch.
     pub(super) fn now_us(&self) -> u64 {
-        let passed = clock::instant().saturating_duration_since(self.parts.epoch);
-        u64::try_from(passed.as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(self.passed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the moment since the broker's epoch.
+    pub(super) fn now(&self) -> Moment {
+        Moment::after(self.passed())
+    }
+
+    fn passed(&self) -> Duration {
+        clock::instant().saturating_duration_since(self.parts.epoch)
     }
 
     /// Returns the age of the oldest event queued for a connection, and closes the connection if that exceeds the
@@ -76,7 +84,7 @@ impl<S: Socket> Driver<S> {
         age
     }
 
-    fn keep_time_of(&mut self, conn: ConnId, now: Instant, now_ms: u64) {
+    fn keep_time_of(&mut self, conn: ConnId, now: Instant, moment: Moment) {
         let Timing { ping, idle, close_on_token_expiry: expires, .. } = self.parts.timing;
         let drained = self.draining.is_some_and(|drain| now >= drain.deadline);
         let listened = self.listening.now();
@@ -94,10 +102,10 @@ impl<S: Socket> Driver<S> {
             }
         } else if expires && entry.identity.is_expired(clock::now()) {
             self.parts.shard.close(conn, Close::Expired);
-        } else if entry.speaks && listened.saturating_sub(entry.seen) >= millis(idle) {
+        } else if entry.speaks && listened.since(entry.seen) >= idle {
             self.parts.shard.close(conn, Close::Silent);
-        } else if now_ms.saturating_sub(entry.pinged) >= millis(ping) {
-            entry.pinged = now_ms;
+        } else if moment.since(entry.pinged) >= ping {
+            entry.pinged = moment;
             let heartbeat = stream::heartbeat(self.parts.shard.fanout().encoding(conn));
             self.parts.shard.control(conn, Frame::Constant(heartbeat));
         }

@@ -9,7 +9,8 @@ use mio::Registry;
 use super::tests::parts;
 use super::*;
 use crate::event::Draft;
-use crate::fanout::control::{ConnectionLimit, Newcomer};
+use crate::fanout::control::Newcomer;
+use crate::fanout::permit::ConnectionLimit;
 use crate::metrics::Source;
 use crate::overflow::Overflow;
 use crate::websocket::frame::Encoding;
@@ -106,7 +107,7 @@ fn shard_with(encodings: &[Encoding]) -> (Driver<Taped>, Tape) {
             since: None,
             registrations: Vec::new(),
             warnings: false,
-            permit: ConnectionLimit::new(1).admit().unwrap(),
+            permit: ConnectionLimit::new(1, 0).admit().unwrap(),
         });
         let conn = ConnId(u32::try_from(at).unwrap());
         driver.parts.shard.text(conn, "register a.*.*", clock::now());
