@@ -37,6 +37,9 @@ impl Listening {
     }
 }
 
+/// The longest time that can be measured between two moments.
+const LONGEST: Duration = Duration::from_hours(49 * 24);
+
 /// A moment in milliseconds, in four bytes because every connection stores two. Wraps around after 49 days, so that
 /// differences up to that are right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +52,9 @@ impl Moment {
         Self(passed.as_millis() as u32)
     }
 
-    /// Returns the time since an earlier moment.
-    pub(super) fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(self.0.wrapping_sub(earlier.0).into())
+    /// Returns whether `wait` has passed since an earlier moment, or 49 days, if it is longer.
+    pub(super) fn is_past(self, earlier: Self, wait: Duration) -> bool {
+        Duration::from_millis(self.0.wrapping_sub(earlier.0).into()) >= wait.min(LONGEST)
     }
 }
 
@@ -76,8 +79,10 @@ mod tests {
         let (day, minute) = (Duration::from_hours(24), Duration::from_mins(1));
         for days in [0, 49, 50, 1000] {
             let seen = Moment::after(days * day);
-            assert_eq!(Moment::after(days * day + minute).since(seen), minute);
-            assert_eq!(Moment::after((days + 49) * day).since(seen), 49 * day);
+            let now = Moment::after(days * day + minute);
+            assert!(now.is_past(seen, minute) && !now.is_past(seen, 2 * minute));
+            let later = Moment::after((days + 49) * day);
+            assert!(later.is_past(seen, 49 * day) && later.is_past(seen, 365 * day), "no longer time is waited for");
         }
     }
 }

@@ -102,9 +102,9 @@ impl<S: Socket> Driver<S> {
             }
         } else if expires && entry.identity.is_expired(clock::now()) {
             self.parts.shard.close(conn, Close::Expired);
-        } else if entry.speaks && listened.since(entry.seen) >= idle {
+        } else if entry.speaks && listened.is_past(entry.seen, idle) {
             self.parts.shard.close(conn, Close::Silent);
-        } else if moment.since(entry.pinged) >= ping {
+        } else if moment.is_past(entry.pinged, ping) {
             entry.pinged = moment;
             let heartbeat = stream::heartbeat(self.parts.shard.fanout().encoding(conn));
             self.parts.shard.control(conn, Frame::Constant(heartbeat));
