@@ -118,6 +118,9 @@ mod tests {
         watermarks.note(1, 1_000_000_000_000, at(2));
         watermarks.note(1, 6, at(2));
         assert_eq!(watermarks.next(1), 6, "somebody made that up");
+        watermarks.note(1, 6 + WINDOW, at(2));
+        watermarks.note(1, 6, at(2));
+        assert_eq!(watermarks.next(1), 6 + WINDOW, "not far below");
         for node in 2..2 * MOST as u64 {
             watermarks.note(node, 1, at(3));
         }
