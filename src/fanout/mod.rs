@@ -13,7 +13,7 @@
 //! | [`socket`] | one client's socket, plain or TLS, non-blocking |
 //! | [`session`], [`execute`], [`classes`], [`commands`] | commands in, frames out; rights as classes of the index |
 //! | [`report`] | what operators see of registrations |
-//! | [`catch_up`], [`replay`], `replay_steps`, `replay_work` | events from the history, for connections with `?since=` |
+//! | [`catch_up`], [`replay`], `replay_steps`, `replay_work` | events from the history, for connections with `since` |
 //! | `lagging`, `opening`, `held`, `before`, `listeners` | what such a connection waits for |
 //! | [`outbox`] | frames, outboxes and overflow policies; pure |
 //!

@@ -368,6 +368,9 @@ impl Fanout {
 mod tests;
 
 #[cfg(test)]
+mod policy_model;
+
+#[cfg(test)]
 mod policy_tests;
 
 #[cfg(test)]

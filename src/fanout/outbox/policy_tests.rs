@@ -1,240 +1,11 @@
-//! Tests the overflow policies against a simple and slow model: whole lists, searched again for every step.
+//! Tests the overflow policies against the model.
 
 use proptest::prelude::*;
 
 use super::gather::Gathered;
+use super::policy_model::{BARRIERS, Item, KEYS, LIMITS, Model, POLICIES};
 use super::*;
 use crate::event::Draft;
-
-const LIMITS: OutboxLimits = OutboxLimits { bytes: 4000, events: 16 };
-
-const POLICIES: [Overflow; 4] = [Overflow::Disconnect, Overflow::DropOldest, Overflow::Conflate, Overflow::Conflate];
-
-const KEYS: [&str; 3] = ["a", "b", "c"];
-
-/// A queued item in the model.
-#[derive(Debug, Clone)]
-enum Item {
-    /// An event, its number, and the number of the first event that it stands for.
-    Event {
-        event: Arc<Event>,
-        original: Arc<Event>,
-        number: u64,
-    },
-    Own(&'static [u8]),
-    Gap {
-        count: u64,
-        first: String,
-        last: String,
-    },
-}
-
-impl Item {
-    fn bytes(&self) -> Vec<u8> {
-        let seal = |draft: Draft<'_>| draft.seal(jiff::Timestamp::UNIX_EPOCH).frame().to_vec();
-        match self {
-            Self::Event { event, original, .. } => {
-                let mut draft = Draft::new(event.kind(), event.action(), event.key());
-                draft.time = Some(event.time().into());
-                (draft.object, draft.original) = (event.object(), original.original());
-                seal(draft)
-            }
-            Self::Own(bytes) => bytes.to_vec(),
-            Self::Gap { count, first, last } => {
-                let object = format!(r#"{{"From":"{first}","To":"{last}","Events":{count}}}"#);
-                let mut draft = Draft::new("hydrant", "gap", "queue");
-                draft.time = Some(last.into());
-                draft.object = &object;
-                seal(draft)
-            }
-        }
-    }
-
-    fn is_gap(&self) -> bool {
-        matches!(self, Self::Gap { .. })
-    }
-
-    fn is_event(&self) -> bool {
-        matches!(self, Self::Event { .. })
-    }
-}
-
-/// One connection in the model.
-#[derive(Debug)]
-struct Model {
-    policy: Overflow,
-    items: Vec<Item>,
-    written: usize,
-    shift: u32,
-    closed: bool,
-    /// The numbers of delivered, dropped and conflated events.
-    done: [u64; 3],
-}
-
-impl Model {
-    fn new(policy: Overflow) -> Self {
-        let shift = if policy == Overflow::Conflate { 2 } else { 0 };
-        Self { policy, items: Vec::new(), written: 0, shift, closed: false, done: [0; 3] }
-    }
-
-    fn counted(&self) -> (usize, usize) {
-        let counted: Vec<&Item> = self.items.iter().filter(|item| !item.is_gap()).collect();
-        let bytes: usize = counted.iter().map(|item| item.bytes().len()).sum();
-        let begun = if self.items.first().is_some_and(Item::is_gap) { 0 } else { self.written };
-        (counted.len(), bytes - begun)
-    }
-
-    /// The number of queued frames, and the bytes of those that count.
-    fn limited(&self) -> (usize, usize) {
-        let (events, bytes) = self.counted();
-        let first = self.items.iter().position(|item| !item.is_gap());
-        let size = first.map_or(0, |at| self.items[at].bytes().len());
-        let left = size - if first == Some(0) { self.written } else { 0 };
-        (events, if size > LIMITS.bytes / 2 { bytes - left } else { bytes })
-    }
-
-    fn fits(&self, more: usize) -> bool {
-        let (events, bytes) = self.limited();
-        events == 0 || (events < LIMITS.events >> self.shift && bytes + more <= LIMITS.bytes >> self.shift)
-    }
-
-    fn make_room(&mut self, more: usize) -> bool {
-        if self.fits(more) {
-            return true;
-        }
-        match self.policy {
-            Overflow::Disconnect => return false,
-            Overflow::DropOldest => {
-                while !self.fits(more) {
-                    let begun = usize::from(self.written > 0);
-                    let oldest = (begun..self.items.len()).find(|&at| self.items[at].is_event());
-                    let Some(oldest) = oldest else { return false };
-                    let Item::Event { event, .. } = self.items.remove(oldest) else { unreachable!() };
-                    self.lose(oldest, event.time());
-                }
-            }
-            Overflow::Conflate => {
-                let at_bounds = self.shift == 0;
-                return self.conflate(at_bounds, more) && self.fits(more);
-            }
-        }
-        true
-    }
-
-    /// Notes that an event of this time is missing before the item at `at`.
-    fn lose(&mut self, at: usize, time: &str) {
-        self.done[1] += 1;
-        let open = at.checked_sub(1).filter(|&before| before > 0 || self.written == 0);
-        if let Some(Item::Gap { count, last, .. }) = open.map(|before| &mut self.items[before]) {
-            *count += 1;
-            time.clone_into(last);
-        } else {
-            self.items.insert(at, Item::Gap { count: 1, first: time.to_owned(), last: time.to_owned() });
-        }
-    }
-
-    fn conflate(&mut self, at_bounds: bool, more: usize) -> bool {
-        let mut at = usize::from(self.written > 0);
-        while at < self.items.len() {
-            let later = self.later(at);
-            if let (Some(later), Item::Event { original, .. }) = (later, self.items[at].clone()) {
-                if let Item::Event { original: kept, .. } = &mut self.items[later] {
-                    *kept = original;
-                }
-                self.items.remove(at);
-                self.done[2] += 1;
-            } else {
-                at += 1;
-            }
-        }
-        let (events, bytes) = self.limited();
-        let good = |shift: &u32| {
-            let limit = LIMITS.bytes >> shift;
-            2 * events <= LIMITS.events >> shift && 2 * bytes <= limit && bytes + more <= limit
-        };
-        self.shift = [2, 1].into_iter().find(good).unwrap_or(0);
-        !at_bounds || (4 * events <= 3 * LIMITS.events && 4 * bytes <= 3 * LIMITS.bytes)
-    }
-
-    /// Returns the next update of the same object, if it had no other event in between.
-    fn later(&self, at: usize) -> Option<usize> {
-        let Item::Event { event, number, .. } = &self.items[at] else { return None };
-        if event.action() != "update" {
-            return None;
-        }
-        let same = |item: &Item| matches!(item, Item::Event { event: other, .. } if other.key() == event.key());
-        let later = (at + 1..self.items.len()).find(|&at| same(&self.items[at]))?;
-        let Item::Event { event: other, number: until, .. } = &self.items[later] else { return None };
-        let between =
-            BARRIERS.with_borrow(|all| all.iter().any(|(n, key)| key == event.key() && n > number && n < until));
-        // The shard remembers only the last barrier, so it does not conflate updates before it either.
-        let after = BARRIERS.with_borrow(|all| all.iter().any(|(n, key)| key == event.key() && n > until));
-        (other.action() == "update" && !between && !after).then_some(later)
-    }
-
-    fn deliver(&mut self, event: &Arc<Event>, number: u64) -> Delivery {
-        if self.closed {
-            return Delivery::Closed;
-        }
-        if self.make_room(event.frame().len()) {
-            self.items.push(Item::Event { event: Arc::clone(event), original: Arc::clone(event), number });
-            return Delivery::Queued;
-        }
-        if self.policy == Overflow::DropOldest {
-            self.lose(self.items.len(), event.time());
-            return Delivery::Dropped;
-        }
-        self.done[1] += 1;
-        Delivery::Overflow
-    }
-
-    fn send(&mut self, bytes: &'static [u8]) -> bool {
-        let room = !self.closed && self.make_room(bytes.len());
-        if room {
-            self.items.push(Item::Own(bytes));
-        }
-        room
-    }
-
-    fn finish(&mut self, last: &'static [u8]) {
-        if !self.closed {
-            let keep = usize::from(self.written > 0);
-            self.done[1] += self.items.drain(keep..).filter(Item::is_event).count() as u64;
-            self.items.push(Item::Own(last));
-            self.closed = true;
-        }
-    }
-
-    fn stream(&self) -> Vec<u8> {
-        let all: Vec<u8> = self.items.iter().flat_map(Item::bytes).collect();
-        all[self.written..].to_vec()
-    }
-
-    fn write(&mut self, bytes: usize) {
-        self.written += bytes;
-        while let Some(item) = self.items.first() {
-            let size = item.bytes().len();
-            if self.written < size {
-                break;
-            }
-            self.written -= size;
-            self.done[0] += u64::from(item.is_event());
-            self.items.remove(0);
-            if self.items.iter().all(Item::is_gap) && self.policy == Overflow::Conflate {
-                self.shift = 2;
-            }
-        }
-    }
-
-    fn events(&self) -> u64 {
-        self.items.iter().filter(|item| item.is_event()).count() as u64
-    }
-}
-
-thread_local! {
-    /// The numbers and keys of all events other than updates, whether delivered or not.
-    static BARRIERS: std::cell::RefCell<Vec<(u64, String)>> = const { std::cell::RefCell::new(Vec::new()) };
-}
 
 fn event(step: usize, key: &str, action: &str, size: usize) -> Arc<Event> {
     let (object, original) = (format!("\"{step}{}\"", "x".repeat(size)), format!("\"before {step}\""));
@@ -258,6 +29,11 @@ fn write(fanout: &mut Fanout, conn: ConnId, bytes: usize, ends_round: bool) {
     }
 }
 
+/// Makes some events larger than half of the limits, or than all of them.
+fn sized(size: usize) -> usize {
+    if size < 50 { 100 * size } else { size }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
@@ -277,9 +53,7 @@ proptest! {
         for (step, (what, which, mask, size)) in steps.into_iter().enumerate() {
             match what {
                 0..=6 => {
-                    // Some are larger than half of the limits, or than all of them.
-                    let size = if size < 50 { 100 * size } else { size };
-                    let event = event(step, KEYS[which], if what == 6 { "delete" } else { "update" }, size);
+                    let event = event(step, KEYS[which], if what == 6 { "delete" } else { "update" }, sized(size));
                     number += 1;
                     if what == 6 {
                         BARRIERS.with_borrow_mut(|all| all.push((number, KEYS[which].to_owned())));
