@@ -217,7 +217,9 @@ impl Shard {
             if let Some(until) = self.work_until(conn, replay, now) {
                 return Some(Wait::Until(until));
             }
-            if let Some(gap) = replay.take_gap() {
+            if let Some(mut gap) = replay.take_gap() {
+                let (first, oldest) = (turn.history.first().min(self.position), turn.history.oldest());
+                replay.widen(&mut gap, first, oldest.unwrap_or(now.time));
                 self.report_gap(conn, replay, &gap, now);
             }
             let range = replay.next(self.position);

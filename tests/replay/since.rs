@@ -101,6 +101,19 @@ async fn every_registration_looks_back_and_no_event_comes_twice() {
     late(&mut client, "end.*.*", "end.x.y").await;
 }
 
+/// The event about a connection itself drops one from a full history, after the start of its replay was found.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_full_history_drops_at_the_start_is_part_of_the_first_gap() {
+    let server = Hydrant::start("shards = 1\nconnection_events = true\n[replay]\nevents = 50\n").await;
+    post(&server, 0..200).await;
+    let mut client = since(&server, "2020-01-01T00:00:00Z").await;
+    client.register("machines.*.*").await;
+    let (gap, first) = (gap(&mut client).await, keys(&mut client, 1).await[0]);
+    assert_eq!((&gap["Events"], &gap["From"]), (&serde_json::Value::Null, &"2020-01-01T00:00:00Z".into()));
+    assert!(first > 150, "{first}");
+    assert_eq!(keys(&mut client, 199 - first as usize).await, (first + 1..200).collect::<Vec<_>>());
+}
+
 /// A registration that comes after events: the first event of the past stands before its answer, or what the shard had
 /// yet to take behind it.
 async fn late(client: &mut Client, spec: &str, first: &str) {

@@ -286,6 +286,7 @@ async fn keys_are_updated_while_events_come() {
     let server = Hydrant::start_tls("shards = 1").await;
     let mut tls = websocket(&server, &version::TLS13).await;
     tls.write_all(&masked(0x81, b"register *.*.*")).await.unwrap();
+    server.until("hydrant_registrations", 1).await;
     for at in 0..5 {
         tls.get_mut().1.refresh_traffic_keys().unwrap();
         // What the server says to that comes before what it sends next.

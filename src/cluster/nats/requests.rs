@@ -1,8 +1,9 @@
 //! A connection for requests and their replies, used to read `JetStream`.
 //!
 //! Contract: a request that is made without a connection, or not answered before the connection ends, gets no reply:
-//! callers need a timeout and retry. At most [`ANSWERS`] replies to one request are queued, and [`BYTES`] beside the
-//! last of them: who may subscribe to the requests can send replies too, as many and as long as it likes.
+//! callers need a timeout and retry. At most [`ANSWERS`] replies to one request are queued. Once they have [`BYTES`], only
+//! [`SHORT`] ones are: who may subscribe to the requests can send replies too, as many and as long as it likes, while the
+//! short reply that ends a page of long ones must always have room.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -22,8 +23,11 @@ use super::session::{Outgoing, PULSE, Pulse, Session, SessionError};
 /// Maximum number of queued replies to one request.
 const ANSWERS: usize = 512;
 
-/// Total length in bytes of the queued replies to one request from which on no further one is queued.
+/// Total length in bytes of the queued replies to one request from which on no further long one is queued.
 const BYTES: usize = 1 << 20;
+
+/// Maximum length in bytes of a short reply: what a server says about a request has a few hundred.
+const SHORT: usize = 4 << 10;
 
 /// Maximum number of requests that wait to be sent.
 const REQUESTS: usize = 64;
@@ -84,7 +88,7 @@ impl Replies {
     /// Queues a reply. Returns false if the caller has gone or lags too far behind.
     pub(in crate::cluster) fn push(&self, message: Message) -> bool {
         let length = message.len();
-        let has_room = self.queued.load(Ordering::Relaxed) < BYTES;
+        let has_room = length <= SHORT || self.queued.load(Ordering::Relaxed) < BYTES;
         // Counted first: the caller may receive it at once.
         self.queued.fetch_add(length, Ordering::Relaxed);
         has_room && self.messages.try_send(message).is_ok()
@@ -243,5 +247,8 @@ mod tests {
             assert!(replies.push(message(BYTES)), "what was received counts no more");
             assert!(answers.recv().await.is_some());
         }
+        assert!(replies.push(message(BYTES)));
+        assert_eq!(fill(&replies, SHORT + 1), 0);
+        assert_eq!(fill(&replies, SHORT), ANSWERS - 1, "short ones are bounded by their number");
     }
 }

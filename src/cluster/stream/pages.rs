@@ -160,7 +160,8 @@ mod tests {
         Message { sid: 1, subject: Bytes::new(), headers, payload: vec![b'x'; payload].into() }
     }
 
-    /// A page of up to 256 messages that has so many of this length, one each `pause`; then its end, if it has one.
+    /// A page of up to 256 messages that has so many of this length, one each `pause`, or all in one go without one; then
+    /// its end, if it has one.
     async fn page(number: u64, payload: usize, pause: Duration, ends: bool) -> Result<Read, PageError> {
         let (replies, answers) = answers();
         let sending = tokio::spawn(async move {
@@ -170,7 +171,9 @@ mod tests {
                 if !replies.push(message(&headers, payload)) {
                     return;
                 }
-                sleep(pause).await;
+                if !pause.is_zero() {
+                    sleep(pause).await;
+                }
             }
             if ends {
                 assert!(replies.push(message(" 204 EOB\r\nNats-Num-Pending: 7", 0)));
@@ -198,8 +201,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_page_may_have_all_that_was_asked_for() {
         for (number, payload) in [(256, 1), (1, 16 << 20), (64, BYTES / 64), (256, BYTES / 256 + 100)] {
-            let read = page(number, payload, Duration::from_millis(50), true).await.unwrap();
-            assert_eq!((read.messages.len() as u64, read.pending), (number, 7));
+            for pause in [Duration::from_millis(50), Duration::ZERO] {
+                let read = page(number, payload, pause, true).await.unwrap();
+                assert_eq!((read.messages.len() as u64, read.pending), (number, 7));
+            }
         }
     }
 }

@@ -145,6 +145,19 @@ impl Replay {
         self.start.gap.take()
     }
 
+    /// Adds to the gap before the start what the history has dropped since, so that the client gets one notice and not
+    /// two: it begins at the number `first` by now, whose event was accepted at the time `to`.
+    pub(super) fn widen(&mut self, gap: &mut Gap, first: u64, to: Timestamp) {
+        let dropped = first.saturating_sub(self.start.sequence);
+        if dropped == 0 || self.before.is_some() || self.edge > self.begin {
+            return;
+        }
+        gap.events = gap.events.map(|events| events + dropped);
+        gap.to = to;
+        (self.start.sequence, self.begin, self.edge) = (first, first, first);
+        self.connections.skip(first);
+    }
+
     /// Notes that the shard has delivered everything before `position` live.
     pub(super) fn went_live_until(&mut self, position: u64) {
         self.edge = self.base + position;
