@@ -196,3 +196,28 @@ impl Shared {
 fn half_of_the_cores() -> usize {
     (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_threads_end_with_their_checker() {
+        let checker = PasswordChecker::start(&AuthOptions { hash_workers: 8, ..AuthOptions::default() }).unwrap();
+        let shared = Arc::downgrade(&checker.shared);
+        // Some of them wait for a password, and one is woken in vain.
+        while !checker.shared.ready.notify_one() {
+            std::thread::yield_now();
+        }
+        drop(checker);
+        for _ in 0..10_000 {
+            if shared.strong_count() == 0 {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("{} threads still wait", shared.strong_count());
+    }
+}

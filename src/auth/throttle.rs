@@ -384,6 +384,16 @@ mod tests {
     }
 
     #[test]
+    fn the_last_guess_may_be_made_and_who_waits_for_its_outcome_is_not_told_to_go_away() {
+        let mut throttle = Throttle::new(Limits { per_minute: 2, ..Limits::default() });
+        assert_eq!(wrong(&mut throttle, PEER, std::iter::once(0)), 1);
+        assert_eq!(throttle.reserve(1, PEER, false, at(0)), Ok(()), "one is left");
+        assert_eq!(throttle.check(1, PEER, false, at(0)), Err(Held::Busy), "it may be right");
+        throttle.settle(1, PEER, Outcome::Wrong, at(0));
+        assert_eq!(told(&throttle, 1, PEER, 0), 60);
+    }
+
+    #[test]
     fn others_are_not_disturbed() {
         let mut throttle = Throttle::new(Limits::default());
         wrong(&mut throttle, PEER, std::iter::repeat_n(0, 100));

@@ -244,6 +244,8 @@ impl Pages {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn event(position: u64) -> Chunk {
@@ -269,6 +271,26 @@ mod tests {
         .take(3)
         .collect();
         assert!(matches!(&rest[..], [Chunk::Event(1, _), Chunk::Event(2, _), Chunk::End(_)]), "{rest:?}");
+    }
+
+    /// Otherwise a reader that is slow would take its client for one that does not read.
+    #[test]
+    fn a_shard_makes_no_progress_and_is_not_expected_to_while_it_waits_for_a_page() {
+        let progress = Progress::default();
+        let (page_channel, mut pages) = page_channel(Wake::default(), progress.clone());
+        let begun = page_channel.progress().expect("it has not looked for a page yet");
+        assert!(pages.peek().is_none());
+        assert_eq!(page_channel.progress(), None);
+        page_channel.reserve().now_or_never().flatten().unwrap().put(vec![event(1)]);
+        assert_eq!(page_channel.progress(), Some(begun), "a page has come");
+        assert!(pages.peek().is_some());
+        assert_eq!(page_channel.progress(), Some(begun), "it is being handled");
+        assert!(pages.take().is_some());
+        assert!(page_channel.progress().is_some_and(|handled| handled != begun));
+        assert!(pages.peek().is_none());
+        assert_eq!(page_channel.progress(), None);
+        page_channel.withdraw(vec![Chunk::End(Splice::at(7))]);
+        assert!(progress.count().is_some(), "the last one has come");
     }
 
     #[test]

@@ -38,3 +38,32 @@ impl Followers {
         self.is_told = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_number_of_each_is_told_until_something_has_come_since() {
+        let mut followers = Followers::default();
+        let note = |followers: &mut Followers, node, number| {
+            followers.note(Origin { node, number });
+            followers.untold()
+        };
+        assert_eq!(note(&mut followers, 7, 3), [(7, 4)]);
+        assert_eq!(note(&mut followers, 8, 0), [(7, 4), (8, 1)]);
+        assert_eq!(note(&mut followers, 7, 5), [(7, 6), (8, 1)]);
+        followers.told();
+        assert_eq!(followers.untold(), []);
+        assert_eq!(note(&mut followers, 8, 1), [(7, 6), (8, 2)]);
+    }
+
+    #[test]
+    fn a_new_one_replaces_the_one_that_was_recorded_first() {
+        let mut followers = Followers::default();
+        let nodes = 0..FOLLOWERS as u64;
+        nodes.clone().chain([0, 99]).for_each(|node| followers.note(Origin { node, number: 0 }));
+        let told: Vec<NodeId> = followers.untold().into_iter().map(|(node, _)| node).collect();
+        assert_eq!(told, nodes.skip(1).chain([99]).collect::<Vec<_>>());
+    }
+}

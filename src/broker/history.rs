@@ -440,6 +440,7 @@ mod tests {
             (start.sequence, start.gap.is_some())
         };
         assert_eq!((since_at(1004, 1003), since_at(1001, 1003)), ((0, true), (0, false)), "nothing has come");
+        assert_eq!((since_at(1000, 1003), since_at(999, 1003)), ((0, false), (0, true)), "when it began, and before");
         add(&history, "a", 1001, 1001);
         add(&history, "b", 1002, 1002);
         assert_eq!((since_at(1004, 1003), since_at(1002, 1003)), ((0, true), (1, false)));
@@ -447,6 +448,7 @@ mod tests {
         add(&history, "c", 1010, 1100);
         add(&history, "d", 1020, 1020);
         assert_eq!(since_at(1050, 1060), (0, true), "it is no longer ahead, but it was");
+        assert_eq!(since_at(1000, 1060), (0, true), "so may be that of the moment at which the run began");
         assert_eq!((since_at(1100, 1060), since_at(1020, 1060)), ((2, false), (2, false)), "they are here");
         assert_eq!((since_at(1095, 1200), since_at(1301, 1200)), ((2, false), (4, false)), "no clock is so far ahead");
     }

@@ -125,6 +125,21 @@ mod tests {
         assert_eq!(positions.position(Trace { repeat_index: Some(2), ..trace(2, 1) }, &event("1")), None);
     }
 
+    /// Posts have no repeat index, and a copy of an endpoint's event may have come without one.
+    #[test]
+    fn what_has_no_copies_is_known_by_its_number_alone() {
+        let (mut pages, keys) = (LastPages::default(), Keys::default());
+        let origin = Origin { node: 1, number: 5 };
+        pages.add(Sent { origin, copy_key: None, length: event("k").json().len(), position: 50 });
+        let (positions, before) = (pages.positions(&keys), digests());
+        for repeat_index in [None, Some(1)] {
+            assert_eq!(positions.position(Trace { origin, repeat_index }, &event("k")), Some(50));
+            assert_eq!(positions.position(Trace { repeat_index, ..trace(1, 6) }, &event("k")), None);
+            assert_eq!(positions.position(Trace { repeat_index, ..trace(2, 5) }, &event("k")), None);
+        }
+        assert_eq!(digests(), before);
+    }
+
     #[test]
     fn events_that_are_shorter_or_longer_than_all_of_these_are_not_digested() {
         let (mut pages, keys) = (LastPages::default(), Keys::default());

@@ -244,12 +244,19 @@ mod tests {
 
     const LIMITS: HistoryLimits = HistoryLimits { events: 80, bytes: 1 << 20 };
 
+    fn event(kind: &str) -> Arc<Event> {
+        Arc::new(Draft::new(kind, "create", "k").seal(Timestamp::UNIX_EPOCH))
+    }
+
     fn add(ring: &mut Ring, kind: &str, count: usize) {
+        add_within(ring, kind, count, LIMITS);
+    }
+
+    fn add_within(ring: &mut Ring, kind: &str, count: usize, limits: HistoryLimits) {
+        let (event, now) = (event(kind), Timestamp::UNIX_EPOCH);
         for _ in 0..count {
-            let now = Timestamp::UNIX_EPOCH;
-            let event = Arc::new(Draft::new(kind, "create", "k").seal(now));
             ring.push(&event, None, None, now, now);
-            ring.evict(LIMITS);
+            ring.evict(limits);
         }
     }
 
@@ -300,5 +307,21 @@ mod tests {
         let (numbers, read) = read_range(&ring, 0..ring.next(), 0, 100);
         assert_eq!((numbers.len(), read.lost, read.connections), (80, 5, 0));
         assert_eq!(read_range(&ring, 7..9, 0, 100).0, [7, 8]);
+    }
+
+    #[test]
+    fn bytes_may_be_used_up_to_the_last_one_of_the_share_and_of_all() {
+        let mut ring = Ring::default();
+        let other = "c".repeat(CONNECTIONS.len());
+        let limits = HistoryLimits { events: 1000, bytes: 3 * SHARE * event(CONNECTIONS).frame().len() };
+        let numbers = |ring: &Ring| read_range(ring, 0..ring.next(), 0, 100).0;
+        add_within(&mut ring, CONNECTIONS, 3, limits);
+        assert_eq!(numbers(&ring), [0, 1, 2], "three fill the share");
+        add_within(&mut ring, CONNECTIONS, 1, limits);
+        assert_eq!(numbers(&ring), [1, 2, 3]);
+        add_within(&mut ring, &other, 3 * SHARE - 3, limits);
+        assert_eq!((numbers(&ring).len(), ring.first()), (3 * SHARE, 0), "all are as long as these");
+        add_within(&mut ring, &other, 1, limits);
+        assert_eq!((numbers(&ring).len(), ring.first()), (3 * SHARE, 2));
     }
 }

@@ -157,3 +157,75 @@ pub(super) enum Ways<'a> {
     /// From another node, each with its repeat index.
     Foreign(&'a [RepeatIndex]),
 }
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::broker::Broker;
+    use crate::broker::export::{ExportLimits, Exports};
+    use crate::broker::history::{History, HistoryLimits, Since};
+    use crate::clock::{self, simulated};
+    use crate::event::Draft;
+    use crate::metrics::Metrics;
+
+    /// Returns a broker that shares its events, of which so many batches may wait.
+    fn sharing(batches: usize) -> (Broker, Exports) {
+        simulated::begin();
+        let history = History::new(HistoryLimits { events: 10, bytes: 1 << 20 }, 1, clock::now());
+        let broker = Broker::new(Arc::new(Metrics::new()), clock::instant(), history);
+        let exports = broker.share(ExportLimits { batches, bytes: 1 << 20 }, 10);
+        (broker, exports)
+    }
+
+    fn event(key: &str, time: Timestamp) -> Event {
+        Draft::new("machines", "update", key).seal(time)
+    }
+
+    /// Another node that follows the same endpoint sends events, numbered from `first`.
+    fn hear(broker: &Broker, node: NodeId, first: u64, events: Vec<Event>) {
+        let origins: Vec<_> = (first..).take(events.len()).map(|number| Some(Origin { node, number })).collect();
+        let arrivals = Arrivals { origins: &origins, repeat_indexes: &vec![1; events.len()] };
+        broker.publish_foreign(events, Source::Nats, arrivals).unwrap();
+    }
+
+    #[test]
+    fn what_comes_with_a_duplicate_keeps_its_own_origin_time_and_length() {
+        let (broker, _exports) = sharing(10);
+        let observed = Arc::<Mutex<Vec<_>>>::default();
+        let noted = Arc::clone(&observed);
+        broker.observe(move |event, _, trace| {
+            noted.lock().push((event.key().to_owned(), trace.map(|trace| (trace.origin.node, trace.origin.number))));
+        });
+        let [long_ago, ahead] = [-100, 50].map(|seconds| clock::now() + jiff::SignedDuration::from_secs(seconds));
+        hear(&broker, 7, 0, vec![event("a", long_ago)]);
+        let bytes = || broker.metrics().event_bytes.get();
+        let before = bytes();
+        let b = event("b", ahead);
+        let length = b.frame().len() as u64;
+        hear(&broker, 8, 4, vec![event("a", long_ago), b]);
+        let expected = [("a".to_owned(), Some((7, 0))), ("b".to_owned(), Some((8, 5)))];
+        assert_eq!(observed.lock()[..], expected);
+        let start = broker.history().resolve(Since::Time(ahead), "x", clock::now()).unwrap();
+        assert_eq!((start.sequence, start.gap), (1, None), "it is found by its Time");
+        assert_eq!(bytes() - before, length);
+    }
+
+    #[test]
+    fn how_far_the_others_were_is_told_with_the_first_event_of_the_endpoint_that_gets_away() {
+        let (broker, mut exports) = sharing(1);
+        hear(&broker, 7, 3, vec![event("a", clock::now())]);
+        let publish = |key, source| broker.publish(vec![event(key, clock::now())], source).unwrap();
+        let mut next = || exports.ready().map(|export| export.after);
+        publish("b", Source::Post);
+        assert_eq!(next(), Some(Vec::new()), "a post waits for nobody");
+        publish("c", Source::Post);
+        publish("d", Source::Upstream);
+        assert_eq!((next(), next()), (Some(Vec::new()), None), "the second found no room");
+        publish("e", Source::Upstream);
+        assert_eq!(next(), Some(vec![(7, 4)]));
+        publish("f", Source::Upstream);
+        assert_eq!(next(), Some(Vec::new()), "once");
+    }
+}

@@ -380,20 +380,5 @@ async fn settle(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn number_and_bytes_bind_what_comes_ahead() {
-        let message =
-            |length| Message { sid: 1, subject: "a".into(), headers: "".into(), payload: vec![0; length].into() };
-        let until_full = |length: usize| {
-            let mut ahead = Ahead::default();
-            while !ahead.is_full() {
-                ahead.push(message(length));
-            }
-            ahead.messages.len()
-        };
-        assert_eq!((until_full(1), until_full(1 << 20)), (AHEAD, AHEAD_BYTES >> 20));
-    }
-}
+#[path = "link_tests.rs"]
+mod tests;

@@ -225,3 +225,24 @@ async fn a_heartbeat_before_events_of_the_same_batch_does_not_take_them_back() {
     member.receive().await;
     assert_eq!((mark().next, mark().moved), (20, clock::now() - SignedDuration::from_secs(100)));
 }
+
+#[tokio::test]
+async fn it_is_reported_since_when_there_is_a_connection_or_none() {
+    let (mut member, _, broker) = member_and_broker();
+    let metrics = &broker.metrics().nats;
+    for (connected, losses) in [(true, 0), (false, 0), (true, 1), (false, 1)] {
+        if !connected {
+            member.disconnect();
+        } else if losses > 0 {
+            member.connect(1 << 20);
+        }
+        simulated::pass(Duration::from_secs(5));
+        member.look().await;
+        let (report, changed) = (member.report(), clock::now());
+        simulated::pass(Duration::from_secs(5));
+        member.look().await;
+        assert_eq!((report.connected, &report.since), (connected, &changed.to_string()));
+        assert_eq!(member.report().since, report.since, "it is still so");
+        assert_eq!((metrics.connected.get(), metrics.reconnects.get()), (i64::from(connected), losses));
+    }
+}

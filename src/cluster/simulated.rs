@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::gate::Gate;
 use super::gathering::Gathering;
-use super::health::Health;
+use super::health::{Health, Report};
 use super::line::Line;
 use super::link::{Status, subscribe};
 use super::nats::op::{Message, Op};
@@ -67,6 +67,7 @@ pub(crate) struct Member {
     gathering: Gathering,
     sender: Sender,
     gate: Arc<Gate>,
+    health: Arc<Health>,
     status: watch::Sender<Status>,
     stop: watch::Sender<bool>,
     out: Outgoing,
@@ -104,11 +105,12 @@ impl Member {
         let name = (node, PREFIX.to_owned());
         Self {
             node,
-            receiver: Receiver::new(Arc::clone(broker), (Arc::clone(&gate), health), connection, &options),
+            receiver: Receiver::new(Arc::clone(broker), (Arc::clone(&gate), Arc::clone(&health)), connection, &options),
             queue,
             gathering: Gathering::new(broker, filler, PREFIX, options.linger),
             sender: Sender::new(Arc::clone(broker), exports, name, Arc::clone(&gate), stopped),
             gate,
+            health,
             status,
             stop,
             out: Outgoing::in_memory(),
@@ -193,6 +195,11 @@ impl Member {
     /// Returns the other nodes that this node hears.
     pub(crate) fn known(&self) -> HashSet<NodeId> {
         self.gate.peers()
+    }
+
+    /// Returns the state of the connection as the node reports it.
+    pub(crate) fn report(&self) -> Report {
+        self.health.report()
     }
 
     /// Returns whether queued events may be sent.

@@ -152,3 +152,21 @@ fn what_is_about_the_owner_is_found_by_lists_too() {
     assert!(own(&mut index, "create").is_empty());
     assert!(index.is_empty());
 }
+
+/// The owner's events are looked at only for lists that name both its type and its key.
+#[test]
+fn lists_that_match_nothing_about_the_owner_cost_its_events_nothing() {
+    let mut index = Index::new(Limits { expanded: 0, ..Limits::default() }).with_own_kind("connections");
+    let slot = index.subscribe_for(1, Class(0), Some("alice"));
+    let cost = |index: &mut Index<u32>| {
+        let (before, event) = (index.filter_counters().work, event("connections", "create", "alice", ""));
+        index.matches_own(&event, "alice", |_| false, |_| panic!("nothing is wanted"));
+        index.filter_counters().work - before
+    };
+    for spec in ["a,connections.*.bob", "a,b.*.alice", "a,b.create.bob,carol"] {
+        index.register(slot, spec).unwrap();
+    }
+    assert_eq!(cost(&mut index), 0);
+    index.register(slot, "a,connections.delete.alice").unwrap();
+    assert!(cost(&mut index) > 0, "another action is wanted");
+}

@@ -101,4 +101,21 @@ mod tests {
         assert!((IDLE..IDLE * 2).contains(&last.elapsed()), "{:?}", last.elapsed());
         tunnel.await.unwrap();
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_slow_reader_takes_is_data_too() {
+        let counter = |name| IntCounter::new(name, "bytes").unwrap();
+        let ((mut client, of_client), (mut endpoint, of_endpoint)) = (duplex(64), duplex(64));
+        let tunnel = tokio::spawn(carry(of_client, of_endpoint, (counter("up"), counter("down"))));
+        client.write_all(&[b'x'; 64]).await.unwrap();
+        sleep(IDLE / 10 * 9).await;
+        // It is read, and waits for room.
+        client.write_all(&[b'x'; 64]).await.unwrap();
+        sleep(IDLE / 10 * 9).await;
+        endpoint.read_exact(&mut [0; 64]).await.unwrap();
+        sleep(IDLE / 10 * 9).await;
+        client.write_all(b"x").await.expect("it is open");
+        endpoint.read_exact(&mut [0; 65]).await.expect("it is open");
+        tunnel.abort();
+    }
 }

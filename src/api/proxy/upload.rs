@@ -239,3 +239,55 @@ impl From<Upload> for http::Body {
         Self::new(upload)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Empty};
+    use hyper::Response;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use parking_lot::Mutex;
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+
+    use super::super::vouch::tests::nowhere;
+    use super::*;
+    use crate::endpoint::http::Asker;
+
+    const IDLE: Duration = Duration::from_secs(30);
+
+    /// Begins a request with a body of this length. Returns the client's end, and the body.
+    async fn begin(length: usize) -> (DuplexStream, Incoming) {
+        let (mut client, server) = duplex(1 << 10);
+        let (found, body) = oneshot::channel();
+        let found = Mutex::new(Some(found));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let found = found.lock().take().expect("there is one request");
+            found.send(request.into_body()).expect("it is waited for");
+            std::future::pending::<Result<Response<Empty<Bytes>>, Infallible>>()
+        });
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(server), service));
+        let head = format!("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        (client, body.await.unwrap())
+    }
+
+    /// The endpoint's time to read a part begins when it gets it.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_its_time_does_not_use_up_that_of_the_endpoint() {
+        let (mut client, body) = begin(12).await;
+        let (activity, bytes) = (Activity::default(), IntCounter::new("up", "bytes").unwrap());
+        let slot = Arc::new(nowhere().slot(Asker::Known).await.unwrap());
+        let (mut upload, _gate) = Upload::new(body, slot, activity.clone(), IDLE, bytes.clone());
+        for part in ["part", "next"] {
+            assert!(timeout(IDLE / 10 * 8, upload.frame()).await.is_err(), "it waits for {part}");
+            assert!(timeout(IDLE / 10, activity.overdue(IDLE, IDLE)).await.is_err(), "the client's turn");
+            client.write_all(part.as_bytes()).await.unwrap();
+            assert_eq!(upload.frame().await.unwrap().unwrap().into_data().unwrap(), part);
+            let overdue = activity.overdue(IDLE, IDLE);
+            assert!(timeout(IDLE / 10 * 9, overdue).await.is_err(), "it has just got {part}");
+        }
+        assert_eq!(activity.overdue(IDLE, IDLE).await, Turn::Endpoint);
+        assert_eq!(bytes.get(), 8);
+    }
+}

@@ -129,8 +129,39 @@ pub(in crate::api) fn shown<B>(request: &Request<B>) -> Option<HeaderValue> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt;
+
     use super::*;
+    use crate::client::{Login, Secret, SecretSource, Service, Trust};
+    use crate::endpoint::http::UpstreamLimits;
+
+    /// Returns a client for an endpoint that cannot be reached.
+    pub(in crate::api::proxy) fn nowhere() -> Upstream {
+        let service = Service {
+            endpoint: "https://127.0.0.1:1".parse().unwrap(),
+            login: Login::Token(SecretSource::Inline(Secret::new("t"))),
+            trust: Trust::Ca("/nowhere/ca.pem".into()),
+            receive_buffer: 0,
+        };
+        let second = Duration::from_secs(1);
+        Upstream::new(service, UpstreamLimits { connect: second, answer: second, idle: second, requests: 4 })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_another_had_checked_meanwhile_is_not_checked_again() {
+        let (vouched, upstream) = (Vouched::default(), nowhere());
+        let (credential, peer) = (HeaderValue::from_static("Bearer x"), IpAddr::from([192, 0, 2, 7]));
+        let others = vouched.asking.acquire_many(AT_A_TIME.try_into().unwrap()).await.unwrap();
+        let mut asked = pin!(vouched.ask(&upstream, &credential, peer));
+        assert!((&mut asked).now_or_never().is_none(), "it waits for its turn");
+        vouched.good.lock().add(vouched.key(&credential), network(peer), Instant::now());
+        drop(others);
+        assert!(asked.await);
+        assert!(!vouched.ask(&upstream, &HeaderValue::from_static("Bearer y"), peer).await, "nobody can check it");
+    }
 
     #[test]
     fn the_header_goes_before_the_query() {

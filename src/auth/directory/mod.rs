@@ -390,6 +390,27 @@ mod tests {
         assert!(direct.sees("machines", "get", "m2", None) && !direct.sees("machines", "get", "m3", None));
     }
 
+    /// What it was given once does not outlive the rights of its user, who may have lost some since.
+    #[test]
+    fn a_token_grants_nothing_that_its_user_does_not_have() {
+        let claims = |text: &str| vec![text.parse().unwrap()];
+        let roles = [("mine".to_owned(), claims("machines/get/*")), ("other".to_owned(), claims("profiles/get/*"))];
+        let account = Account { roles: ["mine".to_owned()].into(), ..Account::default() };
+        let users = [("a".to_owned(), account)].into();
+        let directory = Directory::new(Entries { roles: Arc::new(roles.into()), users, ..Entries::default() });
+        let sees = |named: &[&str], direct: &[&str]| {
+            let roles = Some(named.iter().map(|&role| role.to_owned()).collect());
+            let direct = direct.iter().map(|claim| claim.parse().unwrap()).collect();
+            let content = directory.content(&Holder { user: Some("a".into()), direct, roles });
+            ["machines/get/m2", "profiles/get/p", "users/get/a"].map(|claim| content.holds(&claim.parse().unwrap()))
+        };
+        assert_eq!(sees(&[], &["machines/get/m2", "profiles/get/p", "users/get/a"]), [true, false, true]);
+        assert_eq!(sees(&[], &["*/get/*"]), [false; 3], "wider than what it has");
+        assert_eq!(sees(&["mine"], &[]), [true, false, false]);
+        assert_eq!(sees(&["other"], &[]), [false; 3]);
+        assert_eq!(sees(&["mine", "other"], &["profiles/get/p"]), [true, false, false]);
+    }
+
     /// Without a secret, only the creation time distinguishes the two.
     #[test]
     fn a_user_who_was_made_again_is_another() {

@@ -349,6 +349,25 @@ mod tests {
     }
 
     #[test]
+    fn only_users_who_have_a_secret_in_it_own_one() {
+        let owners = |alice: &str, of_alice: &str, bob: &str, of_bob: &str| {
+            let parties = serde_json::json!({
+                "user_id": alice, "user_secret": of_alice, "grantor_id": bob, "grantor_secret": of_bob,
+            });
+            let payload = serde_json::json!({ "jti": "alice", "exp": 4_102_444_800_i64, "grantor_claims": parties });
+            let text = format!("e30.{}.", URL_SAFE_NO_PAD.encode(payload.to_string()));
+            let token = read_plain(&Secret::new(text)).unwrap();
+            assert_eq!(token.fingerprints().users.len(), token.secret_owners().count());
+            token.secret_owners().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(owners("alice", "s1", "bob", "s2"), ["alice", "bob"]);
+        assert_eq!(owners("alice", "", "bob", "s2"), ["bob"]);
+        assert_eq!(owners("alice", "s1", "bob", ""), ["alice"]);
+        assert_eq!(owners("alice", "s1", "", "s2"), ["alice"], "it is nobody's");
+        assert_eq!(owners("alice", "s1", SYSTEM, "s2"), ["alice"]);
+    }
+
+    #[test]
     fn secrets_are_compared_with_those_of_now() {
         let token = open(SEALED, 0).unwrap();
         let account =

@@ -236,6 +236,17 @@ impl Outgoing {
 }
 
 #[cfg(test)]
+impl Session {
+    /// Creates a connection whose server is the returned end.
+    pub(in crate::cluster) fn in_memory() -> (Self, tokio::io::DuplexStream) {
+        let (socket, server) = tokio::io::duplex(64 << 10);
+        let (incoming, outgoing) = sides(Box::new(socket));
+        let address = "nats://server:4222".parse().expect("an address");
+        (Self { incoming, outgoing, info: ServerInfo::default(), address }, server)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use tokio::io::{DuplexStream, duplex};
     use tokio::time::{Instant, interval, sleep};

@@ -331,3 +331,18 @@ async fn an_event_of_a_time_that_is_refused_later_has_no_id() {
     let has_id = |parsed: &Parsed| parsed.event.as_ref().unwrap().frame_in(Encoding::EventStream).starts_with(b"id: ");
     assert!(block.messages.iter().map(has_id).eq([true, true, false, true]));
 }
+
+/// The events' own Times are earlier, so only when they were stored counts.
+#[tokio::test(start_paused = true)]
+async fn a_replay_begins_with_what_was_stored_at_the_very_time() {
+    let world = World::new(10);
+    let begun = clock::now();
+    let stored = |number: u64| begun + SignedDuration::from_secs(number.cast_signed());
+    for number in 0..4 {
+        let event = Draft::new("machines", "update", &number.to_string()).seal(begun - SignedDuration::from_mins(1));
+        world.shelf.put(post(number), event.json(), stored(number));
+    }
+    let mut client = world.read(Reading { time: stored(2) + OVERLAP, ..world.reading() });
+    client.finish().await;
+    assert_eq!(client.got, [2, 3]);
+}

@@ -208,9 +208,7 @@ pub(crate) struct Driver<S: Socket = Link> {
 
 impl<S: Socket> Driver<S> {
     pub(crate) fn new(mut parts: Parts<S>) -> Self {
-        let Timing { ping, idle, close, age, .. } = parts.timing;
-        let shortest = ping.min(idle).min(close).min(age.unwrap_or(idle));
-        let tick = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        let tick = parts.timing.tick();
         let batch_limit = BatchLimit::of(parts.shard.fanout().limits());
         let now = clock::instant();
         Self {

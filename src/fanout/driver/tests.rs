@@ -4,16 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 
-use futures_util::FutureExt;
 use parking_lot::Mutex;
 
 use super::turn::{ERRANDS, FORGOTTEN, KEPT, LISTED, MOVED, NAMES, READ_TIME, REVIEWED};
 use super::*;
 use crate::auth::{AuthOptions, Credential, Principal, Secret, TokenRequest};
-use crate::broker::archive::{Archive, Chunk, PageChannel, Reading};
-use crate::broker::history::{Beyond, History, HistoryLimits, Start};
+use crate::broker::history::{History, HistoryLimits};
 use crate::broker::inbox::InboxLimits;
-use crate::broker::splice::Splice;
 use crate::fanout::control::{Newcomer, Wanted};
 use crate::fanout::outbox::Frame;
 use crate::fanout::permit::ConnectionLimit;
@@ -26,6 +23,9 @@ use crate::overflow::Overflow;
 use crate::stats::OutboxLimits;
 use crate::websocket::deflate::Deflater;
 use crate::websocket::frame::{self, Encoding};
+
+#[path = "archived_tests.rs"]
+mod archived_tests;
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -1013,63 +1013,6 @@ fn the_thread_ends_soon_after_the_deadline_in_any_case() {
     assert!(!world.driver.is_done());
     crate::clock::simulated::pass(Duration::from_millis(200));
     assert!(world.driver.is_done(), "though the connection is open");
-}
-
-/// An archive whose readers are played by the test.
-#[derive(Debug, Default)]
-struct Played(Mutex<Vec<(Reading, PageChannel)>>);
-
-impl Archive for Played {
-    fn read(&self, reading: Reading, _account: &str, page_channel: PageChannel) {
-        self.0.lock().push((reading, page_channel));
-    }
-}
-
-impl Played {
-    /// Takes the next turns of the shard until it begins to read.
-    fn wait(&self, world: &mut World) -> (Reading, PageChannel) {
-        for _ in 0..10 {
-            crate::clock::simulated::pass(Duration::from_secs(1));
-            world.turn();
-            if let Some(begun) = self.0.lock().pop() {
-                return begun;
-            }
-        }
-        panic!("nothing is read");
-    }
-}
-
-/// A connection may stay for months, and the numbers that it left out may be thousands.
-#[test]
-fn what_a_replay_left_out_of_the_history_is_forgotten_when_the_history_no_longer_has_it() {
-    let mut world = World::new();
-    // Past the beginning of the broker's clock.
-    crate::clock::simulated::pass(HOUR);
-    let archive = Arc::new(Played::default());
-    let time = crate::clock::now();
-    let beyond = Beyond { archive: Arc::clone(&archive) as _, time, begin: None };
-    let start = Start { requested: "x".into(), sequence: 0, time: None, gap: None, beyond: Some(beyond) };
-    let event = || crate::event::Draft::new("a", "b", "c").seal(crate::clock::now());
-    world.driver.parts.broker.publish((0..10).map(|_| event()).collect(), Source::Post).unwrap();
-    let (conn, _client) = world.connect_from(Some(start));
-    world.driver.parts.shard.text(conn, "register a.*.*", time);
-    let (_, page_channel) = archive.wait(&mut world);
-    let mut splice = Splice::at(0);
-    [2, 4].into_iter().for_each(|number| splice.leave_out(number));
-    page_channel.reserve().now_or_never().flatten().unwrap().put(vec![Chunk::End(splice.clone())]);
-    world.turn();
-    let mut brought = |events: usize, text: &str| {
-        world.driver.parts.broker.publish((0..events).map(|_| event()).collect(), Source::Post).unwrap();
-        world.driver.next_tick = crate::clock::instant();
-        world.turn();
-        world.driver.parts.shard.text(conn, text, time);
-        let (Reading { brought, .. }, page_channel) = archive.wait(&mut world);
-        page_channel.reserve().now_or_never().flatten().unwrap().put(vec![Chunk::End(splice.clone())]);
-        world.turn();
-        brought.map(|brought| Splice::clone(&brought))
-    };
-    assert_eq!(brought(94, "register b.*.*"), Some(splice.clone()), "the fifth is in the history");
-    assert_eq!(brought(1, "register c.*.*"), Some(Splice::at(2)), "three of five have to be counted");
 }
 
 impl World {

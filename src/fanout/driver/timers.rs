@@ -23,6 +23,15 @@ pub(super) struct Round {
     oldest: Duration,
 }
 
+impl Timing {
+    /// Returns the interval between two rounds: a quarter of the shortest limit, as far as that is sensible.
+    pub(super) fn tick(&self) -> Duration {
+        let Self { ping, idle, close, age, .. } = *self;
+        let shortest = ping.min(idle).min(close).min(age.unwrap_or(idle));
+        (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1))
+    }
+}
+
 impl<S: Socket> Driver<S> {
     /// Begins a round when it is due, and continues it.
     pub(super) fn keep_time(&mut self) {
@@ -108,6 +117,30 @@ impl<S: Socket> Driver<S> {
             entry.pinged = moment;
             let heartbeat = stream::heartbeat(self.parts.shard.fanout().encoding(conn));
             self.parts.shard.control(conn, Frame::Constant(heartbeat));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_limit_decides_how_often_connections_are_looked_at() {
+        let long = 10_000;
+        for (ping, idle, close, age, expected) in [
+            (400, long, long, Some(long), 100),
+            (long, 400, long, Some(long), 100),
+            (long, long, 400, Some(long), 100),
+            (long, long, long, Some(400), 100),
+            (long, long, 2_000, None, 500),
+            (long, long, long, None, 1_000),
+            (long, 1, long, None, 10),
+        ] {
+            let [ping, idle, close] = [ping, idle, close].map(Duration::from_millis);
+            let age = age.map(Duration::from_millis);
+            let timing = Timing { ping, idle, close, age, close_on_token_expiry: false };
+            assert_eq!(timing.tick().as_millis(), expected, "{timing:?}");
         }
     }
 }

@@ -153,3 +153,27 @@ impl Ring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring(capacity: usize, frames: usize) -> VecDeque<FrameId> {
+        let mut ring = VecDeque::with_capacity(capacity);
+        ring.extend(std::iter::repeat_n(FrameId::NONE, frames));
+        ring
+    }
+
+    /// A ring that was trimmed to what it holds would be extended by the next frame.
+    #[test]
+    fn a_trimmed_ring_has_room_for_as_much_again_and_for_no_less_than_a_spare_one() {
+        for (capacity, frames, left) in
+            [(2048, 300, 600), (2048, 10, 256), (2048, 512, 2048), (1024, 255, 510), (257, 0, 256), (256, 0, 256)]
+        {
+            let (mut spare, mut ring) = (Spare::default(), ring(capacity, frames));
+            spare.trim(&mut ring);
+            assert_eq!((ring.capacity(), ring.len()), (left, frames), "{capacity}");
+            assert_eq!(spare.take_more(), size(left * size_of::<FrameId>()) - size(capacity * size_of::<FrameId>()));
+        }
+    }
+}

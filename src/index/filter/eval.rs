@@ -330,3 +330,20 @@ fn has_changed(fields: &mut Fields, now: LookupId, before: LookupId, from: Optio
     }
     from.is_none_or(|value| equals(fields, before, view, value))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Limits;
+    use super::*;
+
+    #[test]
+    fn an_allowance_ends_with_its_event() {
+        let mut engine = Engine::new();
+        let filter = engine.intern(&Filter::parse("A=Eq(1)", &Limits::default()).unwrap());
+        let mut first = engine.begin(View::object(r#"{"A":1}"#));
+        first.allow(1);
+        assert_eq!((first.is_true(filter), first.left()), (None, 0));
+        let mut second = engine.begin(View::object(r#"{"A":1}"#));
+        assert_eq!((second.left(), second.is_true(filter)), (u64::MAX, Some(true)));
+    }
+}

@@ -184,3 +184,18 @@ impl<'n> Closures<'n> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise describing states would seem to cost next to nothing by the byte.
+    #[test]
+    fn the_two_highest_costs_are_those_of_two_states() {
+        for pattern in ["ab", "(a|b|cd)*x", "[^a]{3}z", "a{50}[0-9a-f]{50}"] {
+            let Costs { classes, state, dearest, next } = Costs::of(&NFA::new(pattern).unwrap()).unwrap();
+            let all = state - classes * TRANSITION;
+            assert!(0 < next && next <= dearest && dearest + next <= all, "{pattern}: {next} {dearest} {all}");
+        }
+    }
+}
