@@ -10,9 +10,10 @@ use crate::broker::history::{History, HistoryLimits};
 use crate::cluster::nats::dial::Dialer;
 use crate::cluster::nats::requests::{Requests, requests};
 use crate::cluster::stream::source::NatsStream;
+use crate::cluster::stream::world::World;
 use crate::cluster::{Login, Tls};
 use crate::event::Draft;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Source};
 
 /// The identifier of the other node.
 const NODE: u64 = 7;
@@ -91,4 +92,19 @@ async fn the_stream_is_waited_for_anew_whenever_it_has_delivered_some_of_what_it
     assert_eq!((goal.gap.as_ref().map(|gap| gap.events), goal.patience), (Some(Some(4)), LAG));
     deliver(&mut reader, 6..10);
     assert!(reader.handoff().unwrap().assess(Some(goal)).gap.is_none());
+}
+
+/// Its own mark says when it last published, like those of the others.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_published_nothing_lately_does_not_wait_for_itself() {
+    let mut world = World::new(10);
+    world.broker.publish(vec![Draft::new("machines", "update", "own").seal(clock::now())], Source::Post).unwrap();
+    clock::simulated::pass(Duration::from_mins(10));
+    let time = clock::now();
+    world.publish(600);
+    let mut client = world.read(Reading { time, ..world.reading() });
+    let begun = Instant::now();
+    client.finish().await;
+    assert_eq!((client.gaps.as_slice(), client.got.len()), (&[][..], 600));
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
