@@ -108,3 +108,21 @@ async fn a_node_that_published_nothing_lately_does_not_wait_for_itself() {
     assert_eq!((client.gaps.as_slice(), client.got.len()), (&[][..], 600));
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
+
+/// Its connection stalls, but is not given up; or its inboxes are full for longer.
+#[tokio::test(start_paused = true)]
+async fn what_the_node_accepts_after_the_stream_has_delivered_it_comes_once_or_a_gap_is_reported() {
+    let mut ended = Vec::new();
+    for seconds in [4, 7] {
+        let mut world = World::new(100);
+        world.publish(5);
+        (0..20).for_each(|_| world.store(false));
+        let mut client = world.read(world.reading());
+        sleep(Duration::from_secs(seconds)).await;
+        world.accept_all();
+        client.finish().await;
+        let gaps: Vec<_> = client.gaps.iter().map(|gap| gap.events).collect();
+        ended.push((client.got.len(), world.rest(&client.settled()).0.len(), gaps));
+    }
+    assert_eq!(ended, [(25, 0, vec![]), (25, 20, vec![None])]);
+}
