@@ -27,6 +27,7 @@ mod last_pages;
 pub mod milestones;
 pub mod origin;
 mod pace;
+mod reached;
 mod ring;
 mod sequencer;
 pub mod splice;

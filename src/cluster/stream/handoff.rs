@@ -127,10 +127,10 @@ impl Handoff<'_> {
     }
 
     /// Returns the gap of a replay whose client may get events twice: the node has yet to accept some that the stream
-    /// has delivered.
+    /// has delivered, or there were more nodes than can be remembered.
     fn doubt(&self) -> Option<Gap> {
         let is_behind = self.delivered.ahead_of(&self.broker.frontier().watermarks) > 0;
-        is_behind.then(|| Gap { from: None, to: clock::now(), events: None })
+        (is_behind || self.delivered.has_forgotten()).then(|| Gap { from: None, to: clock::now(), events: None })
     }
 
     /// Returns where the history takes over, and the gap of what neither holds, or may come twice; nothing if the

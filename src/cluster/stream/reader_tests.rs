@@ -126,3 +126,22 @@ async fn what_the_node_accepts_after_the_stream_has_delivered_it_comes_once_or_a
     }
     assert_eq!(ended, [(25, 0, vec![]), (25, 20, vec![None])]);
 }
+
+/// Of the nodes that published, some are forgotten.
+#[tokio::test(start_paused = true)]
+async fn what_too_many_nodes_have_published_may_come_twice_and_a_gap_is_reported() {
+    for (nodes, gaps) in [(4000, 0), (5000, 1)] {
+        let mut world = World::new(100);
+        world.publish(5);
+        let event = Draft::new("machines", "update", "1").seal(clock::now());
+        for node in 0..nodes {
+            let trace = Trace { origin: Origin { node: 1000 + node, number: 0 }, repeat_index: None };
+            world.shelf.put(trace, event.json(), clock::now());
+        }
+        clock::simulated::pass(Duration::from_mins(1));
+        world.publish(5);
+        let mut client = world.read(world.reading());
+        client.finish().await;
+        assert_eq!((client.gaps.len(), client.got.len() as u64), (gaps, 10 + nodes), "{:?}", client.gaps);
+    }
+}
