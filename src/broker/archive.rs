@@ -53,7 +53,7 @@ pub type Page = Vec<Chunk>;
 pub struct Reading {
     /// The time from which events are requested.
     pub time: Timestamp,
-    /// No requested event was stored much earlier than this time; `None` if unknown.
+    /// No requested event was stored before this time; `None` if unknown.
     pub begin: Option<Timestamp>,
     /// The sequence number from which the history is requested, as far as it is retained.
     pub first: u64,

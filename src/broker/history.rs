@@ -201,22 +201,25 @@ impl History {
         Position { epoch: self.epoch, sequence: self.shelf.lock().ring.next() }
     }
 
-    /// Returns a time at or after which all events from a position on were accepted; `None` if unknown. For a position
-    /// of another run of the process, this is the start of that run.
+    /// Returns a time at or after which all events from a position on were accepted, by any NATS server's clock; `None`
+    /// if unknown. For a position of another run of the process, this is the start of that run.
     pub(super) fn moment(&self, position: Position, now: Timestamp) -> Option<Timestamp> {
-        if position.epoch == self.epoch {
-            return self.shelf.lock().milestones.before(position.sequence);
-        }
-        milestones::began(position.epoch).filter(|began| *began <= now)
+        let moment = if position.epoch == self.epoch {
+            self.shelf.lock().milestones.before(position.sequence)
+        } else {
+            milestones::began(position.epoch).filter(|began| *began <= now)
+        };
+        moment.map(by_any_clock)
     }
 
-    /// Returns a time at or after which all events of `time` or later were accepted; `None` if unknown.
+    /// Returns a time at or after which all events of `time` or later were accepted, by any NATS server's clock; `None`
+    /// if unknown.
     pub(super) fn moment_of(&self, time: Timestamp, now: ClockReading) -> Option<Timestamp> {
         let measured = self.shelf.lock().milestones.before_time(time).filter(|_| self.limits.events > 0);
         // Before this run others may have accepted events of any Time up to this one.
         let earliest = self.began.checked_add(SKEW + CLOCKS).unwrap_or(self.began);
         let measured = measured.filter(|measured| measured.is_of_an_event || time >= earliest);
-        measured.map(|measured| measured.taken).or_else(|| self.told_moment_of(time, now))
+        measured.map(|measured| by_any_clock(measured.taken)).or_else(|| self.told_moment_of(time, now))
     }
 
     /// Returns whether this may be the Time of an event that was accepted before this run, or by another node only, by
@@ -340,6 +343,12 @@ impl History {
     }
 }
 
+/// Returns the earliest time that another clock may show at this time of the own one: an archive is searched by the
+/// times at which its server stored the events.
+fn by_any_clock(time: Timestamp) -> Timestamp {
+    time.checked_sub(CLOCKS).unwrap_or(time)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -461,10 +470,10 @@ mod tests {
         assert_eq!(moment_of(1004), None, "others may have accepted events of then for minutes");
         add(&history, "b", 1003, 1200);
         ["c", "d", "e"].iter().for_each(|key| add(&history, key, 1005, 1005));
-        assert_eq!(moment_of(1200), Some(at(1003)), "the event itself has come, though it is gone");
+        assert_eq!(moment_of(1200), Some(at(1003) - CLOCKS), "the event itself has come, though it is gone");
         assert_eq!(moment_of(1199), None);
         add(&history, "f", 1340, 1340);
-        assert_eq!(moment_of(1340), Some(at(1340)), "no clock is so far ahead");
+        assert_eq!(moment_of(1340), Some(at(1340) - CLOCKS), "no clock is so far ahead");
     }
 
     #[test]
@@ -500,7 +509,7 @@ mod tests {
         let history = history(9);
         let of_run = |seconds| Position { epoch: milestones::epoch(at(seconds), 1), sequence: 3 };
         for began in [900, 1500] {
-            assert_eq!(history.moment(of_run(began), at(1500)), Some(at(began)));
+            assert_eq!(history.moment(of_run(began), at(1500)), Some(at(began) - CLOCKS));
         }
         assert_eq!(history.moment(of_run(1501), at(1500)), None, "it has not begun yet");
         assert_eq!(history.moment(Position { epoch: 7, sequence: 3 }, at(1500)), None, "of this run nothing is noted");

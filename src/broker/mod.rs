@@ -27,6 +27,7 @@ mod last_pages;
 pub mod milestones;
 pub mod origin;
 mod pace;
+mod reached;
 mod ring;
 mod sequencer;
 pub mod splice;
@@ -57,7 +58,7 @@ use export::{ExportLimits, Exports};
 use history::{Beyond, History, Position, Since, SinceError, Start};
 use interest::Interest;
 use origin::{NodeId, Origin, Trace};
-use sequencer::{Intake, LossMark, Sequencer, Ways};
+use sequencer::{Intake, LossMark, Published, Sequencer, Ways};
 
 /// Numbers events and hands every batch to all shards. Shared by all threads; publishing never waits for a shard.
 #[derive(Debug)]
@@ -177,8 +178,8 @@ impl Broker {
     pub fn frontier(&self) -> Frontier {
         let sequencer = self.sequencer.lock();
         let mut watermarks = sequencer.watermarks.clone();
-        if let Some(egress) = &sequencer.egress {
-            watermarks.note(self.history.epoch(), egress.next_number(), clock::both());
+        if let Some(Published { next, moved }) = sequencer.published {
+            watermarks.set(self.history.epoch(), next, clock::instant(), moved);
         }
         Frontier { sequence: sequencer.next, watermarks }
     }
@@ -333,7 +334,7 @@ impl Broker {
         let forgotten = self.history.append(&events, &times, &traces, now);
         self.metrics.received(source, events.len() as u64, bytes as u64);
         let batch = Arc::new(Batch { first, received_us: self.now_us(), events, bytes });
-        let lost = sequencer.dispatch(&batch, source, repeat_indexes);
+        let lost = sequencer.dispatch(&batch, source, repeat_indexes, now.wall);
         if lost > 0 {
             self.metrics.nats.lost_out(lost);
         }

@@ -30,6 +30,8 @@ pub(super) struct Sequencer {
     pub(super) followers: Followers,
     /// How far the events of each node were accepted.
     pub(super) watermarks: Watermarks,
+    /// How far the events of this node itself were published, once there is one.
+    pub(super) published: Option<Published>,
     /// The last time at which events of other nodes were missing.
     pub(super) loss_mark: Option<LossMark>,
 }
@@ -40,6 +42,15 @@ pub(super) struct LossMark {
     /// The number of the next event at that moment.
     pub(super) sequence: u64,
     pub(super) time: Timestamp,
+}
+
+/// How far this node has got with its own events.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Published {
+    /// The number of the next one.
+    pub(super) next: u64,
+    /// When the last one was accepted.
+    pub(super) moved: Timestamp,
 }
 
 impl Sequencer {
@@ -106,6 +117,7 @@ impl Sequencer {
         batch: &Arc<Batch>,
         source: Source,
         repeat_indexes: Option<Box<[RepeatIndex]>>,
+        now: Timestamp,
     ) -> u64 {
         for inbox_sender in &self.inboxes {
             if !inbox_sender.push(Arc::clone(batch)) {
@@ -115,6 +127,7 @@ impl Sequencer {
         let Some(egress) = self.egress.as_ref().filter(|_| source.leaves_the_node()) else { return 0 };
         let after = if source.is_shared() { self.followers.untold() } else { Vec::new() };
         let lost = egress.push(batch, repeat_indexes, after);
+        self.published = Some(Published { next: egress.next_number(), moved: now });
         if lost == 0 && source.is_shared() {
             self.followers.told();
         }

@@ -21,9 +21,11 @@
 //! Pages that were sent last may be withdrawn before the client handles them: [`Delivered`] knows what they contained,
 //! and the shard decides which of it is left out ([`Splice::settle`]).
 //!
-//! Contract: pure. Memory is bounded: one number and at most [`HOLES`] jumps for each node that published, the window
-//! of [`super::dedup`] for duplicates, the events of the last pages, and one range of the history for each run of
-//! events to leave out. The caller does the two waits; it gives up after a few seconds and reports a gap.
+//! Contract: pure. Memory is bounded: [`NODES`] nodes with [`ALL_HOLES`] jumps, the window of [`super::dedup`] for
+//! duplicates, the events of the last pages, and one range of the history for each run of events to leave out. Anyone
+//! who may publish can make up nodes; of too many, those that were silent longest are forgotten. Their events may then
+//! come twice, so the caller reports a gap ([`Delivered::has_forgotten`]). The caller does the two waits; it gives up
+//! after a few seconds and reports a gap.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -34,6 +36,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::dedup::{Duplicates, Keys};
 use super::last_pages::{LastPages, Positions, Sent};
 use super::origin::{NodeId, Origin, Trace, Watermarks};
+use super::reached::Reached;
 use crate::event::Event;
 
 /// The age, relative to the archive's last message, from which a node's last message is not waited for: what that node
@@ -43,8 +46,9 @@ const RECENT: SignedDuration = SignedDuration::from_secs(15);
 /// The maximum number of missing events; a larger jump means that the number was forged.
 pub const WINDOW: u64 = 1 << 20;
 
-/// The maximum number of jumps remembered per node: more than there are messages in a page.
-const HOLES: usize = 512;
+/// The maximum number of nodes, and of jumps of all of them together.
+pub const NODES: usize = 4096;
+const ALL_HOLES: usize = 16_384;
 
 /// The result of comparing an archived event with what was delivered before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,73 +59,13 @@ pub struct Comparison {
     pub skipped: Range<u64>,
 }
 
-/// How far a reader has got with one node.
-#[derive(Debug)]
-struct Reached {
-    next: u64,
-    /// Lower numbers were not to be delivered.
-    since: u64,
-    /// Ranges of numbers that were skipped.
-    holes: Vec<Range<u64>>,
-    /// The time at which the node's last message was stored.
-    stored: Timestamp,
-}
-
-impl Reached {
-    /// Returns the skipped numbers. A number that was skipped before shows that the jump was forged, and undoes it.
-    fn reach(&mut self, number: u64) -> Range<u64> {
-        let known = self.next;
-        if number < known {
-            if let Some(at) = self.hole(number) {
-                self.holes.truncate(at + 1);
-                self.holes[at].end = number;
-                self.holes.retain(|hole| !hole.is_empty());
-                (self.next, self.since) = (number, self.since.min(number));
-            }
-            return 0..0;
-        }
-        self.next = number;
-        if number > known {
-            self.skip(known..number);
-        }
-        known..number
-    }
-
-    fn skip(&mut self, numbers: Range<u64>) {
-        match self.holes.last_mut().filter(|last| last.end == numbers.start) {
-            Some(last) => last.end = numbers.end,
-            None => self.holes.push(numbers),
-        }
-        if self.holes.len() > HOLES {
-            self.holes.remove(0);
-        }
-    }
-
-    fn hole(&self, number: u64) -> Option<usize> {
-        self.holes.iter().position(|hole| hole.contains(&number))
-    }
-
-    fn has(&self, number: u64) -> bool {
-        number < self.next && self.hole(number).is_none()
-    }
-
-    fn has_delivered(&self, number: u64) -> bool {
-        number >= self.since && self.has(number)
-    }
-
-    /// Removes a number that was found elsewhere from the skipped ones.
-    fn fill(&mut self, number: u64) {
-        let Some(at) = self.hole(number) else { return };
-        let hole = self.holes.remove(at);
-        let rest = [hole.start..number, number + 1..hole.end];
-        self.holes.splice(at..at, rest.into_iter().filter(|rest| !rest.is_empty()));
-    }
-}
-
 /// A record of what a reader has delivered.
 #[derive(Debug)]
 pub struct Delivered {
     nodes: HashMap<NodeId, Reached>,
+    /// The number of jumps of all nodes.
+    holes: usize,
+    has_forgotten: bool,
     /// When the last message was stored.
     latest: Timestamp,
     window: usize,
@@ -137,6 +81,8 @@ impl Delivered {
     pub fn new(window: usize) -> Self {
         Self {
             nodes: HashMap::new(),
+            holes: 0,
+            has_forgotten: false,
             latest: Timestamp::MIN,
             window,
             duplicates: Duplicates::new(window),
@@ -175,10 +121,48 @@ impl Delivered {
     /// but are missing.
     pub fn reach(&mut self, node: NodeId, number: u64, stored: Timestamp) -> Range<u64> {
         self.latest = self.latest.max(stored);
-        let new = || Reached { next: number, since: number, holes: Vec::new(), stored };
-        let reached = self.nodes.entry(node).or_insert_with(new);
+        if self.nodes.len() >= NODES && !self.nodes.contains_key(&node) {
+            self.forget_nodes();
+        }
+        let reached = self.nodes.entry(node).or_insert_with(|| Reached::new(number, stored));
         reached.stored = stored;
-        reached.reach(number)
+        let before = reached.holes();
+        let skipped = reached.reach(number);
+        self.holes = self.holes + reached.holes() - before;
+        if self.holes > ALL_HOLES {
+            self.forget_holes();
+        }
+        skipped
+    }
+
+    /// Returns the nodes, the one that published nothing for the longest time first.
+    fn by_age(&self) -> Vec<NodeId> {
+        let mut nodes: Vec<_> = self.nodes.iter().map(|(node, reached)| (reached.stored, *node)).collect();
+        nodes.sort_unstable();
+        nodes.into_iter().map(|(_, node)| node).collect()
+    }
+
+    fn forget_nodes(&mut self) {
+        // Half of them at once, so that each costs little.
+        for node in &self.by_age()[..NODES / 2] {
+            self.holes -= self.nodes.remove(node).map_or(0, |reached| reached.holes());
+        }
+        self.has_forgotten = true;
+    }
+
+    fn forget_holes(&mut self) {
+        for node in self.by_age() {
+            if self.holes <= ALL_HOLES / 2 {
+                break;
+            }
+            self.holes -= self.nodes.get_mut(&node).map_or(0, Reached::forget_holes);
+        }
+        self.has_forgotten = true;
+    }
+
+    /// Returns whether there were too many nodes or jumps to remember all: events may come twice, or be missing.
+    pub fn has_forgotten(&self) -> bool {
+        self.has_forgotten
     }
 
     /// Records an event that cannot be read. Returns the numbers that are missing: its own and those before it.
@@ -198,7 +182,9 @@ impl Delivered {
         let Some(reached) = self.nodes.get_mut(&node).filter(|reached| reached.hole(number).is_some()) else {
             return false;
         };
+        let before = reached.holes();
         reached.fill(number);
+        self.holes = self.holes + reached.holes() - before;
         self.is_no_copy(trace, event, position)
     }
 

@@ -107,6 +107,27 @@ fn a_number_that_somebody_made_up_hides_nothing() {
     assert_eq!(delivered.ahead_of(&watermarks), 0);
 }
 
+/// Anyone who may publish can make up nodes, and the archive keeps what they publish.
+#[test]
+fn nodes_and_jumps_that_somebody_made_up_have_a_bound() {
+    let mut delivered = begun(10);
+    for node in 0..3 * NODES as u64 {
+        assert!(!delivered.has_forgotten() || node > NODES as u64);
+        delivered.reach(node, 7, at(node.cast_signed()));
+        assert!(delivered.nodes.len() <= NODES);
+    }
+    assert!(delivered.has_forgotten());
+    let latest = 3 * NODES as u64 - NODES as u64 / 2..3 * NODES as u64;
+    assert!(latest.clone().all(|node| delivered.nodes.contains_key(&node)), "they are waited for");
+    for (second, number) in (20_000..).zip((9..9 + 2 * 400).step_by(2)) {
+        for node in latest.clone().take(100) {
+            delivered.lack(node, number, at(second));
+        }
+        let holes: usize = delivered.nodes.values().map(Reached::holes).sum();
+        assert!(holes <= ALL_HOLES && holes == delivered.holes, "{holes}");
+    }
+}
+
 #[test]
 fn an_event_comes_by_one_of_its_ways() {
     let mut delivered = begun(10);

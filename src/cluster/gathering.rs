@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout_at;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::nats::op::{Message, Op};
 use super::nats::session::{Incoming, Pulse, SessionError};
@@ -18,6 +18,9 @@ use crate::broker::Broker;
 
 /// The subscription to heartbeats and greetings.
 pub(super) const SIGNS: u64 = 2;
+
+/// Delay between attempts while the queue is full.
+const RETRY: Duration = Duration::from_millis(5);
 
 /// Passes the messages of a connection to the receiver, batching those that are not urgent.
 pub(super) struct Gathering {
@@ -61,6 +64,19 @@ impl Gathering {
         incoming.next_with(pulse).await
     }
 
+    /// Forwards messages that came ahead of their turn. Waits for room in the queue, for the `longest` time in all.
+    pub(super) async fn take_all(&self, messages: Vec<Message>, session: u64, longest: Duration) {
+        let end = Instant::now() + longest;
+        for message in messages {
+            while !self.filler.has_room(message.len()) && Instant::now() < end {
+                // What is batched takes room too.
+                self.flush();
+                sleep(RETRY).await;
+            }
+            self.take(message, session);
+        }
+    }
+
     /// Forwards all batched messages.
     pub(super) fn flush(&self) {
         self.filler.flush();
@@ -72,6 +88,7 @@ mod tests {
     use std::time::Instant;
 
     use jiff::Timestamp;
+    use tokio::time::timeout;
 
     use super::*;
     use crate::broker::history::{History, HistoryLimits};
@@ -119,5 +136,29 @@ mod tests {
         let (gathering, mut queue) = gathering(Duration::ZERO);
         take(&gathering, 1, "h.EVENTS.machines.a.b");
         assert_eq!(taken(&mut queue).len(), 1);
+    }
+
+    /// The connection that replaces another one may have delivered more than the queue holds.
+    #[tokio::test(start_paused = true)]
+    async fn what_came_ahead_waits_for_room_in_the_queue_but_not_for_ever() {
+        let subjects = ["h.EVENTS.machines.a.b", "h.EVENTS.jobs.a.b"];
+        let message =
+            |n: usize| Message { sid: 1, subject: subjects[n % 2].into(), headers: "".into(), payload: "".into() };
+        let (gathering, mut queue) = gathering(Duration::from_secs(1));
+        let receiving = tokio::spawn(async move {
+            let mut sessions = Vec::new();
+            while let Some(received) = queue.next().await {
+                sessions.push(received.session);
+            }
+            sessions.len()
+        });
+        gathering.take_all((0..1000).map(message).collect(), 1, Duration::from_secs(2)).await;
+        gathering.flush();
+        drop(gathering);
+        assert_eq!(receiving.await.unwrap(), 1000);
+        let (gathering, mut queue) = self::gathering(Duration::from_secs(1));
+        let passing = gathering.take_all((0..1000).map(message).collect(), 1, Duration::from_secs(2));
+        timeout(Duration::from_secs(3), passing).await.expect("it is given up");
+        assert_eq!(taken(&mut queue).len(), 100);
     }
 }

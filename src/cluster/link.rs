@@ -255,7 +255,7 @@ impl Link {
         self.gathering.flush();
         self.tell_connected();
         let session = self.status.borrow().session;
-        ahead.messages.into_iter().for_each(|message| self.gathering.take(message, session));
+        self.gathering.take_all(ahead.messages, session, LAST).await;
         self.metrics.nats.moves.inc();
         tracing::info!(server = %next.address, "moved to another NATS server");
         Ended::Moved(Box::new(next))

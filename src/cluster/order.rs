@@ -82,6 +82,11 @@ impl<T> Order<T> {
         self.held.contains_key(&node)
     }
 
+    /// Does not count the last part of the time, in which nothing was received.
+    pub(super) fn excuse_for(&mut self, part: Duration, now: Instant) {
+        self.held.values_mut().flatten().for_each(|held| held.since = now.min(held.since + part));
+    }
+
     /// Removes a message that can be accepted by now. To be called until it returns `None`.
     pub(super) fn ready(&mut self, next: impl Fn(NodeId) -> Option<u64>, now: Instant) -> Option<T> {
         if self.count == 0 {

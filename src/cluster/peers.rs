@@ -81,6 +81,8 @@ struct Stretch {
 struct Peer {
     next: u64,
     heard: Instant,
+    /// When its silence began: later than it was heard if this node could not receive anything meanwhile.
+    silent: Instant,
     /// Ranges skipped recently.
     skipped: SmallVec<[Stretch; 1]>,
     recalled: Recalled,
@@ -91,7 +93,11 @@ impl Peer {
     fn new(next: u64, heard: Instant) -> Self {
         let before = Stretch { numbers: 0..next, since: heard, is_told: false };
         let skipped = Some(before).filter(|before| !before.numbers.is_empty()).into_iter().collect();
-        Self { next, heard, skipped, recalled: Recalled::default() }
+        Self { next, heard, silent: heard, skipped, recalled: Recalled::default() }
+    }
+
+    fn hear(&mut self, now: Instant) {
+        (self.heard, self.silent) = (now, now);
     }
 
     fn jump(&mut self, to: u64, now: Instant) {
@@ -218,7 +224,7 @@ impl Peers {
     /// Records a greeting from a node, whose number does not count yet.
     pub fn greeting(&mut self, node: NodeId, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&node) {
-            peer.heard = now;
+            peer.hear(now);
         }
     }
 
@@ -230,7 +236,7 @@ impl Peers {
         let peer = self.peers.get_mut(&node).expect("greeted");
         peer.settle(now);
         let (expected, since) = (peer.next, peer.heard);
-        peer.heard = now;
+        peer.hear(now);
         let check = match number.cmp(&expected) {
             Ordering::Equal => SequenceCheck::Next,
             Ordering::Greater => {
@@ -287,7 +293,7 @@ impl Peers {
     /// Removes the nodes that fell silent and returns their losses. A node that `has_more` to be recorded, because its
     /// messages wait for those of others, is not silent.
     pub fn drain_silent(&mut self, now: Instant, has_more: impl Fn(NodeId) -> bool) -> Vec<Loss> {
-        let is_silent = |node, peer: &Peer| now.saturating_duration_since(peer.heard) > SILENCE && !has_more(node);
+        let is_silent = |node, peer: &Peer| now.saturating_duration_since(peer.silent) > SILENCE && !has_more(node);
         let mut silent: Vec<(NodeId, Peer)> = self.peers.extract_if(|node, peer| is_silent(*node, peer)).collect();
         silent.sort_unstable_by_key(|(node, _)| *node);
         let loss = |(node, peer): (NodeId, Peer)| {
@@ -300,7 +306,12 @@ impl Peers {
 
     /// Forgives silence up to now, because this node could not receive anything.
     pub fn excuse(&mut self, now: Instant) {
-        self.peers.values_mut().for_each(|peer| peer.heard = now);
+        self.peers.values_mut().for_each(|peer| peer.silent = now);
+    }
+
+    /// The same for the last part of the time only: this node got none, and is yet to receive what came.
+    pub fn excuse_for(&mut self, part: Duration, now: Instant) {
+        self.peers.values_mut().for_each(|peer| peer.silent = now.min(peer.silent + part));
     }
 
     /// Returns the tracked nodes.
@@ -398,6 +409,17 @@ mod tests {
         assert_eq!(peers.drain_silent(at(105), |_| false), []);
         assert_eq!(peers.drain_silent(at(111), |_| false).len(), 1);
         assert_eq!(peers.len(), 0);
+    }
+
+    #[test]
+    fn what_is_lost_while_we_were_deaf_is_lost_since_the_node_was_heard() {
+        let mut peers = Peers::default();
+        peers.heartbeat(7, 0, at(1));
+        peers.excuse_for(Duration::from_secs(12), at(13));
+        assert_eq!(peers.drain_silent(at(22), |_| false), []);
+        assert_eq!(peers.heartbeat(7, 3, at(22)), Some(loss(Missing::Events(3), 1)));
+        peers.excuse(at(30));
+        assert_eq!(peers.drain_silent(at(41), |_| false), [loss(Missing::Silent, 22)]);
     }
 
     /// It was only cut off, or said goodbye before it knew what had arrived.

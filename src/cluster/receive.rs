@@ -41,6 +41,9 @@ const RETRY: Duration = Duration::from_millis(5);
 /// Interval at which the connection and silent nodes are checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
+/// A longer time between two turns of the task is a stall: the process got no time, or the inboxes were full.
+const STALL: Duration = Duration::from_secs(2);
+
 /// The share of the queue's bytes that messages may occupy while they wait for those of other nodes.
 const ORDER_SHARE: usize = 4;
 
@@ -76,6 +79,8 @@ pub(super) struct Receiver {
     has_been: bool,
     /// When the connection was last checked.
     looked: Instant,
+    /// When the task had its last turn.
+    turned: Instant,
 }
 
 impl Receiver {
@@ -105,6 +110,7 @@ impl Receiver {
             session: 0,
             has_been: false,
             looked: now,
+            turned: now,
         }
     }
 
@@ -140,6 +146,7 @@ impl Receiver {
         // Posted events may wait for the shards to be woken by this thread, which now parses a batch.
         self.broker.wake_shards();
         let now = clock::both();
+        self.turn(now.instant);
         if first.session != self.session {
             // A message of a new connection may arrive before the change of its status.
             self.session = first.session;
@@ -326,8 +333,19 @@ impl Receiver {
         }
     }
 
+    /// Begins a turn of the task. Nothing was received during a stall, so no silence and no wait of then counts.
+    fn turn(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.turned);
+        self.turned = now;
+        if passed > STALL {
+            self.peers.excuse_for(passed, now);
+            self.order.excuse_for(passed, now);
+        }
+    }
+
     pub(super) fn look(&mut self) {
         let now = clock::both();
+        self.turn(now.instant);
         self.link(now);
         if self.away.is_none() {
             let has_more = |node| self.order.holds(node);

@@ -75,6 +75,14 @@ fn member_and_broker() -> (Member, Accepted, Arc<Broker>) {
     (member, accepted, broker)
 }
 
+/// Lets time pass for a node whose task runs.
+async fn pass(member: &mut Member, time: Duration) {
+    for _ in 0..time.as_millis() / POLL_INTERVAL.as_millis() {
+        simulated::pass(POLL_INTERVAL);
+        member.look().await;
+    }
+}
+
 /// Of messages that wait for another node's, the oldest are accepted as soon as they take too many bytes.
 #[tokio::test]
 async fn messages_that_wait_for_their_order_have_a_bound_of_bytes() {
@@ -120,7 +128,7 @@ async fn a_node_whose_message_waits_for_another_is_not_lost() {
     let (mut member, accepted) = member();
     [heartbeat(2, 0), heartbeat(3, 0)].into_iter().for_each(|op| member.hear(op));
     member.receive().await;
-    simulated::pass(Duration::from_secs(9));
+    pass(&mut member, Duration::from_secs(9)).await;
     [heartbeat(3, 0), event(2, 0, &[(3, 1)])].into_iter().for_each(|op| member.hear(op));
     member.receive().await;
     simulated::pass(Duration::from_millis(1_500));
@@ -144,10 +152,10 @@ async fn a_clock_that_is_set_hides_no_loss_and_delays_no_message() {
         simulated::set_wall(SignedDuration::from_hours(hours));
         member.look().await;
         assert_eq!(keys(&accepted)[..], [""; 0], "set by {hours} h: nothing is late or lost yet");
-        simulated::pass(Duration::from_millis(2_100));
+        pass(&mut member, Duration::from_millis(2_200)).await;
         member.look().await;
         assert_eq!(keys(&accepted)[..], ["k"], "set by {hours} h: a message waits for two seconds");
-        simulated::pass(Duration::from_secs(9));
+        pass(&mut member, Duration::from_secs(9)).await;
         member.hear(heartbeat(2, 1));
         member.receive().await;
         member.look().await;
@@ -245,4 +253,25 @@ async fn it_is_reported_since_when_there_is_a_connection_or_none() {
         assert_eq!(member.report().since, report.since, "it is still so");
         assert_eq!((metrics.connected.get(), metrics.reconnects.get()), (i64::from(connected), losses));
     }
+}
+
+/// Its machine was moved, or had no memory: what came meanwhile is still to be read.
+#[tokio::test]
+async fn a_node_that_got_no_time_reports_no_other_as_lost_and_keeps_the_order() {
+    let (mut member, accepted) = member();
+    [heartbeat(2, 0), heartbeat(3, 0), event(2, 0, &[(3, 1)])].into_iter().for_each(|op| member.hear(op));
+    member.receive().await;
+    pass(&mut member, Duration::from_secs(1)).await;
+    simulated::pass(Duration::from_secs(12));
+    member.look().await;
+    assert_eq!(keys(&accepted), [""; 0], "nobody is lost, and the message of 3 may have come too");
+    [heartbeat(2, 1), posted(3, 0)].into_iter().for_each(|op| member.hear(op));
+    member.receive().await;
+    assert_eq!(keys(&accepted), ["posted", "k"]);
+    for _ in 0..6 {
+        pass(&mut member, Duration::from_secs(2)).await;
+        member.hear(heartbeat(2, 1));
+        member.receive().await;
+    }
+    assert_eq!(keys(&accepted)[2..], [NATS], "3 is silent");
 }

@@ -93,11 +93,20 @@ impl Filler {
         gathered.into_iter().for_each(|received| self.send(received));
     }
 
+    /// Returns whether there is room for a message of this size besides the batched ones.
+    pub(super) fn has_room(&self, size: usize) -> bool {
+        self.fits(size) && self.messages.capacity() > self.gathered.lock().0.len()
+    }
+
+    fn fits(&self, size: usize) -> bool {
+        let waiting = self.bytes.load(Ordering::Acquire);
+        waiting == 0 || waiting + size <= self.most
+    }
+
     /// Counts the bytes of a message before it can be received. Returns `None` if there is no room.
     fn admit(&self, message: Message, session: u64) -> Option<Received> {
-        let (size, waiting) = (message.len(), self.bytes.load(Ordering::Acquire));
-        let fits = waiting == 0 || waiting + size <= self.most;
-        fits.then(|| {
+        let size = message.len();
+        self.fits(size).then(|| {
             self.bytes.fetch_add(size, Ordering::AcqRel);
             Received { message, session }
         })

@@ -305,7 +305,7 @@ async fn a_body_that_the_endpoint_does_not_want_is_not_asked_for_while_its_answe
 }
 
 /// A part of an answer, 16 KiB, takes a slow client longer than it may accept nothing. The kernel reports progress only
-/// every five reads or so, so on a busy machine it may look as if there were none: of five downloads one must be complete.
+/// every five reads or so, so on a busy machine it may look as if there were none: one of five downloads must be whole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_download_that_is_slow_is_not_taken_for_one_that_stands_still() {
     const SIZE: usize = 1 << 20;

@@ -1,9 +1,9 @@
 //! A connection for requests and their replies, used to read `JetStream`.
 //!
 //! Contract: a request that is made without a connection, or not answered before the connection ends, gets no reply:
-//! callers need a timeout and retry. At most [`ANSWERS`] replies to one request are queued. Once they have [`BYTES`], only
-//! [`SHORT`] ones are: who may subscribe to the requests can send replies too, as many and as long as it likes, while the
-//! short reply that ends a page of long ones must always have room.
+//! callers need a timeout and retry. At most [`ANSWERS`] replies to one request are queued. Once they have [`BYTES`],
+//! only [`SHORT`] ones are: who may subscribe to the requests can send replies too, as many and as long as it likes,
+//! while the short reply that ends a page of long ones must always have room.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

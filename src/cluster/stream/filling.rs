@@ -20,7 +20,7 @@ use crate::broker::archive::{Chunk, POSITIONS, Page};
 use crate::broker::gap::Gap;
 use crate::broker::history::{History, Retained};
 use crate::broker::origin::NodeId;
-use crate::broker::splice::{Delivered, Splice, WINDOW};
+use crate::broker::splice::{Delivered, NODES, Splice, WINDOW};
 
 /// Number of retained events read from the history at a time.
 const PORTION: usize = 512;
@@ -90,7 +90,7 @@ type Found = (u64, Option<Retained>);
 pub(super) struct Search {
     /// What may be found, if the range was read before: what the history has got since then comes from there.
     brought: Option<Arc<Splice>>,
-    /// The position in the history from which to search for each node's events.
+    /// The position in the history from which to search for each node's events; of [`NODES`] nodes and those of a page.
     from: HashMap<NodeId, u64>,
     /// The number of events scanned so far.
     looked: u64,
@@ -111,6 +111,9 @@ impl Search {
         }
         let first = open.keys().map(|node| self.from.get(node).copied().unwrap_or(0)).min().unwrap_or(0);
         let Self { from, looked, brought } = self;
+        if from.len() > NODES {
+            from.clear();
+        }
         let is_new = |number| brought.as_ref().is_some_and(|brought| !brought.leaves_out(number));
         let ended = scan(history, first, |one, node, number| {
             *looked += 1;

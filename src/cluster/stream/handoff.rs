@@ -27,8 +27,9 @@ use crate::event::Event;
 /// seconds.
 pub(super) const LAG: Duration = Duration::from_secs(6);
 
-/// How long the node may lag behind the stream without progress.
-pub(super) const GRACE: Duration = Duration::from_secs(3);
+/// How long the node may lag behind the stream without progress; longer than a connection to NATS may be silent before
+/// it is given up.
+pub(super) const GRACE: Duration = Duration::from_secs(6);
 
 /// Interval between two checks while either lags.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -125,14 +126,21 @@ impl Handoff<'_> {
         }
     }
 
-    /// Returns where the history takes over, and the gap of what neither holds; nothing if the history has dropped
-    /// events that the stream is still to deliver.
+    /// Returns the gap of a replay whose client may get events twice: the node has yet to accept some that the stream
+    /// has delivered, or there were more nodes than can be remembered.
+    fn doubt(&self) -> Option<Gap> {
+        let is_behind = self.delivered.ahead_of(&self.broker.frontier().watermarks) > 0;
+        (is_behind || self.delivered.has_forgotten()).then(|| Gap { from: None, to: clock::now(), events: None })
+    }
+
+    /// Returns where the history takes over, and the gap of what neither holds, or may come twice; nothing if the
+    /// history has dropped events that the stream is still to deliver.
     pub(super) fn join(&self, goal: &Goal) -> Option<(Option<Gap>, Splice)> {
         // What is dropped from now on is not in what the splice leaves out, and reported by who reads the history.
         let splice = self.splice();
         let gap = self.lacks(&goal.missing);
         let is_whole = splice.first() <= goal.frontier.sequence && (gap.is_none() || goal.patience.is_zero());
-        is_whole.then_some((gap, splice))
+        is_whole.then(|| (self.doubt().or(gap), splice))
     }
 
     /// Returns where the history takes over.

@@ -160,7 +160,7 @@ mod tests {
         Message { sid: 1, subject: Bytes::new(), headers, payload: vec![b'x'; payload].into() }
     }
 
-    /// A page of up to 256 messages that has so many of this length, one each `pause`, or all in one go without one; then
+    /// A page of up to 256 messages that has so many of this length, one each `pause`, or all at once without one; then
     /// its end, if it has one.
     async fn page(number: u64, payload: usize, pause: Duration, ends: bool) -> Result<Read, PageError> {
         let (replies, answers) = answers();

@@ -10,9 +10,10 @@ use crate::broker::history::{History, HistoryLimits};
 use crate::cluster::nats::dial::Dialer;
 use crate::cluster::nats::requests::{Requests, requests};
 use crate::cluster::stream::source::NatsStream;
+use crate::cluster::stream::world::World;
 use crate::cluster::{Login, Tls};
 use crate::event::Draft;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Source};
 
 /// The identifier of the other node.
 const NODE: u64 = 7;
@@ -91,4 +92,56 @@ async fn the_stream_is_waited_for_anew_whenever_it_has_delivered_some_of_what_it
     assert_eq!((goal.gap.as_ref().map(|gap| gap.events), goal.patience), (Some(Some(4)), LAG));
     deliver(&mut reader, 6..10);
     assert!(reader.handoff().unwrap().assess(Some(goal)).gap.is_none());
+}
+
+/// Its own mark says when it last published, like those of the others.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_published_nothing_lately_does_not_wait_for_itself() {
+    let mut world = World::new(10);
+    world.broker.publish(vec![Draft::new("machines", "update", "own").seal(clock::now())], Source::Post).unwrap();
+    clock::simulated::pass(Duration::from_mins(10));
+    let time = clock::now();
+    world.publish(600);
+    let mut client = world.read(Reading { time, ..world.reading() });
+    let begun = Instant::now();
+    client.finish().await;
+    assert_eq!((client.gaps.as_slice(), client.got.len()), (&[][..], 600));
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+/// Its connection stalls, but is not given up; or its inboxes are full for longer.
+#[tokio::test(start_paused = true)]
+async fn what_the_node_accepts_after_the_stream_has_delivered_it_comes_once_or_a_gap_is_reported() {
+    let mut ended = Vec::new();
+    for seconds in [4, 7] {
+        let mut world = World::new(100);
+        world.publish(5);
+        (0..20).for_each(|_| world.store(false));
+        let mut client = world.read(world.reading());
+        sleep(Duration::from_secs(seconds)).await;
+        world.accept_all();
+        client.finish().await;
+        let gaps: Vec<_> = client.gaps.iter().map(|gap| gap.events).collect();
+        ended.push((client.got.len(), world.rest(&client.settled()).0.len(), gaps));
+    }
+    assert_eq!(ended, [(25, 0, vec![]), (25, 20, vec![None])]);
+}
+
+/// Of the nodes that published, some are forgotten.
+#[tokio::test(start_paused = true)]
+async fn what_too_many_nodes_have_published_may_come_twice_and_a_gap_is_reported() {
+    for (nodes, gaps) in [(4000, 0), (5000, 1)] {
+        let mut world = World::new(100);
+        world.publish(5);
+        let event = Draft::new("machines", "update", "1").seal(clock::now());
+        for node in 0..nodes {
+            let trace = Trace { origin: Origin { node: 1000 + node, number: 0 }, repeat_index: None };
+            world.shelf.put(trace, event.json(), clock::now());
+        }
+        clock::simulated::pass(Duration::from_mins(1));
+        world.publish(5);
+        let mut client = world.read(world.reading());
+        client.finish().await;
+        assert_eq!((client.gaps.len(), client.got.len() as u64), (gaps, 10 + nodes), "{:?}", client.gaps);
+    }
 }

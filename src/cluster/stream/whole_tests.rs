@@ -7,7 +7,9 @@ use std::pin::pin;
 use jiff::SignedDuration;
 
 use super::*;
+use crate::broker::archive::Archive;
 use crate::broker::dedup::counted::digests;
+use crate::broker::history::{Beyond, Position};
 use crate::cluster::stream::world::{NODE, World, soon};
 use crate::event::Draft;
 use crate::websocket::frame::Encoding;
@@ -345,4 +347,39 @@ async fn a_replay_begins_with_what_was_stored_at_the_very_time() {
     let mut client = world.read(Reading { time: stored(2) + OVERLAP, ..world.reading() });
     client.finish().await;
     assert_eq!(client.got, [2, 3]);
+}
+
+/// An archive that is named, but never read.
+#[derive(Debug)]
+struct Unread;
+
+impl Archive for Unread {
+    fn read(&self, _: Reading, _: &str, _: PageChannel) {}
+}
+
+/// The stream is searched by the server's clock for what was accepted by the node's. A page is read from its beginning,
+/// so the event is one of the last of a page.
+#[tokio::test(start_paused = true)]
+async fn a_server_whose_clock_is_behind_hides_no_event() {
+    for producers in [0, 20] {
+        let mut world = World::new(10);
+        world.behind = [SignedDuration::from_secs(20), SignedDuration::from_secs(producers)];
+        world.broker.set_archive(Arc::new(Unread));
+        let mut times = Vec::new();
+        for _ in 0..600 {
+            clock::simulated::pass(Duration::from_secs(1));
+            times.push(clock::now() - world.behind[1]);
+            world.publish(1);
+        }
+        for since in [times[505].to_string(), Position { epoch: 1, sequence: 505 }.to_string()] {
+            let start = world.broker.resolve(since.parse().unwrap(), &since, clock::both()).unwrap();
+            let Beyond { time, begin, .. } = start.beyond.unwrap();
+            let mut client = world.read(Reading { time, begin, first: start.sequence, ..world.reading() });
+            client.finish().await;
+            let rest = world.rest(&client.settled()).0;
+            assert_eq!(client.gaps, []);
+            assert!(client.got[0] <= 505, "{since}, producers {producers} s behind: {}", client.got[0]);
+            assert!(client.got.iter().copied().chain(rest).eq(client.got[0]..600), "{since}");
+        }
+    }
 }

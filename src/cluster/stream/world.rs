@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant as Moment};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -72,6 +72,8 @@ pub(super) struct World {
     endpoint: Vec<Passed>,
     /// The number of events so far.
     pub(super) events: u64,
+    /// How far the clock of the server that stores the events is behind, and those of the producers.
+    pub(super) behind: [SignedDuration; 2],
 }
 
 fn number(event: &Event) -> u64 {
@@ -89,13 +91,14 @@ impl World {
         let shelf = Arc::new(Shelf::new());
         let pages = Arc::new(PageCache::new(Arc::clone(&shelf) as _, 1 << 20));
         let senders = Default::default();
-        Self { broker, shelf, pages, began: clock::now(), senders, endpoint: Vec::new(), events: 0 }
+        let behind = Default::default();
+        Self { broker, shelf, pages, began: clock::now(), senders, endpoint: Vec::new(), events: 0, behind }
     }
 
     fn make(&mut self, is_of_endpoint: bool) -> Passed {
         let number = self.events;
         self.events += 1;
-        Passed { number, time: clock::now(), is_of_endpoint }
+        Passed { number, time: clock::now() - self.behind[1], is_of_endpoint }
     }
 
     /// A node publishes an event, and the stream stores it unless it lacks it.
@@ -103,7 +106,7 @@ impl World {
         let trace = Self::trace(node, self.senders[node].passed.len(), passed);
         self.senders[node].passed.push(passed);
         if !is_lacking {
-            self.shelf.put(trace, passed.event().json(), clock::now());
+            self.shelf.put(trace, passed.event().json(), clock::now() - self.behind[0]);
         }
     }
 
