@@ -36,6 +36,11 @@ pub(super) fn plain_path(path: &str) -> Option<String> {
     encoded.collect()
 }
 
+/// Returns the parameters with their values, decoded.
+pub(super) fn pairs(query: Option<&str>) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+}
+
 /// Returns the first non-empty value of a parameter.
 pub(super) fn value<'q>(query: Option<&'q str>, name: &str) -> Option<Cow<'q, str>> {
     let pairs = form_urlencoded::parse(query?.as_bytes());

@@ -91,6 +91,58 @@ async fn a_request_may_have_128_headers() {
     }
 }
 
+/// A token that is not narrowed because of a slip would have all rights.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slip_in_a_request_for_a_token_is_refused() {
+    let server = Hydrant::start("").await;
+    let uuid = "3f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e";
+    for path in ["/api/v3/users/rocketskates/token".to_owned(), format!("/api/v3/machines/{uuid}/token")] {
+        let get = async |query: &str| server.request("GET", &format!("{path}?{query}"), &[], "").await;
+        for (given, meant) in [
+            ("Scope", "scope"),
+            ("scopes", "scope"),
+            ("role", "roles"),
+            ("ROLES", "roles"),
+            ("TTL", "ttl"),
+            ("ttls", "ttl"),
+            ("Action", "action"),
+            ("specificS", "specific"),
+        ] {
+            let error = get(&format!("{given}=x")).await.error(400);
+            assert_eq!(error, format!("unknown parameter \"{given}\": did you mean \"{meant}\"?"));
+        }
+        let error = get("scope=machines&action=get&scope=jobs").await.error(400);
+        assert_eq!(error, "the parameter \"scope\" occurs more than once");
+        for query in ["", "roles=", "scope=&ttl=60", "token=&slim=Params&scoped=x"] {
+            let reply = get(query).await;
+            assert_eq!(reply.status.as_u16(), 200, "{query}: {}", reply.body);
+            assert_eq!(reply.json()["Info"]["Only"], serde_json::json!([]), "{query}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lifetime_in_a_body_is_a_number_or_a_text() {
+    let server = Hydrant::start("").await;
+    let post = async |body: &str| server.request("POST", "/api/v3/users/rocketskates/token", &[], body).await;
+    for body in ["{\"ttl\":60}", "{\"ttl\":\"60\"}", "{\"ttl\":\"1m\"}", "{\"ttl\":null}"] {
+        assert_eq!(post(body).await.status.as_u16(), 200, "{body}");
+    }
+    for (body, expected) in [
+        ("{\"ttl\":0}", "ttl: \"0\" is not a duration"),
+        ("{\"ttl\":1.5}", "at byte 7: ttl must be a number of seconds, or a string such as `30m`"),
+        ("{\"ttl\":[60]}", "at byte 7: ttl must be a number of seconds"),
+        ("{\"roles\":[\"a\"]}", "at byte 9: roles must be a string: names of roles, separated by commas"),
+        ("{\"ttl\":60,\n\"scope\":{}}", "at byte 19: scope must be a string: scopes, separated by commas"),
+        ("{\"Ttl\":60}", "unknown field `Ttl`, expected one of `ttl`"),
+    ] {
+        let error = post(body).await.error(400);
+        assert!(error.contains(expected) && !error.contains("line 1"), "{body}: {error}");
+    }
+    let checked = server.request("POST", "/api/v3/hydrant/check", &[], "{\"Spec\":5}").await;
+    assert_eq!(checked.error(400), "at byte 8: Spec must be a string");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_of_a_connection_is_said_and_its_last_answer_arrives() {
     let server = Hydrant::start("").await;
