@@ -6,7 +6,7 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::common::http::{Http, Reply};
 use crate::common::raw::Raw;
@@ -89,6 +89,59 @@ async fn a_request_may_have_128_headers() {
         let answer = say(&server, &format!("GET /api/v3/info HTTP/1.1\r\nHost: a\r\n{others}\r\n")).await;
         assert_eq!(status(&answer), expected, "{count}: {answer}");
     }
+}
+
+/// The same head in one piece and in several, which hyper bounds differently.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_is_bounded_however_it_arrives() {
+    let server = Hydrant::start("").await;
+    let begin = "GET /api/v3/info HTTP/1.1\r\nHost: a\r\nX: ";
+    for (length, expected) in [(32 << 10, 401), ((32 << 10) + 1, 431), (45 << 10, 431), (80 << 10, 431)] {
+        let head = format!("{begin}{}\r\n\r\n", "y".repeat(length - begin.len() - 4));
+        for piece in [head.len(), 1000] {
+            let mut raw = server.dial().await;
+            for piece in head.as_bytes().chunks(piece) {
+                // The server may have answered before the end.
+                let _ = raw.0.write_all(piece).await;
+                tokio::task::yield_now().await;
+            }
+            let answer = raw.head().await;
+            assert_eq!(status(&answer), expected, "{length} bytes in pieces of {piece}: {answer}");
+        }
+    }
+    let long = format!("/api/v3/ws?register={}", "a".repeat(33_000));
+    let error = server.request("GET", &long, &[], "").await;
+    assert!(error.error(431).contains("more than 128 headers or 32768 bytes"));
+    assert_eq!(error.json()["Type"], "GET");
+}
+
+/// As curl sends what was given to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_is_not_percent_encoded_is_refused_with_a_hint() {
+    let server = Hydrant::start("").await;
+    for (target, hint) in [
+        (
+            "/api/v3/events?register=machines.*.*.Stage=Eq(\"local\")",
+            "a double quote, which must be percent-encoded as %22",
+        ),
+        ("/api/v3/events?register=machines.*.*.Stage=Eq(a b)", "a blank, which must be percent-encoded as %20"),
+    ] {
+        let answer = say_last(&server, format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let error: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!((status(head), &error["Type"]), (400, &serde_json::json!("GET")));
+        assert!(error["Messages"][0].as_str().unwrap().contains(hint), "{error}");
+    }
+    let other = say_last(&server, b"GET /api/v3/info HTTP/1.1\r\nHost : a\r\nX: \"a b\"\r\n\r\n").await;
+    assert!(other.contains("version or a header is malformed") && !other.contains("%2"), "{other}");
+    // What comes behind an answered request is another one.
+    let mut raw = server.dial().await;
+    raw.send(b"GET /api/v3/hydrant/openapi.json HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(status(&raw.head().await), 200);
+    raw.send(b"POST /a?\"b\" HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut rest = String::new();
+    patiently("the end", raw.0.read_to_string(&mut rest)).await.unwrap();
+    assert!(rest.ends_with("%22\"],\"Code\":400}") && rest.contains("\"Type\":\"POST\""), "{rest}");
 }
 
 /// A token that is not narrowed because of a slip would have all rights.
