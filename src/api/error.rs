@@ -40,7 +40,7 @@ pub enum ApiError {
     )]
     Origin,
     /// The caller lacks a claim.
-    #[error("Requires: {scope} {action} {specific}")]
+    #[error("{}", format!("Requires: {scope} {action} {specific}").trim_end())]
     Forbidden {
         /// The scope of the missing claim.
         scope: &'static str,

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use super::field::Field;
 use super::{Draft, Event, EventError, EventFault, NOTICE_TYPE, time};
-use crate::json::{JsonError, Validator, Value};
+use crate::json::{JsonError, JsonFault, Validator, Value};
 
 /// The format of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Posting<'_> {
             }
             let skipped = if at == 0 { skipped } else { 0 };
             let refused = |error: EntryError| Location::Line(at + 1).of(error.moved(|offset| offset + skipped));
-            let value = validator.read(line).map_err(|error| refused(error.into()))?;
+            let value = validator.read(line).map_err(|error| refused(in_line(error).into()))?;
             let others = events.0.len();
             events.0.push(self.next(others, &value).map_err(refused)?);
         }
@@ -151,6 +151,12 @@ fn within(mut error: JsonError, skipped: usize) -> PostingError {
     };
     error.offset = error.offset.saturating_sub(start);
     Location::Element(element).of(error)
+}
+
+/// Converts an error of a line: whoever sends lines already knows that there may be several events.
+fn in_line(error: JsonError) -> JsonError {
+    let fault = if error.fault == JsonFault::Second { JsonFault::SecondInLine } else { error.fault };
+    JsonError { fault, ..error }
 }
 
 /// Splits a body into lines, without their line breaks.
@@ -279,6 +285,12 @@ mod tests {
                 "element 2: at byte 21: Time is not an RFC 3339 time",
             ),
             (Form::Lines, format!("{GOOD}\n {{\"Type\":1}}"), "line 2: at byte 9: Type must be a string"),
+            (
+                Form::Lines,
+                format!("{GOOD}\n{GOOD} {GOOD}"),
+                "line 2: not valid JSON at byte 36: a second value on the line;",
+            ),
+            (Form::Json, format!("{GOOD} {GOOD}"), "not valid JSON at byte 36: a second value after the first; send"),
             (Form::Lines, "\u{feff}{\"Type\":}".to_owned(), "line 1: not valid JSON at byte 11: found '}'"),
             (Form::Lines, "\u{feff} {\"Type\":1}".to_owned(), "line 1: at byte 12: Type must be a string"),
             (Form::Lines, format!("\u{feff}{GOOD}\n{{\"Type\":1}}"), "line 2: at byte 8: Type must be a string"),

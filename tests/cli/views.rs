@@ -154,6 +154,10 @@ fn a_stream_ends_with_the_servers_reason() {
     let broker = Broker::start();
     let refused = broker.run(&["watch", "--sse", "machines.*.*.Stage=Eq("], "");
     assert!(refused.code == Some(1) && refused.err.contains("400 (Bad Request)"), "{}", refused.err);
+    let lines: Vec<&str> = refused.err.lines().filter_map(|line| line.strip_prefix("hydrant: ")).collect();
+    let (shown, caret) = (lines[lines.len() - 2], lines[lines.len() - 1]);
+    assert!(shown == "machines.*.*.Stage=Eq(" && caret.trim_start() == "^", "{}", refused.err);
+    assert_eq!(caret.find('^'), shown.find('('), "{}", refused.err);
     let wrong = run(&["watch", "--sse", "a.*.*", "-E", &broker.url(), "-T", "x"], "", &[]);
     assert!(wrong.code == Some(1) && wrong.err.contains("401") | wrong.err.contains("403"), "{}", wrong.err);
 }

@@ -265,6 +265,8 @@ async fn compressed_posts_are_inflated_within_the_bounds() {
     );
     let unsaid = post(&server, NDJSON, "", gzip(&lines)).await.error(400);
     assert!(unsaid.contains("gzip data without the header"), "{unsaid}");
+    let longer = [gzip(&lines), b"more".to_vec()].concat();
+    assert!(post(&server, NDJSON, "gzip", longer).await.error(400).contains("something follows that data"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -302,6 +304,9 @@ async fn what_is_wrong_with_json_is_said_in_words_and_where() {
         assert!(!lower.contains("internal") && !lower.contains("syntax"), "{error}");
         let is_json = ["beyond", "surrogate"].iter().any(|word| error.contains(word));
         assert_eq!(error.contains("not valid JSON"), !is_json && error.contains(" at byte "), "{error}");
+    }
+    for form in ["application/ndjson", "Application/X-NDJSON; charset=utf-8"] {
+        server.try_post(form, &events[..2].join("\n")).await.taken();
     }
     let mut client = server.watch(&["a.b.*"]).await;
     let late = r#"{"Time":"9999-12-31T23:59:59Z","Type":"a","Action":"b","Key":"late"}"#;
