@@ -255,8 +255,8 @@ impl Authority {
         Ok(Issued { token, expires_at, info: info(&state, &payload, &identity) })
     }
 
-    /// Returns the expiry in whole seconds, as tokens store it. It is rounded up, so that a token lives at least as long
-    /// as requested.
+    /// Returns the expiry in whole seconds, as tokens store it. It is rounded up, so that a token lives at least as
+    /// long as requested.
     fn expiry(&self, ttl: Option<Duration>, now: Timestamp) -> Result<Timestamp, IssueError> {
         let longest = self.options.max_token_ttl;
         let ttl = ttl.unwrap_or(self.options.token_ttl.min(longest));

@@ -1,8 +1,8 @@
 //! Gap notices of a server, in plain words.
 //!
-//! Contract: pure. A notice (Type `hydrant`, Action `gap`) is an event that reports missing ones, so a view that shows a
-//! few fields of each event would hide the loss: it is told apart here, by what `docs/protocol.md`, "Events" says. The
-//! words contain no character that a terminal interprets.
+//! Contract: pure. A notice (Type `hydrant`, Action `gap`) is an event that reports missing ones. A view that shows a
+//! few fields of each event would hide the loss, so notices are recognized here, as `docs/protocol.md`, "Events",
+//! describes them. The words contain no character that a terminal interprets.
 
 use std::borrow::Cow;
 use std::fmt;
