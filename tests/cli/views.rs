@@ -157,7 +157,7 @@ fn a_stream_ends_with_the_servers_reason() {
     let lines: Vec<&str> = refused.err.lines().filter_map(|line| line.strip_prefix("hydrant: ")).collect();
     let (shown, caret) = (lines[lines.len() - 2], lines[lines.len() - 1]);
     assert!(shown == "machines.*.*.Stage=Eq(" && caret.trim_start() == "^", "{}", refused.err);
-    assert_eq!(caret.find('^'), shown.find('('), "{}", refused.err);
+    assert_eq!(caret.find('^'), Some(shown.len()), "{}", refused.err);
     let wrong = run(&["watch", "--sse", "a.*.*", "-E", &broker.url(), "-T", "x"], "", &[]);
     assert!(wrong.code == Some(1) && wrong.err.contains("401") | wrong.err.contains("403"), "{}", wrong.err);
 }
