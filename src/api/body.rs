@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ApiError;
 use super::inflate::Coding;
+use crate::json::{self, Validator};
 use crate::transport::reading::Reading;
 
 /// Maximum wait for the next piece of a body.
@@ -42,12 +43,41 @@ const LARGE: usize = 16 << 10;
 /// Unit in which the memory for bodies is counted, in bytes.
 const UNIT: usize = 1024;
 
+/// The fields of a JSON object, for error messages.
+pub(super) trait Fields {
+    /// The name of each field, and what its value must be.
+    const FIELDS: &'static [(&'static str, &'static str)];
+}
+
 /// Parses a JSON object. Arrays are refused, since serde would take their elements for the fields in order.
-pub(super) fn object<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, ApiError> {
+pub(super) fn object<'b, T: Deserialize<'b> + Fields>(body: &'b [u8]) -> Result<T, ApiError> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(ApiError::Bad("the body is not a JSON object".to_owned()));
     }
-    serde_json::from_slice(body).map_err(|error| ApiError::Bad(error.to_string()))
+    serde_json::from_slice(body).map_err(|error| ApiError::Bad(explained(body, T::FIELDS, &error)))
+}
+
+/// Explains why a body is not an object with these fields: a value is named by its field and the byte at which it
+/// begins, counted from 0 as in the errors about events.
+fn explained(body: &[u8], fields: &[(&str, &str)], error: &serde_json::Error) -> String {
+    let text = match Validator::default().validate(body) {
+        Ok(text) => text,
+        Err(error) => return error.to_string(),
+    };
+    let whole = error.to_string();
+    let reason = whole.rsplit_once(" at line ").map_or(whole.as_str(), |(reason, _)| reason);
+    if ["missing field", "unknown field", "duplicate field"].iter().any(|kind| reason.starts_with(kind)) {
+        return reason.to_owned();
+    }
+    // serde has read at least up to the byte before the value, and not beyond it.
+    let before = body.split_inclusive(|&byte| byte == b'\n').take(error.line().saturating_sub(1));
+    let read = before.map(<[u8]>::len).sum::<usize>() + error.column();
+    let value = json::members(text).take_while(|member| member.offset <= read).last();
+    let field = value.and_then(|value| Some((value.offset, fields.iter().find(|(name, _)| value.name() == *name)?)));
+    match field {
+        Some((offset, (name, expected))) => format!("at byte {offset}: {name} must be {expected}"),
+        None => reason.to_owned(),
+    }
 }
 
 /// The memory available for bodies.
@@ -194,15 +224,31 @@ mod tests {
     #[test]
     fn an_object_is_no_list() {
         #[derive(Debug, PartialEq, Deserialize)]
+        #[serde(deny_unknown_fields)]
         struct Wish {
             name: Option<String>,
+            #[serde(default)]
+            others: Vec<String>,
+        }
+        impl Fields for Wish {
+            const FIELDS: &'static [(&'static str, &'static str)] =
+                &[("name", "a string"), ("others", "an array of strings")];
         }
         let read = |body: &str| object::<Wish>(body.as_bytes()).map_err(|error| error.to_string());
-        assert_eq!(read(" {\"name\": null}"), Ok(Wish { name: None }));
+        assert_eq!(read(" {\"name\": null}"), Ok(Wish { name: None, others: Vec::new() }));
         for body in ["[null]", "", "null", "\"x\""] {
             assert_eq!(read(body), Err("the body is not a JSON object".to_owned()), "{body}");
         }
-        assert!(read("{").is_err());
+        for (body, expected) in [
+            ("{", "not valid JSON at byte 1: the text ends within an object"),
+            ("{\"name\":5}", "at byte 8: name must be a string"),
+            (" {\n\"others\" : [\"a\",\n5], \"name\":\"x\"}", "at byte 14: others must be an array of strings"),
+            ("{\"others\":[],\"name\":[1]}", "at byte 20: name must be a string"),
+            ("{\"others\":{\"name\":1}}", "at byte 10: others must be an array of strings"),
+            ("{\"Name\":5}", "unknown field `Name`, expected `name` or `others`"),
+        ] {
+            assert_eq!(read(body), Err(expected.to_owned()), "{body}");
+        }
     }
 
     #[test]

@@ -9,7 +9,8 @@ use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::{Api, ApiError, answer, body};
+use super::body::{self, Fields};
+use super::{Api, ApiError, answer};
 use crate::auth::{Access, Identity};
 use crate::broker::CONNECTIONS;
 use crate::broker::history::{Position, Retained};
@@ -44,6 +45,10 @@ const UNCOMPARED: &str =
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct Question {
     spec: String,
+}
+
+impl Fields for Question {
+    const FIELDS: &'static [(&'static str, &'static str)] = &[("Spec", "a string")];
 }
 
 #[derive(Debug, Serialize)]

@@ -18,6 +18,7 @@ use crate::fanout::pool::PoolError;
 use crate::index::{IndexError, excerpt};
 use crate::protocol::DrpError;
 use crate::transport::listener::Answer;
+use crate::transport::refusal;
 use crate::transport::upgrade::UpgradeError;
 
 /// Why a request is refused.
@@ -39,7 +40,7 @@ pub enum ApiError {
     )]
     Origin,
     /// The caller lacks a claim.
-    #[error("Requires: {scope} {action} {specific}")]
+    #[error("{}", format!("Requires: {scope} {action} {specific}").trim_end())]
     Forbidden {
         /// The scope of the missing claim.
         scope: &'static str,
@@ -63,6 +64,9 @@ pub enum ApiError {
     /// The content coding is not supported.
     #[error("Content-Encoding: {0:?} is not supported; use gzip or deflate, or send the body uncompressed")]
     ContentCoding(String),
+    /// The head of the request is too large.
+    #[error("{}", refusal::large_head())]
+    LargeHead,
     /// The request is invalid; the message says what is wrong and where.
     #[error("{0}")]
     Bad(String),
@@ -192,6 +196,7 @@ impl ApiError {
             Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::ContentCoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::LargeHead => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Still { .. } | Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Publish(PublishError::Full { .. }) | Self::Quota { .. } | Self::Sockets { .. } => {
                 StatusCode::TOO_MANY_REQUESTS

@@ -110,7 +110,7 @@ fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let names =
         |media: &str| given.as_bytes().windows(media.len()).any(|part| part.eq_ignore_ascii_case(media.as_bytes()));
-    if names("application/x-ndjson") {
+    if names("application/x-ndjson") || names("application/ndjson") {
         Ok(Form::Lines)
     } else if names("application/json") {
         Ok(Form::Json)

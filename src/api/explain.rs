@@ -22,10 +22,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
-use super::body::Held;
+use super::body::{self, Fields, Held};
 use super::connections::Inspected;
 use super::turn::Turn;
-use super::{Api, ApiError, answer, body};
+use super::{Api, ApiError, answer};
 use crate::auth::{Access, Identity};
 use crate::broker::CONNECTIONS;
 use crate::broker::history::{Position, Since};
@@ -56,6 +56,17 @@ struct Question {
     specs: Vec<String>,
     user: Option<String>,
     connection: Option<String>,
+}
+
+impl Fields for Question {
+    const FIELDS: &'static [(&'static str, &'static str)] = &[
+        ("Event", "an object"),
+        ("Position", "a string"),
+        ("Spec", "a string"),
+        ("Specs", "an array of strings"),
+        ("User", "a string"),
+        ("Connection", "a string"),
+    ];
 }
 
 /// The body of the answer.
@@ -151,7 +162,7 @@ impl Api {
     fn event_in_question(&self, question: &Question, identity: &Identity) -> Result<Arc<Event>, ApiError> {
         match (&question.event, &question.position) {
             (Some(text), None) => {
-                let draft = Draft::read_named(text.get()).map_err(|error| bad(error.to_string()))?;
+                let draft = Draft::read_named(text.get()).map_err(|error| bad(format!("Event: {error}")))?;
                 Ok(Arc::new(draft.seal_for_one(clock::now())))
             }
             (None, Some(position)) => self.retained(position, identity),

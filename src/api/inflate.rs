@@ -71,7 +71,10 @@ impl Inflating<'_> {
         let mut filled = start;
         while filled < out.len() {
             let step = from.read(&mut out[filled..]).map_err(|error| {
-                ApiError::Bad(format!("the body does not match `Content-Encoding: {coding}`, or is truncated: {error}"))
+                ApiError::Bad(format!(
+                    "the body is not {coding} data as `Content-Encoding: {coding}` says, it is truncated, or something \
+                     follows that data: {error}"
+                ))
             })?;
             if step == 0 {
                 break;

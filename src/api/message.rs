@@ -3,17 +3,36 @@
 //! hyper has already parsed the request and refused what cannot be framed. The rules here concern requests that two
 //! servers in a chain could interpret differently.
 
+use std::net::Ipv6Addr;
+
 use hyper::header::{HOST, TRANSFER_ENCODING};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Version};
 
 use super::ApiError;
+use crate::transport::refusal::MAX_HEAD;
 
 /// Checks a request.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), ApiError> {
+    head(request)?;
     host(request)?;
     target(request)?;
     transfer_encoding(request)
+}
+
+/// Bounds the head. hyper notices a long one only while the head is incomplete, so that it depends on how the network
+/// has divided it. Each line is counted as it is usually written.
+fn head<B>(request: &Request<B>) -> Result<(), ApiError> {
+    let uri = request.uri();
+    let origin = uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len());
+    let origin = origin + uri.authority().map_or(0, |authority| authority.as_str().len());
+    let target = origin + uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let first = request.method().as_str().len() + target + "  HTTP/1.1\r\n".len();
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    if first + headers.sum::<usize>() + "\r\n".len() > MAX_HEAD {
+        return Err(ApiError::LargeHead);
+    }
+    Ok(())
 }
 
 /// A target that is only a host is valid for `CONNECT` alone (RFC 9112, section 3.2.3).
@@ -44,8 +63,10 @@ fn is_host(text: &str) -> bool {
     }
     // A name may contain a comma, but here it means that somebody has joined two headers.
     let Some(authority) = text.parse::<Authority>().ok().filter(|_| !text.contains(',')) else { return false };
-    let port = text.strip_prefix(authority.host()).unwrap_or("@");
-    !authority.host().is_empty() && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+    let (host, port) = (authority.host(), text.strip_prefix(authority.host()).unwrap_or("@"));
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_address = inner.is_none_or(|address| address.parse::<Ipv6Addr>().is_ok());
+    is_address && !host.is_empty() && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 /// Returns whether a text is a name or an IPv4 address, with or without a port: the usual case, without an allocation.
@@ -103,6 +124,8 @@ mod tests {
             ("drp.lab/x", 400),
             ("a,b", 400),
             ("[::1", 400),
+            ("[::g]", 400),
+            ("[]", 400),
         ] {
             assert_eq!(status(Version::HTTP_11, &[("host", host)]), expected, "{host:?}");
         }

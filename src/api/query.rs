@@ -36,10 +36,19 @@ pub(super) fn plain_path(path: &str) -> Option<String> {
     encoded.collect()
 }
 
+/// Returns the parameters with their values, decoded.
+pub(super) fn pairs(query: Option<&str>) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+}
+
 /// Returns the first non-empty value of a parameter.
 pub(super) fn value<'q>(query: Option<&'q str>, name: &str) -> Option<Cow<'q, str>> {
-    let pairs = form_urlencoded::parse(query?.as_bytes());
-    pairs.into_iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value)
+    pairs(query).find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value)
+}
+
+/// Returns the first value of a parameter, which may be empty.
+pub(super) fn first<'q>(query: Option<&'q str>, name: &str) -> Option<Cow<'q, str>> {
+    pairs(query).find(|(key, _)| key == name).map(|(_, value)| value)
 }
 
 /// Returns the maximum length of a list: the parameter `limit`, or no limit.
@@ -48,10 +57,15 @@ pub(super) fn limit(query: Option<&str>) -> Result<usize, ApiError> {
     limit.parse().map_err(|_| ApiError::Bad("limit must be a whole number".to_owned()))
 }
 
-/// Returns all values of a parameter, including empty ones.
-pub(super) fn values(query: Option<&str>, name: &str) -> Vec<Box<str>> {
-    let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into()).collect()
+/// Returns all registrations of a query, including empty ones. Bytes that are not UTF-8 are an error: replaced, they
+/// would be a registration that nobody asked for.
+pub(super) fn registrations(query: Option<&str>) -> Result<Vec<Box<str>>, ApiError> {
+    let is_register = |pair: &&str| decode(pair.split('=').next().unwrap_or_default()) == "register";
+    let mut raw = query.unwrap_or_default().split('&').filter(is_register);
+    if raw.any(|pair| percent_decode_str(pair).decode_utf8().is_err()) {
+        return Err(ApiError::Bad("register: the value is not UTF-8 after percent-decoding".to_owned()));
+    }
+    Ok(pairs(query).filter(|(key, _)| key == "register").map(|(_, value)| value.into()).collect())
 }
 
 /// Returns whether the parameter with this undecoded name holds a credential: `token` or `Token`, in any encoding.

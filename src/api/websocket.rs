@@ -113,7 +113,7 @@ impl Api {
             error
         };
         let position = self.broker.history().position();
-        let registrations = query::values(query, "register");
+        let registrations = query::registrations(query).map_err(|error| rejected(Rejection::BadRequest, error))?;
         let overflow = self.overflow(query, identity).map_err(|error| rejected(Rejection::BadRequest, error))?;
         let Some(permit) = self.connection_limit.admit() else {
             return Err(rejected(Rejection::Limited, ApiError::TooManyConnections));
@@ -130,7 +130,8 @@ impl Api {
 
     /// Parses from where the client wants a replay.
     pub(super) fn since(&self, query: Option<&str>) -> Result<Option<Start>, ApiError> {
-        let Some(text) = query::value(query, "since") else { return Ok(None) };
+        // An empty one is no time either: who has lost the time would otherwise miss events and not know it.
+        let Some(text) = query::first(query, "since") else { return Ok(None) };
         // An unencoded `+` of a time zone arrives as a space.
         let text = text.replace(' ', "+");
         let bad = |error: SinceError| ApiError::Bad(error.to_string());

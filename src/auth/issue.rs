@@ -49,7 +49,7 @@ pub struct TokenRequest {
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum IssueError {
     /// The caller lacks a claim.
-    #[error("requires: {scope} {action} {specific}")]
+    #[error("Requires: {scope} {action} {specific}")]
     Forbidden {
         /// Scope of the missing claim.
         scope: &'static str,
@@ -255,11 +255,13 @@ impl Authority {
         Ok(Issued { token, expires_at, info: info(&state, &payload, &identity) })
     }
 
-    /// Returns the expiry in whole seconds, as tokens store it.
+    /// Returns the expiry in whole seconds, as tokens store it. It is rounded up, so that a token lives at least as
+    /// long as requested.
     fn expiry(&self, ttl: Option<Duration>, now: Timestamp) -> Result<Timestamp, IssueError> {
         let longest = self.options.max_token_ttl;
         let ttl = ttl.unwrap_or(self.options.token_ttl.min(longest));
-        let at = i64::try_from(ttl.as_secs()).ok().and_then(|ttl| now.as_second().checked_add(ttl));
+        let begun = now.as_second() + i64::from(now.subsec_nanosecond() > 0);
+        let at = i64::try_from(ttl.as_secs()).ok().and_then(|ttl| begun.checked_add(ttl));
         let at = at.filter(|_| ttl <= longest).and_then(|at| Timestamp::from_second(at).ok());
         at.ok_or(IssueError::Ttl { longest })
     }

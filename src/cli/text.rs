@@ -26,6 +26,12 @@ pub(super) fn escaped(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Returns a count with its noun, in the plural unless there is one: `1 event`, `2 events`.
+pub(super) fn number_of(count: u64, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}
+
 /// Returns the width of a text on a terminal, in columns.
 pub(super) fn width(text: &str) -> usize {
     text.width()

@@ -192,7 +192,13 @@ impl fmt::Display for RefusedError {
         let status = hyper::StatusCode::from_u16(self.status).ok();
         let name = status.and_then(|status| status.canonical_reason()).unwrap_or("unknown status");
         write!(f, "the server answered {} ({name})", self.status)?;
-        if self.messages.is_empty() { Ok(()) } else { write!(f, ": {}", self.messages.join("; ")) }
+        // The server may show the text that it refuses, with a caret under the place: these two are lines of their own.
+        let is_shown = self.messages.last().is_some_and(|last| last.trim_start() == "^");
+        let (reasons, shown) = self.messages.split_at(self.messages.len().saturating_sub(if is_shown { 2 } else { 0 }));
+        if !reasons.is_empty() {
+            write!(f, ": {}", reasons.join("; "))?;
+        }
+        shown.iter().try_for_each(|line| write!(f, "\n{line}"))
     }
 }
 

@@ -29,8 +29,13 @@ pub enum EventFault {
         /// The given value, truncated to 64 characters.
         text: String,
     },
-    /// The `Type` or `Action` of a posted event is missing or empty, or it is missing where a person has to name it.
+    /// The `Type` or `Action` of a posted event is missing or empty.
     Missing {
+        /// Name of the field.
+        field: &'static str,
+    },
+    /// The `Type` or `Action` is missing where a person has to name it, though it may be empty.
+    Unnamed {
         /// Name of the field.
         field: &'static str,
     },
@@ -56,6 +61,7 @@ impl fmt::Display for EventFault {
                 write!(f, "Time is not an RFC 3339 time with at most nine fractional digits: {text:?}")
             }
             Self::Missing { field } => write!(f, "{field} is missing or empty"),
+            Self::Unnamed { field } => write!(f, "{field} is missing"),
             Self::Reserved => f.write_str("Type `websocket` is reserved for answers to commands and cannot be posted"),
             Self::Notice => f.write_str("Type `hydrant` is reserved for notices of the broker and cannot be posted"),
         }

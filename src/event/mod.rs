@@ -134,7 +134,7 @@ impl<'t> Draft<'t> {
         let draft = Self::read(text)?;
         let named = [("Type", Field::Type), ("Action", Field::Action)];
         match named.into_iter().find(|(_, field)| field.offset_in(json::members(text)).is_none()) {
-            Some((field, _)) => Err(EventFault::Missing { field }.at(text.trim_end().len() - 1)),
+            Some((field, _)) => Err(EventFault::Unnamed { field }.at(text.trim_end().len() - 1)),
             None => Ok(draft),
         }
     }
@@ -498,7 +498,7 @@ mod tests {
 
     #[test]
     fn who_writes_by_hand_names_a_type_and_an_action() {
-        let missing = |field: &'static str, at| Err(EventFault::Missing { field }.at(at));
+        let missing = |field: &'static str, at| Err(EventFault::Unnamed { field }.at(at));
         assert_eq!(Draft::read_named("{} "), missing("Type", 1));
         assert_eq!(Draft::read_named(r#"{"type":"","Object":{"Action":"b"}}"#), missing("Action", 34));
         assert_eq!(Draft::read_named(r#"{"action":null,"Type":""}"#), Ok(Draft::new("", "", "")));

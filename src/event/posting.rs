@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use super::field::Field;
 use super::{Draft, Event, EventError, EventFault, NOTICE_TYPE, time};
-use crate::json::{JsonError, Validator, Value};
+use crate::json::{JsonError, JsonFault, Validator, Value};
 
 /// The format of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Posting<'_> {
             }
             let skipped = if at == 0 { skipped } else { 0 };
             let refused = |error: EntryError| Location::Line(at + 1).of(error.moved(|offset| offset + skipped));
-            let value = validator.read(line).map_err(|error| refused(error.into()))?;
+            let value = validator.read(line).map_err(|error| refused(in_line(error).into()))?;
             let others = events.0.len();
             events.0.push(self.next(others, &value).map_err(refused)?);
         }
@@ -151,6 +151,12 @@ fn within(mut error: JsonError, skipped: usize) -> PostingError {
     };
     error.offset = error.offset.saturating_sub(start);
     Location::Element(element).of(error)
+}
+
+/// Converts an error of a line: whoever sends lines already knows that there may be several events.
+fn in_line(error: JsonError) -> JsonError {
+    let fault = if error.fault == JsonFault::Second { JsonFault::SecondInLine } else { error.fault };
+    JsonError { fault, ..error }
 }
 
 /// Splits a body into lines, without their line breaks.
@@ -258,6 +264,16 @@ mod tests {
         assert_eq!(read(Form::Json, &format!(" [ {GOOD} , {GOOD} ] ")).unwrap().len(), 2);
         assert_eq!(read(Form::Json, "[]"), Ok(vec![]));
         assert_eq!(read(Form::Lines, &format!("{GOOD}\r\n\n  {GOOD}\n")).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_second_value_is_told_by_the_form() {
+        let line = read(Form::Lines, &format!("{GOOD}\n{GOOD} {GOOD}")).unwrap_err();
+        let expected =
+            "line 2: not valid JSON at byte 36: a second value on the line; put each event on a line of its own";
+        assert_eq!(line, expected);
+        let whole = read(Form::Json, &format!("{GOOD} {GOOD}")).unwrap_err();
+        assert!(whole.starts_with("not valid JSON at byte 36: a second value after the first; send"), "{whole}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
-use super::filter::{Filter, Limits, Op, Term, Test, Value};
+use super::filter::{self, Filter, Limits, Op, Term, Test, Value};
 use super::names::{Guess, LONGEST, guess_action, guess_type};
 use super::spec::{Field, Spec};
 
@@ -146,11 +146,23 @@ fn odd_key(text: &str) -> Option<String> {
         return None;
     }
     let advice = match operator {
-        "=" | "==" | "===" => form_of(field, "Eq", value),
+        "=" | "==" | "===" => match operator_in(value) {
+            Some((operator, value)) => form_of(field, operator, value),
+            None => form_of(field, "Eq", value),
+        },
         "!=" | "!==" => form_of(field, "Ne", value),
         other => format!("there is no operator `{}`, and a filter is written as `.field=Op(value)`", cut(other)),
     };
     Some(format!("`{}` is read as part of the key; {advice}", cut(comparison)))
+}
+
+/// Returns the operator with which a text begins that is not followed by its arguments, and these: `Exists`,
+/// `Eq local`.
+fn operator_in(text: &str) -> Option<(&'static str, &str)> {
+    let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    // In small letters only if there is nothing else: `in progress` may be a value.
+    let is_meant = |name: &&str| *name == word || rest.is_empty() && name.eq_ignore_ascii_case(word);
+    filter::parse::operators().find(is_meant).map(|name| (name, rest.trim()))
 }
 
 /// Returns how a comparison is written as a filter, or only the form if the value would need quotes or is long.
@@ -263,6 +275,14 @@ mod tests {
                 "machines.update.*.Stage=local",
                 "`Stage=local` is read as part of the key; write a filter as `.Stage=Eq(local)`",
             ),
+            (
+                "machines.update.*.Stage=Exists",
+                "`Stage=Exists` is read as part of the key; write a filter as `.Stage=Exists()`",
+            ),
+            ("machines.update.*.Stage=Eq local", "write a filter as `.Stage=Eq(local)`"),
+            ("machines.update.*.Stage=eq", "write a filter as `.field=Eq(value)`"),
+            ("machines.update.*.Stage=changed", "write a filter as `.Stage=Changed()`"),
+            ("machines.update.*.State=in progress", "write a filter as `.State=Eq(in progress)`"),
             ("machines.update.*.Stage==local", "write a filter as `.Stage=Eq(local)`"),
             (
                 "machines.update.*.Stage!=local",

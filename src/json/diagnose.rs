@@ -32,6 +32,8 @@ pub enum Fault {
     Control(u8),
     /// A backslash followed by something that is not an escape.
     Escape,
+    /// A `\u` without four hexadecimal digits.
+    Hexadecimal,
     /// One half of a surrogate pair of `\u` escapes.
     Surrogate,
     /// A malformed number.
@@ -42,6 +44,8 @@ pub enum Fault {
     Word(String),
     /// A second value after the first.
     Second,
+    /// A second value on a line that may have only one.
+    SecondInLine,
     /// A byte order mark, which is part of no value.
     Mark,
     /// Another character after the value.
@@ -73,6 +77,7 @@ impl fmt::Display for Fault {
                 write!(f, "a control character (0x{byte:02x}) in a string; write it as `{}`", escape(*byte))
             }
             Self::Escape => f.write_str("an unknown escape in a string"),
+            Self::Hexadecimal => f.write_str("`\\u` in a string without four hexadecimal digits after it"),
             Self::Surrogate => f.write_str("a lone surrogate (half a character) is not accepted"),
             Self::Number => f.write_str("not a number in JSON notation"),
             Self::Range => f.write_str("a number beyond the range of a double is not accepted"),
@@ -81,6 +86,7 @@ impl fmt::Display for Fault {
                 "a second value after the first; send several events as an array, or one per line with `Content-Type: \
                  application/x-ndjson` (NDJSON)",
             ),
+            Self::SecondInLine => f.write_str("a second value on the line; put each event on a line of its own"),
             Self::Mark => f.write_str(
                 "a byte order mark (U+FEFF), which may only be the first character of all; remove it where files were \
                  joined",
@@ -364,7 +370,7 @@ impl Walk<'_> {
     }
 
     fn unicode(&mut self) -> Result<(), Fault> {
-        let Some(unit) = self.unit(self.at) else { return Err(Fault::Escape) };
+        let Some(unit) = self.unit(self.at) else { return Err(Fault::Hexadecimal) };
         match unit {
             0xd800..=0xdbff if self.unit(self.at + 6).is_some_and(|low| (0xdc00..=0xdfff).contains(&low)) => {
                 self.at += 12;
@@ -430,7 +436,7 @@ mod tests {
             ("[1,", 3, "ends within an array"),
             ("[\"ab", 4, "ends within a string"),
             ("[\"\\x\"]", 2, "unknown escape"),
-            ("[\"\\u12g4\"]", 2, "unknown escape"),
+            ("[\"\\u12g4\"]", 2, "`\\u` in a string without four hexadecimal digits"),
             ("[\"\\ud800\"]", 2, "lone surrogate"),
             ("[\"\\udc00\"]", 2, "lone surrogate"),
             ("[\"\\ud800\\u0041\"]", 2, "lone surrogate"),

@@ -26,6 +26,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::handover::{Handover, Parts};
 use super::refusal::Refusal;
+use super::request_line::RequestLine;
 use super::secured::Secured;
 use super::signs::Signs;
 use crate::auth::ClientCertificate;
@@ -74,6 +75,8 @@ pub struct Socket {
     ended: Option<(Instant, Pin<Box<Sleep>>)>,
     /// The bytes of the response to a request, by its number, that hyper still had to write after its last write.
     rest: Option<(u64, usize)>,
+    /// The first line of the last request, after so many others; only refusals need it.
+    line: (Option<u64>, RequestLine),
     /// The response sent instead of hyper's own, and how many bytes of it were sent.
     refusal: Option<(String, usize)>,
 }
@@ -99,6 +102,7 @@ impl Socket {
             handover: Arc::default(),
             ended: None,
             rest: None,
+            line: (None, RequestLine::default()),
             refusal: None,
         }
     }
@@ -215,7 +219,7 @@ impl Socket {
     fn poll_answer(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let length = match self.rest_before(buf) {
             Some((0, refusal)) => {
-                self.refusal = Some((refusal.text(), 0));
+                self.refusal = Some((refusal.text(self.line.1), 0));
                 self.signs.leave_unread();
                 return self.poll_refusal(cx, buf.len());
             }
@@ -226,6 +230,14 @@ impl Socket {
         let count = if let Poll::Ready(Ok(count)) = written { count } else { 0 };
         self.rest = self.signs.is_written().then(|| (self.signs.requests(), length - count));
         written
+    }
+
+    /// Looks at the first bytes of a request.
+    fn begin_request(&mut self, bytes: &[u8]) {
+        let others = Some(self.signs.requests());
+        if !bytes.is_empty() && self.signs.is_between_requests() && self.line.0 != others {
+            self.line = (others, RequestLine::of(bytes));
+        }
     }
 
     fn poll_input(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -248,6 +260,7 @@ impl AsyncRead for Socket {
             }
             let is_end = matches!(read, Poll::Ready(Ok(()))) && has_room && buf.filled().len() == before;
             if !is_end {
+                this.begin_request(&buf.filled()[before..]);
                 return read;
             }
         }
@@ -351,7 +364,7 @@ mod tests {
         tokio::join!(write, read);
         let (answer, refusal) = all.split_at(length);
         assert!(answer.ends_with(BARE), "the answer is whole");
-        assert_eq!(String::from_utf8_lossy(refusal), Refusal::Malformed.text());
+        assert_eq!(String::from_utf8_lossy(refusal), Refusal::Malformed.text(RequestLine::default()));
     }
 
     #[tokio::test]

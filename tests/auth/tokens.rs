@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hydrant::auth::{
     AuthError, CredentialError, IssueError, Principal, RevokedError, Secret, TokenError, TokenRequest,
 };
+use jiff::SignedDuration;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use serde_json::{Value, json};
 
@@ -393,6 +394,21 @@ fn two_rotations_end_older_tokens() {
     assert!(realm.bearer(&token, now()).is_err());
     assert_eq!(realm.authority.access(&alice).unwrap_err(), RevokedError::KeyRetired);
     assert!(realm.bearer(&realm.token("alice", &ttl(3600)), now()).is_ok());
+}
+
+/// Times in tokens are whole seconds.
+#[test]
+fn a_token_lives_at_least_as_long_as_was_asked_for() {
+    let realm = Realm::usual();
+    let root = realm.user("root");
+    for (milliseconds, end) in [(0, at(1)), (1, at(2)), (999, at(2))] {
+        let begun = now() + SignedDuration::from_millis(milliseconds);
+        let issued = realm.authority.issue(&root, "root", &ttl(1), begun).unwrap();
+        assert_eq!((issued.expires_at, issued.info.expires_at, issued.info.issued_at), (end, end, now()));
+        let nearly = begun + SignedDuration::from_millis(999);
+        assert!(realm.bearer(issued.token.expose(), nearly).is_ok(), "{milliseconds}");
+        assert!(realm.bearer(issued.token.expose(), end).is_err(), "{milliseconds}");
+    }
 }
 
 #[test]

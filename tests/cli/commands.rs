@@ -29,12 +29,14 @@ fn help_that_nobody_can_read_is_a_failure() {
 
 #[test]
 fn bad_usage_ends_with_64_and_writes_nothing_to_standard_output() {
-    let cases: [&[&str]; 8] = [
+    let cases: [&[&str]; 10] = [
         &[],
         &["nonsense"],
         &["watch"],
         &["watch", "--count", "0", "a.b.c"],
         &["watch", "-E", "ftp://x", "a.b.c"],
+        &["watch", "--since", "", "a.b.c"],
+        &["record", "events.ndjson", "--since", "5x"],
         &["post", "-E", "http://x", "--cacert", "ca.pem"],
         &["post", "--cacert", "/nowhere/ca.pem"],
         &["man", "nonsense"],

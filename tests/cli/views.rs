@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use crate::support::{Broker, run};
+use crate::support::{Broker, Done, run};
 use crate::watch::{Step, serve, watch};
 
 const UPDATE: &str = r#"{"Time":"2026-01-02T03:04:05Z","Type":"machines","Action":"update","Key":"m1",
@@ -36,6 +36,54 @@ fn changes_are_a_line_each() {
   no Original to compare with
 ";
     assert_eq!((done.code, done.out.as_str()), (Some(0), expected));
+}
+
+/// A notice that needs no registration.
+const LOSS: &str = r#"{"Time":"2026-01-02T03:04:07Z","Type":"hydrant","Action":"gap","Key":"replay","Principal":"",
+    "Object":{"Requested":"R","From":"2026-01-02T03:04:01Z","To":"2026-01-02T03:04:02Z","Events":15},"Original":null}"#;
+/// One that only comes to who has registered for it.
+const LINK: &str = r#"{"Time":"2026-01-02T03:04:07Z","Type":"hydrant","Action":"gap","Key":"drp:8092","Principal":"",
+    "Object":{"Endpoint":"https://drp:8092","From":"A","To":"B","Events":null},"Original":null}"#;
+
+/// What is shown of some events, until one is counted.
+fn shown(events: &[&'static str], view: &[&str]) -> Done {
+    let steps = events.iter().map(|event| Step::Send(event));
+    let server = serve(vec![[Step::Answer(1)].into_iter().chain(steps).chain([Step::Listen]).collect()]);
+    watch(&server, &[&["*.*.*", "--count=1"], view].concat()).finish()
+}
+
+#[test]
+fn a_loss_is_told_in_words_and_is_not_counted() {
+    let told = "hydrant: warning: events are missing from 2026-01-02T03:04:01Z to 2026-01-02T03:04:02Z: the server no \
+                longer has them (15 events of any type)\n";
+    for (view, expected) in [
+        (&["--fields", "Type,Key"][..], "Type  Key\njobs  j1\n"),
+        (&["--changed"], "2026-01-02T03:04:06Z jobs.create j1\n  no Original to compare with\n"),
+    ] {
+        let done = shown(&[LOSS, CREATE], view);
+        assert_eq!((done.code, done.out.as_str()), (Some(0), expected));
+        assert!(done.err.ends_with(told), "{}", done.err);
+    }
+    let stats = shown(&[LOSS, CREATE], &["--stats"]);
+    assert!(stats.out.starts_with("1 event in ") && stats.err.ends_with(told), "{}{}", stats.out, stats.err);
+    // Programs read the notice itself.
+    let lines = shown(&[LOSS, CREATE], &[]);
+    assert_eq!(lines.out.lines().count(), 2, "{}", lines.out);
+    assert!(lines.out.contains("\"Events\":15") && lines.err.ends_with(told), "{}{}", lines.out, lines.err);
+    assert!(shown(&[LOSS, CREATE], &["--pretty"]).out.contains("\"Events\": 15"));
+}
+
+#[test]
+fn a_notice_that_was_registered_for_is_an_event() {
+    let told = "events are missing from A to B: they did not arrive from https://drp:8092\n";
+    for (view, expected) in [
+        (&["--fields", "Action,Key"][..], "Action  Key\ngap     drp:8092\n".to_owned()),
+        (&["--changed"], format!("2026-01-02T03:04:07Z hydrant.gap drp:8092\n  {told}")),
+    ] {
+        let done = shown(&[LINK], view);
+        assert_eq!((done.code, done.out), (Some(0), expected));
+        assert!(done.err.ends_with(&format!("hydrant: warning: {told}")), "{}", done.err);
+    }
 }
 
 #[test]
@@ -106,6 +154,10 @@ fn a_stream_ends_with_the_servers_reason() {
     let broker = Broker::start();
     let refused = broker.run(&["watch", "--sse", "machines.*.*.Stage=Eq("], "");
     assert!(refused.code == Some(1) && refused.err.contains("400 (Bad Request)"), "{}", refused.err);
+    let lines: Vec<&str> = refused.err.lines().filter_map(|line| line.strip_prefix("hydrant: ")).collect();
+    let (shown, caret) = (lines[lines.len() - 2], lines[lines.len() - 1]);
+    assert!(shown == "machines.*.*.Stage=Eq(" && caret.trim_start() == "^", "{}", refused.err);
+    assert_eq!(caret.find('^'), Some(shown.len()), "{}", refused.err);
     let wrong = run(&["watch", "--sse", "a.*.*", "-E", &broker.url(), "-T", "x"], "", &[]);
     assert!(wrong.code == Some(1) && wrong.err.contains("401") | wrong.err.contains("403"), "{}", wrong.err);
 }

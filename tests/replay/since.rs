@@ -279,7 +279,7 @@ async fn places_that_cannot_be_are_refused() {
     let server = Hydrant::start("").await;
     let (epoch, _) =
         position(&server.connect().await).split_once(':').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
-    for bad in ["yesterday", "17", "2099-01-01T00:00:00Z", &format!("{epoch}:1000000")] {
+    for bad in ["", " ", "yesterday", "17", "2099-01-01T00:00:00Z", &format!("{epoch}:1000000")] {
         let refusal = try_since(&server, bad).await.err().unwrap();
         assert_eq!(refusal.status, 400, "{bad}");
         assert!(refusal.body.contains("since"), "{}", refusal.body);

@@ -115,8 +115,8 @@ const MODULES: [(&str, &[&str]); 28] = [
     (
         "cli",
         &[
-            "auth", "client", "clock", "config", "event", "explain", "index", "json", "logging", "overflow", "server",
-            "tasks",
+            "auth", "client", "clock", "config", "event", "explain", "index", "json", "logging", "overflow",
+            "protocol", "server", "tasks",
         ],
     ),
 ];

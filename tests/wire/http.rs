@@ -6,7 +6,7 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::common::http::{Http, Reply};
 use crate::common::raw::Raw;
@@ -91,6 +91,111 @@ async fn a_request_may_have_128_headers() {
     }
 }
 
+/// The same head in one piece and in several, which hyper bounds differently.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_is_bounded_however_it_arrives() {
+    let server = Hydrant::start("").await;
+    let begin = "GET /api/v3/info HTTP/1.1\r\nHost: a\r\nX: ";
+    for (length, expected) in [(32 << 10, 401), ((32 << 10) + 1, 431), (45 << 10, 431), (80 << 10, 431)] {
+        let head = format!("{begin}{}\r\n\r\n", "y".repeat(length - begin.len() - 4));
+        for piece in [head.len(), 1000] {
+            let mut raw = server.dial().await;
+            for piece in head.as_bytes().chunks(piece) {
+                // The server may have answered before the end.
+                let _ = raw.0.write_all(piece).await;
+                tokio::task::yield_now().await;
+            }
+            let answer = raw.head().await;
+            assert_eq!(status(&answer), expected, "{length} bytes in pieces of {piece}: {answer}");
+        }
+    }
+    let long = format!("/api/v3/ws?register={}", "a".repeat(33_000));
+    let error = server.request("GET", &long, &[], "").await;
+    assert!(error.error(431).contains("more than 128 headers or 32768 bytes"));
+    assert_eq!(error.json()["Type"], "GET");
+}
+
+/// As curl sends what was given to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_is_not_percent_encoded_is_refused_with_a_hint() {
+    let server = Hydrant::start("").await;
+    for (target, hint) in [
+        (
+            "/api/v3/events?register=machines.*.*.Stage=Eq(\"local\")",
+            "a double quote, which must be percent-encoded as %22",
+        ),
+        ("/api/v3/events?register=machines.*.*.Stage=Eq(a b)", "a blank, which must be percent-encoded as %20"),
+    ] {
+        let answer = say_last(&server, format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let error: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!((status(head), &error["Type"]), (400, &serde_json::json!("GET")));
+        assert!(error["Messages"][0].as_str().unwrap().contains(hint), "{error}");
+    }
+    let other = say_last(&server, b"GET /api/v3/info HTTP/1.1\r\nHost : a\r\nX: \"a b\"\r\n\r\n").await;
+    assert!(other.contains("version or a header is malformed") && !other.contains("%2"), "{other}");
+    // What comes behind an answered request is another one.
+    let mut raw = server.dial().await;
+    raw.send(b"GET /api/v3/hydrant/openapi.json HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(status(&raw.head().await), 200);
+    raw.send(b"POST /a?\"b\" HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut rest = String::new();
+    patiently("the end", raw.0.read_to_string(&mut rest)).await.unwrap();
+    assert!(rest.ends_with("%22\"],\"Code\":400}") && rest.contains("\"Type\":\"POST\""), "{rest}");
+}
+
+/// A token that is not narrowed because of a slip would have all rights.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slip_in_a_request_for_a_token_is_refused() {
+    let server = Hydrant::start("").await;
+    let uuid = "3f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e";
+    for path in ["/api/v3/users/rocketskates/token".to_owned(), format!("/api/v3/machines/{uuid}/token")] {
+        let get = async |query: &str| server.request("GET", &format!("{path}?{query}"), &[], "").await;
+        for (given, meant) in [
+            ("Scope", "scope"),
+            ("scopes", "scope"),
+            ("role", "roles"),
+            ("ROLES", "roles"),
+            ("TTL", "ttl"),
+            ("ttls", "ttl"),
+            ("Action", "action"),
+            ("specificS", "specific"),
+        ] {
+            let error = get(&format!("{given}=x")).await.error(400);
+            assert_eq!(error, format!("unknown parameter \"{given}\": did you mean \"{meant}\"?"));
+        }
+        let error = get("scope=machines&action=get&scope=jobs").await.error(400);
+        assert_eq!(error, "the parameter \"scope\" occurs more than once");
+        for query in ["", "roles=", "scope=&ttl=60", "token=&slim=Params&scoped=x"] {
+            let reply = get(query).await;
+            assert_eq!(reply.status.as_u16(), 200, "{query}: {}", reply.body);
+            assert_eq!(reply.json()["Info"]["Only"], serde_json::json!([]), "{query}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lifetime_in_a_body_is_a_number_or_a_text() {
+    let server = Hydrant::start("").await;
+    let post = async |body: &str| server.request("POST", "/api/v3/users/rocketskates/token", &[], body).await;
+    for body in ["{\"ttl\":60}", "{\"ttl\":\"60\"}", "{\"ttl\":\"1m\"}", "{\"ttl\":null}"] {
+        assert_eq!(post(body).await.status.as_u16(), 200, "{body}");
+    }
+    for (body, expected) in [
+        ("{\"ttl\":0}", "ttl: \"0\" is not a duration"),
+        ("{\"ttl\":1.5}", "at byte 7: ttl must be a number of seconds, or a string such as `30m`"),
+        ("{\"ttl\":[60]}", "at byte 7: ttl must be a number of seconds"),
+        ("{\"roles\":[\"a\"]}", "at byte 9: roles must be a string: names of roles, separated by commas"),
+        ("{\"ttl\":60,\n\"scope\":{}}", "at byte 19: scope must be a string: scopes, separated by commas"),
+        ("{\"Ttl\":60}", "unknown field `Ttl`, expected one of `ttl`"),
+    ] {
+        let error = post(body).await.error(400);
+        assert!(error.contains(expected) && !error.contains("line 1"), "{body}: {error}");
+    }
+    let checked = server.request("POST", "/api/v3/hydrant/check", &[], "{\"Spec\":5}").await;
+    assert_eq!(checked.error(400), "at byte 8: Spec must be a string");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_of_a_connection_is_said_and_its_last_answer_arrives() {
     let server = Hydrant::start("").await;
@@ -160,6 +265,8 @@ async fn compressed_posts_are_inflated_within_the_bounds() {
     );
     let unsaid = post(&server, NDJSON, "", gzip(&lines)).await.error(400);
     assert!(unsaid.contains("gzip data without the header"), "{unsaid}");
+    let longer = [gzip(&lines), b"more".to_vec()].concat();
+    assert!(post(&server, NDJSON, "gzip", longer).await.error(400).contains("something follows that data"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -197,6 +304,9 @@ async fn what_is_wrong_with_json_is_said_in_words_and_where() {
         assert!(!lower.contains("internal") && !lower.contains("syntax"), "{error}");
         let is_json = ["beyond", "surrogate"].iter().any(|word| error.contains(word));
         assert_eq!(error.contains("not valid JSON"), !is_json && error.contains(" at byte "), "{error}");
+    }
+    for form in ["application/ndjson", "Application/X-NDJSON; charset=utf-8"] {
+        server.try_post(form, &events[..2].join("\n")).await.taken();
     }
     let mut client = server.watch(&["a.b.*"]).await;
     let late = r#"{"Time":"9999-12-31T23:59:59Z","Type":"a","Action":"b","Key":"late"}"#;

@@ -263,7 +263,9 @@ async fn explain_says_why_and_tells_nobody_of_what_he_may_not_see() {
         (of_history(json!({"Spec": "a.b.c.X=Eq("})), "bad filter"),
         (of_history(json!({})), "is required"),
         (json!({"Nonsense": 1}), "unknown field"),
-        (json!({"Event": {"Type": ""}, "Spec": "a.b.c"}), "Action is missing"),
+        (json!({"Event": {"Type": ""}, "Spec": "a.b.c"}), "Event: at byte 10: Action is missing"),
+        (json!({"Event": 5, "Spec": "a.b.c"}), "Event: at byte 0: an event must be a JSON object"),
+        (json!({"Event": {}, "Specs": ["a.b.c", 5]}), "Specs must be an array of strings"),
     ] {
         let message = explain(&server, "rocketskates", wrong).await.error(400);
         assert!(message.contains(said), "{message}");

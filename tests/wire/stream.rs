@@ -148,6 +148,8 @@ async fn what_is_wrong_is_told_before_the_stream_begins() {
     assert!(get("register=machines").await.error(400).contains("at least three parts"));
     assert!(get("").await.error(400).starts_with("register=SPEC is required"));
     assert!(get("register=a.b.c&since=tomorrow").await.error(400).starts_with("since must be"));
+    assert!(get("register=a.b.c&since=").await.error(400).starts_with("since must be"));
+    assert!(get("register=a.b.c&register=%ff.b.c").await.error(400).starts_with("register: the value is not UTF-8"));
     assert!(get("register=a.b.c&overflow=x").await.error(400).contains("overflow"));
     let wrong = server.request("GET", "/api/v3/events?register=a.b.c", &[("accept", "application/xml")], "").await;
     assert!(wrong.error(406).contains("text/event-stream"));

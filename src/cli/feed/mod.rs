@@ -8,12 +8,14 @@
 //! history, the feed reports that events are missing. A failure that a retry cannot fix (a refused registration, wrong
 //! credentials) is an error; if retries are disabled, so is any failure.
 //!
-//! Contract: connections, and the server's warnings about registrations, are reported as they happen. The feed ends
-//! only with an error.
+//! Contract: connections, losses, and the server's warnings about registrations, are reported as they happen. The feed
+//! ends only with an error.
 
 mod delivered;
+mod loss;
 mod position;
 mod resume;
+mod since;
 
 use std::io::Write;
 use std::pin::pin;
@@ -22,9 +24,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, Interval, sleep};
 
+pub(super) use self::loss::Loss;
 use self::position::Position;
 use self::resume::Resume;
+pub(super) use self::since::since;
 use super::console::report;
+use super::text::number_of;
 use crate::client::{
     Backoff, Bounds, ClientError, EventStream, Received, Registered, Session, StreamFrom, Target, jitter,
 };
@@ -57,6 +62,20 @@ pub(super) struct Wanted {
     pub(super) way: Way,
     /// Whether the first lost connection is an error.
     pub(super) no_retry: bool,
+}
+
+/// An event, as the server wrote it, and what it reports as missing if it is a gap notice.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) event: String,
+    pub(super) loss: Option<Loss>,
+}
+
+impl Arrival {
+    /// Returns whether somebody asked for the event: not for a notice that needs no registration.
+    pub(super) fn is_asked_for(&self) -> bool {
+        self.loss.as_ref().is_none_or(Loss::is_registered_for)
+    }
 }
 
 /// The events of one server, across connections.
@@ -133,11 +152,11 @@ impl Feed {
         }
     }
 
-    /// Returns the next event, as the server wrote it.
+    /// Returns the next event.
     ///
     /// # Errors
     /// If a failure cannot be fixed by a retry.
-    pub(super) async fn next(&mut self, err: &mut dyn Write) -> Result<String, ClientError> {
+    pub(super) async fn next(&mut self, err: &mut dyn Write) -> Result<Arrival, ClientError> {
         loop {
             match self.next_of_link(err).await {
                 Ok(event) => return Ok(event),
@@ -153,7 +172,7 @@ impl Feed {
         err: &mut dyn Write,
         ticks: &mut Interval,
         mut on_tick: impl AsyncFnMut() -> Result<(), E>,
-    ) -> Result<String, E> {
+    ) -> Result<Arrival, E> {
         let mut next = pin!(self.next(err));
         loop {
             tokio::select! {
@@ -164,7 +183,7 @@ impl Feed {
     }
 
     /// Returns another event if one has already arrived.
-    pub(super) fn next_ready(&mut self, err: &mut dyn Write) -> Option<String> {
+    pub(super) fn next_ready(&mut self, err: &mut dyn Write) -> Option<Arrival> {
         while self.ended.is_none() {
             match self.link.as_mut()?.receive_ready() {
                 Ok(received) => {
@@ -190,7 +209,7 @@ impl Feed {
         }
     }
 
-    async fn next_of_link(&mut self, err: &mut dyn Write) -> Result<String, ClientError> {
+    async fn next_of_link(&mut self, err: &mut dyn Write) -> Result<Arrival, ClientError> {
         if let Some(error) = self.ended.take() {
             return Err(error);
         }
@@ -255,11 +274,11 @@ impl Feed {
     }
 
     /// Returns the received event, unless it is not an event or a duplicate.
-    fn take(&mut self, received: Received, err: &mut dyn Write) -> Option<String> {
+    fn take(&mut self, received: Received, err: &mut dyn Write) -> Option<Arrival> {
         match received {
             Received::Event(event) => {
                 let (is_surely_new, now) = (self.is_surely_new(), self.server_time());
-                self.resume.is_new(&event, is_surely_new, now).then_some(event)
+                self.resume.is_new(&event, is_surely_new, now).then(|| arrived(event, err))
             }
             Received::Skipped { bytes } => {
                 report(err, format_args!("warning: skipped an event of {bytes} bytes: it is too long"));
@@ -301,9 +320,8 @@ impl Feed {
             (true, true) => (" again", ""),
             (true, false) => (" again", "; events in between may be missing"),
         };
-        let count = self.wanted.specs.len();
-        let registrations = if count == 1 { "registration" } else { "registrations" };
-        report(err, format_args!("connected{again}, {count} {registrations}{missing}"));
+        let registrations = number_of(self.wanted.specs.len() as u64, "registration");
+        report(err, format_args!("connected{again}, {registrations}{missing}"));
     }
 
     /// Waits before the next connection.
@@ -334,6 +352,15 @@ impl Feed {
         }
         self.resume.reconnect();
     }
+}
+
+/// Reports what a new event says is missing.
+fn arrived(event: String, err: &mut dyn Write) -> Arrival {
+    let loss = Loss::of(&event);
+    if let Some(loss) = &loss {
+        report(err, format_args!("warning: {loss}"));
+    }
+    Arrival { event, loss }
 }
 
 /// Returns whether the response is that of a server without streams.

@@ -25,6 +25,7 @@ use super::delivered::Delivered;
 use super::position::Position;
 use crate::event::parse_time;
 use crate::json;
+use crate::protocol::gap::HYDRANT;
 
 /// How much earlier than the last event a new connection begins: nodes order events differently that were posted to
 /// different nodes at nearly the same time, and their clocks differ.
@@ -33,9 +34,6 @@ const OVERLAP: SignedDuration = SignedDuration::from_secs(5);
 /// A Time further ahead than this is not a position to resume from; the tolerance covers differences between the clocks
 /// of servers and producers.
 const SKEW: SignedDuration = SignedDuration::from_mins(4);
-
-/// The Type of a server's own notices.
-const HYDRANT: &str = "hydrant";
 
 /// The point from which a feed resumes after a reconnect, and the events to skip because they were already delivered.
 #[derive(Debug, Default)]

@@ -21,7 +21,7 @@ pub(crate) enum TransferError {
     #[error("{0}")]
     Event(String),
     /// The server accepted none of these lines.
-    #[error("lines {first} to {last} of {name} were not posted: {source}")]
+    #[error("cannot post {} of {name}: {source}", lines(*first, *last))]
     NotTaken { name: String, first: u64, last: u64, source: ClientError },
     /// The system does not report signals.
     #[error("cannot wait for signals: {0}")]
@@ -30,9 +30,14 @@ pub(crate) enum TransferError {
     #[error("interrupted")]
     Interrupted,
     /// The user ended the command while the server was answering.
-    #[error("interrupted; it is unknown whether lines {first} to {last} of {name} were posted")]
+    #[error("interrupted; it is unknown whether the server accepted {} of {name}", lines(*first, *last))]
     InterruptedWhile { name: String, first: u64, last: u64 },
     /// It is unknown whether the server accepted these lines.
-    #[error("it is unknown whether lines {first} to {last} of {name} were posted: {source}")]
+    #[error("it is unknown whether the server accepted {} of {name}: {source}", lines(*first, *last))]
     Unknown { name: String, first: u64, last: u64, source: ClientError },
+}
+
+/// Names the lines from one to another.
+fn lines(first: u64, last: u64) -> String {
+    if first == last { format!("line {first}") } else { format!("lines {first} to {last}") }
 }

@@ -31,6 +31,7 @@ use self::error::TransferError;
 use self::pace::{Pace, Speed};
 use super::console::{can_draw, hint_if_typed, report};
 use super::endpoint::{self, EndpointError};
+use super::text::number_of;
 use super::watch::asked_to_end;
 use crate::client::{Backoff, ClientError, Http, RefusedError, Target};
 use crate::tasks;
@@ -65,6 +66,8 @@ pub(super) struct PostArgs {
 pub(crate) enum PostError {
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    #[error(transparent)]
+    Input(Box<TransferError>),
     #[error("{problem}; {posted}")]
     Stopped { problem: Box<TransferError>, posted: Posted },
 }
@@ -95,6 +98,7 @@ impl fmt::Display for Posted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self { events: 0, .. } => f.write_str("no events were posted before it"),
+            Self { events: 1, line, .. } => write!(f, "1 event was posted before it, up to line {line}"),
             Self { events, line, .. } => write!(f, "{events} events were posted before it, up to line {line}"),
         }
     }
@@ -103,7 +107,7 @@ impl fmt::Display for Posted {
 pub(super) fn run(args: &PostArgs, err: &mut dyn Write) -> Result<(), PostError> {
     let target = args.endpoint.target()?;
     let stopped = |posted| move |problem| PostError::Stopped { problem: Box::new(problem), posted };
-    let input = Input::open(&args.file).map_err(stopped(Posted::default()))?;
+    let input = Input::open(&args.file).map_err(|problem| PostError::Input(Box::new(problem)))?;
     if input.is_standard {
         hint_if_typed(err);
     }
@@ -121,12 +125,11 @@ pub(super) fn run(args: &PostArgs, err: &mut dyn Write) -> Result<(), PostError>
 }
 
 fn report_all(posted: &Posted, started: Instant, err: &mut dyn Write) {
-    report(err, format_args!("posted {} events in {:.1} s", posted.events, started.elapsed().as_secs_f64()));
+    let events = number_of(posted.events, "event");
+    report(err, format_args!("posted {events} in {:.1} s", started.elapsed().as_secs_f64()));
     if posted.notices > 0 {
-        report(
-            err,
-            format_args!("skipped {} notices of a server (Type hydrant), which cannot be posted", posted.notices),
-        );
+        let notices = number_of(posted.notices, "notice");
+        report(err, format_args!("skipped {notices} of a server (Type hydrant), which cannot be posted"));
     }
 }
 
@@ -293,7 +296,11 @@ impl Post {
             }
         };
         match named {
-            Some((line, message)) => TransferError::Event(format!("{name}:{line}: {message}")),
+            Some((line, message)) => {
+                // The message may begin with the line, too.
+                let message = message.strip_prefix(&format!("line {line}: ")).unwrap_or(&message);
+                TransferError::Event(format!("{name}:{line}: {message}"))
+            }
             None => self.failed(ClientError::Refused(refusal), lines),
         }
     }

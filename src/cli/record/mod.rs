@@ -22,8 +22,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use self::sink::{Existing, Sink};
 use super::console::{can_draw, report};
 use super::endpoint;
-use super::feed::{Feed, Wanted, Way};
-use super::watch::{asked_to_end, since};
+use super::feed::{Arrival, Feed, Wanted, Way, since};
+use super::text::number_of;
+use super::watch::asked_to_end;
 use crate::auth::parse_ttl;
 use crate::json;
 
@@ -52,7 +53,8 @@ pub(super) struct RecordArgs {
     /// Replace the file if it exists
     #[arg(long, conflicts_with = "append")]
     force: bool,
-    /// Exit after this many events
+    /// Exit after this many events; a notice that events are missing is recorded but not counted, unless it was
+    /// registered for
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Exit after this long: 30, 30s, 5m, 2h; with 1 if there was no connection or, with --count, if fewer events have
@@ -93,7 +95,8 @@ pub(super) fn run(args: &RecordArgs, err: &mut dyn Write) -> Result<(), RecordEr
     let (events, bytes) = (recording.recorded, HumanBytes(recording.sink.length()));
     let seconds = begun.elapsed().as_secs_f64();
     let file = args.file.display();
-    report(err, format_args!("recorded {events} events in {seconds:.1} s; the size of {file} is {bytes}"));
+    let events = number_of(events, "event");
+    report(err, format_args!("recorded {events} in {seconds:.1} s; the size of {file} is {bytes}"));
     Ok(())
 }
 
@@ -146,8 +149,8 @@ impl Recording {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let event = feed.next_with_ticks(err, &mut ticks, async || self.tick()).await?;
-            let text = self.batch(event, feed, err);
+            let first = feed.next_with_ticks(err, &mut ticks, async || self.tick()).await?;
+            let text = self.batch(first, feed, err);
             self.sink.write(&text, Instant::now())?;
             if self.is_enough() {
                 return Ok(());
@@ -156,13 +159,13 @@ impl Recording {
     }
 
     /// Formats an event as a line, and the following events that have already arrived.
-    fn batch(&mut self, first: String, feed: &mut Feed, err: &mut dyn Write) -> Vec<u8> {
+    fn batch(&mut self, first: Arrival, feed: &mut Feed, err: &mut dyn Write) -> Vec<u8> {
         let mut text = Vec::new();
         let mut next = Some(first);
-        while let Some(event) = next {
-            json::compact(&event, &mut text);
+        while let Some(arrival) = next {
+            json::compact(&arrival.event, &mut text);
             text.push(b'\n');
-            self.recorded += 1;
+            self.recorded += u64::from(arrival.is_asked_for());
             let full = self.is_enough() || text.len() >= BATCH_BYTES;
             next = if full { None } else { feed.next_ready(err) };
         }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use crate::cli::console::Screen;
+use crate::cli::feed::Loss;
 use crate::cli::text::{cut, escaped, printable};
 use crate::json;
 
@@ -34,8 +35,8 @@ impl Changes {
         Self { screen }
     }
 
-    /// Appends the changes of an event.
-    pub(super) fn event(&self, event: &str, out: &mut Vec<u8>) {
+    /// Appends the changes of an event, or what a gap notice reports.
+    pub(super) fn event(&self, event: &str, loss: Option<&Loss>, out: &mut Vec<u8>) {
         let member = |name| json::members(event).find(|member| member.name() == name).map(|member| member.value);
         let text = |name| {
             let text = member(name).and_then(json::as_string).unwrap_or_default();
@@ -43,6 +44,9 @@ impl Changes {
         };
         let head = format!("{} {}.{} {}", text("Time"), text("Type"), text("Action"), text("Key"));
         self.line(&head, "1", out);
+        if let Some(loss) = loss {
+            return self.line(&format!("  {loss}"), "", out);
+        }
         let some = |name| member(name).filter(|value| *value != "null");
         match (some("Original"), some("Object")) {
             (Some(original), Some(object)) => self.changes(&between(original, object), out),
@@ -202,7 +206,7 @@ mod tests {
         };
         let shown = |screen: Screen, original: &str| {
             let mut out = Vec::new();
-            Changes::new(screen).event(&event(original), &mut out);
+            Changes::new(screen).event(&event(original), None, &mut out);
             String::from_utf8(out).unwrap()
         };
         let plain = Screen::default();

@@ -22,8 +22,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::console::Screen;
 use super::endpoint::{self, EndpointError};
-use super::feed::{Feed, Wanted, Way};
-use crate::auth::{TtlError, parse_ttl};
+use super::feed::{Arrival, Feed, Wanted, Way, since};
+use crate::auth::parse_ttl;
 use crate::client::ClientError;
 use crate::clock;
 use shown::Shown;
@@ -48,7 +48,7 @@ pub(super) struct WatchArgs {
     since: Option<String>,
     #[command(flatten)]
     shown: Shown,
-    /// Exit after this many events
+    /// Exit after this many events; a notice that events are missing is not counted, unless it was registered for
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Exit after this long: 30, 30s, 5m, 2h; with 1 if there was no connection or, with --count, if fewer events have
@@ -79,17 +79,6 @@ pub(crate) enum WatchError {
     Late { wanted: u64, left: u64, after: Duration },
     #[error("no connection within {} s", .0.as_secs())]
     Unconnected(Duration),
-}
-
-/// Parses `--since`: converts an age to the time that the server expects; passes any other text to the server.
-pub(super) fn since(text: &str) -> Result<String, TtlError> {
-    let text = text.trim();
-    let is_span = text.strip_suffix(['s', 'm', 'h', 'd', 'w']).is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
-    if !is_span {
-        return Ok(text.to_owned());
-    }
-    let ago = parse_ttl(text)?;
-    Ok(clock::now().checked_sub(ago).map_or_else(|_| "0001-01-01T00:00:00Z".to_owned(), |time| time.to_string()))
 }
 
 /// Listens from now on for what asks the process to end: Ctrl-C, or a service manager. The result is ready when it was
@@ -162,12 +151,12 @@ impl<W: AsyncWrite + Unpin> Watch<W> {
         let mut ticks = interval_at(Instant::now() + TICK, TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
-            let event = if self.stats {
+            let first = if self.stats {
                 feed.next_with_ticks(err, &mut ticks, async || self.tick().await).await?
             } else {
                 feed.next(err).await?
             };
-            let text = self.batch(event, feed, err);
+            let text = self.batch(first, feed, err);
             self.out.write_all(&text).await?;
             self.out.flush().await?;
             if self.left == Some(0) {
@@ -177,12 +166,12 @@ impl<W: AsyncWrite + Unpin> Watch<W> {
     }
 
     /// Formats an event, and the following events that have already arrived.
-    fn batch(&mut self, first: String, feed: &mut Feed, err: &mut dyn Write) -> Vec<u8> {
+    fn batch(&mut self, first: Arrival, feed: &mut Feed, err: &mut dyn Write) -> Vec<u8> {
         let mut text = Vec::new();
         let mut next = Some(first);
-        while let Some(event) = next {
-            self.view.event(&event, &mut text);
-            self.left = self.left.map(|left| left - 1);
+        while let Some(arrival) = next {
+            self.view.event(&arrival, &mut text);
+            self.left = self.left.map(|left| left - u64::from(arrival.is_asked_for()));
             let full = self.left == Some(0) || text.len() >= BATCH_BYTES;
             next = if full { None } else { feed.next_ready(err) };
         }
@@ -214,25 +203,5 @@ impl<W: AsyncWrite + Unpin> Watch<W> {
             self.out.flush().await
         };
         let _ = timeout(LAST_FLUSH, last).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_span_is_so_long_ago_and_all_else_is_the_servers() {
-        let ago = |text: &str| {
-            let then = since(text).unwrap().parse().unwrap();
-            clock::now().duration_since(then).as_secs()
-        };
-        assert!((600..660).contains(&ago("10m")));
-        assert!((7200..7260).contains(&ago(" 2h ")));
-        for text in ["2026-01-01T00:00:00Z", "1a2b:77", "yesterday", "600"] {
-            assert_eq!(since(text).unwrap(), text);
-        }
-        assert_eq!(since("99999999999999d").unwrap(), "0001-01-01T00:00:00Z");
-        assert!(since("0s").is_err());
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use crate::cli::text::{cut, printable};
+use crate::cli::text::{cut, number_of, printable};
 use crate::clock::ClockReading;
 use crate::json;
 
@@ -76,8 +76,8 @@ impl Stats {
         let seconds = now.instant.saturating_duration_since(self.begun).as_secs_f64();
         let all: u64 = self.types.values().map(|count| count.all).sum();
         let mut text = String::from(if self.edge.is_some() { "\u{1b}[K" } else { "" });
-        let events = if all == 1 { "event" } else { "events" };
-        writeln!(text, "{all} {events} in {seconds:.1} s, {} per second", rate(all, seconds)).expect("as above");
+        let events = number_of(all, "event");
+        writeln!(text, "{events} in {seconds:.1} s, {} per second", rate(all, seconds)).expect("as above");
         for (kind, count) in self.sorted(|count| count.all) {
             writeln!(text, "{:>10}  {:>9}/s  {kind}", count.all, rate(count.all, seconds)).expect("as above");
         }

@@ -1,7 +1,8 @@
 //! The formats in which `watch` shows events. Pure: views write into memory, and the caller passes the time.
 //!
 //! Contract: whatever a server sends, no character that a terminal interprets is written raw ([`crate::cli::text`]).
-//! JSON keeps its digits, the order of its names, and its meaning.
+//! JSON keeps its digits, the order of its names, and its meaning. The formats for people show only what was asked for:
+//! the feed reports losses in words.
 
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use super::shown::Shown;
 use super::stats::Stats;
 use super::table::Table;
 use crate::cli::console::Screen;
+use crate::cli::feed::Arrival;
 use crate::cli::text::escaped;
 use crate::clock::ClockReading;
 use crate::json;
@@ -42,7 +44,11 @@ impl View {
     }
 
     /// Appends an event.
-    pub(super) fn event(&mut self, event: &str, out: &mut Vec<u8>) {
+    pub(super) fn event(&mut self, arrival: &Arrival, out: &mut Vec<u8>) {
+        if !arrival.is_asked_for() && !matches!(self, Self::Lines | Self::Pretty) {
+            return;
+        }
+        let Arrival { event, loss } = arrival;
         // Hydrant sends compact JSON, but other servers can be watched too.
         let mut compact = Vec::with_capacity(event.len());
         json::compact(event, &mut compact);
@@ -57,7 +63,7 @@ impl View {
                 out.push(b'\n');
             }
             Self::Table(table) => table.event(&compact, out),
-            Self::Changes(changes) => changes.event(&compact, out),
+            Self::Changes(changes) => changes.event(&compact, loss.as_ref(), out),
             Self::Stats(stats) => stats.event(&compact),
         }
     }
@@ -107,7 +113,7 @@ mod tests {
         for mut view in views {
             let mut out = Vec::new();
             for event in [&good, &bad] {
-                view.event(event, &mut out);
+                view.event(&Arrival { event: event.clone(), loss: None }, &mut out);
                 view.tick(now, &mut out);
             }
             view.end(now, &mut out);

@@ -62,7 +62,7 @@ pub enum SyntaxError {
     #[error("`{0}` is not And, Or or Not (names are case-sensitive)")]
     Combinator(String),
     /// A combinator without children.
-    #[error("{0} requires at least one term")]
+    #[error("{} requires {} one term", .0, least(.0))]
     NoTerms(&'static str),
     /// A second child of Not.
     #[error("Not takes exactly one term")]
@@ -110,6 +110,11 @@ pub enum SyntaxError {
         /// The maximum.
         most: usize,
     },
+}
+
+/// Says how many terms a combinator needs at least.
+fn least(combinator: &str) -> &'static str {
+    if combinator == "Not" { "exactly" } else { "at least" }
 }
 
 impl Filter {
@@ -368,6 +373,11 @@ impl Operator {
     fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|operator| operator.name() == name)
     }
+}
+
+/// Returns the names of the operators.
+pub fn operators() -> impl Iterator<Item = &'static str> {
+    Operator::ALL.into_iter().map(Operator::name)
 }
 
 /// Returns the letters that `text` starts with.
