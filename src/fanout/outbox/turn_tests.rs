@@ -160,6 +160,7 @@ fn a_large_event_does_not_wait_until_thousands_are_dropped_for_each_that_stalls(
     let mut turns = vec![fanout.take_counts().dropped[Dropped::Oldest as usize]];
     for &conn in &conns {
         assert_eq!((fanout.depth(conn).events, fanout.totals(conn)), (2, (0, OLD as u64)));
+        assert_eq!(fanout.footprint(conn), large.frame().len() + 2 * frames::SIZE);
         let text = text(&mut fanout, conn);
         assert!(text.contains(&gap(0, (OLD - 1) % 3600, OLD)) && !text.contains("ping"), "{text}");
     }
@@ -264,6 +265,7 @@ fn what_is_partly_written_precedes_what_is_dropped_at_once() {
     assert!(deliver(&mut fanout, &conns, &large).iter().all(|delivery| *delivery == Delivery::Dropped));
     // That of the first event is still to be written, and one event more is missing behind the others.
     let last = *conns.last().unwrap();
+    assert_eq!(fanout.footprint(last), timed(0, 1).frame().len() + 2 * frames::SIZE);
     let text = text(&mut fanout, last);
     assert!(text.contains(&time(0)) && text.contains(&gap(1, 0, OLD)), "{text}");
 }

@@ -152,8 +152,9 @@ impl Fanout {
         let before = outbox.depth();
         let started = outbox.started().filter(|_| keep_started);
         let kept = started.map(|frame| {
-            let left = frames.bytes(frame).len() - outbox.written();
-            if frames.is_gap(frame) { Kept::Gap(frame) } else { Kept::Frame(frame, left) }
+            let mut weight = frames.weight(frame);
+            weight.wire -= outbox.written();
+            if frames.is_gap(frame) { Kept::Gap(frame) } else { Kept::Frame(frame, weight) }
         });
         let lists = outbox.clear_out(kept, spare);
         if outbox.policy() == Overflow::DropOldest {
