@@ -6,7 +6,8 @@
 //! of a turn is always allowed. Releasing dropped frames may take [`DROPPED`] frames per turn, and [`RELEASED`] more
 //! for each event put into an outbox, so what is dropped does not pile up either; a frame whose memory is freed with it
 //! counts as [`FREED`]. Making room by dropping the oldest frames may take [`DROPPED`] frames more, and so may shedding
-//! outboxes because of the outbox budget, which is not to wait for what was dropped before.
+//! outboxes because of the outbox budget, be it by dropping the oldest frames or all; this is not to wait for what was
+//! dropped before.
 
 /// Frames that passes look at per turn: about a millisecond.
 const PASSES: usize = 32_768;

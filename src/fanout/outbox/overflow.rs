@@ -179,14 +179,33 @@ impl Fanout {
         self.note_room(conn);
         let outbox = self.outbox(conn);
         let (before, frames) = (outbox.held(), outbox.depth().events);
-        match outbox.policy() {
+        let is_done = match outbox.policy() {
             Overflow::Disconnect => return false,
-            Overflow::DropOldest => while self.outbox(conn).held() > before / 2 && self.pass_oldest(conn) {},
-            Overflow::Conflate => self.conflate(conn),
-        }
-        self.effort.shed(frames);
+            Overflow::DropOldest => self.drop_down_to(conn, before / 2),
+            Overflow::Conflate => {
+                self.conflate(conn);
+                self.effort.shed(frames);
+                true
+            }
+        };
         self.trim(conn);
-        4 * self.outbox(conn).held() <= 3 * before
+        !is_done || 4 * self.outbox(conn).held() <= 3 * before
+    }
+
+    /// Drops the oldest events until an outbox holds no more than `memory`, or as far as possible. Returns whether the
+    /// turn had time for that. If not, the outbox may be found again in a later turn.
+    fn drop_down_to(&mut self, conn: ConnId, memory: usize) -> bool {
+        while self.outbox(conn).held() > memory {
+            if self.effort.sheddable() == 0 {
+                return false;
+            }
+            let held = self.frames.len();
+            if !self.pass_oldest(conn) {
+                break;
+            }
+            self.effort.shed(if self.frames.len() < held { FREED } else { 1 });
+        }
+        true
     }
 
     fn conflate_until_it_fits(&mut self, conn: ConnId, bytes: usize) -> bool {

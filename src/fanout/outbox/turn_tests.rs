@@ -269,3 +269,24 @@ fn what_is_partly_written_precedes_what_is_dropped_at_once() {
     let text = text(&mut fanout, last);
     assert!(text.contains(&time(0)) && text.contains(&gap(1, 0, OLD)), "{text}");
 }
+
+/// What only one connection has is freed with it, which takes far longer than removing a reference.
+#[test]
+fn shedding_the_oldest_frees_a_part_in_each_turn() {
+    let mut fanout = Fanout::new(DEEP);
+    let conns = [fanout.open(Overflow::DropOldest)];
+    let [conn] = conns;
+    let all = 10_000;
+    (0..all).for_each(|at| assert_eq!(deliver(&mut fanout, &conns, &timed(at % 3600, 1)), [Delivery::Queued]));
+    let mut turns = Vec::new();
+    while fanout.depth(conn).events > all / 2 {
+        fanout.begin_turn();
+        let before = fanout.frames();
+        assert!(fanout.shrink(conn), "there is more to drop in the next turn");
+        turns.push(before - fanout.frames());
+    }
+    assert!(turns.len() == 3 && turns.iter().all(|&freed| freed <= 65_536 / 32), "{turns:?}");
+    let dropped = all - fanout.waiting().events;
+    assert_eq!((fanout.totals(conn), fanout.frames()), ((0, dropped as u64), all - dropped + 1));
+    assert!(text(&mut fanout, conn).contains(&gap(0, (dropped - 1) % 3600, dropped)));
+}
