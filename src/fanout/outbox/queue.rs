@@ -43,7 +43,7 @@ pub(super) struct Outbox {
     pub(super) memory: usize,
     /// Number of frames except gap notices.
     pub(super) counted: u32,
-    gaps: u32,
+    pub(super) gaps: u32,
     delivered: u64,
     dropped: u64,
     written: u32,

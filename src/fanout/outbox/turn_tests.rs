@@ -290,3 +290,26 @@ fn shedding_the_oldest_frees_a_part_in_each_turn() {
     assert_eq!((fanout.totals(conn), fanout.frames()), ((0, dropped as u64), all - dropped + 1));
     assert!(text(&mut fanout, conn).contains(&gap(0, (dropped - 1) % 3600, dropped)));
 }
+
+/// What is queued besides events is no event, nor is what stays because it is partly written.
+#[test]
+fn only_events_count_as_dropped_when_a_long_queue_goes() {
+    for policy in Overflow::ALL {
+        let mut fanout = Fanout::new(DEEP);
+        let conns = [fanout.open(policy)];
+        let [conn] = conns;
+        (0..100).for_each(|at| assert_eq!(give(&mut fanout, &conns, at), [Delivery::Queued]));
+        fanout.advance(conn, 10, 1);
+        if policy == Overflow::DropOldest {
+            assert!(fanout.send(conn, Frame::Control(b"answer".as_slice().into())));
+            fanout.offer(conn, Frame::Constant(b"ping"));
+            assert!(fanout.shrink(conn) && fanout.totals(conn).1 > 30);
+        }
+        fanout.finish(conn, Frame::Constant(b"bye"), Some(Dropped::SlowConsumer));
+        assert_eq!((fanout.totals(conn), fanout.depth(conn).events), ((0, 99), 2), "{policy:?}");
+        while fanout.has_leftovers() {
+            fanout.begin_turn();
+        }
+        assert_eq!(fanout.take_counts().dropped.iter().sum::<u64>(), 99, "{policy:?}");
+    }
+}
