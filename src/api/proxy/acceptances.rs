@@ -1,8 +1,8 @@
 //! The credentials that the endpoint has accepted, by their hashes.
 //!
 //! Contract: pure. At most a fixed number; when that is reached, the oldest of all makes room if it has expired, else
-//! the oldest of the network with the most; of networks that have equally many, the one whose oldest is older. So a user
-//! who presents any number of tokens makes only its own network forget others, and these only when they are older.
+//! the oldest of the network with the most; of networks that have equally many, the one whose oldest is older. So a
+//! user who presents any number of tokens makes only its own network forget others, and these only when they are older.
 //! Every operation takes logarithmic time.
 //!
 //! Why networks and not accounts: only the endpoint knows whose a token is.

@@ -23,8 +23,8 @@ const FORCED: usize = 4 * PASSES;
 const DROPPED: usize = 65_536;
 
 /// Frames released for each queued event: references are removed four times as fast as they can be added. What a single
-/// connection holds is freed with it, at an eighth of that speed. This does not pile up either, because a turn publishes
-/// no more than 256 events, which are 1,024 frames if all four encodings are in use, and frees 2,048.
+/// connection holds is freed with it, at an eighth of that speed. This does not pile up either, because a turn
+/// publishes no more than 256 events, which are 1,024 frames if all four encodings are in use, and frees 2,048.
 const RELEASED: usize = 4;
 
 /// The cost of freeing a frame's memory, in frames that only lose a reference.

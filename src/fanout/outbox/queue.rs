@@ -215,8 +215,8 @@ impl Outbox {
         true
     }
 
-    /// Removes the ring, whose frames have these `bytes` and are unwritten; the others have this `memory`. The cost does
-    /// not depend on their number.
+    /// Removes the ring, whose frames have these `bytes` and are unwritten; the others have this `memory`. The cost
+    /// does not depend on their number.
     pub(super) fn take_ring(&mut self, bytes: usize, memory: usize, spare: &mut Spare) -> VecDeque<FrameId> {
         let ring = std::mem::replace(&mut self.ring, EMPTY).into_list(spare);
         self.bytes -= bytes;

@@ -1,8 +1,8 @@
 //! What frames and outboxes weigh: their bytes on the wire, which the limits of an outbox count, and the memory that
 //! they take, which the [`Budget`](super::budget::Budget) counts.
 //!
-//! Contract: an outbox weighs at least what it takes of the budget, whatever its encoding. So the outboxes weigh no less
-//! together than what they hold, and while this exceeds the budget there is always one to shed.
+//! Contract: an outbox weighs at least what it takes of the budget, whatever its encoding. So the outboxes weigh no
+//! less together than what they hold, and while this exceeds the budget there is always one to shed.
 //!
 //! Why two measures: a frame that is deflated, or text for a stream, keeps the event's plain frame in memory too. A
 //! megabyte that deflates to a few kilobytes is a small frame, and takes as much memory as a large one. A frame that is

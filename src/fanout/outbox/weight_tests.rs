@@ -148,8 +148,8 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
-    /// No outbox holds more than its footprint, which is of what it has queued and nothing else. While the budget is exceeded,
-    /// an outbox is found that is not left alone.
+    /// No outbox holds more than its footprint, which is of what it has queued and nothing else. While the budget is
+    /// exceeded, an outbox is found that is not left alone.
     #[test]
     fn there_is_always_an_outbox_to_shed(
         limit in 500..20_000_usize,
@@ -170,7 +170,7 @@ proptest! {
             budget.add(frames::size(world.held_by(&open)));
             let Largest { found, waiting } = world.fanout.search_largest().unwrap();
             let largest = found.first().map_or(0, |&(bytes, _)| bytes);
-            prop_assert!(!budget.is_exceeded() || largest >= budget.least(0, largest, waiting), "{largest} bytes at most");
+            prop_assert!(!budget.is_exceeded() || largest >= budget.least(0, largest, waiting), "{largest}");
         }
         (0..world.conns.len()).for_each(|at| world.reconnect(at));
         prop_assert!(world.conns.iter().all(|one| world.fanout.footprint(one.0) == 0));
