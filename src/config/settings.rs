@@ -157,8 +157,9 @@ table! {
         bytes: usize as Size = "8MiB";
         /// Events that may be queued for one connection.
         events: usize as Count = "65536";
-        /// Bytes that may be queued for all connections together; an event counts once however many connections it is
-        /// queued for, and its entry in each queue in addition. Beyond it the largest outboxes are shed first.
+        /// Bytes of memory that what is queued for all connections together may take; an event counts once however many
+        /// connections it is queued for, and its deflated frame, its text for streams and its entry in each queue in
+        /// addition. Beyond it the outboxes that hold the most memory are shed first.
         total_bytes: usize as Size = "1GiB";
         /// What happens when an outbox is full: `disconnect` closes the connection with 1013, `drop-oldest` drops the
         /// oldest events and reports how many, `conflate` keeps the latest update of each object. A role, or the query

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::Event;
 use crate::websocket::frame::Encoding;
 
 /// Counts the holders of an event (whose plain frame always exists), of its deflated frame, and of its text for
@@ -15,20 +16,46 @@ pub(super) struct Holders {
 
 /// The encodings whose first holder was added, or whose last holder was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Turned {
-    pub(super) plain: bool,
-    pub(super) deflated: bool,
-    pub(super) streamed: bool,
+struct Turned {
+    plain: bool,
+    deflated: bool,
+    streamed: bool,
+}
+
+impl Event {
+    /// Records that a shard holds a frame of the event. Returns the number of bytes that had no holder before.
+    pub fn hold(&self, encoding: Encoding) -> usize {
+        self.bytes_of(self.holders.add(encoding))
+    }
+
+    /// Records that a shard no longer holds that frame. Returns the number of bytes that now have no holder.
+    pub fn let_go(&self, encoding: Encoding) -> usize {
+        self.bytes_of(self.holders.remove(encoding))
+    }
+
+    /// Returns the number of bytes that the only holder of a frame in this encoding would hold: those of the plain
+    /// frame too, which the event never loses.
+    pub fn memory_in(&self, encoding: Encoding) -> usize {
+        let (deflated, streamed) = (encoding == Encoding::Deflate, !encoding.is_websocket());
+        self.bytes_of(Turned { plain: true, deflated, streamed })
+    }
+
+    fn bytes_of(&self, turned: Turned) -> usize {
+        let bytes = |is: bool, encoding| if is { self.frame_in(encoding).len() } else { 0 };
+        bytes(turned.plain, Encoding::Plain)
+            + bytes(turned.deflated, Encoding::Deflate)
+            + bytes(turned.streamed, Encoding::EventStream)
+    }
 }
 
 impl Holders {
     /// Adds a holder of a frame in this encoding.
-    pub(super) fn add(&self, encoding: Encoding) -> Turned {
+    fn add(&self, encoding: Encoding) -> Turned {
         self.turn(encoding, |holders| holders.fetch_add(1, Ordering::Relaxed) == 0)
     }
 
     /// Removes a holder of a frame in this encoding.
-    pub(super) fn remove(&self, encoding: Encoding) -> Turned {
+    fn remove(&self, encoding: Encoding) -> Turned {
         self.turn(encoding, |holders| holders.fetch_sub(1, Ordering::Relaxed) == 1)
     }
 

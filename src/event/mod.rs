@@ -49,7 +49,7 @@ use crate::json;
 use crate::websocket::frame::{Encoding, HEADER_ROOM};
 pub use error::{EventError, EventFault};
 use field::Field;
-use holders::{Holders, Turned};
+use holders::Holders;
 use names::Names;
 pub use owner::{ENDPOINT, ISSUER, store};
 pub use position::Position;
@@ -313,23 +313,6 @@ impl Event {
             Some(_) => Encoding::Deflate,
             None => Encoding::Plain,
         }
-    }
-
-    /// Records that a shard holds a frame of the event. Returns the number of bytes that had no holder before.
-    pub fn hold(&self, encoding: Encoding) -> usize {
-        self.bytes_of(self.holders.add(encoding))
-    }
-
-    /// Records that a shard no longer holds that frame. Returns the number of bytes that now have no holder.
-    pub fn let_go(&self, encoding: Encoding) -> usize {
-        self.bytes_of(self.holders.remove(encoding))
-    }
-
-    fn bytes_of(&self, turned: Turned) -> usize {
-        let bytes = |is: bool, encoding| if is { self.frame_in(encoding).len() } else { 0 };
-        bytes(turned.plain, Encoding::Plain)
-            + bytes(turned.deflated, Encoding::Deflate)
-            + bytes(turned.streamed, Encoding::EventStream)
     }
 
     /// Returns the whole event as compact JSON.

@@ -42,3 +42,6 @@ pub mod report;
 pub mod session;
 pub mod socket;
 pub(crate) mod spec_parser;
+
+#[cfg(test)]
+mod budget_tests;

@@ -1,12 +1,13 @@
 //! The credentials that the endpoint has accepted, by their hashes.
 //!
 //! Contract: pure. At most a fixed number; when that is reached, the oldest of all makes room if it has expired, else
-//! the oldest of the network with the most. So a user who presents any number of tokens makes only its own network
-//! forget others, and these only when they are older.
+//! the oldest of the network with the most; of networks that have equally many, the one whose oldest is older. So a
+//! user who presents any number of tokens makes only its own network forget others, and these only when they are older.
 //! Every operation takes logarithmic time.
 //!
 //! Why networks and not accounts: only the endpoint knows whose a token is.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -37,8 +38,8 @@ pub(super) struct Acceptances {
     by_number: BTreeMap<u64, Key>,
     /// The credentials of each network by their numbers.
     by_network: HashMap<Network, BTreeMap<u64, Key>>,
-    /// The networks by the number of their credentials.
-    by_size: BTreeSet<(usize, Network)>,
+    /// The networks by the number of their credentials, and then by that of their oldest, by which they are found.
+    by_size: BTreeSet<(usize, Reverse<u64>)>,
     next: u64,
 }
 
@@ -87,20 +88,24 @@ impl Acceptances {
     }
 
     fn oldest_of_largest(&self) -> Option<Key> {
-        let (_, network) = self.by_size.last()?;
-        self.by_network.get(network)?.first_key_value().map(|(_, key)| *key)
+        let (_, Reverse(oldest)) = self.by_size.last()?;
+        self.by_number.get(oldest).copied()
     }
 
     /// Changes what a network has, and where it stands among the others.
     fn change(&mut self, network: Network, change: impl FnOnce(&mut BTreeMap<u64, Key>)) {
         let own = self.by_network.entry(network).or_default();
-        self.by_size.remove(&(own.len(), network));
+        let rank = |own: &BTreeMap<_, _>| Some((own.len(), Reverse(*own.first_key_value()?.0)));
+        let before = rank(own);
         change(own);
-        if own.is_empty() {
+        let after = rank(own);
+        if after.is_none() {
             self.by_network.remove(&network);
-        } else {
-            self.by_size.insert((own.len(), network));
         }
+        before.into_iter().for_each(|rank| {
+            self.by_size.remove(&rank);
+        });
+        self.by_size.extend(after);
     }
 }
 
@@ -140,6 +145,20 @@ mod tests {
         assert_eq!(known(&set, 1000..2000, now), (1920..2000).collect::<Vec<_>>(), "the newest of its own");
         set.add([20, 20], of(3), now);
         assert_eq!(known(&set, 0..=20, now), (0..=20).collect::<Vec<_>>(), "and a newcomer is known at once");
+    }
+
+    /// Nor does the address of a network decide, such as whether it is one of IPv4.
+    #[test]
+    fn of_networks_with_equally_many_the_one_with_the_oldest_forgets() {
+        let (mut set, now) = (Acceptances::new(3, AGE), Instant::now());
+        for n in [5, 9, 1, 7, 3] {
+            set.add([n, n], of(u8::try_from(n).unwrap()), now);
+        }
+        assert_eq!(known(&set, [5, 9, 1, 7, 3], now), [1, 7, 3]);
+        // Seen again, so that another is the oldest.
+        set.add([1, 1], of(1), now);
+        set.add([4, 4], of(4), now);
+        assert_eq!(known(&set, [1, 7, 3, 4], now), [1, 3, 4]);
     }
 
     /// Of networks that do not come back, one credential each.

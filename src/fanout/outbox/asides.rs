@@ -23,6 +23,11 @@ impl Aside {
 
     /// A ping or pong.
     pub(super) const BEAT: Self = Self { answers: 0, beats: 1 };
+
+    /// Returns the number of frames.
+    pub(super) fn frames(self) -> u32 {
+        self.answers + self.beats
+    }
 }
 
 /// What is queued besides events, by connection.

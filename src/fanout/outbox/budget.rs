@@ -1,10 +1,11 @@
 //! The limit on the memory of all outboxes of a server together.
 //!
 //! What counts is memory: the bytes of the distinct queued frames, each once per process, however many shards and
-//! connections queue it; each shard's entries for them; and the rings of frame numbers, which thousands of connections
-//! with short events fill to a quarter of a megabyte each. The sum of the queues would be the wrong measure: a thousand
-//! clients that stall together hold the same frames, and closing them for a thousand times that size would free
-//! nothing. Gap notices do not count: between two of them is an answer that does.
+//! connections queue it, and the plain frame of the event with each that is deflated or text for a stream; each shard's
+//! entries for them; and the rings of frame numbers, which thousands of connections with short events fill to a quarter
+//! of a megabyte each. The sum of the queues would be the wrong measure: a thousand clients that stall together hold
+//! the same frames, and closing them for a thousand times that size would free nothing. Gap notices do not count:
+//! between two of them is an answer that does.
 //!
 //! Contract: each shard reports once per turn how much more or less it holds; no lock, and no work per delivery. When
 //! the budget is exceeded each shard sheds its largest outboxes. Three rules protect clients that keep up:
@@ -16,8 +17,10 @@
 //! - **What has been dropped already may be enough**: a shard that has frames to release from before the limit was
 //!   exceeded releases them first. In the meantime the limit may be exceeded by a quarter; above that it sheds at once.
 //! - **Small outboxes are left alone**: those less than half as large as the largest of all shards, and those below an
-//!   equal share of the budget for each outbox with queued frames. While the limit is exceeded, some outbox is above
-//!   that share, so there is always one to shed.
+//!   equal share of the budget for each outbox with queued frames. An outbox is as large as the
+//!   [memory](super::weight) of its frames, whatever their encoding. So while the outboxes hold more than the limit,
+//!   some outbox is above that share, and there is always one to shed. What else is held goes by itself: frames that
+//!   have been dropped, and outboxes of connections that are closing.
 
 use super::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 

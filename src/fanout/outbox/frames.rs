@@ -177,6 +177,11 @@ impl Frames {
         self.held[id.0 as usize].as_mut().expect("an outbox holds a reference to its frames")
     }
 
+    /// Returns a frame.
+    pub(super) fn frame(&self, id: FrameId) -> &Frame {
+        &self.held(id).frame
+    }
+
     /// Returns the bytes of a frame.
     #[inline]
     pub(super) fn bytes(&self, id: FrameId) -> &[u8] {

@@ -142,7 +142,9 @@ impl Fanout {
         }
         while let Some(frame) = outbox.front() {
             let is_gap = outbox.has_gaps() && self.frames.is_gap(frame);
-            let left = self.frames.bytes(frame).len() - outbox.written();
+            let mut weight = self.frames.weight(frame);
+            weight.wire -= outbox.written();
+            let left = weight.wire;
             if bytes < left {
                 let counted = if is_gap { 0 } else { bytes };
                 outbox.set_written(bytes, counted);
@@ -154,7 +156,7 @@ impl Fanout {
                 outbox.pop_gap();
                 self.counts.notices += 1;
             } else {
-                outbox.pop(left, &mut self.spare);
+                outbox.pop(weight, &mut self.spare);
                 self.waiting.bytes -= left;
             }
             match self.frames.release(frame) {

@@ -32,6 +32,7 @@ mod queue;
 mod ring;
 mod room;
 mod waste;
+mod weight;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, atomic};
@@ -72,6 +73,8 @@ impl ConnId {
 struct Current {
     frame: FrameId,
     bytes: usize,
+    /// The memory that it takes.
+    memory: usize,
     hits: u32,
 }
 
@@ -241,16 +244,16 @@ impl Fanout {
     #[cold]
     fn hold(&mut self, event: &Arc<Event>, received_us: u64, wanted: Encoding) {
         let encoding = encode::encode(&mut self.encoder, &mut self.counts, event, wanted);
-        let bytes = event.frame_in(encoding).len();
+        let (bytes, memory) = (event.frame_in(encoding).len(), event.memory_in(encoding));
         let frame = Frame::Event { event: Arc::clone(event), encoding, received_us };
         let frame = self.frames.insert_event(frame, Span::of(self.number), self.barriers.object(event));
-        self.current[wanted as usize] = Some(Current { frame, bytes, hits: 0 });
+        self.current[wanted as usize] = Some(Current { frame, bytes, memory, hits: 0 });
     }
 
     /// Ends the deliveries of an event.
     pub fn end_event(&mut self) {
         let conflating = self.barriers.users();
-        for Current { frame, bytes, hits } in std::mem::take(&mut self.current).into_iter().flatten() {
+        for Current { frame, bytes, hits, .. } in std::mem::take(&mut self.current).into_iter().flatten() {
             self.frames.retain(frame, hits);
             self.counts.matched += u64::from(hits);
             self.effort.earn(hits as usize, conflating);
@@ -273,18 +276,18 @@ impl Fanout {
     }
 
     fn push_own(&mut self, conn: ConnId, frame: Frame) {
-        let bytes = frame.bytes().len();
         let frame = self.frames.insert(frame);
         self.frames.retain(frame, 1);
+        let weight = self.frames.weight(frame);
         let outbox = self.outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove");
-        outbox.push(frame, bytes, &mut self.spare);
+        outbox.push(frame, weight, &mut self.spare);
         if outbox.policy() == Overflow::DropOldest {
             self.asides.add(conn, self.frames.aside(frame));
         }
         if outbox.mark_dirty() {
             self.dirty.push(conn);
         }
-        self.waiting.bytes += bytes;
+        self.waiting.bytes += weight.wire;
     }
 
     /// Queues a last frame (the close frame) and accepts nothing after it. With `discard`, queued frames are dropped
@@ -342,12 +345,6 @@ impl Fanout {
         self.frames.take_more() + self.spare.take_more()
     }
 
-    /// Returns the most that an outbox takes of the [`Budget`]: the bytes of its frames with their entries, and of the
-    /// list of them.
-    pub fn footprint(&self, conn: ConnId) -> usize {
-        self.outboxes.get(conn.at()).and_then(Option::as_ref).map_or(0, Outbox::footprint)
-    }
-
     /// Counts a connection that is closed as a slow consumer.
     pub fn count_disconnect(&mut self) {
         self.counts.overflow(Overflow::Disconnect);
@@ -375,3 +372,6 @@ mod policy_tests;
 
 #[cfg(test)]
 mod turn_tests;
+
+#[cfg(test)]
+mod weight_tests;

@@ -24,6 +24,7 @@ use super::barriers::{Barriers, Object};
 use super::effort::FREED;
 use super::frames::{Frame, FrameId, Frames};
 use super::gap::{Gap, Lost};
+use super::weight::Weight;
 use super::{ConnId, Fanout, encode};
 use crate::event::Event;
 use crate::overflow::Overflow;
@@ -98,9 +99,9 @@ impl Fanout {
         let Some(outbox) = outboxes[conn.at()].as_mut() else { return false };
         let droppable = outbox.droppable().map(|frame| (frame, frames.aside(frame)));
         let Some((frame, aside)) = droppable.filter(|(_, aside)| aside.answers == 0) else { return outbox.keep(spare) };
-        let (bytes, time) = (frames.bytes(frame).len(), frames.time(frame));
-        outbox.discard(bytes, spare);
-        self.waiting.bytes -= bytes;
+        let (weight, time) = (frames.weight(frame), frames.time(frame));
+        outbox.discard(weight, spare);
+        self.waiting.bytes -= weight.wire;
         if let Some(time) = time {
             outbox.count_dropped(1);
             self.counts.drop_events(Dropped::Oldest, 1);
@@ -128,7 +129,8 @@ impl Fanout {
         let started = outbox.kept().next().filter(|frame| !frames.is_gap(*frame));
         let left = started.map_or(0, |frame| frames.bytes(frame).len() - outbox.written());
         let bytes = outbox.depth().bytes - left;
-        let ring = outbox.take_ring(bytes, spare);
+        let memory: usize = outbox.kept().map(|frame| frames.weight(frame).memory).sum();
+        let ring = outbox.take_ring(bytes, memory, spare);
         outbox.count_dropped(events);
         waiting.bytes -= bytes;
         asides.set(conn, Aside { answers: 0, beats: kept });
@@ -176,17 +178,34 @@ impl Fanout {
     fn apply_policy(&mut self, conn: ConnId) -> bool {
         self.note_room(conn);
         let outbox = self.outbox(conn);
-        let before = outbox.depth();
-        match outbox.policy() {
+        let (before, frames) = (outbox.held(), outbox.depth().events);
+        let is_done = match outbox.policy() {
             Overflow::Disconnect => return false,
-            Overflow::DropOldest => {
-                while self.outbox(conn).depth().bytes > before.bytes / 2 && self.pass_oldest(conn) {}
+            Overflow::DropOldest => self.drop_down_to(conn, before / 2),
+            Overflow::Conflate => {
+                self.conflate(conn);
+                self.effort.shed(frames);
+                true
             }
-            Overflow::Conflate => self.conflate(conn),
-        }
-        self.effort.shed(before.events);
+        };
         self.trim(conn);
-        4 * self.outbox(conn).depth().bytes <= 3 * before.bytes
+        !is_done || 4 * self.outbox(conn).held() <= 3 * before
+    }
+
+    /// Drops the oldest events until an outbox holds no more than `memory`, or as far as possible. Returns whether the
+    /// turn had time for that. If not, the outbox may be found again in a later turn.
+    fn drop_down_to(&mut self, conn: ConnId, memory: usize) -> bool {
+        while self.outbox(conn).held() > memory {
+            if self.effort.sheddable() == 0 {
+                return false;
+            }
+            let held = self.frames.len();
+            if !self.pass_oldest(conn) {
+                break;
+            }
+            self.effort.shed(if self.frames.len() < held { FREED } else { 1 });
+        }
+        true
     }
 
     fn conflate_until_it_fits(&mut self, conn: ConnId, bytes: usize) -> bool {
@@ -252,7 +271,7 @@ impl Fanout {
         let begun = usize::from(outbox.started().is_some());
         let firsts = firsts(frames, &self.barriers, &waiting, begun);
         let mut left = Vec::with_capacity(waiting.len());
-        let mut bytes = 0;
+        let mut weight = Weight::default();
         for (&frame, first) in waiting.iter().zip(&firsts) {
             let Some(first) = *first else { continue };
             let stays = if first == frame {
@@ -262,17 +281,18 @@ impl Fanout {
             };
             // Before anything is released, so that no frame still needed is forgotten.
             frames.retain(stays, 1);
-            bytes += frames.bytes(stays).len();
+            weight.add(frames.weight(stays));
             left.push(stays);
         }
         for &frame in &waiting {
             frames.release(frame);
         }
-        let (gone, bytes) = (waiting.len() - left.len(), bytes - outbox.written());
-        outbox.refill(&left, bytes, spare);
+        let gone = waiting.len() - left.len();
+        weight.wire -= outbox.written();
+        outbox.refill(&left, weight, spare);
         counts.conflated += gone as u64;
         self.waiting.events -= gone;
-        self.waiting.bytes = self.waiting.bytes + bytes - before;
+        self.waiting.bytes = self.waiting.bytes + weight.wire - before;
     }
 }
 

@@ -10,9 +10,10 @@
 use std::collections::VecDeque;
 
 use super::Current;
-use super::frames::{self, FrameId};
+use super::frames::FrameId;
 use super::intake::{Guard, Intake};
 use super::ring::{EMPTY, INLINE, Ring, Spare};
+use super::weight::Weight;
 use crate::overflow::Overflow;
 use crate::stats::{Depth, OutboxLimits};
 use crate::websocket::frame::Encoding;
@@ -23,8 +24,8 @@ const EARLIEST: u8 = 2;
 /// A started frame that stays when the others are dropped.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kept {
-    /// Any frame, and how many bytes of it are still to be written.
-    Frame(FrameId, usize),
+    /// Any frame, and its weight with the bytes that are still to be written.
+    Frame(FrameId, Weight),
     /// A gap notice.
     Gap(FrameId),
 }
@@ -35,12 +36,14 @@ pub(super) struct Outbox {
     /// The frames before the ring; `None` unless events were dropped.
     #[expect(clippy::box_collection, reason = "most outboxes have none: a pointer instead of 32 bytes in each")]
     kept: Option<Box<VecDeque<FrameId>>>,
-    ring: Ring,
+    pub(super) ring: Ring,
     /// Bytes of all frames except gap notices.
     pub(super) bytes: usize,
+    /// The [weight](Weight) of all frames in memory.
+    pub(super) memory: usize,
     /// Number of frames except gap notices.
     pub(super) counted: u32,
-    gaps: u32,
+    pub(super) gaps: u32,
     delivered: u64,
     dropped: u64,
     written: u32,
@@ -62,6 +65,7 @@ impl Outbox {
             kept: None,
             ring: EMPTY,
             bytes: 0,
+            memory: 0,
             counted: 0,
             gaps: 0,
             delivered: 0,
@@ -95,8 +99,9 @@ impl Outbox {
         Depth { events: (self.counted + self.gaps) as usize, bytes: self.bytes }
     }
 
-    pub(super) fn push(&mut self, frame: FrameId, bytes: usize, spare: &mut Spare) {
-        self.bytes += bytes;
+    pub(super) fn push(&mut self, frame: FrameId, weight: Weight, spare: &mut Spare) {
+        self.bytes += weight.wire;
+        self.memory += weight.memory;
         self.counted += 1;
         self.ring.push(frame, spare);
     }
@@ -104,14 +109,9 @@ impl Outbox {
     /// Adds the event being delivered. Returns whether the outbox has to be added to the dirty list.
     #[inline]
     pub(super) fn take_in(&mut self, current: &mut Current, spare: &mut Spare) -> bool {
-        self.push(current.frame, current.bytes, spare);
+        self.push(current.frame, Weight { wire: current.bytes, memory: current.memory }, spare);
         current.hits += 1;
         self.mark_dirty()
-    }
-
-    /// Notes that an unwritten frame has become another size, in bytes.
-    pub(super) fn resize(&mut self, before: usize, bytes: usize) {
-        self.bytes = self.bytes - before + bytes;
     }
 
     /// Returns the first frame.
@@ -122,10 +122,11 @@ impl Outbox {
         }
     }
 
-    /// Removes the first frame, of which `bytes` were still to be written.
-    pub(super) fn pop(&mut self, bytes: usize, spare: &mut Spare) {
+    /// Removes the first frame, whose weight has the bytes that were still to be written.
+    pub(super) fn pop(&mut self, weight: Weight, spare: &mut Spare) {
         self.written = 0;
-        self.bytes -= bytes;
+        self.bytes -= weight.wire;
+        self.memory -= weight.memory;
         self.counted -= 1;
         if self.kept.is_some() {
             self.pop_kept();
@@ -188,12 +189,6 @@ impl Outbox {
         }
     }
 
-    /// Returns the bytes of all frames, except gap notices, of their entries, and of the ring: at least what the outbox
-    /// takes of the [`Budget`](super::budget::Budget), so that there is always one to shed.
-    pub(super) fn footprint(&self) -> usize {
-        self.bytes + self.depth().events * frames::SIZE + self.ring.memory()
-    }
-
     /// Returns all frames in order.
     pub(super) fn frames(&self) -> impl Iterator<Item = FrameId> {
         let kept = self.kept.as_ref().map_or((&[][..], &[][..]), |kept| kept.as_slices());
@@ -220,10 +215,12 @@ impl Outbox {
         true
     }
 
-    /// Removes the ring, whose frames have these `bytes` and are unwritten. The cost does not depend on their number.
-    pub(super) fn take_ring(&mut self, bytes: usize, spare: &mut Spare) -> VecDeque<FrameId> {
+    /// Removes the ring, whose frames have these `bytes` and are unwritten; the others have this `memory`. The cost
+    /// does not depend on their number.
+    pub(super) fn take_ring(&mut self, bytes: usize, memory: usize, spare: &mut Spare) -> VecDeque<FrameId> {
         let ring = std::mem::replace(&mut self.ring, EMPTY).into_list(spare);
         self.bytes -= bytes;
+        self.memory = memory;
         self.counted -= u32::try_from(ring.len()).expect("no more than all frames");
         ring
     }
@@ -239,9 +236,10 @@ impl Outbox {
         first.iter().chain(second).copied()
     }
 
-    /// Removes the first frame of the ring, of `bytes`, unwritten.
-    pub(super) fn discard(&mut self, bytes: usize, spare: &mut Spare) {
-        self.bytes -= bytes;
+    /// Removes the first frame of the ring, which is unwritten.
+    pub(super) fn discard(&mut self, weight: Weight, spare: &mut Spare) {
+        self.bytes -= weight.wire;
+        self.memory -= weight.memory;
         self.counted -= 1;
         self.pop_ring(spare);
     }
@@ -263,8 +261,8 @@ impl Outbox {
         self.gaps > 0
     }
 
-    /// Replaces all frames by these, of which `bytes` are still to be written.
-    pub(super) fn refill(&mut self, frames: &[FrameId], bytes: usize, spare: &mut Spare) {
+    /// Replaces all frames by these, whose weight has the bytes that are still to be written.
+    pub(super) fn refill(&mut self, frames: &[FrameId], weight: Weight, spare: &mut Spare) {
         let written = self.written;
         match &mut self.ring {
             // In place: a new ring as large would have to grow first.
@@ -276,10 +274,10 @@ impl Outbox {
             }
             _ => {
                 self.clear(None, spare);
-                frames.iter().for_each(|&frame| self.push(frame, 0, spare));
+                frames.iter().for_each(|&frame| self.push(frame, Weight::default(), spare));
             }
         }
-        (self.bytes, self.written) = (bytes, written);
+        (self.bytes, self.memory, self.written) = (weight.wire, weight.memory, written);
     }
 
     /// Chooses how far below its limits the outbox is conflated again: at twice its current size, but no earlier than
@@ -352,9 +350,9 @@ impl Outbox {
         self.give_back(spare);
         self.ring = EMPTY;
         self.kept = None;
-        (self.bytes, self.counted, self.gaps) = (0, 0, 0);
+        (self.bytes, self.memory, self.counted, self.gaps) = (0, 0, 0, 0);
         match kept {
-            Some(Kept::Frame(frame, left)) => self.push(frame, left, spare),
+            Some(Kept::Frame(frame, weight)) => self.push(frame, weight, spare),
             Some(Kept::Gap(frame)) => self.push_gap(frame),
             None => self.written = 0,
         }

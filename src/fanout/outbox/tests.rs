@@ -8,7 +8,7 @@ use crate::event::Draft;
 
 #[test]
 fn what_an_idle_outbox_and_a_frame_take_is_small() {
-    assert!(size_of::<Option<Outbox>>() <= 96, "{}", size_of::<Option<Outbox>>());
+    assert!(size_of::<Option<Outbox>>() <= 104, "{}", size_of::<Option<Outbox>>());
     const { assert!(frames::SIZE <= 64) };
 }
 

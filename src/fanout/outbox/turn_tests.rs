@@ -160,6 +160,7 @@ fn a_large_event_does_not_wait_until_thousands_are_dropped_for_each_that_stalls(
     let mut turns = vec![fanout.take_counts().dropped[Dropped::Oldest as usize]];
     for &conn in &conns {
         assert_eq!((fanout.depth(conn).events, fanout.totals(conn)), (2, (0, OLD as u64)));
+        assert_eq!(fanout.footprint(conn), large.frame().len() + 2 * frames::SIZE);
         let text = text(&mut fanout, conn);
         assert!(text.contains(&gap(0, (OLD - 1) % 3600, OLD)) && !text.contains("ping"), "{text}");
     }
@@ -264,6 +265,51 @@ fn what_is_partly_written_precedes_what_is_dropped_at_once() {
     assert!(deliver(&mut fanout, &conns, &large).iter().all(|delivery| *delivery == Delivery::Dropped));
     // That of the first event is still to be written, and one event more is missing behind the others.
     let last = *conns.last().unwrap();
+    assert_eq!(fanout.footprint(last), timed(0, 1).frame().len() + 2 * frames::SIZE);
     let text = text(&mut fanout, last);
     assert!(text.contains(&time(0)) && text.contains(&gap(1, 0, OLD)), "{text}");
+}
+
+/// What only one connection has is freed with it, which takes far longer than removing a reference.
+#[test]
+fn shedding_the_oldest_frees_a_part_in_each_turn() {
+    let mut fanout = Fanout::new(DEEP);
+    let conns = [fanout.open(Overflow::DropOldest)];
+    let [conn] = conns;
+    let all = 10_000;
+    (0..all).for_each(|at| assert_eq!(deliver(&mut fanout, &conns, &timed(at % 3600, 1)), [Delivery::Queued]));
+    let mut turns = Vec::new();
+    while fanout.depth(conn).events > all / 2 {
+        fanout.begin_turn();
+        let before = fanout.frames();
+        assert!(fanout.shrink(conn), "there is more to drop in the next turn");
+        turns.push(before - fanout.frames());
+    }
+    assert!(turns.len() == 3 && turns.iter().all(|&freed| freed <= 65_536 / 32), "{turns:?}");
+    let dropped = all - fanout.waiting().events;
+    assert_eq!((fanout.totals(conn), fanout.frames()), ((0, dropped as u64), all - dropped + 1));
+    assert!(text(&mut fanout, conn).contains(&gap(0, (dropped - 1) % 3600, dropped)));
+}
+
+/// What is queued besides events is no event, nor is what stays because it is partly written.
+#[test]
+fn only_events_count_as_dropped_when_a_long_queue_goes() {
+    for policy in Overflow::ALL {
+        let mut fanout = Fanout::new(DEEP);
+        let conns = [fanout.open(policy)];
+        let [conn] = conns;
+        (0..100).for_each(|at| assert_eq!(give(&mut fanout, &conns, at), [Delivery::Queued]));
+        fanout.advance(conn, 10, 1);
+        if policy == Overflow::DropOldest {
+            assert!(fanout.send(conn, Frame::Control(b"answer".as_slice().into())));
+            fanout.offer(conn, Frame::Constant(b"ping"));
+            assert!(fanout.shrink(conn) && fanout.totals(conn).1 > 30);
+        }
+        fanout.finish(conn, Frame::Constant(b"bye"), Some(Dropped::SlowConsumer));
+        assert_eq!((fanout.totals(conn), fanout.depth(conn).events), ((0, 99), 2), "{policy:?}");
+        while fanout.has_leftovers() {
+            fanout.begin_turn();
+        }
+        assert_eq!(fanout.take_counts().dropped.iter().sum::<u64>(), 99, "{policy:?}");
+    }
 }

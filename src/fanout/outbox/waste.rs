@@ -152,17 +152,23 @@ impl Fanout {
         let before = outbox.depth();
         let started = outbox.started().filter(|_| keep_started);
         let kept = started.map(|frame| {
-            let left = frames.bytes(frame).len() - outbox.written();
-            if frames.is_gap(frame) { Kept::Gap(frame) } else { Kept::Frame(frame, left) }
+            let mut weight = frames.weight(frame);
+            weight.wire -= outbox.written();
+            if frames.is_gap(frame) { Kept::Gap(frame) } else { Kept::Frame(frame, weight) }
         });
+        let gaps = outbox.gaps;
         let lists = outbox.clear_out(kept, spare);
+        // How many of them are answers is not known yet, except with drop-oldest.
+        let mut asides = 0;
         if outbox.policy() == Overflow::DropOldest {
-            self.asides.set(conn, started.map_or_else(Aside::default, |frame| frames.aside(frame)));
+            let left = started.map_or_else(Aside::default, |frame| frames.aside(frame));
+            asides = self.asides.of(conn).frames() - left.frames();
+            self.asides.set(conn, left);
         }
         self.waiting.bytes -= before.bytes - outbox.depth().bytes;
         if before.events > SHALLOW {
-            // How many of them are answers is not known yet.
-            outbox.count_dropped(before.events as u64);
+            let frames = before.events - outbox.depth().events;
+            outbox.count_dropped(frames as u64 - u64::from(gaps - outbox.gaps + asides));
             return Some(lists);
         }
         let mut events = 0;
