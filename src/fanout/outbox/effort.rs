@@ -5,8 +5,17 @@
 //! whatever the load. A pass without which a connection would have to be closed may also use [`FORCED`]. The first pass
 //! of a turn is always allowed. Releasing dropped frames may take [`DROPPED`] frames per turn, and [`RELEASED`] more
 //! for each event put into an outbox, so what is dropped does not pile up either; a frame whose memory is freed with it
-//! counts as [`FREED`]. Making room by dropping the oldest frames may take [`DROPPED`] frames more, and so may shedding
-//! outboxes because of the outbox budget, which is not to wait for what was dropped before.
+//! counts as [`FREED`]. Shedding outboxes because of the outbox budget may take [`DROPPED`] frames more: it is not to
+//! wait for what was dropped before.
+//!
+//! Making room by dropping the oldest frames is free for [`EACH`] frames of every event, as many as events of one size
+//! need, and for [`OWN`] more of every connection per turn, so that no connection depends on what others have used up.
+//! Beyond these all connections share [`DROPPED`]. Why the second share belongs to a turn and not to an event: a
+//! thousand stalled connections would drop sixteen million frames in a turn of 256 events.
+
+use hashbrown::HashMap;
+
+use super::ConnId;
 
 /// Frames that passes look at per turn: about a millisecond.
 const PASSES: usize = 32_768;
@@ -27,6 +36,12 @@ const RELEASED: usize = 4;
 /// The cost of freeing a frame's memory, in frames that only lose a reference.
 pub(super) const FREED: usize = 32;
 
+/// Frames dropped for each event without further ado: of events of one size each takes the place of another.
+pub(super) const EACH: usize = 2;
+
+/// Frames that each connection may drop per turn beyond these, whatever the others do.
+const OWN: usize = 64;
+
 /// The remaining work budget of a turn for slow consumers, counted in frames.
 #[derive(Debug)]
 pub(super) struct Effort {
@@ -37,11 +52,22 @@ pub(super) struct Effort {
     queued: usize,
     shed: usize,
     oldest: usize,
+    /// How much of [`OWN`] is used, by connection.
+    own: HashMap<ConnId, usize>,
 }
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { passes: PASSES, forced: FORCED, earned: 0, released: DROPPED, queued: 0, shed: DROPPED, oldest: DROPPED }
+        Self {
+            passes: PASSES,
+            forced: FORCED,
+            earned: 0,
+            released: DROPPED,
+            queued: 0,
+            shed: DROPPED,
+            oldest: DROPPED,
+            own: HashMap::new(),
+        }
     }
 }
 
@@ -83,12 +109,24 @@ impl Effort {
         self.shed = self.shed.saturating_sub(frames);
     }
 
-    /// Returns whether there is time to make room by dropping the oldest frames.
+    /// Returns how many frames this connection may still drop in the turn, whatever the others do.
+    pub(super) fn own_share(&self, conn: ConnId) -> usize {
+        OWN - self.own.get(&conn).copied().unwrap_or_default()
+    }
+
+    /// Notes that a connection has used some of its own share.
+    pub(super) fn use_own_share(&mut self, conn: ConnId, frames: usize) {
+        if frames > 0 {
+            *self.own.entry(conn).or_default() += frames;
+        }
+    }
+
+    /// Returns whether there is time left, of what all share, to make room by dropping the oldest frames.
     pub(super) fn may_make_room(&self) -> bool {
         self.oldest > 0
     }
 
-    /// Notes that frames were dropped to make room.
+    /// Notes that frames were dropped to make room, beyond a connection's own share.
     pub(super) fn make_room(&mut self, frames: usize) {
         self.oldest = self.oldest.saturating_sub(frames);
     }

@@ -1,8 +1,8 @@
 //! Applies the overflow policy of a connection whose outbox is full.
 //!
 //! *Disconnect*: nothing happens here; the caller closes the connection. *Drop-oldest*: the oldest events are dropped,
-//! and the pings and pongs among them, never an answer and never the frame that is partly written, and a notice in
-//! their place reports their number; adjacent gaps are merged. The cost of dropping does not depend on the length of
+//! never an answer, a ping or a pong and never the frame that is partly written, and a notice in their place reports
+//! their number; adjacent gaps are merged. The cost of dropping does not depend on the length of
 //! the queue. *Conflate*: of the updates of one object the latest is kept in its place, with the state before the first
 //! of them. A pass visits the whole outbox. The first one runs when a quarter of the limits is queued, so a client that
 //! keeps up gets every event; the next runs when twice as much is queued or, at the limits, only if the last one freed
@@ -19,18 +19,14 @@ use std::collections::VecDeque;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use super::asides::Aside;
 use super::barriers::{Barriers, Object};
-use super::effort::FREED;
+use super::effort::{EACH, FREED};
 use super::frames::{Frame, FrameId, Frames};
 use super::gap::{Gap, Lost};
 use super::{ConnId, Fanout, encode};
 use crate::event::Event;
 use crate::overflow::Overflow;
 use crate::stats::{Delivery, Dropped};
-
-/// Frames dropped for each event without further ado: of events of one size each takes the place of another.
-const EACH: usize = 2;
 
 impl Fanout {
     /// Applies the policy to an event of `bytes` that does not fit. Returns `Queued` if there is room now.
@@ -74,69 +70,69 @@ impl Fanout {
     }
 
     fn drop_until_it_fits(&mut self, conn: ConnId, bytes: usize) -> bool {
+        let free = EACH + self.effort.own_share(conn);
+        let passed = self.pass_until_it_fits(conn, bytes, free);
+        self.effort.use_own_share(conn, passed.min(free).saturating_sub(EACH));
+        self.trim(conn);
+        self.fits(conn, bytes)
+    }
+
+    /// Passes the oldest frames until another `bytes` fit, as far as there are any, and drops all of them if there is
+    /// no time for more than `free` frames. Returns how many were passed.
+    fn pass_until_it_fits(&mut self, conn: ConnId, bytes: usize, free: usize) -> usize {
         let mut passed = 0;
         while !self.fits(conn, bytes) {
-            if passed >= EACH && !self.effort.may_make_room() {
-                return self.drop_ring(conn) && self.fits(conn, bytes);
-            }
             let held = self.frames.len();
+            if passed >= free && !self.effort.may_make_room() {
+                self.drop_ring(conn);
+                break;
+            }
             if !self.pass_oldest(conn) {
-                return false;
+                break;
             }
             passed += 1;
-            if passed > EACH {
+            if passed > free {
                 self.effort.make_room(if self.frames.len() < held { FREED } else { 1 });
             }
         }
-        self.trim(conn);
-        true
+        passed
     }
 
     /// Drops the first frame of a connection's ring, or keeps it if it has to stay. Returns whether there was one.
     fn pass_oldest(&mut self, conn: ConnId) -> bool {
-        let Self { outboxes, frames, spare, asides, .. } = self;
+        let Self { outboxes, frames, spare, .. } = self;
         let Some(outbox) = outboxes[conn.at()].as_mut() else { return false };
-        let droppable = outbox.droppable().map(|frame| (frame, frames.aside(frame)));
-        let Some((frame, aside)) = droppable.filter(|(_, aside)| aside.answers == 0) else { return outbox.keep(spare) };
-        let (bytes, time) = (frames.bytes(frame).len(), frames.time(frame));
+        let droppable = outbox.droppable().and_then(|frame| Some((frame, frames.time(frame)?)));
+        let Some((frame, time)) = droppable else { return outbox.keep(spare) };
+        let bytes = frames.bytes(frame).len();
         outbox.discard(bytes, spare);
         self.waiting.bytes -= bytes;
-        if let Some(time) = time {
-            outbox.count_dropped(1);
-            self.counts.drop_events(Dropped::Oldest, 1);
-            self.waiting.events -= 1;
-            self.note_gap(conn, Lost::one(time));
-        } else {
-            asides.remove(conn, aside);
-        }
+        outbox.count_dropped(1);
+        self.counts.drop_events(Dropped::Oldest, 1);
+        self.waiting.events -= 1;
+        self.note_gap(conn, Lost::one(time));
         self.frames.release(frame);
         true
     }
 
     /// Drops all frames of a connection's ring after the first ones were passed, at a cost that does not depend on
-    /// their number. Returns false if some have to stay; then nothing is dropped.
-    fn drop_ring(&mut self, conn: ConnId) -> bool {
-        let Self { outboxes, frames, spare, asides, waiting, .. } = self;
-        let Some(outbox) = outboxes[conn.at()].as_mut() else { return false };
-        let Aside { answers: 0, beats } = asides.of(conn) else { return false };
-        // At most a gap notice and, since some frames were passed, the one that is partly written.
-        let kept: u32 = outbox.kept().map(|frame| frames.aside(frame).beats).sum();
-        let events = outbox.ring().count() as u64 - u64::from(beats - kept);
-        // Soon found: pings and pongs are in short rows.
-        let first = outbox.ring().find_map(|frame| frames.time(frame));
-        let last = outbox.ring().rev().find_map(|frame| frames.time(frame));
-        let started = outbox.kept().next().filter(|frame| !frames.is_gap(*frame));
-        let left = started.map_or(0, |frame| frames.bytes(frame).len() - outbox.written());
-        let bytes = outbox.depth().bytes - left;
+    /// their number, unless an answer is among them.
+    fn drop_ring(&mut self, conn: ConnId) {
+        let Self { outboxes, frames, spare, answers, waiting, .. } = self;
+        let Some(outbox) = outboxes[conn.at()].as_mut().filter(|_| answers.of(conn) == 0) else { return };
+        let [first, last] = [outbox.ring().next(), outbox.ring().next_back()].map(|one| frames.time(one?));
+        let events = outbox.ring().count() as u64;
+        // At most a gap notice, a ping, a pong and, since some frames were passed, the one that is partly written.
+        let kept: usize = outbox.kept().filter(|&one| !frames.is_gap(one)).map(|one| frames.bytes(one).len()).sum();
+        let begun = outbox.kept().next().filter(|&one| !frames.is_gap(one)).map_or(0, |_| outbox.written());
+        let bytes = outbox.depth().bytes - (kept - begun);
         let ring = outbox.take_ring(bytes, spare);
         outbox.count_dropped(events);
         waiting.bytes -= bytes;
-        asides.set(conn, Aside { answers: 0, beats: kept });
         self.waste.push([VecDeque::new(), ring], Dropped::Oldest);
         if let (Some(first), Some(last)) = (first, last) {
             self.note_gap(conn, Lost { events, first, last });
         }
-        true
     }
 
     fn trim(&mut self, conn: ConnId) {
@@ -202,13 +198,13 @@ impl Fanout {
             }
         }
         self.conflate(conn);
-        let free = self.large(conn);
+        let free = self.free_bytes(conn);
         let outbox = self.outbox(conn);
         outbox.end_postponement();
         let left = outbox.depth();
         let enough = 4 * left.events <= 3 * limits.events && 4 * (left.bytes - free) <= 3 * limits.bytes;
         outbox.choose_shift(free, bytes, &limits);
-        (enough || !at_bounds) && outbox.has_room(bytes, free, &limits)
+        (enough || !at_bounds) && self.fits(conn, bytes)
     }
 
     /// Postpones a pass to the next turns. Returns whether another `bytes` have room until then.
@@ -236,7 +232,7 @@ impl Fanout {
                     self.conflate(conn);
                     self.note_room(conn);
                 }
-                let (free, limits) = (self.large(conn), self.limits);
+                let (free, limits) = (self.free_bytes(conn), self.limits);
                 self.outbox(conn).choose_shift(free, 0, &limits);
             }
         }

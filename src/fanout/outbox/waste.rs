@@ -13,7 +13,6 @@
 
 use std::collections::VecDeque;
 
-use super::asides::Aside;
 use super::effort::FREED;
 use super::frames::{FrameId, Released};
 use super::queue::Kept;
@@ -157,7 +156,7 @@ impl Fanout {
         });
         let lists = outbox.clear_out(kept, spare);
         if outbox.policy() == Overflow::DropOldest {
-            self.asides.set(conn, started.map_or_else(Aside::default, |frame| frames.aside(frame)));
+            self.answers.set(conn, started.map_or(0, |frame| u32::from(frames.is_answer(frame))));
         }
         self.waiting.bytes -= before.bytes - outbox.depth().bytes;
         if before.events > SHALLOW {
