@@ -2,7 +2,8 @@
 //!
 //! Contract: plain numbers. Conflation passes may look at [`PASSES`] frames per turn, and [`EARNED`] more for each
 //! event put into a conflating outbox: that is what a pass costs per event on average, so passes do not pile up
-//! whatever the load. A pass without which a connection would have to be closed may also use [`FORCED`]. The first pass
+//! whatever the load. They may deflate [`DEFLATED`] bytes per turn, each of them [`DEFLATED_EACH`], and a frame that
+//! begins within these is finished. A pass without which a connection would have to be closed may also use [`FORCED`]. The first pass
 //! of a turn is always allowed. Releasing dropped frames may take [`DROPPED`] frames per turn, and [`RELEASED`] more
 //! for each event put into an outbox, so what is dropped does not pile up either; a frame whose memory is freed with it
 //! counts as [`FREED`]. Shedding outboxes because of the outbox budget may take [`DROPPED`] frames more: it is not to
@@ -23,6 +24,12 @@ const PASSES: usize = 32_768;
 /// Frames that passes may look at for each queued event. A pass begins when a quarter of the limits is queued and then
 /// at twice what was left, so each event is looked at twice on average, and half of these again if little is merged.
 const EARNED: usize = 4;
+
+/// Bytes that passes deflate per turn: two or three milliseconds.
+const DEFLATED: u64 = 256 << 10;
+
+/// Bytes that one pass deflates, so that several connections have their share of a turn.
+const DEFLATED_EACH: u64 = 64 << 10;
 
 /// Frames that passes at the limits may look at in addition.
 const FORCED: usize = 4 * PASSES;
@@ -48,6 +55,7 @@ pub(super) struct Effort {
     passes: usize,
     forced: usize,
     earned: usize,
+    deflated: u64,
     released: usize,
     queued: usize,
     shed: usize,
@@ -62,6 +70,7 @@ impl Default for Effort {
             passes: PASSES,
             forced: FORCED,
             earned: 0,
+            deflated: DEFLATED,
             released: DROPPED,
             queued: 0,
             shed: DROPPED,
@@ -92,6 +101,16 @@ impl Effort {
     /// Like [`Effort::try_pass`], for a pass without which a connection would have to be closed.
     pub(super) fn force_pass(&mut self, frames: usize) -> bool {
         spend(&mut self.forced, frames)
+    }
+
+    /// Returns how many bytes a pass may deflate now.
+    pub(super) fn deflatable(&self) -> u64 {
+        self.deflated.min(DEFLATED_EACH)
+    }
+
+    /// Notes that a pass has deflated so many bytes.
+    pub(super) fn deflate(&mut self, bytes: u64) {
+        self.deflated = self.deflated.saturating_sub(bytes);
     }
 
     /// Returns how many dropped frames may be released at the beginning of the turn.

@@ -241,6 +241,12 @@ impl Frames {
         }
     }
 
+    /// Returns the frame that stands for all events from `first` to `last`, if it was made before.
+    pub(super) fn conflated(&self, first: FrameId, last: FrameId, wanted: Encoding) -> Option<FrameId> {
+        let (Some((_, from)), Some((_, to))) = (self.event(first), self.event(last)) else { return None };
+        self.conflated.get(&Span { first: from.first, last: to.last, wanted }).copied()
+    }
+
     /// Returns a frame that stands for all events from `first` to `last`, two events of one object, for connections
     /// with the encoding `wanted`. Creates it with `encode` if it does not exist yet.
     pub(super) fn conflate(

@@ -13,20 +13,24 @@
 //! left is postponed to the next turns, and its outbox may grow up to the limits in the meantime. One large event may
 //! take the place of thousands of small ones in each of these outboxes. If nothing is left for that, the whole queue is
 //! dropped in one step and released in the next turns. A connection is closed instead if an answer is in its queue.
+//!
+//! Merged frames have to be deflated for those who agreed to it, at hundreds of times the cost of looking at a frame. So
+//! merging ends when the turn's share of that is spent: what is not merged stays as it is, and the pass is continued in
+//! the next turns. A connection at its limits is not closed because others have spent it: it is judged after a whole
+//! pass, and until then may hold a quarter more, which is what one turn publishes at most.
 
 use std::collections::VecDeque;
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
-
-use super::barriers::{Barriers, Object};
 use super::effort::{EACH, FREED};
-use super::frames::{Frame, FrameId, Frames};
+use super::frames::{Frame, FrameId};
 use super::gap::{Gap, Lost};
+use super::merges::Merges;
+use super::queue::Outbox;
 use super::{ConnId, Fanout, encode};
 use crate::event::Event;
 use crate::overflow::Overflow;
-use crate::stats::{Delivery, Dropped};
+use crate::stats::{Delivery, Dropped, OutboxLimits};
+use crate::websocket::frame::Encoding;
 
 impl Fanout {
     /// Applies the policy to an event of `bytes` that does not fit. Returns `Queued` if there is room now.
@@ -182,13 +186,20 @@ impl Fanout {
         }
         self.effort.shed(before.events);
         self.trim(conn);
-        4 * self.outbox(conn).depth().bytes <= 3 * before.bytes
+        // If its pass has to be continued, it may be found again in a later turn.
+        self.outbox(conn).postponed || 4 * self.outbox(conn).depth().bytes <= 3 * before.bytes
     }
 
     fn conflate_until_it_fits(&mut self, conn: ConnId, bytes: usize) -> bool {
         let limits = self.limits;
         let outbox = self.outbox(conn);
         let (at_bounds, frames) = (outbox.is_at_its_bounds(), outbox.depth().events);
+        if self.awaits_deflating(conn) {
+            self.postpone(conn);
+            if self.fits_meanwhile(conn, bytes) {
+                return true;
+            }
+        }
         if !self.effort.try_pass(frames) {
             if !at_bounds && self.postpone_pass(conn, bytes) {
                 return true;
@@ -198,64 +209,93 @@ impl Fanout {
             }
         }
         self.conflate(conn);
+        if self.outbox(conn).postponed {
+            return self.fits_meanwhile(conn, bytes);
+        }
         let free = self.free_bytes(conn);
         let outbox = self.outbox(conn);
-        outbox.end_postponement();
         let left = outbox.depth();
         let enough = 4 * left.events <= 3 * limits.events && 4 * (left.bytes - free) <= 3 * limits.bytes;
         outbox.choose_shift(free, bytes, &limits);
         (enough || !at_bounds) && self.fits(conn, bytes)
     }
 
-    /// Postpones a pass to the next turns. Returns whether another `bytes` have room until then.
-    fn postpone_pass(&mut self, conn: ConnId, bytes: usize) -> bool {
+    /// Returns whether nothing is left of what the turn may deflate, for a connection that needs it.
+    fn awaits_deflating(&self, conn: ConnId) -> bool {
+        self.encoding(conn) == Encoding::Deflate && self.effort.deflatable() == 0
+    }
+
+    /// Returns whether another `bytes` fit while the outbox waits for the rest of its pass: up to a quarter more than
+    /// its limits, which is what one turn publishes at most.
+    fn fits_meanwhile(&self, conn: ConnId, bytes: usize) -> bool {
+        let OutboxLimits { bytes: most, events } = self.limits;
+        let limits = OutboxLimits { bytes: most + most / 4, events: events + events / 4 };
+        let outbox = self.outboxes[conn.at()].as_ref();
+        outbox.is_some_and(|outbox| outbox.has_room(bytes, self.free(outbox, most), &limits))
+    }
+
+    fn postpone(&mut self, conn: ConnId) {
         if self.outbox(conn).postpone() {
             self.postponed.push_back(conn);
         }
+    }
+
+    /// Postpones a pass to the next turns. Returns whether another `bytes` have room until then.
+    fn postpone_pass(&mut self, conn: ConnId, bytes: usize) -> bool {
+        self.postpone(conn);
         self.fits(conn, bytes)
     }
 
-    /// Runs postponed passes, as far as this turn has time for them.
+    /// Runs postponed passes, as far as this turn has time for them, each connection's once.
     pub(super) fn resume_passes(&mut self) {
-        while let Some(&conn) = self.postponed.front() {
+        for _ in 0..self.postponed.len() {
+            let Some(&conn) = self.postponed.front() else { return };
             let waiting = self.outboxes[conn.at()].as_ref().filter(|outbox| !outbox.is_closing());
             // An outbox that was drained meanwhile costs nothing; neither does a number that was reused.
             let frames = waiting
                 .map_or(0, |outbox| if outbox.is_below_the_earliest(&self.limits) { 0 } else { outbox.depth().events });
+            if frames > 0 && self.awaits_deflating(conn) {
+                // Others may not need it.
+                self.postponed.rotate_left(1);
+                continue;
+            }
             if frames > 0 && !self.effort.try_pass(frames) {
                 return;
             }
             self.postponed.pop_front();
-            let Some(outbox) = self.outboxes[conn.at()].as_mut() else { continue };
-            if outbox.end_postponement() {
-                if frames > 0 {
-                    self.conflate(conn);
-                    self.note_room(conn);
-                }
-                let (free, limits) = (self.free_bytes(conn), self.limits);
-                self.outbox(conn).choose_shift(free, 0, &limits);
-            }
+            self.resume_pass(conn, frames > 0);
         }
     }
 
-    /// Keeps only the latest of the updates of each object.
+    fn resume_pass(&mut self, conn: ConnId, is_needed: bool) {
+        if !self.outboxes[conn.at()].as_mut().is_some_and(Outbox::end_postponement) {
+            return;
+        }
+        if is_needed {
+            self.conflate(conn);
+            self.note_room(conn);
+        }
+        let (free, limits) = (self.free_bytes(conn), self.limits);
+        let outbox = self.outbox(conn);
+        if !outbox.postponed {
+            outbox.choose_shift(free, 0, &limits);
+        }
+    }
+
+    /// Keeps only the latest of the updates of each object. If the turn's share of deflating ends before, the outbox is
+    /// postponed for the rest.
     fn conflate(&mut self, conn: ConnId) {
-        let Self { outboxes, frames, encoder, counts, spare, .. } = self;
-        let Some(outbox) = outboxes[conn.at()].as_mut() else { return };
-        counts.overflow(Overflow::Conflate);
+        self.counts.overflow(Overflow::Conflate);
+        let Some(outbox) = self.outboxes[conn.at()].as_mut() else { return };
         let (before, wanted) = (outbox.depth().bytes, outbox.encoding());
         let waiting: Vec<FrameId> = outbox.frames().collect();
         let begun = usize::from(outbox.started().is_some());
-        let firsts = firsts(frames, &self.barriers, &waiting, begun);
+        let (merged, is_whole) = self.merge(&waiting, begun, wanted);
+        let Self { outboxes, frames, counts, spare, .. } = self;
+        let Some(outbox) = outboxes[conn.at()].as_mut() else { return };
         let mut left = Vec::with_capacity(waiting.len());
         let mut bytes = 0;
-        for (&frame, first) in waiting.iter().zip(&firsts) {
-            let Some(first) = *first else { continue };
-            let stays = if first == frame {
-                frame
-            } else {
-                frames.conflate(first, frame, wanted, |event| encode::encode(encoder, counts, event, wanted))
-            };
+        for stays in merged.into_iter().flatten() {
             // Before anything is released, so that no frame still needed is forgotten.
             frames.retain(stays, 1);
             bytes += frames.bytes(stays).len();
@@ -266,38 +306,37 @@ impl Fanout {
         }
         let (gone, bytes) = (waiting.len() - left.len(), bytes - outbox.written());
         outbox.refill(&left, bytes, spare);
+        if is_whole {
+            outbox.end_postponement();
+        }
         counts.conflated += gone as u64;
         self.waiting.events -= gone;
         self.waiting.bytes = self.waiting.bytes + bytes - before;
-    }
-}
-
-/// Returns for each frame the first of those that it stands for from now on: itself, an earlier update of its object,
-/// or `None` if a later one stands for it. The first `begun` frames stay unchanged.
-fn firsts(frames: &Frames, barriers: &Barriers, waiting: &[FrameId], begun: usize) -> Vec<Option<FrameId>> {
-    let mut firsts: Vec<Option<FrameId>> = waiting.iter().copied().map(Some).collect();
-    let mut latest: HashTable<usize> = HashTable::new();
-    let rehash = |&at: &usize| frames.object(waiting[at]).map_or(0, Object::hash);
-    for (at, &frame) in waiting.iter().enumerate().skip(begun) {
-        let Some(object) = frames.object(frame) else { continue };
-        let is_it = |&before: &usize| frames.are_of_one_object(waiting[before], frame);
-        match latest.entry(object.hash(), is_it, rehash) {
-            Entry::Occupied(entry) if !object.is_update() => {
-                entry.remove();
-            }
-            Entry::Occupied(mut entry) => {
-                let before = std::mem::replace(entry.get_mut(), at);
-                let last = frames.event(waiting[before]).map(|(_, span)| span.last);
-                if last.is_some_and(|last| !barriers.any_since(last, object)) {
-                    firsts[at] = firsts[before].take();
-                }
-            }
-            Entry::Vacant(entry) => {
-                if object.is_update() {
-                    entry.insert(at);
-                }
-            }
+        if !is_whole {
+            self.postpone(conn);
         }
     }
-    firsts
+
+    /// Returns for each of these frames the one that is queued in its place, or `None` if a later one stands for it,
+    /// and whether all updates are merged that can be. Others stay as they are once the share of deflating is spent.
+    fn merge(&mut self, waiting: &[FrameId], begun: usize, wanted: Encoding) -> (Vec<Option<FrameId>>, bool) {
+        let Self { frames, encoder, counts, effort, .. } = self;
+        let mut merges = Merges::find(frames, &self.barriers, waiting, begun);
+        let (share, before, mut is_whole) = (effort.deflatable(), counts.deflate_input, true);
+        for (at, &frame) in waiting.iter().enumerate() {
+            let Some(first) = merges.firsts[at].filter(|first| *first != frame) else { continue };
+            let costs = wanted == Encoding::Deflate
+                && frames.conflated(first, frame, wanted).is_none()
+                && frames.event(frame).is_some_and(|(event, _)| encode::pays(encoder.as_ref(), event));
+            if costs && counts.deflate_input - before >= share {
+                merges.leave(waiting, at);
+                is_whole = false;
+                continue;
+            }
+            let made = frames.conflate(first, frame, wanted, |event| encode::encode(encoder, counts, event, wanted));
+            merges.firsts[at] = Some(made);
+        }
+        effort.deflate(counts.deflate_input - before);
+        (merges.firsts, is_whole)
+    }
 }
