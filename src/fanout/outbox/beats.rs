@@ -2,9 +2,9 @@
 //!
 //! Contract: with *drop-oldest* they precede everything but a partly written frame, and count against no limit. So the
 //! events that are dropped take none with them, and a client that reads slowly gets them in time, however much is
-//! queued. At most one of each kind waits: one ping asks as much as many, and only the latest ping of a client has to be
-//! answered (RFC 6455, 5.5.3). With the other policies they keep their place among the frames, and are queued if there
-//! is room.
+//! queued. At most one of each kind waits: one ping asks as much as many, and only the latest ping of a client has to
+//! be answered (RFC 6455, 5.5.3). With the other policies they keep their place among the frames, and are queued if
+//! there is room.
 
 use super::frames::FrameId;
 use super::queue::Outbox;

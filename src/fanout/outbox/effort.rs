@@ -3,11 +3,11 @@
 //! Contract: plain numbers. Conflation passes may look at [`PASSES`] frames per turn, and [`EARNED`] more for each
 //! event put into a conflating outbox: that is what a pass costs per event on average, so passes do not pile up
 //! whatever the load. They may deflate [`DEFLATED`] bytes per turn, each of them [`DEFLATED_EACH`], and a frame that
-//! begins within these is finished. A pass without which a connection would have to be closed may also use [`FORCED`]. The first pass
-//! of a turn is always allowed. Releasing dropped frames may take [`DROPPED`] frames per turn, and [`RELEASED`] more
-//! for each event put into an outbox, so what is dropped does not pile up either; a frame whose memory is freed with it
-//! counts as [`FREED`]. Shedding outboxes because of the outbox budget may take [`DROPPED`] frames more: it is not to
-//! wait for what was dropped before.
+//! begins within these is finished. A pass without which a connection would have to be closed may also use [`FORCED`].
+//! The first pass of a turn is always allowed. Releasing dropped frames may take [`DROPPED`] frames per turn, and
+//! [`RELEASED`] more for each event put into an outbox, so what is dropped does not pile up either; a frame whose
+//! memory is freed with it counts as [`FREED`]. Shedding outboxes because of the outbox budget may take [`DROPPED`]
+//! frames more: it is not to wait for what was dropped before.
 //!
 //! Making room by dropping the oldest frames is free for [`EACH`] frames of every event, as many as events of one size
 //! need, and for [`OWN`] more of every connection per turn, so that no connection depends on what others have used up.

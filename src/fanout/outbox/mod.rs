@@ -6,10 +6,10 @@
 //! the process.
 //!
 //! Contract: pure, no I/O, no clock. Frames leave an outbox in the order in which they entered, each exactly once or,
-//! after an overflow, not at all; every dropped event is counted. Only pings and pongs may precede others. An
-//! outbox never exceeds its limits, but a single frame always fits into an empty one, so every event can be delivered; a
-//! first frame of more than half of the limit does not count, so that there is room behind it; and a conflating outbox
-//! may hold a quarter more while the rest of its pass is postponed. The work for slow consumers is bounded per turn
+//! after an overflow, not at all; every dropped event is counted. Only pings and pongs may precede others. An outbox
+//! never exceeds its limits, but a single frame always fits into an empty one, so every event can be delivered; a first
+//! frame of more than half of the limit does not count, so that there is room behind it; and a conflating outbox may
+//! hold a quarter more while the rest of its pass is postponed. The work for slow consumers is bounded per turn
 //! ([`Fanout::begin_turn`]): conflation passes are postponed, and dropped frames are released gradually.
 //!
 //! Why the limits can be generous: a stalled connection costs four bytes per event, not a copy of it, and all stalled

@@ -14,9 +14,9 @@
 //! take the place of thousands of small ones in each of these outboxes. If nothing is left for that, the whole queue is
 //! dropped in one step and released in the next turns. A connection is closed instead if an answer is in its queue.
 //!
-//! Merged frames have to be deflated for those who agreed to it, at hundreds of times the cost of looking at a frame. So
-//! merging ends when the turn's share of that is spent: what is not merged stays as it is, and the pass is continued in
-//! the next turns. A connection at its limits is not closed because others have spent it: it is judged after a whole
+//! Merged frames have to be deflated for those who agreed to it, at hundreds of times the cost of looking at a frame.
+//! So merging ends when the turn's share of that is spent: what is not merged stays as it is, and the pass is continued
+//! in the next turns. A connection at its limits is not closed because others have spent it: it is judged after a whole
 //! pass, and until then may hold a quarter more, which is what one turn publishes at most.
 
 use std::collections::VecDeque;

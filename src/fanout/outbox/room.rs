@@ -3,8 +3,8 @@
 //!
 //! Contract: as for [`Fanout`]. An outbox that accepts no events, because its connection closes or still replays, needs
 //! no room for them. The decisions may be stricter than what has room, and for a conflating outbox below its bounds
-//! more generous. A first frame that is large does not count in them either: with TLS a socket is never known to be full,
-//! so events would wait until it is written, though there is room behind it. It does count in
+//! more generous. A first frame that is large does not count in them either: with TLS a socket is never known to be
+//! full, so events would wait until it is written, though there is room behind it. It does count in
 //! [`Fanout::has_spare_room`], which delays only the replay of its own connection, and in [`Fanout::deepest_dirty`],
 //! since it takes its turns to be written.
 
@@ -25,8 +25,8 @@ impl Fanout {
     /// Returns which frames of an outbox, and which bytes, do not count in its `limit` of bytes:
     ///
     /// - with *drop-oldest* its ping and its pong, since they take the place of no event, and
-    /// - the bytes that are left of its first frame besides, if this is larger than half of the limit. Otherwise a client
-    ///   that reads would have no room for anything behind it.
+    /// - the bytes that are left of its first frame besides, if this is larger than half of the limit. Otherwise a
+    ///   client that reads would have no room for anything behind it.
     pub(super) fn free(&self, outbox: &Outbox, limit: usize) -> Depth {
         let (mut free, mut is_first) = (Depth::default(), true);
         for (at, frame) in outbox.frames().take(PRECEDING + 1).enumerate() {
