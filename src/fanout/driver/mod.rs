@@ -393,4 +393,7 @@ impl<S: Socket> Driver<S> {
 pub(super) mod tests;
 
 #[cfg(test)]
+mod slow_tests;
+
+#[cfg(test)]
 mod write_tests;

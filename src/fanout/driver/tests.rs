@@ -42,7 +42,7 @@ pub(in crate::fanout) fn parts(data: &std::path::Path) -> (Port, Parts, Identity
     parts_with(data, OutboxLimits { bytes: 1 << 20, events: 1000 })
 }
 
-fn parts_with(data: &std::path::Path, outbox: OutboxLimits) -> (Port, Parts, Identity) {
+pub(super) fn parts_with(data: &std::path::Path, outbox: OutboxLimits) -> (Port, Parts, Identity) {
     let (authority, _) = Authority::open(data, AuthOptions::default()).unwrap();
     let credential = Credential::Basic { user: "rocketskates".to_owned(), password: Secret::new("r0cketsk8ts") };
     let identity = authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), crate::clock::both()).unwrap();

@@ -101,8 +101,10 @@ impl<S: Socket> Driver<S> {
         drop(gathered);
         match result {
             Ok(n) => {
-                if entry.input == Input::Lagging {
-                    // Nothing is read from it meanwhile, so reading our data is its sign of life.
+                // Reading our data is a sign of life where others may be missing: nothing is read from a lagging client
+                // meanwhile, and one whose outbox was full may get our pings late. Its socket was full too, so that a
+                // client that is gone accepts no more bytes.
+                if n > 0 && (entry.input == Input::Lagging || fanout.has_gap(conn)) {
                     entry.seen = listened;
                 }
                 fanout.advance(conn, n, now_us);

@@ -6,13 +6,14 @@ use std::rc::Rc;
 
 use mio::Registry;
 
-use super::tests::parts;
+use super::tests::parts_with;
 use super::*;
 use crate::event::Draft;
 use crate::fanout::control::Newcomer;
 use crate::fanout::permit::ConnectionLimit;
 use crate::metrics::Source;
 use crate::overflow::Overflow;
+use crate::stats::OutboxLimits;
 use crate::websocket::frame::Encoding;
 
 /// The connections in the order in which they were written to.
@@ -65,16 +66,16 @@ impl Socket for Taped {
     }
 }
 
-/// A shard with a connection of each of these encodings, in this order, each registered for everything.
-fn shard_with(encodings: &[Encoding]) -> (Driver<Taped>, Tape) {
-    // It stands still, so that a turn has time for everything.
+/// Returns an event loop for sockets of this kind, and who may do everything. Its clock stands still, so that a turn has
+/// time for everything.
+pub(super) fn driver_of<S: Socket>(outbox: OutboxLimits) -> (Driver<S>, Identity) {
     clock::simulated::begin();
     let data = tempfile::tempdir().unwrap();
-    let (_, parts, identity) = parts(data.path());
+    let (_, parts, identity) = parts_with(data.path(), outbox);
     let Parts { poll, shard, parser, inbox, metrics, budget, number, authority, broker, .. } = parts;
     let Parts { load, review, drain, timing, connection_events, message_limit, epoch, .. } = parts;
     let control = crossbeam_channel::bounded(1).1;
-    let mut driver = Driver::new(Parts::<Taped> {
+    let driver = Driver::new(Parts::<S> {
         poll,
         shard,
         parser,
@@ -93,24 +94,42 @@ fn shard_with(encodings: &[Encoding]) -> (Driver<Taped>, Tape) {
         message_limit,
         epoch,
     });
+    (driver, identity)
+}
+
+/// Opens the next connection, registered for every event of Type `a`.
+pub(super) fn adopt<S: Socket<Accepted = S>>(
+    driver: &mut Driver<S>,
+    identity: &Identity,
+    socket: S,
+    (encoding, overflow): (Encoding, Overflow),
+) -> ConnId {
+    let conn = ConnId(u32::try_from(driver.open).unwrap());
+    driver.adopt(Newcomer {
+        socket,
+        head: None,
+        early: bytes::Bytes::new(),
+        encoding,
+        identity: identity.clone(),
+        rights: driver.parts.authority.rights(identity).unwrap(),
+        overflow,
+        peer: SocketAddr::from(([127, 0, 0, 1], u16::try_from(conn.0).unwrap())),
+        since: None,
+        registrations: Vec::new(),
+        warnings: false,
+        permit: ConnectionLimit::new(1, 0).admit().unwrap(),
+    });
+    driver.parts.shard.text(conn, "register a.*.*", clock::now());
+    conn
+}
+
+/// A shard with a connection of each of these encodings, in this order.
+fn shard_with(encodings: &[Encoding]) -> (Driver<Taped>, Tape) {
+    let (mut driver, identity) = driver_of(OutboxLimits { bytes: 1 << 20, events: 1000 });
     let tape = Tape::default();
-    for (at, &encoding) in encodings.iter().enumerate() {
-        driver.adopt(Newcomer {
-            socket: Taped { conn: 0, tape: Rc::clone(&tape) },
-            head: None,
-            early: bytes::Bytes::new(),
-            encoding,
-            identity: identity.clone(),
-            rights: driver.parts.authority.rights(&identity).unwrap(),
-            overflow: Overflow::Disconnect,
-            peer: SocketAddr::from(([127, 0, 0, 1], u16::try_from(at).unwrap())),
-            since: None,
-            registrations: Vec::new(),
-            warnings: false,
-            permit: ConnectionLimit::new(1, 0).admit().unwrap(),
-        });
-        let conn = ConnId(u32::try_from(at).unwrap());
-        driver.parts.shard.text(conn, "register a.*.*", clock::now());
+    for &encoding in encodings {
+        let socket = Taped { conn: 0, tape: Rc::clone(&tape) };
+        adopt(&mut driver, &identity, socket, (encoding, Overflow::Disconnect));
     }
     driver.run_turn(std::iter::empty(), Duration::ZERO);
     (driver, tape)

@@ -1,38 +1,66 @@
-//! Pings and pongs, which a connection gets if there is room for them.
+//! Pings and pongs, the signs of life.
 //!
-//! Contract: with *drop-oldest* no more than [`ROW`] of them are queued in a row, so an event is found close to each
-//! end of a queue that has any. This is how a turn without time for the whole queue can report what it drops. A client
-//! that has so many pongs to read misses nothing: only its latest ping has to be answered (RFC 6455, 5.5.3).
+//! Contract: with *drop-oldest* they precede everything but a partly written frame, and count against no limit. So the
+//! events that are dropped take none with them, and a client that reads slowly gets them in time, however much is
+//! queued. At most one of each kind waits: one ping asks as much as many, and only the latest ping of a client has to
+//! be answered (RFC 6455, 5.5.3). With the other policies they keep their place among the frames, and are queued if
+//! there is room.
 
-use super::asides::Aside;
 use super::frames::FrameId;
+use super::queue::Outbox;
+use super::ring::Spare;
+use super::weight::Weight;
 use super::{ConnId, Fanout, Frame};
 use crate::overflow::Overflow;
 
-/// Pings and pongs that are queued in a row.
-const ROW: usize = 64;
+/// The most frames that may precede what counts in an outbox: one that is partly written, a ping, a pong, and a gap
+/// notice.
+pub(super) const PRECEDING: usize = 4;
+
+/// What a frame is that may be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// A ping, or the comment of an event stream.
+    Ping,
+    Pong,
+}
+
+impl Frame {
+    pub(super) fn beat(&self) -> Option<Beat> {
+        match self {
+            Self::Constant(_) => Some(Beat::Ping),
+            Self::Pong(_) => Some(Beat::Pong),
+            Self::Event { .. } | Self::Answer(_) | Self::Control(_) | Self::Gap(_) => None,
+        }
+    }
+}
 
 impl Fanout {
-    /// Queues a ping or pong for this connection, if there is room already. The overflow policy is not applied:
-    /// otherwise a client that sends pings and does not read would have its outbox searched for each of them. At the
-    /// end of a long row a pong takes the place of the last, and a ping is left out.
+    /// Queues a ping or pong for this connection. The overflow policy is not applied: otherwise a client that sends
+    /// pings and does not read would have its outbox searched for each of them.
     pub fn offer(&mut self, conn: ConnId, frame: Frame) {
-        if self.is_closing(conn) || !self.fits(conn, frame.bytes().len()) {
+        if self.is_closing(conn) {
             return;
         }
-        match self.end_of_row(conn) {
+        if self.policy(conn) != Some(Overflow::DropOldest) {
+            if self.fits(conn, frame.bytes().len()) {
+                self.push_own(conn, frame);
+            }
+            return;
+        }
+        match self.of_its_kind(conn, &frame) {
             None => self.push_own(conn, frame),
-            Some(last) if matches!(frame, Frame::Pong(_)) => self.replace(conn, last, frame),
+            Some(earlier) if frame.beat() == Some(Beat::Pong) => self.replace(conn, earlier, frame),
             Some(_) => {}
         }
     }
 
-    /// Returns the last frame of a connection if a row of pings and pongs ends with it that must not become longer.
-    fn end_of_row(&self, conn: ConnId) -> Option<FrameId> {
-        let outbox = self.outboxes[conn.at()].as_ref().filter(|outbox| outbox.policy() == Overflow::DropOldest)?;
-        let is_beat = |frame: &FrameId| self.frames.aside(*frame) == Aside::BEAT;
-        let row = outbox.ring().rev().take(ROW).take_while(is_beat).count();
-        if row == ROW { outbox.ring().next_back() } else { None }
+    /// Returns the queued ping or pong that makes another one needless: a pong may still be changed unless it is partly
+    /// written.
+    fn of_its_kind(&self, conn: ConnId, frame: &Frame) -> Option<FrameId> {
+        let (outbox, kind) = (self.outboxes[conn.at()].as_ref()?, frame.beat()?);
+        let begun = usize::from(kind == Beat::Pong && outbox.written() > 0);
+        outbox.kept().take(PRECEDING).skip(begun).find(|other| self.frames.beat(*other) == Some(kind))
     }
 
     /// Replaces an unwritten frame of this connection alone by another of its kind.
@@ -41,5 +69,19 @@ impl Fanout {
         let before = self.frames.replace(old, new);
         self.outbox(conn).resize(before, bytes);
         self.waiting.bytes = self.waiting.bytes + bytes - before;
+    }
+}
+
+impl Outbox {
+    /// Adds a frame before all others, except one that is partly written.
+    pub(super) fn push_first(&mut self, frame: FrameId, weight: Weight, spare: &mut Spare) {
+        if self.kept.is_none() && self.written() > 0 {
+            self.keep(spare);
+        }
+        let begun = usize::from(self.written() > 0);
+        self.kept.get_or_insert_default().insert(begun, frame);
+        self.bytes += weight.wire;
+        self.memory += weight.memory;
+        self.counted += 1;
     }
 }

@@ -53,6 +53,11 @@ impl Encoder {
     }
 }
 
+/// Returns whether events like this one are deflated.
+pub(super) fn pays(encoder: Option<&Encoder>, event: &Event) -> bool {
+    encoder.is_some_and(|encoder| encoder.pays(event))
+}
+
 /// Prepares the event's frame in the `wanted` encoding. Returns the encoding that is available.
 pub(super) fn encode(encoder: &mut Option<Encoder>, counts: &mut Counts, event: &Event, wanted: Encoding) -> Encoding {
     match (wanted, encoder) {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::asides::Aside;
 use super::barriers::Object;
+use super::beats::Beat;
 use super::gap::{Gap, Time};
 use crate::event::Event;
 use crate::websocket::frame::Encoding;
@@ -128,8 +128,10 @@ pub(super) enum Released {
     Event(u64),
     /// A gap notice.
     Gap,
-    /// Any other frame.
-    Own(Aside),
+    /// An answer, or another frame that has to be sent.
+    Answer,
+    /// A ping or pong.
+    Beat,
 }
 
 /// All frames of a shard.
@@ -221,13 +223,14 @@ impl Frames {
         matches!(self.held(id).frame, Frame::Gap(_))
     }
 
-    /// Returns what the frame is, unless it is an event or a gap notice.
-    pub(super) fn aside(&self, id: FrameId) -> Aside {
-        match self.held(id).frame {
-            Frame::Event { .. } | Frame::Gap(_) => Aside::default(),
-            Frame::Answer(_) | Frame::Control(_) => Aside::ANSWER,
-            Frame::Pong(_) | Frame::Constant(_) => Aside::BEAT,
-        }
+    /// Returns whether the frame is an answer, or another that has to be sent.
+    pub(super) fn is_answer(&self, id: FrameId) -> bool {
+        matches!(self.held(id).frame, Frame::Answer(_) | Frame::Control(_))
+    }
+
+    /// Returns whether the frame is a ping or a pong, and which.
+    pub(super) fn beat(&self, id: FrameId) -> Option<Beat> {
+        self.held(id).frame.beat()
     }
 
     /// Returns the time of the event in the frame, if the frame is a shared event.
@@ -241,6 +244,12 @@ impl Frames {
             Frame::Gap(gap) => Some(gap),
             _ => None,
         }
+    }
+
+    /// Returns the frame that stands for all events from `first` to `last`, if it was made before.
+    pub(super) fn conflated(&self, first: FrameId, last: FrameId, wanted: Encoding) -> Option<FrameId> {
+        let (Some((_, from)), Some((_, to))) = (self.event(first), self.event(last)) else { return None };
+        self.conflated.get(&Span { first: from.first, last: to.last, wanted }).copied()
     }
 
     /// Returns a frame that stands for all events from `first` to `last`, two events of one object, for connections
@@ -289,8 +298,8 @@ impl Frames {
         let released = match held.frame {
             Frame::Event { received_us, .. } => Released::Event(received_us),
             Frame::Gap(_) => Released::Gap,
-            Frame::Answer(_) | Frame::Control(_) => Released::Own(Aside::ANSWER),
-            Frame::Pong(_) | Frame::Constant(_) => Released::Own(Aside::BEAT),
+            Frame::Answer(_) | Frame::Control(_) => Released::Answer,
+            Frame::Pong(_) | Frame::Constant(_) => Released::Beat,
         };
         if held.references == 0 {
             self.forget(id);

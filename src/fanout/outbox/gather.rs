@@ -4,7 +4,6 @@ use std::io::IoSlice;
 
 use smallvec::SmallVec;
 
-use super::asides::Aside;
 use super::coalesce::{CoalescedId, Match};
 use super::frames::Released;
 use super::queue::Outbox;
@@ -61,6 +60,11 @@ impl Fanout {
     /// Returns whether any connection is dirty.
     pub fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
+    }
+
+    /// Returns whether a gap notice is queued for a connection.
+    pub fn has_gap(&self, conn: ConnId) -> bool {
+        self.outboxes.get(conn.at()).and_then(Option::as_ref).is_some_and(Outbox::has_gaps)
     }
 
     /// Gathers the next frames of a connection, up to `max_bytes` but at least one, without the written part of the
@@ -166,8 +170,8 @@ impl Fanout {
                     outbox.count_delivered();
                     self.counts.latency.observe(now_us.saturating_sub(received_us));
                 }
-                Released::Own(aside) if outbox.policy() == Overflow::DropOldest => self.asides.remove(conn, aside),
-                Released::Own(_) | Released::Gap => {}
+                Released::Answer if outbox.policy() == Overflow::DropOldest => self.answers.remove(conn),
+                Released::Answer | Released::Beat | Released::Gap => {}
             }
         }
         outbox.trim(&mut self.spare);
@@ -175,7 +179,7 @@ impl Fanout {
 
     /// Handles the usual case with several frames: all of them are written, so their lengths are not needed.
     fn advance_over_all(&mut self, conn: ConnId, now_us: u64) {
-        let Self { outboxes, frames, counts, spare, asides, waiting, .. } = self;
+        let Self { outboxes, frames, counts, spare, answers, waiting, .. } = self;
         let outbox = outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove");
         let mut events = 0;
         for frame in outbox.frames() {
@@ -185,7 +189,7 @@ impl Fanout {
             }
         }
         if events < outbox.depth().events && outbox.policy() == Overflow::DropOldest {
-            asides.set(conn, Aside::default());
+            answers.set(conn, 0);
         }
         waiting.events -= events;
         waiting.bytes -= outbox.depth().bytes;

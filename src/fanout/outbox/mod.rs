@@ -6,15 +6,16 @@
 //! the process.
 //!
 //! Contract: pure, no I/O, no clock. Frames leave an outbox in the order in which they entered, each exactly once or,
-//! after an overflow, not at all; every dropped frame is counted. An outbox never exceeds its limits, but a single
-//! frame always fits into an empty one, so every event can be delivered; and a first frame of more than half of the
-//! limit does not count, so that there is room behind it. The work for slow consumers is bounded per
-//! turn ([`Fanout::begin_turn`]): conflation passes are postponed, and dropped frames are released gradually.
+//! after an overflow, not at all; every dropped event is counted. Only pings and pongs may precede others. An outbox
+//! never exceeds its limits, but a single frame always fits into an empty one, so every event can be delivered; a first
+//! frame of more than half of the limit does not count, so that there is room behind it; and a conflating outbox may
+//! hold a quarter more while the rest of its pass is postponed. The work for slow consumers is bounded per turn
+//! ([`Fanout::begin_turn`]): conflation passes are postponed, and dropped frames are released gradually.
 //!
 //! Why the limits can be generous: a stalled connection costs four bytes per event, not a copy of it, and all stalled
 //! connections of the shard share the frames they hold.
 
-mod asides;
+mod answers;
 mod barriers;
 mod beats;
 mod budget;
@@ -26,6 +27,7 @@ mod gap;
 pub mod gather;
 mod intake;
 mod largest;
+mod merges;
 mod overflow;
 mod pause;
 mod queue;
@@ -47,7 +49,7 @@ use crate::event::Event;
 use crate::overflow::Overflow;
 use crate::stats::{Counts, Delivery, Depth, Dropped, OutboxLimits};
 use crate::websocket::frame::Encoding;
-use asides::Asides;
+use answers::Answers;
 use barriers::Barriers;
 use coalesce::{CoalescedBatches, CoalescedId};
 use effort::Effort;
@@ -86,7 +88,7 @@ pub struct Fanout {
     outboxes: Vec<Option<Outbox>>,
     free: Vec<u32>,
     spare: Spare,
-    asides: Asides,
+    answers: Answers,
     dirty: Vec<ConnId>,
     /// Empty between two calls of [`Fanout::take_dirty`].
     streams: Vec<ConnId>,
@@ -120,7 +122,7 @@ impl Fanout {
             outboxes: Vec::new(),
             free: Vec::new(),
             spare: Spare::default(),
-            asides: Asides::default(),
+            answers: Answers::default(),
             dirty: Vec::new(),
             streams: Vec::new(),
             number: 0,
@@ -217,7 +219,7 @@ impl Fanout {
             self.hold(event, received_us, encoding);
             return self.deliver_checked(event, received_us, conn);
         };
-        if outbox.is_closing() || !outbox.has_room(current.bytes, 0, &self.limits) {
+        if outbox.is_closing() || !outbox.has_room(current.bytes, Depth::default(), &self.limits) {
             return self.deliver_without_room(event, conn);
         }
         if outbox.take_in(current, &mut self.spare) {
@@ -268,7 +270,7 @@ impl Fanout {
         let bytes = frame.bytes().len();
         let limits = self.limits;
         let outbox = self.outbox(conn);
-        if outbox.is_closing() || !(outbox.has_room(bytes, 0, &limits) || self.make_room(conn, bytes)) {
+        if outbox.is_closing() || !(outbox.has_room(bytes, Depth::default(), &limits) || self.make_room(conn, bytes)) {
             return false;
         }
         self.push_own(conn, frame);
@@ -280,9 +282,13 @@ impl Fanout {
         self.frames.retain(frame, 1);
         let weight = self.frames.weight(frame);
         let outbox = self.outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove");
-        outbox.push(frame, weight, &mut self.spare);
-        if outbox.policy() == Overflow::DropOldest {
-            self.asides.add(conn, self.frames.aside(frame));
+        if outbox.policy() != Overflow::DropOldest {
+            outbox.push(frame, weight, &mut self.spare);
+        } else if self.frames.beat(frame).is_some() {
+            outbox.push_first(frame, weight, &mut self.spare);
+        } else {
+            outbox.push(frame, weight, &mut self.spare);
+            self.answers.add(conn);
         }
         if outbox.mark_dirty() {
             self.dirty.push(conn);
@@ -363,6 +369,12 @@ impl Fanout {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod beat_tests;
+
+#[cfg(test)]
+mod share_tests;
 
 #[cfg(test)]
 mod policy_model;

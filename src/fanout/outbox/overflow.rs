@@ -1,8 +1,8 @@
 //! Applies the overflow policy of a connection whose outbox is full.
 //!
 //! *Disconnect*: nothing happens here; the caller closes the connection. *Drop-oldest*: the oldest events are dropped,
-//! and the pings and pongs among them, never an answer and never the frame that is partly written, and a notice in
-//! their place reports their number; adjacent gaps are merged. The cost of dropping does not depend on the length of
+//! never an answer, a ping or a pong and never the frame that is partly written, and a notice in their place reports
+//! their number; adjacent gaps are merged. The cost of dropping does not depend on the length of
 //! the queue. *Conflate*: of the updates of one object the latest is kept in its place, with the state before the first
 //! of them. A pass visits the whole outbox. The first one runs when a quarter of the limits is queued, so a client that
 //! keeps up gets every event; the next runs when twice as much is queued or, at the limits, only if the last one freed
@@ -13,25 +13,25 @@
 //! left is postponed to the next turns, and its outbox may grow up to the limits in the meantime. One large event may
 //! take the place of thousands of small ones in each of these outboxes. If nothing is left for that, the whole queue is
 //! dropped in one step and released in the next turns. A connection is closed instead if an answer is in its queue.
+//!
+//! Merged frames have to be deflated for those who agreed to it, at hundreds of times the cost of looking at a frame.
+//! So merging ends when the turn's share of that is spent: what is not merged stays as it is, and the pass is continued
+//! in the next turns. A connection at its limits is not closed because others have spent it: it is judged after a whole
+//! pass, and until then may hold a quarter more, which is what one turn publishes at most.
 
 use std::collections::VecDeque;
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
-
-use super::asides::Aside;
-use super::barriers::{Barriers, Object};
-use super::effort::FREED;
-use super::frames::{Frame, FrameId, Frames};
+use super::effort::{EACH, FREED};
+use super::frames::{Frame, FrameId};
 use super::gap::{Gap, Lost};
+use super::merges::Merges;
+use super::queue::Outbox;
 use super::weight::Weight;
 use super::{ConnId, Fanout, encode};
 use crate::event::Event;
 use crate::overflow::Overflow;
-use crate::stats::{Delivery, Dropped};
-
-/// Frames dropped for each event without further ado: of events of one size each takes the place of another.
-const EACH: usize = 2;
+use crate::stats::{Delivery, Dropped, OutboxLimits};
+use crate::websocket::frame::Encoding;
 
 impl Fanout {
     /// Applies the policy to an event of `bytes` that does not fit. Returns `Queued` if there is room now.
@@ -75,70 +75,70 @@ impl Fanout {
     }
 
     fn drop_until_it_fits(&mut self, conn: ConnId, bytes: usize) -> bool {
+        let free = EACH + self.effort.own_share(conn);
+        let passed = self.pass_until_it_fits(conn, bytes, free);
+        self.effort.use_own_share(conn, passed.min(free).saturating_sub(EACH));
+        self.trim(conn);
+        self.fits(conn, bytes)
+    }
+
+    /// Passes the oldest frames until another `bytes` fit, as far as there are any, and drops all of them if there is
+    /// no time for more than `free` frames. Returns how many were passed.
+    fn pass_until_it_fits(&mut self, conn: ConnId, bytes: usize, free: usize) -> usize {
         let mut passed = 0;
         while !self.fits(conn, bytes) {
-            if passed >= EACH && !self.effort.may_make_room() {
-                return self.drop_ring(conn) && self.fits(conn, bytes);
-            }
             let held = self.frames.len();
+            if passed >= free && !self.effort.may_make_room() {
+                self.drop_ring(conn);
+                break;
+            }
             if !self.pass_oldest(conn) {
-                return false;
+                break;
             }
             passed += 1;
-            if passed > EACH {
+            if passed > free {
                 self.effort.make_room(if self.frames.len() < held { FREED } else { 1 });
             }
         }
-        self.trim(conn);
-        true
+        passed
     }
 
     /// Drops the first frame of a connection's ring, or keeps it if it has to stay. Returns whether there was one.
     fn pass_oldest(&mut self, conn: ConnId) -> bool {
-        let Self { outboxes, frames, spare, asides, .. } = self;
+        let Self { outboxes, frames, spare, .. } = self;
         let Some(outbox) = outboxes[conn.at()].as_mut() else { return false };
-        let droppable = outbox.droppable().map(|frame| (frame, frames.aside(frame)));
-        let Some((frame, aside)) = droppable.filter(|(_, aside)| aside.answers == 0) else { return outbox.keep(spare) };
-        let (weight, time) = (frames.weight(frame), frames.time(frame));
+        let droppable = outbox.droppable().and_then(|frame| Some((frame, frames.time(frame)?)));
+        let Some((frame, time)) = droppable else { return outbox.keep(spare) };
+        let weight = frames.weight(frame);
         outbox.discard(weight, spare);
         self.waiting.bytes -= weight.wire;
-        if let Some(time) = time {
-            outbox.count_dropped(1);
-            self.counts.drop_events(Dropped::Oldest, 1);
-            self.waiting.events -= 1;
-            self.note_gap(conn, Lost::one(time));
-        } else {
-            asides.remove(conn, aside);
-        }
+        outbox.count_dropped(1);
+        self.counts.drop_events(Dropped::Oldest, 1);
+        self.waiting.events -= 1;
+        self.note_gap(conn, Lost::one(time));
         self.frames.release(frame);
         true
     }
 
     /// Drops all frames of a connection's ring after the first ones were passed, at a cost that does not depend on
-    /// their number. Returns false if some have to stay; then nothing is dropped.
-    fn drop_ring(&mut self, conn: ConnId) -> bool {
-        let Self { outboxes, frames, spare, asides, waiting, .. } = self;
-        let Some(outbox) = outboxes[conn.at()].as_mut() else { return false };
-        let Aside { answers: 0, beats } = asides.of(conn) else { return false };
-        // At most a gap notice and, since some frames were passed, the one that is partly written.
-        let kept: u32 = outbox.kept().map(|frame| frames.aside(frame).beats).sum();
-        let events = outbox.ring().count() as u64 - u64::from(beats - kept);
-        // Soon found: pings and pongs are in short rows.
-        let first = outbox.ring().find_map(|frame| frames.time(frame));
-        let last = outbox.ring().rev().find_map(|frame| frames.time(frame));
-        let started = outbox.kept().next().filter(|frame| !frames.is_gap(*frame));
-        let left = started.map_or(0, |frame| frames.bytes(frame).len() - outbox.written());
-        let bytes = outbox.depth().bytes - left;
-        let memory: usize = outbox.kept().map(|frame| frames.weight(frame).memory).sum();
-        let ring = outbox.take_ring(bytes, memory, spare);
+    /// their number, unless an answer is among them.
+    fn drop_ring(&mut self, conn: ConnId) {
+        let Self { outboxes, frames, spare, answers, waiting, .. } = self;
+        let Some(outbox) = outboxes[conn.at()].as_mut().filter(|_| answers.of(conn) == 0) else { return };
+        let [first, last] = [outbox.ring().next(), outbox.ring().next_back()].map(|one| frames.time(one?));
+        let events = outbox.ring().count() as u64;
+        // At most a gap notice, a ping, a pong and, since some frames were passed, the one that is partly written.
+        let mut kept = Weight::default();
+        outbox.kept().filter(|&one| !frames.is_gap(one)).for_each(|one| kept.add(frames.weight(one)));
+        let begun = outbox.kept().next().filter(|&one| !frames.is_gap(one)).map_or(0, |_| outbox.written());
+        let bytes = outbox.depth().bytes - (kept.wire - begun);
+        let ring = outbox.take_ring(bytes, kept.memory, spare);
         outbox.count_dropped(events);
         waiting.bytes -= bytes;
-        asides.set(conn, Aside { answers: 0, beats: kept });
         self.waste.push([VecDeque::new(), ring], Dropped::Oldest);
         if let (Some(first), Some(last)) = (first, last) {
             self.note_gap(conn, Lost { events, first, last });
         }
-        true
     }
 
     fn trim(&mut self, conn: ConnId) {
@@ -185,7 +185,8 @@ impl Fanout {
             Overflow::Conflate => {
                 self.conflate(conn);
                 self.effort.shed(frames);
-                true
+                // Otherwise its pass has to be continued, and it may be found again in a later turn.
+                !self.outbox(conn).postponed
             }
         };
         self.trim(conn);
@@ -212,6 +213,12 @@ impl Fanout {
         let limits = self.limits;
         let outbox = self.outbox(conn);
         let (at_bounds, frames) = (outbox.is_at_its_bounds(), outbox.depth().events);
+        if self.awaits_deflating(conn) {
+            self.postpone(conn);
+            if self.fits_meanwhile(conn, bytes) {
+                return true;
+            }
+        }
         if !self.effort.try_pass(frames) {
             if !at_bounds && self.postpone_pass(conn, bytes) {
                 return true;
@@ -221,64 +228,93 @@ impl Fanout {
             }
         }
         self.conflate(conn);
-        let free = self.large(conn);
+        if self.outbox(conn).postponed {
+            return self.fits_meanwhile(conn, bytes);
+        }
+        let free = self.free_bytes(conn);
         let outbox = self.outbox(conn);
-        outbox.end_postponement();
         let left = outbox.depth();
         let enough = 4 * left.events <= 3 * limits.events && 4 * (left.bytes - free) <= 3 * limits.bytes;
         outbox.choose_shift(free, bytes, &limits);
-        (enough || !at_bounds) && outbox.has_room(bytes, free, &limits)
+        (enough || !at_bounds) && self.fits(conn, bytes)
+    }
+
+    /// Returns whether nothing is left of what the turn may deflate, for a connection that needs it.
+    fn awaits_deflating(&self, conn: ConnId) -> bool {
+        self.encoding(conn) == Encoding::Deflate && self.effort.deflatable() == 0
+    }
+
+    /// Returns whether another `bytes` fit while the outbox waits for the rest of its pass: up to a quarter more than
+    /// its limits, which is what one turn publishes at most.
+    fn fits_meanwhile(&self, conn: ConnId, bytes: usize) -> bool {
+        let OutboxLimits { bytes: most, events } = self.limits;
+        let limits = OutboxLimits { bytes: most + most / 4, events: events + events / 4 };
+        let outbox = self.outboxes[conn.at()].as_ref();
+        outbox.is_some_and(|outbox| outbox.has_room(bytes, self.free(outbox, most), &limits))
+    }
+
+    fn postpone(&mut self, conn: ConnId) {
+        if self.outbox(conn).postpone() {
+            self.postponed.push_back(conn);
+        }
     }
 
     /// Postpones a pass to the next turns. Returns whether another `bytes` have room until then.
     fn postpone_pass(&mut self, conn: ConnId, bytes: usize) -> bool {
-        if self.outbox(conn).postpone() {
-            self.postponed.push_back(conn);
-        }
+        self.postpone(conn);
         self.fits(conn, bytes)
     }
 
-    /// Runs postponed passes, as far as this turn has time for them.
+    /// Runs postponed passes, as far as this turn has time for them, each connection's once.
     pub(super) fn resume_passes(&mut self) {
-        while let Some(&conn) = self.postponed.front() {
+        for _ in 0..self.postponed.len() {
+            let Some(&conn) = self.postponed.front() else { return };
             let waiting = self.outboxes[conn.at()].as_ref().filter(|outbox| !outbox.is_closing());
             // An outbox that was drained meanwhile costs nothing; neither does a number that was reused.
             let frames = waiting
                 .map_or(0, |outbox| if outbox.is_below_the_earliest(&self.limits) { 0 } else { outbox.depth().events });
+            if frames > 0 && self.awaits_deflating(conn) {
+                // Others may not need it.
+                self.postponed.rotate_left(1);
+                continue;
+            }
             if frames > 0 && !self.effort.try_pass(frames) {
                 return;
             }
             self.postponed.pop_front();
-            let Some(outbox) = self.outboxes[conn.at()].as_mut() else { continue };
-            if outbox.end_postponement() {
-                if frames > 0 {
-                    self.conflate(conn);
-                    self.note_room(conn);
-                }
-                let (free, limits) = (self.large(conn), self.limits);
-                self.outbox(conn).choose_shift(free, 0, &limits);
-            }
+            self.resume_pass(conn, frames > 0);
         }
     }
 
-    /// Keeps only the latest of the updates of each object.
+    fn resume_pass(&mut self, conn: ConnId, is_needed: bool) {
+        if !self.outboxes[conn.at()].as_mut().is_some_and(Outbox::end_postponement) {
+            return;
+        }
+        if is_needed {
+            self.conflate(conn);
+            self.note_room(conn);
+        }
+        let (free, limits) = (self.free_bytes(conn), self.limits);
+        let outbox = self.outbox(conn);
+        if !outbox.postponed {
+            outbox.choose_shift(free, 0, &limits);
+        }
+    }
+
+    /// Keeps only the latest of the updates of each object. If the turn's share of deflating ends before, the outbox is
+    /// postponed for the rest.
     fn conflate(&mut self, conn: ConnId) {
-        let Self { outboxes, frames, encoder, counts, spare, .. } = self;
-        let Some(outbox) = outboxes[conn.at()].as_mut() else { return };
-        counts.overflow(Overflow::Conflate);
+        self.counts.overflow(Overflow::Conflate);
+        let Some(outbox) = self.outboxes[conn.at()].as_mut() else { return };
         let (before, wanted) = (outbox.depth().bytes, outbox.encoding());
         let waiting: Vec<FrameId> = outbox.frames().collect();
         let begun = usize::from(outbox.started().is_some());
-        let firsts = firsts(frames, &self.barriers, &waiting, begun);
+        let (merged, is_whole) = self.merge(&waiting, begun, wanted);
+        let Self { outboxes, frames, counts, spare, .. } = self;
+        let Some(outbox) = outboxes[conn.at()].as_mut() else { return };
         let mut left = Vec::with_capacity(waiting.len());
         let mut weight = Weight::default();
-        for (&frame, first) in waiting.iter().zip(&firsts) {
-            let Some(first) = *first else { continue };
-            let stays = if first == frame {
-                frame
-            } else {
-                frames.conflate(first, frame, wanted, |event| encode::encode(encoder, counts, event, wanted))
-            };
+        for stays in merged.into_iter().flatten() {
             // Before anything is released, so that no frame still needed is forgotten.
             frames.retain(stays, 1);
             weight.add(frames.weight(stays));
@@ -290,38 +326,37 @@ impl Fanout {
         let gone = waiting.len() - left.len();
         weight.wire -= outbox.written();
         outbox.refill(&left, weight, spare);
+        if is_whole {
+            outbox.end_postponement();
+        }
         counts.conflated += gone as u64;
         self.waiting.events -= gone;
         self.waiting.bytes = self.waiting.bytes + weight.wire - before;
-    }
-}
-
-/// Returns for each frame the first of those that it stands for from now on: itself, an earlier update of its object,
-/// or `None` if a later one stands for it. The first `begun` frames stay unchanged.
-fn firsts(frames: &Frames, barriers: &Barriers, waiting: &[FrameId], begun: usize) -> Vec<Option<FrameId>> {
-    let mut firsts: Vec<Option<FrameId>> = waiting.iter().copied().map(Some).collect();
-    let mut latest: HashTable<usize> = HashTable::new();
-    let rehash = |&at: &usize| frames.object(waiting[at]).map_or(0, Object::hash);
-    for (at, &frame) in waiting.iter().enumerate().skip(begun) {
-        let Some(object) = frames.object(frame) else { continue };
-        let is_it = |&before: &usize| frames.are_of_one_object(waiting[before], frame);
-        match latest.entry(object.hash(), is_it, rehash) {
-            Entry::Occupied(entry) if !object.is_update() => {
-                entry.remove();
-            }
-            Entry::Occupied(mut entry) => {
-                let before = std::mem::replace(entry.get_mut(), at);
-                let last = frames.event(waiting[before]).map(|(_, span)| span.last);
-                if last.is_some_and(|last| !barriers.any_since(last, object)) {
-                    firsts[at] = firsts[before].take();
-                }
-            }
-            Entry::Vacant(entry) => {
-                if object.is_update() {
-                    entry.insert(at);
-                }
-            }
+        if !is_whole {
+            self.postpone(conn);
         }
     }
-    firsts
+
+    /// Returns for each of these frames the one that is queued in its place, or `None` if a later one stands for it,
+    /// and whether all updates are merged that can be. Others stay as they are once the share of deflating is spent.
+    fn merge(&mut self, waiting: &[FrameId], begun: usize, wanted: Encoding) -> (Vec<Option<FrameId>>, bool) {
+        let Self { frames, encoder, counts, effort, .. } = self;
+        let mut merges = Merges::find(frames, &self.barriers, waiting, begun);
+        let (share, before, mut is_whole) = (effort.deflatable(), counts.deflate_input, true);
+        for (at, &frame) in waiting.iter().enumerate() {
+            let Some(first) = merges.firsts[at].filter(|first| *first != frame) else { continue };
+            let costs = wanted == Encoding::Deflate
+                && frames.conflated(first, frame, wanted).is_none()
+                && frames.event(frame).is_some_and(|(event, _)| encode::pays(encoder.as_ref(), event));
+            if costs && counts.deflate_input - before >= share {
+                merges.leave(waiting, at);
+                is_whole = false;
+                continue;
+            }
+            let made = frames.conflate(first, frame, wanted, |event| encode::encode(encoder, counts, event, wanted));
+            merges.firsts[at] = Some(made);
+        }
+        effort.deflate(counts.deflate_input - before);
+        (merges.firsts, is_whole)
+    }
 }

@@ -8,6 +8,10 @@ pub(super) const LIMITS: OutboxLimits = OutboxLimits { bytes: 4000, events: 16 }
 pub(super) const POLICIES: [Overflow; 4] =
     [Overflow::Disconnect, Overflow::DropOldest, Overflow::Conflate, Overflow::Conflate];
 
+/// Frames that are dropped for each event, and for each connection in a turn, whatever the others do.
+const EACH: usize = 2;
+const OWN: usize = 64;
+
 pub(super) const KEYS: [&str; 3] = ["a", "b", "c"];
 
 /// A queued item in the model.
@@ -20,6 +24,11 @@ pub(super) enum Item {
         number: u64,
     },
     Own(&'static [u8]),
+    /// A ping, or a pong.
+    Beat {
+        is_pong: bool,
+        bytes: Vec<u8>,
+    },
     Gap {
         count: u64,
         first: String,
@@ -38,6 +47,7 @@ impl Item {
                 seal(draft)
             }
             Self::Own(bytes) => bytes.to_vec(),
+            Self::Beat { bytes, .. } => bytes.clone(),
             Self::Gap { count, first, last } => {
                 let object = format!(r#"{{"From":"{first}","To":"{last}","Events":{count}}}"#);
                 let mut draft = Draft::new("hydrant", "gap", "queue");
@@ -55,6 +65,10 @@ impl Item {
     fn is_event(&self) -> bool {
         matches!(self, Self::Event { .. })
     }
+
+    fn is_beat(&self) -> bool {
+        matches!(self, Self::Beat { .. })
+    }
 }
 
 /// One connection in the model.
@@ -65,6 +79,11 @@ pub(super) struct Model {
     written: usize,
     shift: u32,
     pub(super) closed: bool,
+    /// With drop-oldest, the number of items before those that were not passed yet.
+    kept: usize,
+    /// How many frames it may still drop in this turn whatever the others do, and whether they have left anything.
+    pub(super) own: usize,
+    pub(super) is_exhausted: bool,
     /// The numbers of delivered, dropped and conflated events.
     pub(super) done: [u64; 3],
 }
@@ -72,7 +91,12 @@ pub(super) struct Model {
 impl Model {
     pub(super) fn new(policy: Overflow) -> Self {
         let shift = if policy == Overflow::Conflate { 2 } else { 0 };
-        Self { policy, items: Vec::new(), written: 0, shift, closed: false, done: [0; 3] }
+        let (items, own, is_exhausted) = (Vec::new(), OWN, false);
+        Self { policy, items, written: 0, shift, closed: false, kept: 0, own, is_exhausted, done: [0; 3] }
+    }
+
+    pub(super) fn begin_turn(&mut self) {
+        (self.own, self.is_exhausted) = (OWN, false);
     }
 
     pub(super) fn counted(&self) -> (usize, usize) {
@@ -84,11 +108,12 @@ impl Model {
 
     /// The number of queued frames, and the bytes of those that count.
     fn limited(&self) -> (usize, usize) {
-        let (events, bytes) = self.counted();
-        let first = self.items.iter().position(|item| !item.is_gap());
-        let size = first.map_or(0, |at| self.items[at].bytes().len());
-        let left = size - if first == Some(0) { self.written } else { 0 };
-        (events, if size > LIMITS.bytes / 2 { bytes - left } else { bytes })
+        let is_free = |item: &Item| item.is_gap() || (self.policy == Overflow::DropOldest && item.is_beat());
+        let counts = self.items.iter().enumerate().filter(|(_, item)| !is_free(item));
+        let sizes = counts.map(|(at, item)| (item.bytes().len(), if at == 0 { self.written } else { 0 }));
+        let sizes: Vec<(usize, usize)> = sizes.collect();
+        let is_large = sizes.first().is_some_and(|(size, _)| *size > LIMITS.bytes / 2);
+        (sizes.len(), sizes.iter().skip(usize::from(is_large)).map(|(size, written)| size - written).sum())
     }
 
     fn fits(&self, more: usize) -> bool {
@@ -101,22 +126,40 @@ impl Model {
             return true;
         }
         match self.policy {
-            Overflow::Disconnect => return false,
-            Overflow::DropOldest => {
-                while !self.fits(more) {
-                    let begun = usize::from(self.written > 0);
-                    let oldest = (begun..self.items.len()).find(|&at| self.items[at].is_event());
-                    let Some(oldest) = oldest else { return false };
-                    let Item::Event { event, .. } = self.items.remove(oldest) else { unreachable!() };
-                    self.lose(oldest, event.time());
-                }
-            }
+            Overflow::Disconnect => false,
+            Overflow::DropOldest => self.drop_oldest(more),
             Overflow::Conflate => {
                 let at_bounds = self.shift == 0;
-                return self.conflate(at_bounds, more) && self.fits(more);
+                self.conflate(at_bounds, more) && self.fits(more)
             }
         }
-        true
+    }
+
+    fn drop_oldest(&mut self, more: usize) -> bool {
+        let (mut passed, free) = (0, EACH + self.own);
+        while !self.fits(more) && self.kept < self.items.len() {
+            if passed >= free && self.is_exhausted {
+                let has_answer = self.items.iter().any(|item| matches!(item, Item::Own(_)));
+                while !has_answer && self.kept < self.items.len() {
+                    self.pass();
+                }
+                break;
+            }
+            self.pass();
+            passed += 1;
+        }
+        self.own -= passed.min(free).saturating_sub(EACH);
+        self.fits(more)
+    }
+
+    /// Drops the first item that was not passed yet, unless it has to stay.
+    fn pass(&mut self) {
+        let is_begun = self.kept == 0 && self.written > 0;
+        if is_begun || !self.items[self.kept].is_event() {
+            self.kept += 1;
+        } else if let Item::Event { event, .. } = self.items.remove(self.kept) {
+            self.lose(self.kept, event.time());
+        }
     }
 
     /// Notes that an event of this time is missing before the item at `at`.
@@ -128,6 +171,7 @@ impl Model {
             time.clone_into(last);
         } else {
             self.items.insert(at, Item::Gap { count: 1, first: time.to_owned(), last: time.to_owned() });
+            self.kept += 1;
         }
     }
 
@@ -178,8 +222,8 @@ impl Model {
             self.items.push(Item::Event { event: Arc::clone(event), original: Arc::clone(event), number });
             return Delivery::Queued;
         }
-        if self.policy == Overflow::DropOldest {
-            self.lose(self.items.len(), event.time());
+        if self.policy == Overflow::DropOldest && self.kept == self.items.len() {
+            self.lose(self.kept, event.time());
             return Delivery::Dropped;
         }
         self.done[1] += 1;
@@ -192,6 +236,28 @@ impl Model {
             self.items.push(Item::Own(bytes));
         }
         room
+    }
+
+    pub(super) fn offer(&mut self, is_pong: bool, bytes: Vec<u8>) {
+        let beat = Item::Beat { is_pong, bytes };
+        if self.closed {
+            return;
+        }
+        if self.policy != Overflow::DropOldest {
+            if self.fits(beat.bytes().len()) {
+                self.items.push(beat);
+            }
+            return;
+        }
+        let begun = usize::from(self.written > 0);
+        let first = if is_pong { begun } else { 0 };
+        let same = |item: &Item| matches!(item, Item::Beat { is_pong: other, .. } if *other == is_pong);
+        if let Some(earlier) = self.items.iter_mut().skip(first).find(|item| same(item)) {
+            *earlier = beat;
+        } else {
+            self.kept = self.kept.max(begun) + 1;
+            self.items.insert(begun, beat);
+        }
     }
 
     pub(super) fn finish(&mut self, last: &'static [u8]) {
@@ -218,6 +284,7 @@ impl Model {
             self.written -= size;
             self.done[0] += u64::from(item.is_event());
             self.items.remove(0);
+            self.kept = self.kept.saturating_sub(1);
             if self.items.iter().all(Item::is_gap) && self.policy == Overflow::Conflate {
                 self.shift = 2;
             }

@@ -29,6 +29,38 @@ fn write(fanout: &mut Fanout, conn: ConnId, bytes: usize, ends_round: bool) {
     }
 }
 
+/// Offers all of them a ping or a pong.
+fn offer(fanout: &mut Fanout, conns: &[ConnId], models: &mut [Model], (step, is_pong): (usize, bool)) {
+    let bytes = if is_pong { format!("pong {step}") } else { "ping".to_owned() }.into_bytes();
+    for (&conn, model) in conns.iter().zip(models) {
+        let frame = if is_pong { Frame::Pong(bytes.clone().into()) } else { Frame::Constant(b"ping") };
+        fanout.offer(conn, frame);
+        model.offer(is_pong, bytes.clone());
+    }
+}
+
+/// Uses up what all share of a turn for dropping the oldest events, sometimes the connection's own share too; or begins
+/// the next turn.
+fn exhaust(fanout: &mut Fanout, conn: ConnId, model: &mut Model, mask: u8) {
+    if mask == 0 {
+        fanout.begin_turn();
+        return model.begin_turn();
+    }
+    fanout.effort.make_room(usize::MAX);
+    model.is_exhausted = true;
+    if mask < 6 {
+        fanout.effort.use_own_share(conn, fanout.effort.own_share(conn));
+        model.own = 0;
+    }
+}
+
+/// Releases what was dropped at once.
+fn let_go(fanout: &mut Fanout) {
+    while fanout.has_leftovers() {
+        fanout.begin_turn();
+    }
+}
+
 /// Makes some events larger than half of the limits, or than all of them.
 fn sized(size: usize) -> usize {
     if size < 50 { 100 * size } else { size }
@@ -40,7 +72,7 @@ proptest! {
     /// Every connection's stream and counts always equal those of the model.
     #[test]
     fn every_policy_does_what_its_model_does(
-        steps in prop::collection::vec((0..10_u8, 0..3_usize, 0..8_u8, 1..700_usize), 1..250)
+        steps in prop::collection::vec((0..13_u8, 0..3_usize, 0..8_u8, 1..700_usize), 1..250)
     ) {
         BARRIERS.with_borrow_mut(Vec::clear);
         let mut fanout = Fanout::new(LIMITS);
@@ -81,19 +113,22 @@ proptest! {
                     models[which].write(bytes);
                     notices -= models[which].items.iter().filter(|item| item.is_gap()).count();
                 }
+                10 | 11 => offer(&mut fanout, &conns, &mut models, (step, what == 11)),
+                12 => exhaust(&mut fanout, conns[1], &mut models[1], mask),
                 _ => {
-                    fanout.finish(conns[which], Frame::Constant(b"bye"), Some(Dropped::SlowConsumer));
+                    fanout.finish(conns[which], Frame::Control(b"bye".as_slice().into()), Some(Dropped::SlowConsumer));
                     models[which].finish(b"bye");
                 }
             }
             for (&conn, model) in conns.iter().zip(&models) {
-                let answers = model.items.iter().filter(|item| matches!(item, Item::Own(own) if *own != b"bye"));
+                let answers = model.items.iter().filter(|item| matches!(item, Item::Own(_)));
                 let counted = if model.policy == Overflow::DropOldest { answers.count() } else { 0 };
-                prop_assert_eq!(fanout.asides.of(conn).answers as usize, counted);
+                prop_assert_eq!(fanout.answers.of(conn) as usize, counted);
                 prop_assert_eq!(fanout.depth(conn), Depth { events: model.items.len(), bytes: model.counted().1 });
             }
         }
         fanout.end_round(10);
+        let_go(&mut fanout);
         for (&conn, model) in conns.iter().zip(&models) {
             prop_assert_eq!(written(&mut fanout, conn), model.stream());
             prop_assert_eq!(fanout.totals(conn), (model.done[0], model.done[1]));
@@ -108,7 +143,7 @@ proptest! {
         prop_assert_eq!(matched, counts.delivered + dropped + counts.conflated + waiting);
         fanout.end_round(10);
         conns.into_iter().for_each(|conn| fanout.remove(conn));
-        prop_assert_eq!((fanout.frames(), fanout.waiting(), fanout.asides.is_empty()), (0, Depth::default(), true));
+        prop_assert_eq!((fanout.frames(), fanout.waiting(), fanout.answers.is_empty()), (0, Depth::default(), true));
     }
 }
 

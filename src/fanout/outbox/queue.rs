@@ -3,9 +3,9 @@
 //! An idle outbox is a few dozen bytes: six numbers are stored inline, more in a ring that is borrowed from the shard
 //! and returned as soon as the outbox is empty.
 //!
-//! With drop-oldest a second list precedes the ring. It holds the gap notices, and the frames that were kept while the
-//! events around them were dropped (answers, the partly written frame). Each frame moves there at most once, so the
-//! cost of dropping an event does not depend on the length of the queue.
+//! With drop-oldest a second list precedes the ring. It holds a ping and a pong, the gap notices, and the frames that
+//! were kept while the events around them were dropped (answers, the partly written frame). Each frame moves there at
+//! most once, so the cost of dropping an event does not depend on the length of the queue.
 
 use std::collections::VecDeque;
 
@@ -33,9 +33,9 @@ pub(super) enum Kept {
 /// The frames queued for one connection, in order, and how many bytes of the first have been written.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    /// The frames before the ring; `None` unless events were dropped.
+    /// The frames before the ring; `None` unless events were dropped or a ping or pong is queued.
     #[expect(clippy::box_collection, reason = "most outboxes have none: a pointer instead of 32 bytes in each")]
-    kept: Option<Box<VecDeque<FrameId>>>,
+    pub(super) kept: Option<Box<VecDeque<FrameId>>>,
     pub(super) ring: Ring,
     /// Bytes of all frames except gap notices.
     pub(super) bytes: usize,
@@ -53,8 +53,8 @@ pub(super) struct Outbox {
     encoding: Encoding,
     dirty: bool,
     blocked: bool,
-    /// Whether its conflation pass was postponed.
-    postponed: bool,
+    /// Whether its conflation pass was postponed, or the rest of it.
+    pub(super) postponed: bool,
     pub(super) guard: Guard,
     pub(super) intake: Intake,
 }

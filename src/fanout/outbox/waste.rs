@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use super::asides::Aside;
+use super::beats::PRECEDING;
 use super::effort::FREED;
 use super::frames::{FrameId, Released};
 use super::queue::Kept;
@@ -157,13 +157,14 @@ impl Fanout {
             if frames.is_gap(frame) { Kept::Gap(frame) } else { Kept::Frame(frame, weight) }
         });
         let gaps = outbox.gaps;
+        let beats = outbox.kept().take(PRECEDING).map(|frame| u32::from(frames.beat(frame).is_some())).sum::<u32>();
         let lists = outbox.clear_out(kept, spare);
         // How many of them are answers is not known yet, except with drop-oldest.
         let mut asides = 0;
         if outbox.policy() == Overflow::DropOldest {
-            let left = started.map_or_else(Aside::default, |frame| frames.aside(frame));
-            asides = self.asides.of(conn).frames() - left.frames();
-            self.asides.set(conn, left);
+            let left = started.filter(|frame| !frames.is_gap(*frame) && frames.time(*frame).is_none());
+            asides = self.answers.of(conn) + beats - u32::from(left.is_some());
+            self.answers.set(conn, started.map_or(0, |frame| u32::from(frames.is_answer(frame))));
         }
         self.waiting.bytes -= before.bytes - outbox.depth().bytes;
         if before.events > SHALLOW {
