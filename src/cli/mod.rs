@@ -24,6 +24,7 @@ mod samples;
 pub mod serve;
 mod serve_args;
 mod service_manager;
+mod signals;
 mod text;
 mod top;
 mod users;

@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::console;
 use super::service_manager::ServiceManager;
+use super::signals::survive_file_size_limit;
 use crate::AUDIT;
 use crate::config::{LogFormat, Settings, TlsMode};
 use crate::logging::{self, crash};
@@ -208,6 +209,7 @@ impl Signals {
 
     async fn next(&mut self) -> Asked {
         tokio::select! {
+        survive_file_size_limit()?;
             _ = self.terminate.recv() => Asked::End,
             _ = self.interrupt.recv() => Asked::End,
             _ = self.hangup.recv() => Asked::Reload,

@@ -263,3 +263,60 @@ fn a_recording_is_played_with_its_pace() {
     let wrong = run(&["post", "--speed", "fast"], "", &[]);
     assert!(wrong.code == Some(64) && wrong.err.contains("1x or 10x, or max"), "{}", wrong.err);
 }
+/// A closed terminal ends it like Ctrl-C, unless `nohup` has been asked to prevent that.
+#[test]
+fn a_recording_is_ended_well_by_a_closed_terminal_unless_it_was_told_to_ignore_that() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let program = env!("CARGO_BIN_EXE_hydrant");
+    for (is_ignored, ends_by) in [(false, "HUP"), (true, "TERM")] {
+        let path = dir.path().join(format!("{is_ignored}.ndjson.zst"));
+        let hangup = if is_ignored { "ignore" } else { "default" };
+        let command = format!("exec env --{hangup}-signal=HUP {program} record $0 'machines.*.*' -E $1 --count=99");
+        let url = broker.url();
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", &command, path.to_str().unwrap(), &url])
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+        assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains("connected")));
+        let signal = |name: &str| {
+            let id = child.id().to_string();
+            assert!(std::process::Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+        };
+        if is_ignored {
+            signal("HUP");
+        }
+        broker.post(&events(0..3));
+        let seen = broker.run(&["watch", "machines.*.*", "--since=1h", "--count=3", "--timeout=30"], "");
+        assert_eq!(seen.code, Some(0));
+        std::thread::sleep(Duration::from_millis(300));
+        signal(ends_by);
+        let said: Vec<String> = lines.map_while(Result::ok).collect();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{ends_by}: {said:?}");
+        assert_eq!(played(&path).0, numbers(0..3), "{ends_by}");
+    }
+}
+
+/// It must not kill the process, which would leave a part of an event.
+#[test]
+fn a_limit_on_the_size_of_files_ends_a_recording_as_a_full_disk_does() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("limited.ndjson");
+    let command = format!("ulimit -f 8; exec {} record $0 'machines.*.*' -E $1", env!("CARGO_BIN_EXE_hydrant"));
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", &command, path.to_str().unwrap(), &broker.url()])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains("connected")));
+    broker.post(&events(0..200));
+    let said: Vec<String> = lines.map_while(Result::ok).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{said:?}");
+    assert!(said.concat().contains("File too large"), "{said:?}");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.is_empty() || text.ends_with('\n'), "{text}");
+    keys(&text);
+}
+

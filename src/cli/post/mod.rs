@@ -31,7 +31,7 @@ use self::error::TransferError;
 use self::pace::{Pace, Speed};
 use super::console::{can_draw, hint_if_typed, report};
 use super::endpoint::{self, EndpointError};
-use super::watch::asked_to_end;
+use super::signals::asked_to_end;
 use crate::client::{Backoff, ClientError, Http, RefusedError, Target};
 use crate::tasks;
 

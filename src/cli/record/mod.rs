@@ -5,8 +5,8 @@
 //! otherwise by websocket, from the time of the last event ([`Feed`]). Events that a server no longer has are reported
 //! by its gap notice, which is recorded too.
 //!
-//! Contract: when the command is ended (Ctrl-C, SIGTERM), events already received are in the file. [`sink`] documents
-//! what a crash leaves.
+//! Contract: when the command is ended (Ctrl-C, SIGTERM, SIGHUP), events already received are in the file. [`sink`]
+//! documents what a crash leaves.
 
 mod error;
 mod sink;
@@ -23,7 +23,8 @@ use self::sink::{Existing, Sink};
 use super::console::{can_draw, report};
 use super::endpoint;
 use super::feed::{Feed, Wanted, Way};
-use super::watch::{asked_to_end, since};
+use super::signals::asked_to_end;
+use super::watch::since;
 use crate::auth::parse_ttl;
 use crate::json;
 
