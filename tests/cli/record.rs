@@ -217,6 +217,45 @@ fn a_recording_that_was_killed_is_played_up_to_there_and_written_on() {
     }
 }
 
+/// A mistyped address, password or registration must not cost the last recording.
+#[test]
+fn a_recording_is_not_replaced_before_there_is_another() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", nobody.local_addr().unwrap());
+    for name in ["old.ndjson", "old.ndjson.zst"] {
+        let path = dir.path().join(name);
+        let file = path.to_str().unwrap();
+        std::fs::write(&path, "old").unwrap();
+        let url = broker.url();
+        for wrong in [
+            &["-E", "https://127.0.0.1:1", "--timeout=1"][..],
+            &["-E", &silent, "--timeout=1"],
+            &["-E", &url, "-P", "wrong"],
+            &["-E", &url, "machines.*.*.Stage=Eq("],
+        ] {
+            let done = run(&[&["record", file, "--force"], wrong].concat(), "", &[]);
+            assert_eq!(done.code, Some(1), "{wrong:?} {}", done.err);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "old", "{wrong:?} {}", done.err);
+        }
+        let running = start(&["record", file, "--force", "-E", &silent], &[]);
+        std::thread::sleep(Duration::from_millis(300));
+        running.signal("TERM");
+        let done = running.finish();
+        assert!(done.code == Some(0) && done.err.contains("recorded nothing; "), "{}", done.err);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+
+        let running = record(&url, &path, &["--force"]);
+        running.signal("KILL");
+        running.finish();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old", "no event has come");
+        let running = record(&url, &path, &["--force", "--count=2"]);
+        broker.post(&events(0..2));
+        assert_eq!(running.finish().code, Some(0));
+        assert_eq!(played(&path).0, numbers(0..2));
+    }
+}
+
 #[test]
 fn a_recording_is_ended_well_by_a_signal_and_is_for_its_owner() {
     use std::os::unix::fs::PermissionsExt;
@@ -236,6 +275,8 @@ fn a_recording_is_ended_well_by_a_signal_and_is_for_its_owner() {
     assert_eq!(played(&path).0, numbers(0..3));
     let late = broker.run(&["record", path.to_str().unwrap(), "--force", "--count=9", "--timeout=5s", "x.*.*"], "");
     assert!(late.code == Some(1) && late.err.contains("only 0 of 9 events arrived within 5 s"), "{}", late.err);
+    let folder = broker.run(&["record", dir.path().to_str().unwrap()], "");
+    assert!(folder.code == Some(1) && folder.err.contains("is a directory"), "{}", folder.err);
     let dash = broker.run(&["record", "-"], "");
     assert!(dash.code == Some(64) && dash.err.contains("hydrant watch"), "{}", dash.err);
 }

@@ -50,7 +50,7 @@ pub(super) struct RecordArgs {
     /// Append to an existing file; a partial event at its end is removed
     #[arg(long)]
     append: bool,
-    /// Replace the file if it exists
+    /// Replace the file if it exists, as soon as the first event arrives
     #[arg(long, conflicts_with = "append")]
     force: bool,
     /// Exit after this many events
@@ -94,6 +94,10 @@ pub(super) fn run(args: &RecordArgs, err: &mut dyn Write) -> Result<(), RecordEr
     let (events, bytes) = (recording.recorded, HumanBytes(recording.sink.length()));
     let seconds = begun.elapsed().as_secs_f64();
     let file = args.file.display();
+    if recording.sink.has_old() {
+        report(err, format_args!("recorded nothing; {file} is as it was"));
+        return Ok(());
+    }
     report(err, format_args!("recorded {events} events in {seconds:.1} s; the size of {file} is {bytes}"));
     Ok(())
 }
@@ -131,8 +135,11 @@ impl Recording {
             result = limited => result,
             () = ended => Some(Ok(())),
         };
-        let has_connected = feed.has_connected();
+        let (has_connected, has_registered) = (feed.has_connected(), feed.has_registered());
         feed.close().await;
+        if has_registered {
+            self.sink.replace()?;
+        }
         self.sink.finish()?;
         match (result, self.wanted, limit) {
             (None, _, Some(limit)) if !has_connected => Err(RecordError::Unconnected { seconds: limit.as_secs() }),
@@ -149,6 +156,7 @@ impl Recording {
         loop {
             let event = feed.next_with_ticks(err, &mut ticks, async || self.tick()).await?;
             let text = self.batch(event, feed, err);
+            self.sink.replace()?;
             self.sink.write(&text, Instant::now())?;
             if self.is_enough() {
                 return Ok(());
