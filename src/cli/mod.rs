@@ -229,7 +229,8 @@ fn failed(error: &CliError, endpoint: Option<&EndpointArgs>, err: &mut dyn Write
     let code = error.exit_code();
     match error {
         _ if code == 0 => {}
-        CliError::Serve(error) => serve::report(error),
+        // Reported already, in the format of its log.
+        CliError::Serve(_) => {}
         error => report(err, format_args!("{error}")),
     }
     let advice = endpoint.zip(error.refusal()).and_then(|(endpoint, refusal)| endpoint.advice(refusal));
