@@ -89,6 +89,9 @@ enum Command {
     /// Try a filter on events
     Filter(filter::FilterArgs),
     /// Explain why an event does or does not match a registration, or reach a user or connection
+    ///
+    /// Exit code 0 if the last event does, 1 if not, 64 if there is no answer: the registration or the file is wrong,
+    /// or the server cannot be reached or refuses to answer.
     Explain(explain::ExplainArgs),
     /// Check or explain the configuration
     Config(config::ConfigArgs),

@@ -281,29 +281,6 @@ fn a_recording_is_ended_well_by_a_signal_and_is_for_its_owner() {
     assert!(dash.code == Some(64) && dash.err.contains("hydrant watch"), "{}", dash.err);
 }
 
-#[test]
-fn a_recording_is_played_with_its_pace() {
-    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
-    let path = dir.path().join("paced.ndjson");
-    let at = |n: u32, second: f64| {
-        format!(r#"{{"Time":"2026-01-02T03:04:{second:06.3}Z","Type":"machines","Action":"a","Key":"{n}"}}"#)
-    };
-    let notice = r#"{"Time":"2026-01-02T03:04:05Z","Type":"hydrant","Action":"gap","Key":"x"}"#;
-    std::fs::write(&path, [at(0, 5.0), at(1, 5.4), notice.to_owned(), at(2, 8.0), at(3, 8.0)].join("\n")).unwrap();
-    let play = |speed: &str| {
-        let begun = Instant::now();
-        let done = broker.run(&["post", path.to_str().unwrap(), "--speed", speed], "");
-        assert_eq!(done.code, Some(0), "{}", done.err);
-        assert!(done.err.contains("posted 4 events") && done.err.contains("skipped 1 notices"), "{}", done.err);
-        begun.elapsed()
-    };
-    assert!(play("2x") >= Duration::from_millis(1500));
-    play("1000x");
-    play("max");
-    assert_eq!(history(&broker), [numbers(0..4), numbers(0..4), numbers(0..4)].concat());
-    let wrong = run(&["post", "--speed", "fast"], "", &[]);
-    assert!(wrong.code == Some(64) && wrong.err.contains("1x or 10x, or max"), "{}", wrong.err);
-}
 /// A closed terminal ends it like Ctrl-C, unless `nohup` has been asked to prevent that.
 #[test]
 fn a_recording_is_ended_well_by_a_closed_terminal_unless_it_was_told_to_ignore_that() {
@@ -361,3 +338,26 @@ fn a_limit_on_the_size_of_files_ends_a_recording_as_a_full_disk_does() {
     keys(&text);
 }
 
+#[test]
+fn a_recording_is_played_with_its_pace() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("paced.ndjson");
+    let at = |n: u32, second: f64| {
+        format!(r#"{{"Time":"2026-01-02T03:04:{second:06.3}Z","Type":"machines","Action":"a","Key":"{n}"}}"#)
+    };
+    let notice = r#"{"Time":"2026-01-02T03:04:05Z","Type":"hydrant","Action":"gap","Key":"x"}"#;
+    std::fs::write(&path, [at(0, 5.0), at(1, 5.4), notice.to_owned(), at(2, 8.0), at(3, 8.0)].join("\n")).unwrap();
+    let play = |speed: &str| {
+        let begun = Instant::now();
+        let done = broker.run(&["post", path.to_str().unwrap(), "--speed", speed], "");
+        assert_eq!(done.code, Some(0), "{}", done.err);
+        assert!(done.err.contains("posted 4 events") && done.err.contains("skipped 1 notices"), "{}", done.err);
+        begun.elapsed()
+    };
+    assert!(play("2x") >= Duration::from_millis(1500));
+    play("1000x");
+    play("max");
+    assert_eq!(history(&broker), [numbers(0..4), numbers(0..4), numbers(0..4)].concat());
+    let wrong = run(&["post", "--speed", "fast"], "", &[]);
+    assert!(wrong.code == Some(64) && wrong.err.contains("1x or 10x, or max"), "{}", wrong.err);
+}
