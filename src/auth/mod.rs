@@ -58,7 +58,7 @@ pub use password::{MAX_PASSWORD_BYTES, PasswordError, PasswordHash};
 pub use principal::{Principal, PrincipalError, PrincipalKind, check_endpoint_name, check_name};
 pub use remembered::{Recognized, Remembered};
 pub use store::exposure::{Exposure, exposures, of_secret as exposure_of_secret};
-pub use store::file::{edit as edit_store, path as store_file, read as read_store};
+pub use store::file::{edit as edit_store, keys_path as token_keys_file, path as store_file, read as read_store};
 pub use store::{DEFAULT_USER, Role, SUPERUSER, Store, StoreError, TenantRow, User};
 pub use throttle::Limits as ThrottleLimits;
 pub use token::{MAX_TOKEN_BYTES, TokenError, TtlError, parse_ttl};

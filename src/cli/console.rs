@@ -4,6 +4,8 @@ use std::fmt::Arguments;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// Writes a message, each line prefixed with the program's name.
 pub(super) fn report(err: &mut dyn Write, message: Arguments<'_>) {
     for line in message.to_string().lines() {
@@ -35,6 +37,14 @@ pub(super) fn is_coloured() -> bool {
 /// Returns whether standard error is a terminal that supports control sequences.
 pub(super) fn can_draw() -> bool {
     io::stderr().is_terminal() && anstyle_query::term_supports_ansi_color()
+}
+
+/// Returns whether an output is a pipe, a socket or a terminal whose other end is closed.
+pub(super) fn is_reader_gone(out: &impl AsFd) -> bool {
+    // Nothing is asked for: these states are always reported.
+    let mut polled = [PollFd::new(out, PollFlags::empty())];
+    let gone = PollFlags::ERR | PollFlags::HUP;
+    poll(&mut polled, Some(&Timespec::default())).is_ok() && polled[0].revents().intersects(gone)
 }
 
 /// The properties of standard output that matter for layout.

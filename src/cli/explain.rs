@@ -25,8 +25,6 @@ use crate::index::{IndexError, Spec, excerpt, filter};
 
 const PATH: &str = "/api/v3/hydrant/explain";
 
-/// Explain why an event does or does not match a registration, or reach a user or connection: exit code 0 if it does, 1
-/// if not, 64 if there is no answer
 #[derive(Args)]
 #[command(after_help = endpoint::HELP)]
 pub(super) struct ExplainArgs {

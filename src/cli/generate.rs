@@ -43,6 +43,7 @@ pub(super) fn man(args: &ManArgs, mut tree: Command, out: &mut dyn Write) -> Res
     }
     // Subcommands know the page's title only by their full name: `hydrant-config-check`.
     let title = command.get_display_name().unwrap_or("hydrant").to_owned();
-    clap_mangen::Man::new(command.clone()).title(title.to_uppercase()).render(out)?;
+    let source = concat!("hydrant ", env!("CARGO_PKG_VERSION"));
+    clap_mangen::Man::new(command.clone()).title(title.to_uppercase()).source(source).render(out)?;
     Ok(())
 }

@@ -13,6 +13,8 @@ use std::time::Duration;
 use clap::Args;
 use thiserror::Error;
 
+use super::text::printable;
+
 /// The timeout for connecting, for sending the request and for each part of the response.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum length of a response in bytes; `/readyz` names every upstream, and longer responses are truncated.
@@ -33,6 +35,12 @@ pub(super) struct HealthArgs {
 pub(crate) enum HealthError {
     #[error("the server has no probes: metrics_listen is off (HYDRANT_METRICS_LISTEN)")]
     Off,
+    #[error(
+        "`{address}` is not an address with a port, such as 127.0.0.1:8093 (the argument, or HYDRANT_METRICS_LISTEN)"
+    )]
+    Address { address: String },
+    #[error("{address} did not answer within {} s", TIMEOUT.as_secs())]
+    Silent { address: String },
     #[error("{address}: {error}")]
     Unreachable { address: String, error: io::Error },
     #[error("{address} did not answer with HTTP")]
@@ -49,13 +57,23 @@ pub(super) fn run(args: &HealthArgs, out: &mut dyn Write) -> Result<(), HealthEr
     }
     let address = || args.address.clone();
     let path = if args.ready { "/readyz" } else { "/healthz" };
-    let answer = ask(&args.address, path).map_err(|error| HealthError::Unreachable { address: address(), error })?;
+    let answer = ask(&args.address, path).map_err(|error| failure(address(), error))?;
     let (status, body) = read(&answer).ok_or_else(|| HealthError::Foreign { address: address() })?;
-    let body = body.trim_end();
+    let body: Vec<_> = body.trim_end().split('\n').map(printable).collect();
+    let body = body.join("\n");
     if status != 200 {
-        return Err(HealthError::Unhealthy { address: address(), status, body: body.to_owned() });
+        return Err(HealthError::Unhealthy { address: address(), status, body });
     }
     Ok(writeln!(out, "{body}")?)
+}
+
+fn failure(address: String, error: io::Error) -> HealthError {
+    match error.kind() {
+        io::ErrorKind::InvalidInput => HealthError::Address { address },
+        // Unix reports the timeout of a socket as the former.
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => HealthError::Silent { address },
+        _ => HealthError::Unreachable { address, error },
+    }
 }
 
 /// Reads everything that the server sends until it closes the connection.

@@ -24,6 +24,7 @@ mod samples;
 pub mod serve;
 mod serve_args;
 mod service_manager;
+mod signals;
 mod text;
 mod top;
 mod users;
@@ -88,6 +89,9 @@ enum Command {
     /// Try a filter on events
     Filter(filter::FilterArgs),
     /// Explain why an event does or does not match a registration, or reach a user or connection
+    ///
+    /// Exit code 0 if the last event does, 1 if not, 64 if there is no answer: the registration or the file is wrong,
+    /// or the server cannot be reached or refuses to answer.
     Explain(explain::ExplainArgs),
     /// Check or explain the configuration
     Config(config::ConfigArgs),
@@ -228,7 +232,8 @@ fn failed(error: &CliError, endpoint: Option<&EndpointArgs>, err: &mut dyn Write
     let code = error.exit_code();
     match error {
         _ if code == 0 => {}
-        CliError::Serve(error) => serve::report(error),
+        // Reported already, in the format of its log.
+        CliError::Serve(_) => {}
         error => report(err, format_args!("{error}")),
     }
     let advice = endpoint.zip(error.refusal()).and_then(|(endpoint, refusal)| endpoint.advice(refusal));

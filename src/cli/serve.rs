@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::console;
 use super::service_manager::ServiceManager;
+use super::signals::survive_file_size_limit;
 use crate::AUDIT;
 use crate::config::{LogFormat, Settings, TlsMode};
 use crate::logging::{self, crash};
@@ -40,11 +41,17 @@ impl ServeError {
     }
 }
 
-/// Runs until the process is asked to end. `notes` are remarks on the settings, which are logged.
+/// Runs until the process is asked to end. `notes` are remarks on the settings, which are logged. An error is reported
+/// too, in the format of the log.
 ///
 /// # Errors
 /// [`ServeError`].
 pub fn run(settings: Settings, notes: &[String], out: &mut dyn Write) -> Result<(), ServeError> {
+    let format = settings.log.format;
+    run_logged(settings, notes, out).inspect_err(|error| report(error, format))
+}
+
+fn run_logged(settings: Settings, notes: &[String], out: &mut dyn Write) -> Result<(), ServeError> {
     start_logging(&settings)?;
     let _flushed = Flushed;
     crash::report();
@@ -114,13 +121,16 @@ fn yield_to_shards(nice: i32) {
 /// Timeout for flushing the last lines of the log.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Reports why the server has ended, after the last lines of its log and with the same timeout for a stalled reader.
-pub(super) fn report(error: &ServeError) {
-    if let Ok(mut log) = logging::standard_error() {
+/// Reports why the server has ended, after the last lines of its log and with the same timeout for a stalled reader. A
+/// log for programs gets a line in its format, unless it has no errors (`log.level`).
+fn report(error: &ServeError, format: LogFormat) {
+    if format != LogFormat::Text && tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!(%error, "the server has ended");
+    } else if let Ok(mut log) = logging::standard_error() {
         console::report(&mut log, format_args!("{error}"));
-        // A stalled reader is not waited for.
-        let _ = logging::flush(LAST_LINES);
     }
+    // A stalled reader is not waited for.
+    let _ = logging::flush(LAST_LINES);
 }
 
 /// Flushes the last lines of the log when dropped, before the process ends.
@@ -199,6 +209,7 @@ struct Signals {
 
 impl Signals {
     fn new() -> io::Result<Self> {
+        survive_file_size_limit()?;
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

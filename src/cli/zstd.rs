@@ -10,6 +10,8 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// The reader of the documents looks for it at the beginning of the first piece that it gets.
+const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 /// The first byte of a file that gzip has compressed; no JSON begins with it.
 const GZIP: u8 = 0x1f;
 
@@ -25,7 +27,8 @@ pub(super) fn frame(bytes: &[u8]) -> Vec<u8> {
 pub(super) fn plain(mut file: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
     let mut begins = Vec::new();
     // Reads no more bytes than needed to decide: a pipe may have no more for a while.
-    while MAGIC.starts_with(&begins) && begins.len() < MAGIC.len() {
+    let may_be = |known: &[u8], begins: &[u8]| begins.len() < known.len() && known.starts_with(begins);
+    while may_be(&MAGIC, &begins) || may_be(&BYTE_ORDER_MARK, &begins) {
         let mut byte = [0];
         match file.read(&mut byte) {
             Ok(0) => break,

@@ -282,13 +282,18 @@ async fn limited<T>(
 
 /// Builds an error from the whole chain of causes: hyper's own text is only the first of them.
 pub(super) fn broken(target: &Target, error: &(dyn std::error::Error + 'static)) -> ClientError {
-    let mut reason = error.to_string();
+    let mut reason = plain(error.to_string());
     let mut next = error.source();
     while let Some(cause) = next {
-        reason = format!("{reason}: {cause}");
+        reason = format!("{reason}: {}", plain(cause.to_string()));
         next = cause.source();
     }
     ClientError::Broken { endpoint: target.endpoint.to_string(), reason }
+}
+
+/// Returns the text of a cause in plain words, where it is meant for programmers.
+fn plain(cause: String) -> String {
+    if cause.contains("TLS close_notify") { "the server has broken the connection".to_owned() } else { cause }
 }
 
 /// The body that DRP sends with a status of 400 and above.

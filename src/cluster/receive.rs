@@ -288,8 +288,9 @@ impl Receiver {
 
     fn tell(&mut self, notice: &Notice, now: ClockReading) {
         let Notice { reason, node, events, from, to } = notice;
+        let events = *events;
         let node = node.map(|node| format!("{node:016x}"));
-        tracing::warn!(node, ?events, reason, "events of other nodes may be missing; clients get a gap notice");
+        tracing::warn!(node, events, reason, "events of other nodes may be missing; clients get a gap notice");
         let [from, to] = [from, to].map(|moment| now.wall_at(*moment).to_string());
         let object = serde_json::json!({"From": from, "To": to, "Events": events, "Node": node, "Reason": reason});
         let object = object.to_string();

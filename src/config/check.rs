@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::kind::{AuthMode, TlsMode};
+use super::kind::{AuthMode, DeflateMode, TlsMode};
 use super::raw::{RawSettings, readable};
 use super::settings::Settings;
 use super::{nats, pem, proxy, upstream};
@@ -22,6 +22,16 @@ pub(super) fn all(settings: &Settings, raw: &mut RawSettings) {
     proxy::check(settings, raw);
     nats::check(settings, raw);
     otel(settings, raw);
+    deflate(settings, raw);
+}
+
+/// Notes that nothing will be compressed, though it is asked for.
+fn deflate(settings: &Settings, raw: &mut RawSettings) {
+    let (least, most) = (settings.deflate.min_bytes, settings.deflate.max_bytes);
+    if settings.deflate.mode == DeflateMode::On && least > most {
+        let note = format!("{least} bytes is more than deflate.max_bytes ({most} bytes), so no event is compressed");
+        raw.note("deflate.min_bytes", &note);
+    }
 }
 
 /// Refuses a collector in a build that cannot send spans: an operator would wait for them in vain.

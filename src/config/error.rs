@@ -44,7 +44,7 @@ pub enum ConfigError {
     Read {
         /// Path of the file, as given.
         path: PathBuf,
-        /// The error of the operating system.
+        /// The error of the operating system, or why such a file is not read.
         reason: String,
     },
     /// The file is not TOML.

@@ -80,6 +80,7 @@ impl Settings {
         for flag in &sources.flags {
             raw.set(flag.key, Location::Flag(flag.flag), &flag.text);
         }
+        raw.note_overrides();
         let settings = Self::take(&raw);
         check::all(&settings, &mut raw);
         raw.finish().map(|notes| (settings, notes))

@@ -4,6 +4,7 @@
 //! The tables of settings parse their values from it; checks add errors for inconsistent settings.
 
 use std::collections::HashMap;
+use std::io::Read as _;
 use std::path::Path;
 
 use toml::Spanned;
@@ -14,6 +15,9 @@ use super::kind::{self, Kind};
 
 /// The variable that names the configuration file if `--config` is not given.
 pub const CONFIG_VARIABLE: &str = "HYDRANT_CONFIG";
+
+/// The longest configuration file, in bytes.
+const LONGEST_FILE: u64 = 1 << 20;
 
 /// The description of one setting.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +45,15 @@ impl Row {
     pub fn variable(&self) -> String {
         format!("HYDRANT_{}", self.key.replace('.', "_").to_ascii_uppercase())
     }
+
+    /// Returns the first invalid element of a list of several, unless it may be a secret, or long.
+    fn wrong_element<'t>(&self, text: &'t str) -> Option<&'t str> {
+        if !self.shown || !self.what.starts_with("a list") || !text.contains(self.separator) {
+            return None;
+        }
+        let wrong = text.split(self.separator).map(str::trim).find(|element| !(self.fits)(element));
+        wrong.filter(|element| element.len() <= 64)
+    }
 }
 
 /// A struct of settings that can declare its rows.
@@ -53,6 +66,8 @@ pub(super) trait Table: Sized {
 pub(super) struct RawSettings {
     rows: Vec<Row>,
     values: HashMap<&'static str, (Location, String)>,
+    /// The values of the file that a variable or a flag overrides, or repeats.
+    overridden: HashMap<&'static str, (Location, String)>,
     /// Settings with an error of their own; further errors that involve them would be noise.
     bad: Vec<&'static str>,
     errors: Vec<ConfigError>,
@@ -64,7 +79,8 @@ pub(super) struct RawSettings {
 impl RawSettings {
     /// Creates an empty set of values for these settings.
     pub(super) fn new(rows: Vec<Row>) -> Self {
-        Self { rows, values: HashMap::new(), bad: Vec::new(), errors: Vec::new(), notes: Vec::new(), is_misread: false }
+        let (values, overridden) = (HashMap::new(), HashMap::new());
+        Self { rows, values, overridden, bad: Vec::new(), errors: Vec::new(), notes: Vec::new(), is_misread: false }
     }
 
     /// Sets the default of a setting that depends on the environment.
@@ -75,6 +91,15 @@ impl RawSettings {
     /// Returns the text given for a setting, if any.
     pub(super) fn text(&self, key: &str) -> Option<&str> {
         self.values.get(key).map(|(_, text)| text.as_str())
+    }
+
+    /// Returns the settings that were given whose names begin with `prefix`.
+    pub(super) fn given(&self, prefix: &str) -> Vec<&'static str> {
+        let given = |key: &&'static str| {
+            key.starts_with(prefix)
+                && self.values.get(key).is_some_and(|(location, _)| !matches!(location, Location::Default))
+        };
+        self.rows.iter().map(|row| row.key).filter(given).collect()
     }
 
     /// Adds a note about something that is noteworthy, but valid.
@@ -107,29 +132,35 @@ impl RawSettings {
         self.rows.iter().find(|row| row.key == key).copied()
     }
 
-    /// Sets a known setting from a text, which must be valid even if a later source overrides it. That a value of the
-    /// file is overridden by another one is noted: whoever edits the file may not know what else the program is given.
+    /// Sets a known setting from a text, which must be valid even if a later source overrides it.
     pub(super) fn set(&mut self, key: &'static str, location: Location, text: &str) {
         let row = self.row(key).expect("only declared settings have flags (tested)");
         if (row.fits)(text) {
-            self.note_override(row, &location, text);
-            self.values.insert(row.key, (location, text.to_owned()));
+            let old = self.values.insert(row.key, (location, text.to_owned()));
+            if let Some(file @ (Location::File { .. }, _)) = old {
+                self.overridden.insert(row.key, file);
+            }
         } else {
-            self.value_error(row, location, kind::complaint(text, row.shown, row.what));
+            let reason = kind::complaint(text, row.shown, row.what);
+            let wrong = row.wrong_element(text).map(|element| format!(": `{element}` is wrong"));
+            self.value_error(row, location, reason + &wrong.unwrap_or_default());
         }
     }
 
-    fn note_override(&mut self, row: Row, location: &Location, text: &str) {
-        let note = match self.values.get(row.key) {
-            Some((file @ Location::File { .. }, old)) if old != text && row.shown => {
+    /// Notes which values of the file are not in force, and which are instead: whoever edits the file may not know what
+    /// else the program is given. Called after the last source.
+    pub(super) fn note_overrides(&mut self) {
+        let note = |row: &Row| {
+            let ((file, old), (location, text)) = (self.overridden.get(row.key)?, self.values.get(row.key)?);
+            let note = if row.shown {
                 format!("`{text}` of {location} overrides `{old}` of {file}")
-            }
-            Some((file @ Location::File { .. }, old)) if old != text => {
+            } else {
                 format!("the value of {location} overrides that of {file}")
-            }
-            _ => return,
+            };
+            (old != text).then_some((row.key, note))
         };
-        self.note(row.key, &note);
+        let notes: Vec<_> = self.rows.iter().filter_map(note).collect();
+        notes.iter().for_each(|(key, note)| self.note(key, note));
     }
 
     fn value_error(&mut self, row: Row, location: Location, reason: String) {
@@ -152,9 +183,9 @@ impl RawSettings {
     }
 
     pub(super) fn read_file(&mut self, path: &Path) {
-        match std::fs::read_to_string(path) {
+        match text_of_file(path) {
             Ok(text) => self.read_toml(path, &text),
-            Err(e) => self.errors.push(ConfigError::Read { path: path.to_owned(), reason: e.to_string() }),
+            Err(reason) => self.errors.push(ConfigError::Read { path: path.to_owned(), reason }),
         }
     }
 
@@ -214,6 +245,28 @@ impl RawSettings {
             None => self.value_error(row, location, format!("a value of type {kind} is not {}", row.what)),
         }
     }
+}
+
+/// Returns the text of a file. Reads no other kind of file: a pipe may never end, nor may a device.
+fn text_of_file(path: &Path) -> Result<String, String> {
+    // Before it is opened, because opening a pipe waits for its other end.
+    let about = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if about.is_dir() {
+        return Err("it is a directory".to_owned());
+    }
+    if !about.is_file() {
+        return Err("it is not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        return Err(format!("it is longer than {} MiB", LONGEST_FILE >> 20));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        format!("line {} is not valid UTF-8", memchr::memchr_iter(b'\n', valid).count() + 1)
+    })
 }
 
 /// Returns a TOML value as the text that a variable would hold.

@@ -46,6 +46,9 @@ pub(super) fn check(settings: &Settings, raw: &mut RawSettings) {
     let upstream = &settings.upstream;
     times(upstream, raw);
     if upstream.urls.is_empty() {
+        for key in raw.given("upstream.") {
+            raw.note(key, "has no effect without upstream.urls");
+        }
         return;
     }
     for (at, url) in upstream.urls.iter().enumerate() {

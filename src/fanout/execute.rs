@@ -60,7 +60,7 @@ impl Shard {
         let answer = match self.carry_out(conn, slot, message, spec, now) {
             Ok((command, warnings)) => {
                 let spec = without_values(command.spec());
-                tracing::info!(target: AUDIT, %principal, peer, verb = command.verb(), %spec, "command");
+                tracing::info!(target: AUDIT, %principal, peer, verb = %command.verb(), %spec, "command");
                 answer::done(command, &warnings, principal.as_str(), now)
             }
             Err(error) => {

@@ -19,6 +19,9 @@ use crate::transport::listener::FIRST_REQUEST;
 
 /// The time after the deadline by which the shards must have ended; they check their clock only now and then.
 const LATE: Duration = Duration::from_secs(2);
+/// The time that the listener of the probe has to end, also after the deadline: it is not told before everything else
+/// has ended.
+const PROBE: Duration = Duration::from_millis(250);
 
 impl Server {
     /// Drains within `timeouts.drain` and returns when all threads and tasks have ended.
@@ -48,7 +51,7 @@ impl Server {
         }
         let _ = self.stop_probe.send(true);
         if let Some(probing) = self.probing.take() {
-            answered(probing, self.probe, deadline).await;
+            answered(probing, self.probe, deadline.max(Instant::now() + PROBE)).await;
         }
         for task in self.tasks.drain(..) {
             let (what, cut) = (task.what, task.handle.abort_handle());
@@ -67,7 +70,7 @@ impl Server {
 async fn answered(listening: Task, address: Option<SocketAddr>, deadline: Instant) {
     let cut = listening.handle.abort_handle();
     if timeout_at(deadline.into(), ended(listening)).await.is_err() {
-        tracing::warn!(?address, "aborting requests that were not answered in time");
+        tracing::warn!(address = address.map(display), "aborting requests that were not answered in time");
         cut.abort();
     }
 }

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tracing::field::display;
 
 /// The number of connections that the kernel keeps for the listener until they are accepted, unless
 /// `net.core.somaxconn` permits fewer. When the queue is full, the kernel ignores newcomers, who try again after one,
@@ -36,8 +37,8 @@ pub(super) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
         match listener.accept().await {
             Ok(accepted) => return accepted,
             Err(error) => {
-                let address = listener.local_addr().ok();
-                tracing::warn!(%error, ?address, pause_ms = pause.as_millis(), "cannot accept connections; retrying");
+                let address = listener.local_addr().ok().map(display);
+                tracing::warn!(%error, address, pause_ms = pause.as_millis(), "cannot accept connections; retrying");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
             }

@@ -147,7 +147,13 @@ fn tokens_are_narrowed_and_keys_rotated() {
     let info: serde_json::Value = serde_json::from_str(&shell.ok_with("token check -", &token)).unwrap();
     assert_eq!((&info["Roles"][0], &info["Only"][0]), (&"reader".into(), &"machines/get/a,b".into()));
     assert!(shell.ok(&format!("token issue runner:{UUID}")).len() > 100);
-    shell.ok("token rotate");
+    let rotated = String::from_utf8(shell.typed("token rotate", "").stderr).unwrap();
+    let file = shell.dir.path().join("token-keys.toml");
+    assert!(rotated.contains(&format!("changed {}", file.display())), "{rotated}");
+    assert!(rotated.contains("note: no server has used"), "{rotated}");
+    for wrong in ["--ttl 10000d", "--ttl x", "--scope ''"] {
+        shell.fails(&format!("token issue alice {wrong}"), "", 64);
+    }
     shell.ok_with("token check -", &token);
     shell.ok("token rotate");
     assert!(shell.fails("token check -", &token, 1).contains("unknown or retired key"));
@@ -171,7 +177,7 @@ fn bad_input_is_named() {
         ("tenants set lab --members machines", "", 64, "\"machines\" is not TYPE=KEY,KEY"),
         ("tenants set lab --users nobody", "", 1, "there is no user \"nobody\""),
         ("users remove rocketskates", "", 1, "is the last user"),
-        ("token issue rocketskates --roles ,", "", 1, "roles: expected a comma-separated list of names"),
+        ("token issue rocketskates --roles ,", "", 64, "roles: expected a comma-separated list of names"),
         ("token issue nobody", "", 1, "there is no user \"nobody\""),
         ("token issue rocketskates --ttl soon", "", 64, "\"soon\" is not a duration"),
         ("token issue root:x", "", 64, "\"root:x\" is not a principal"),

@@ -107,6 +107,7 @@ fn completions_and_manual_pages_come_from_the_command_tree() {
         let page = run(&["man", command], "", &[]).out;
         let title = format!(".TH HYDRANT-{} 1", command.to_uppercase());
         assert!(page.contains(&title) && page.contains("RS_KEY") && page.contains(option), "{page}");
+        assert!(page.contains(concat!("\"hydrant ", env!("CARGO_PKG_VERSION"), "\"")), "{page}");
     }
 }
 

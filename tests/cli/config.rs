@@ -132,6 +132,102 @@ fn a_value_of_the_file_that_is_overridden_is_told_unless_it_may_be_a_secret() {
     assert_eq!(overridden, expected.iter().collect::<Vec<_>>());
 }
 
+/// If all three give a value, the flag is in force, not the variable.
+#[test]
+fn the_value_that_is_in_force_is_told_to_override_the_file() {
+    let notes = |flag: &str| {
+        let env = [("HYDRANT_SHARDS", "2")];
+        noted("shards = 1", &env, &[("shards", "--shards", flag)])
+    };
+    assert_eq!(notes("3"), ["shards: `3` of --shards overrides `1` of hydrant.toml:1:10"]);
+    assert_eq!(notes("1"), [""; 0], "the file's own value is in force");
+}
+
+/// The notes, with the file's folder cut out.
+fn noted(text: &str, env: &[(&str, &str)], flags: &[(&'static str, &'static str, &str)]) -> Vec<String> {
+    let (dir, path) = file(text);
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let flag =
+        |(key, flag, text): &(&'static str, &'static str, &str)| FlagValue { key, flag, text: (*text).to_owned() };
+    let sources = Sources { file: Some(path), env, flags: flags.iter().map(flag).collect() };
+    let folder = format!("{}/", dir.path().display());
+    let (_, notes) = Settings::load_with_notes(&sources).unwrap();
+    notes.iter().map(|note| note.replace(&folder, "")).collect()
+}
+
+#[test]
+fn settings_without_effect_are_noted() {
+    let without_urls = "[upstream]\nusername = \"u\"\npassword = \"canary\"\ntls = \"insecure\"";
+    let expected =
+        ["username", "password", "tls"].map(|name| format!("upstream.{name}: has no effect without upstream.urls"));
+    let mut found = noted(without_urls, &[], &[]);
+    found.sort();
+    let mut expected = expected.to_vec();
+    expected.sort();
+    assert_eq!(found, expected);
+    let deflate = noted("[deflate]\nmin_bytes = \"2KiB\"\nmax_bytes = \"1KiB\"", &[], &[]);
+    assert!(deflate.len() == 1 && deflate[0].contains("no event is compressed"), "{deflate:?}");
+    assert_eq!(noted("[deflate]\nmode = \"off\"\nmin_bytes = \"2KiB\"\nmax_bytes = \"1KiB\"", &[], &[]), [""; 0]);
+}
+
+/// The clock of the test is the real one, so the certificates are of other years.
+#[test]
+fn certificates_that_are_not_valid_now_are_noted() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), rcgen::KeyPair::generate().unwrap());
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(path("key.pem"), key.serialize_pem()).unwrap();
+    for (name, from, until) in [("old", 2001, 2002), ("good", 2001, 3000), ("new", 2999, 3000)] {
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(from, 2, 3);
+        params.not_after = rcgen::date_time_ymd(until, 2, 3);
+        std::fs::write(path(name), params.self_signed(&key).unwrap().pem()).unwrap();
+    }
+    let notes = |name: &str| {
+        let (certificate, key) = (path(name), path("key.pem"));
+        let text = format!(
+            "tls = \"files\"\ntls_cert = \"{certificate}\"\ntls_key = \"{key}\"\ntls_client_ca = \"{certificate}\""
+        );
+        noted(&text, &[], &[])
+    };
+    let about = |name: &str, problem: &str| {
+        ["tls_cert", "tls_client_ca"].map(|setting| {
+            format!("{setting}: {}: the certificate {problem}; whoever verifies it refuses it", path(name))
+        })
+    };
+    assert_eq!(notes("old"), about("old", "has expired: it was valid until 2002-02-03T00:00:00Z"));
+    assert_eq!(notes("new"), about("new", "is not valid yet: it will be from 2999-02-03T00:00:00Z"));
+    assert_eq!(notes("good"), [""; 0]);
+}
+
+/// A pipe or a device may have no end.
+#[test]
+fn only_regular_files_of_a_sensible_size_are_read() {
+    let (dir, long) = file(&"#\n".repeat(600_000));
+    let pipe = dir.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (_bad, bytes) = file("");
+    std::fs::write(&bytes, b"shards = 1\n# \xff").unwrap();
+    for (path, reason) in [
+        ("/dev/zero".as_ref(), "it is not a regular file"),
+        (pipe.as_path(), "it is not a regular file"),
+        (dir.path(), "it is a directory"),
+        (long.as_path(), "it is longer than 1 MiB"),
+        (bytes.as_path(), "line 2 is not valid UTF-8"),
+    ] {
+        let sources = Sources { file: Some(path.to_owned()), ..Sources::default() };
+        let error = Settings::load(&sources).unwrap_err().to_string();
+        assert!(error.contains(&path.display().to_string()) && error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn the_wrong_element_of_a_list_is_named() {
+    let found = errors("listen = [\"127.0.0.1:0\", \"foo\"]", &[], &[]);
+    assert!(found[0].contains("is not a list of") && found[0].ends_with(": `foo` is wrong"), "{found:?}");
+    let found = errors("listen = [\"foo\"]", &[], &[]);
+    assert!(!found[0].contains("is wrong"), "{found:?}");
+}
+
 #[test]
 fn a_value_is_checked_even_where_a_stronger_source_overrides_it() {
     let found = errors("shards = 5000", &[], &[("shards", "--shards", "1")]);
@@ -264,6 +360,9 @@ fn pem_files_are_looked_into() {
     let made = || rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let (one, other) = (made(), made());
     let (pem, key) = (write("cert.pem", &one.cert.pem()), write("key.pem", &one.signing_key.serialize_pem()));
+    let encrypted =
+        write("encrypted.pem", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    let damaged = write("damaged.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
     let stranger = write("other.pem", &other.signing_key.serialize_pem());
     let (empty, text) = (write("empty.pem", ""), write("text.pem", "-----BEGIN CERTIFICATE-----\n!\n"));
     let files = |pem: &PathBuf, key: &PathBuf| format!("tls = \"files\"\ntls_cert = {pem:?}\ntls_key = {key:?}\n");
@@ -272,16 +371,18 @@ fn pem_files_are_looked_into() {
     let drp = format!("{DRP}password = \"x\"\n");
     for (toml, message) in [
         (files(&empty, &key), "tls_cert: ".to_owned()),
+        (files(&pem, &encrypted), format!("tls_key: {}: the private key is encrypted", encrypted.display())),
+        (files(&pem, &damaged), format!("tls_key: {}: the private key is of an unknown kind", damaged.display())),
         (files(&pem, &empty), format!("tls_key: {}: it contains no private key in PEM", empty.display())),
         (files(&key, &key), format!("tls_cert: {}: it contains no certificate in PEM", key.display())),
         (files(&text, &key), format!("tls_cert: {}: not a certificate in PEM", text.display())),
-        (files(&pem, &stranger), format!("tls_key: {} does not match {}", stranger.display(), pem.display())),
+        (files(&pem, &stranger), format!("tls_key: {} is not the key of {}", stranger.display(), pem.display())),
         (format!("tls_client_ca = {empty:?}"), "tls_client_ca: ".to_owned()),
         (format!("{drp}ca_file = {key:?}"), "upstream.ca_file: ".to_owned()),
         (format!("[nats]\nurls = [\"nats://n\"]\nca_file = {empty:?}"), "nats.ca_file: ".to_owned()),
         (
             format!("[nats]\nurls = [\"nats://n\"]\ncert_file = {pem:?}\nkey_file = {stranger:?}"),
-            format!("nats.key_file: {} does not match", stranger.display()),
+            format!("nats.key_file: {} is not the key of", stranger.display()),
         ),
     ] {
         let found = load(&toml, &[], &[]).unwrap_err().0;

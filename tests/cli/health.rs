@@ -63,7 +63,18 @@ fn what_is_no_healthy_server_is_told_with_1() {
         asked.join().unwrap();
         assert!(done.code == Some(1) && done.err.contains("did not answer with HTTP"), "{answer}: {}", done.err);
     }
-    assert_eq!(run(&["health", "nonsense"], "", &[]).code, Some(1));
+    let (hostile, asked) = answering("HTTP/1.1 500 Broken\r\n\r\n\u{1b}]0;x\u{7}y\nz");
+    let done = health(&[], hostile);
+    asked.join().unwrap();
+    assert!(done.err.contains("answered 500: \u{fffd}]0;x\u{fffd}y\nhydrant: z"), "{:?}", done.err);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let done = health(&[], silent.local_addr().unwrap());
+    assert!(done.code == Some(1) && done.err.contains("did not answer within 5 s"), "{}", done.err);
+    for (args, variable) in [(&["health", "nonsense"][..], "x"), (&["health"], "")] {
+        let wrong = run(args, "", &[("HYDRANT_METRICS_LISTEN", variable)]);
+        let advice = "is not an address with a port, such as 127.0.0.1:8093 (the argument, or HYDRANT_METRICS_LISTEN)";
+        assert!(wrong.code == Some(1) && wrong.err.contains(advice), "{}", wrong.err);
+    }
     let off = run(&["health", "--ready"], "", &[("HYDRANT_METRICS_LISTEN", "off")]);
     assert!(off.code == Some(1) && off.err.contains("metrics_listen is off"), "{}", off.err);
 }

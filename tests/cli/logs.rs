@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{Running, start};
+use crate::support::{Running, run, start};
 
 fn serve(format: &str, dir: &std::path::Path) -> Running {
     let data = dir.display().to_string();
@@ -62,4 +62,25 @@ fn json_is_an_object_a_line() {
     let last: serde_json::Value = serde_json::from_str(lines.last().unwrap()).unwrap();
     assert_eq!((last["level"].as_str(), last["message"].as_str()), (Some("INFO"), Some("listening")));
     assert_eq!(last["tls"], "off");
+}
+
+/// The line that matters most is one that programs can read, too.
+#[test]
+fn the_reason_of_a_failed_start_has_the_format_of_the_log() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let fails = |format: &str, level: &str| {
+        let args = ["serve", "--listen", &address, "--metrics-listen", "off"];
+        let done = run(&args, "", &[("HYDRANT_LOG_FORMAT", format), ("HYDRANT_LOG_LEVEL", level)]);
+        assert_eq!(done.code, Some(1), "{}", done.err);
+        let last = done.err.lines().find(|line| line.contains("Address already in use")).unwrap_or_default().to_owned();
+        assert!(last.contains(&address), "{}", done.err);
+        last
+    };
+    let json: serde_json::Value = serde_json::from_str(&fails("json", "info")).unwrap();
+    assert_eq!((&json["level"], &json["message"]), (&"ERROR".into(), &"the server has ended".into()));
+    assert_eq!(pairs(&fails("logfmt", "info"))["level"], "error");
+    for (format, level) in [("text", "info"), ("json", "off")] {
+        assert!(fails(format, level).starts_with("hydrant: cannot listen on "), "{format}");
+    }
 }

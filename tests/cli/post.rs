@@ -36,6 +36,13 @@ const TAKEN: Answer = (204, "", "");
 /// The server takes it, then closes the connection.
 const LAST: Answer = (204, "close", "");
 
+/// The server says so about the first line.
+const TOO_LARGE: Answer = (
+    413,
+    "",
+    r#"{"Model":"","Key":"","Type":"POST","Messages":["line 1: an event of 9 bytes is too long"],"Code":413}"#,
+);
+
 /// The server never answers it.
 const SILENT: Answer = (1, "", "");
 
@@ -196,6 +203,32 @@ fn a_server_without_room_is_asked_again_when_it_says() {
     assert!(done.err.contains("posted 1 event in"), "{}", done.err);
     let bodies: Vec<String> = server.bodies.try_iter().collect();
     assert_eq!(bodies, vec![event(1) + "\n"; 3]);
+}
+
+/// A server may be set to accept fewer events in a request, or fewer bytes, than a batch has.
+#[test]
+fn a_batch_that_is_too_large_for_the_server_is_posted_in_parts() {
+    let many = |n: std::ops::Range<usize>| n.map(|n| event(n) + "\n").collect::<String>();
+    let server = serve(vec![TOO_LARGE, TOO_LARGE, TAKEN]);
+    let done = post(&server, &many(0..1012));
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    let bodies: Vec<String> = server.bodies.try_iter().collect();
+    let sizes: Vec<usize> = bodies.iter().map(|body| body.lines().count()).collect();
+    assert_eq!(sizes, [1000, 500, 250, 250, 250, 250, 12]);
+    assert_eq!(bodies[2..].concat(), many(0..1012));
+
+    let server = serve(vec![TOO_LARGE, TAKEN, TOO_LARGE]);
+    let done = post(&server, &many(0..2));
+    assert_eq!(done.code, Some(1));
+    assert!(done.err.contains("events.ndjson:2: ") && done.err.contains("up to line 1"), "{}", done.err);
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped_from_a_pipe_too() {
+    let server = serve(vec![]);
+    let done = run(&["post", "-E", &server.address], &format!("\u{feff}{}\n", event(1)), &[]);
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert_eq!(server.bodies.recv_timeout(PATIENCE).unwrap(), event(1) + "\n");
 }
 
 #[test]

@@ -231,6 +231,45 @@ fn a_recording_that_was_killed_is_played_up_to_there_and_written_on() {
     }
 }
 
+/// A mistyped address, password or registration must not cost the last recording.
+#[test]
+fn a_recording_is_not_replaced_before_there_is_another() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", nobody.local_addr().unwrap());
+    for name in ["old.ndjson", "old.ndjson.zst"] {
+        let path = dir.path().join(name);
+        let file = path.to_str().unwrap();
+        std::fs::write(&path, "old").unwrap();
+        let url = broker.url();
+        for wrong in [
+            &["-E", "https://127.0.0.1:1", "--timeout=1"][..],
+            &["-E", &silent, "--timeout=1"],
+            &["-E", &url, "-P", "wrong"],
+            &["-E", &url, "machines.*.*.Stage=Eq("],
+        ] {
+            let done = run(&[&["record", file, "--force"], wrong].concat(), "", &[]);
+            assert_eq!(done.code, Some(1), "{wrong:?} {}", done.err);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "old", "{wrong:?} {}", done.err);
+        }
+        let running = start(&["record", file, "--force", "-E", &silent], &[]);
+        std::thread::sleep(Duration::from_millis(300));
+        running.signal("TERM");
+        let done = running.finish();
+        assert!(done.code == Some(0) && done.err.contains("recorded nothing; "), "{}", done.err);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+
+        let running = record(&url, &path, &["--force"]);
+        running.signal("KILL");
+        running.finish();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old", "no event has come");
+        let running = record(&url, &path, &["--force", "--count=2"]);
+        broker.post(&events(0..2));
+        assert_eq!(running.finish().code, Some(0));
+        assert_eq!(played(&path).0, numbers(0..2));
+    }
+}
+
 #[test]
 fn a_recording_is_ended_well_by_a_signal_and_is_for_its_owner() {
     use std::os::unix::fs::PermissionsExt;
@@ -250,8 +289,67 @@ fn a_recording_is_ended_well_by_a_signal_and_is_for_its_owner() {
     assert_eq!(played(&path).0, numbers(0..3));
     let late = broker.run(&["record", path.to_str().unwrap(), "--force", "--count=9", "--timeout=5s", "x.*.*"], "");
     assert!(late.code == Some(1) && late.err.contains("only 0 of 9 events arrived within 5 s"), "{}", late.err);
+    let folder = broker.run(&["record", dir.path().to_str().unwrap()], "");
+    assert!(folder.code == Some(1) && folder.err.contains("is a directory"), "{}", folder.err);
     let dash = broker.run(&["record", "-"], "");
     assert!(dash.code == Some(64) && dash.err.contains("hydrant watch"), "{}", dash.err);
+}
+
+/// A closed terminal ends it like Ctrl-C, unless `nohup` has been asked to prevent that.
+#[test]
+fn a_recording_is_ended_well_by_a_closed_terminal_unless_it_was_told_to_ignore_that() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let program = env!("CARGO_BIN_EXE_hydrant");
+    for (is_ignored, ends_by) in [(false, "HUP"), (true, "TERM")] {
+        let path = dir.path().join(format!("{is_ignored}.ndjson.zst"));
+        let hangup = if is_ignored { "ignore" } else { "default" };
+        let command = format!("exec env --{hangup}-signal=HUP {program} record $0 'machines.*.*' -E $1 --count=99");
+        let url = broker.url();
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", &command, path.to_str().unwrap(), &url])
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+        assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains("connected")));
+        let signal = |name: &str| {
+            let id = child.id().to_string();
+            assert!(std::process::Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+        };
+        if is_ignored {
+            signal("HUP");
+        }
+        broker.post(&events(0..3));
+        let seen = broker.run(&["watch", "machines.*.*", "--since=1h", "--count=3", "--timeout=30"], "");
+        assert_eq!(seen.code, Some(0));
+        std::thread::sleep(Duration::from_millis(300));
+        signal(ends_by);
+        let said: Vec<String> = lines.map_while(Result::ok).collect();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{ends_by}: {said:?}");
+        assert_eq!(played(&path).0, numbers(0..3), "{ends_by}");
+    }
+}
+
+/// It must not kill the process, which would leave a part of an event.
+#[test]
+fn a_limit_on_the_size_of_files_ends_a_recording_as_a_full_disk_does() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("limited.ndjson");
+    let command = format!("ulimit -f 8; exec {} record $0 'machines.*.*' -E $1", env!("CARGO_BIN_EXE_hydrant"));
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", &command, path.to_str().unwrap(), &broker.url()])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains("connected")));
+    broker.post(&events(0..200));
+    let said: Vec<String> = lines.map_while(Result::ok).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{said:?}");
+    assert!(said.concat().contains("File too large"), "{said:?}");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.is_empty() || text.ends_with('\n'), "{text}");
+    keys(&text);
 }
 
 #[test]

@@ -460,6 +460,17 @@ fn a_reader_that_went_away_ends_it_quietly() {
     assert_eq!((done.code, done.err.as_str()), (Some(0), CONNECTED));
 }
 
+/// Nothing is written that could fail.
+#[test]
+fn a_reader_that_went_away_is_noticed_while_no_events_come() {
+    let server = serve(vec![vec![Step::Answer(1), Step::Listen]]);
+    let mut running = watch(&server, &["a.b.c"]);
+    assert!(running.err_lines().any(|line| line.contains("connected")));
+    drop(running.out.take());
+    let done = running.finish();
+    assert_eq!((done.code, done.err.as_str()), (Some(0), CONNECTED));
+}
+
 #[test]
 fn pings_are_answered() {
     let server = serve(vec![vec![Step::Answer(1), Step::Send(EVENT), Step::Ping("are you there"), Step::Listen]]);

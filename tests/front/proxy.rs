@@ -214,6 +214,34 @@ async fn a_client_that_goes_in_the_middle_is_no_more_waited_for() {
     assert_eq!(get(&hydrant, "/ui/", &[]).await.status, StatusCode::OK);
 }
 
+/// It may name a length beside its chunks, or speak an older HTTP.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_framed_by_hydrant() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                // A request is one segment. Whatever follows an answer is another connection's.
+                let _ = socket.read(&mut [0; 4096]).await;
+                let _ = socket.write_all(answer.as_bytes()).await;
+            }
+        });
+        let upstream = format!("[upstream]\nurls = [\"http://{address}\"]\ntoken = \"t\"\n");
+        let hydrant = Hydrant::start(&format!("{upstream}[auth]\nmode = \"local\"\n")).await;
+        let reply = http::request(hydrant.address(), false, "GET", "/ui/", &[], "").await;
+        assert_eq!((reply.status, reply.body.as_str()), (StatusCode::OK, "hello"), "{answer}");
+        let mut raw = hydrant.dial().await;
+        raw.send(b"GET /ui/ HTTP/1.1\r\nHost: front\r\n\r\n").await;
+        let head = patiently("an answer", raw.head()).await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_that_stands_still_gives_its_place_back() {
     let (drp, hydrant) = front("[proxy]\nrequests = 1\nidle = \"2s\"\n").await;

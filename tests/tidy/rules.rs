@@ -41,7 +41,7 @@ const MODULES: [(&str, &[&str]); 28] = [
     ("auth", &["clock", "files", "overflow", "tasks"]),
     ("index", &["event", "json"]),
     ("explain", &["auth", "event", "index"]),
-    ("config", &["client", "overflow"]),
+    ("config", &["client", "clock", "overflow"]),
     ("metrics", &["event", "logging", "overflow", "protocol", "stats"]),
     ("transport", &["auth", "clock", "files", "logging", "metrics", "tasks", "tls", "websocket"]),
     ("broker", &["clock", "event", "logging", "metrics", "protocol", "spans"]),

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use hyper::HeaderMap;
 use hyper::header::{
-    CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 
 /// Hop-by-hop headers, whether `Connection` lists them or not.
@@ -106,6 +106,10 @@ fn put_forwarded_for(headers: &mut HeaderMap, peer: SocketAddr, client: Option<I
 
 /// Rewrites the headers of an answer to the client. `changed` says whether the protocol changes.
 pub(super) fn outbound(headers: &mut HeaderMap, changed: bool) {
+    // The body is as long as its chunks, whatever the endpoint says (RFC 9112, section 6.3).
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     let upgrade = take_hop(headers);
     if let Some(protocol) = upgrade.filter(|_| changed) {
         put_upgrade(headers, protocol);
@@ -171,6 +175,16 @@ mod tests {
                 "x-theirs: b",
             ]
         );
+    }
+
+    #[test]
+    fn an_answer_in_chunks_has_no_other_length() {
+        let mut headers = map(&[("content-length", "2"), ("transfer-encoding", "chunked"), ("x-theirs", "a")]);
+        outbound(&mut headers, false);
+        assert_eq!(text(&headers), ["x-theirs: a"]);
+        let mut headers = map(&[("content-length", "2")]);
+        outbound(&mut headers, false);
+        assert_eq!(text(&headers), ["content-length: 2"]);
     }
 
     #[test]

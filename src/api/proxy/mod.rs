@@ -29,7 +29,7 @@ use hyper::header::{
     IF_NONE_MATCH, RANGE, USER_AGENT,
 };
 use hyper::upgrade::OnUpgrade;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use thiserror::Error;
 
 use super::{Api, ApiError, ForwardedFor, query};
@@ -295,6 +295,8 @@ fn check_service(status: StatusCode) -> Result<(), ApiError> {
 
 fn passed(answer: Response<Incoming>, upstream: &Upstream, held: Held, caller: &Caller) -> Answer {
     let (mut parts, body) = answer.into_parts();
+    // An intermediary sends its own version (RFC 9110, section 2.5).
+    parts.version = Version::HTTP_11;
     headers::outbound(&mut parts.headers, false);
     Response::from_parts(parts, download::download(body, upstream.limits().idle, held, caller.accepting().clone()))
 }

@@ -114,11 +114,11 @@ impl Directory {
     }
 
     pub(in crate::auth) fn missing_store(&self) -> StoreError {
-        io("read", &self.path(STORE), ErrorKind::NotFound.into())
+        io("read", &self.path(STORE), missing())
     }
 
     pub(in crate::auth) fn missing_keys(&self) -> StoreError {
-        io("read", &self.path(KEYS), ErrorKind::NotFound.into())
+        io("read", &self.path(KEYS), missing())
     }
 
     pub(in crate::auth) fn no_users(&self) -> StoreError {
@@ -167,6 +167,10 @@ impl Directory {
     }
 }
 
+fn missing() -> std::io::Error {
+    std::io::Error::new(ErrorKind::NotFound, "there is no such file")
+}
+
 /// Reads a file as a whole, never while it is being written.
 fn read_whole(path: &Path) -> Result<String, StoreError> {
     for _ in 0..READ_TRIES {
@@ -207,6 +211,11 @@ pub fn edit<T>(data_dir: &Path, change: impl FnOnce(&mut Store) -> Result<T, Sto
 /// Returns the path of the store in a data directory.
 pub fn path(data_dir: &Path) -> PathBuf {
     data_dir.join(STORE)
+}
+
+/// Returns the file with the keys of tokens in a data directory.
+pub fn keys_path(directory: &Path) -> PathBuf {
+    directory.join(KEYS)
 }
 
 /// Reads the store in a data directory.

@@ -202,6 +202,11 @@ impl Feed {
         self.connected || self.link.is_some()
     }
 
+    /// Returns whether there has been a connection, and the last one was told that all its registrations are accepted.
+    pub(super) fn has_registered(&self) -> bool {
+        self.has_connected() && self.unanswered == 0
+    }
+
     /// Closes the connection.
     pub(super) async fn close(&mut self) {
         if let Some(Link::Websocket(session)) = self.link.take() {
@@ -334,7 +339,7 @@ impl Feed {
         // Spreads out clients that were told to wait for the same time.
         let told = error.retry_after().map(|told| told + jitter(told / 10));
         let wait = self.backoff.next_wait().max(told.unwrap_or_default());
-        report(err, format_args!("{error}; retrying in {:.1} s", wait.as_secs_f64()));
+        report(err, format_args!("{error}; retrying in {:.1} s", wait.as_secs_f64().max(0.1)));
         sleep(wait).await;
     }
 

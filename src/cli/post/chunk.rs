@@ -53,6 +53,21 @@ impl Chunk {
         Self { form: Form::Array, body: text.into_bytes(), lines, notices: 0 }
     }
 
+    /// Splits a chunk of lines into pieces of at most `most` events, the last one first.
+    pub(super) fn pieces(self, most: usize) -> Vec<Self> {
+        if self.form == Form::Array || self.lines.len() <= most {
+            return vec![self];
+        }
+        let mut events = self.body.split_inclusive(|&byte| byte == b'\n');
+        let piece = |lines: &[u64]| {
+            let body = events.by_ref().take(lines.len()).flatten().copied().collect();
+            Self { form: Form::Lines, body, lines: lines.to_vec(), notices: 0 }
+        };
+        let mut pieces: Vec<Self> = self.lines.chunks(most).map(piece).collect();
+        pieces.reverse();
+        pieces
+    }
+
     fn is_full(&self, next: usize) -> bool {
         self.lines.len() >= MOST_EVENTS || (!self.lines.is_empty() && self.body.len() + next > MOST_BYTES)
     }

@@ -26,13 +26,13 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use self::chunk::{Chunk, Form};
+use self::chunk::{Chunk, Form, MOST_EVENTS};
 use self::error::TransferError;
 use self::pace::{Pace, Speed};
 use super::console::{can_draw, hint_if_typed, report};
 use super::endpoint::{self, EndpointError};
+use super::signals::asked_to_end;
 use super::text::number_of;
-use super::watch::asked_to_end;
 use crate::client::{Backoff, ClientError, Http, RefusedError, Target};
 use crate::tasks;
 
@@ -113,7 +113,7 @@ pub(super) fn run(args: &PostArgs, err: &mut dyn Write) -> Result<(), PostError>
     }
     let runtime = endpoint::runtime()?;
     let (name, bar) = (input.name.clone(), input.bar());
-    let mut post = Post { target, http: None, name, bar, posted: Posted::default(), asking: None };
+    let mut post = Post { target, http: None, name, bar, posted: Posted::default(), most: MOST_EVENTS, asking: None };
     let started = Instant::now();
     let result = runtime.block_on(post.until_asked_to_end(input, Pace::new(args.speed), err));
     post.bar.finish_and_clear();
@@ -172,12 +172,22 @@ impl Input {
     }
 }
 
+/// The server's answer to a request.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Taken,
+    /// It has accepted none of several events: there are too many of them, or too many bytes.
+    TooLarge,
+}
+
 struct Post {
     target: Target,
     http: Option<Http>,
     name: String,
     bar: ProgressBar,
     posted: Posted,
+    /// The most events of one request of lines.
+    most: usize,
     /// The first and the last line of a request that is not answered yet.
     asking: Option<(u64, u64)>,
 }
@@ -202,26 +212,53 @@ impl Post {
         let started = Instant::now();
         while let Some(chunk) = chunks.recv().await {
             let chunk = chunk.map_err(|e| TransferError::Input(self.name.clone(), e))?;
-            let Chunk { form, body, lines, notices } = chunk;
-            self.posted.notices += notices;
-            if lines.is_empty() {
+            self.posted.notices += chunk.notices;
+            if chunk.lines.is_empty() {
                 continue;
             }
-            self.one(form, Bytes::from(body), &lines, err).await?;
-            let events = self.posted.events + lines.len() as u64;
-            (self.posted.events, self.posted.line) = (events, ends(&lines).1);
+            self.in_pieces(chunk, err).await?;
+            let events = self.posted.events;
             let rate = f64::from(u32::try_from(events).unwrap_or(u32::MAX)) / started.elapsed().as_secs_f64();
             self.bar.set_message(format!("{events} events, {rate:.0}/s"));
         }
         Ok(())
     }
 
-    /// Posts a chunk, and retries while the server has no room or is away.
-    async fn one(&mut self, form: Form, body: Bytes, lines: &[u64], err: &mut dyn Write) -> Result<(), TransferError> {
+    /// Posts a chunk, in pieces if the server accepts no more in one request: one that is too large is halved, and
+    /// later chunks are split into pieces of that size from the beginning.
+    async fn in_pieces(&mut self, chunk: Chunk, err: &mut dyn Write) -> Result<(), TransferError> {
+        let mut pieces = vec![chunk];
+        while let Some(piece) = pieces.pop() {
+            // Each time, because the most that a request may have can have become less.
+            pieces.extend(piece.pieces(self.most));
+            let Some(Chunk { form, body, lines, .. }) = pieces.pop() else { break };
+            let body = Bytes::from(body);
+            if self.one(form, body.clone(), &lines, err).await? == Outcome::TooLarge {
+                self.most = lines.len() / 2;
+                pieces.push(Chunk { form, body: body.into(), lines, notices: 0 });
+            } else {
+                (self.posted.events, self.posted.line) = (self.posted.events + lines.len() as u64, ends(&lines).1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Posts a chunk or a part of one, and retries while the server has no room or is away.
+    async fn one(
+        &mut self,
+        form: Form,
+        body: Bytes,
+        lines: &[u64],
+        err: &mut dyn Write,
+    ) -> Result<Outcome, TransferError> {
         let started = Instant::now();
         let mut backoff = Backoff::default();
         let mut told = false;
         while let Err(error) = self.once(form, body.clone(), lines).await {
+            let is_divisible = form == Form::Lines && lines.len() > 1;
+            if is_divisible && matches!(&error, ClientError::Refused(refusal) if refusal.status == 413) {
+                return Ok(Outcome::TooLarge);
+            }
             let wait = self.wait(&error, &mut backoff).filter(|_| started.elapsed() < TIMEOUT);
             let Some(wait) = wait else { return Err(self.stopped(error, form, lines)) };
             if !told {
@@ -231,7 +268,7 @@ impl Post {
             }
             sleep(wait).await;
         }
-        Ok(())
+        Ok(Outcome::Taken)
     }
 
     /// Returns how long to wait before a retry, if the server did not accept the chunk and one may help. A server that

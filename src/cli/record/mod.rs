@@ -5,8 +5,8 @@
 //! otherwise by websocket, from the time of the last event ([`Feed`]). Events that a server no longer has are reported
 //! by its gap notice, which is recorded too.
 //!
-//! Contract: when the command is ended (Ctrl-C, SIGTERM), events already received are in the file. [`sink`] documents
-//! what a crash leaves.
+//! Contract: when the command is ended (Ctrl-C, SIGTERM, SIGHUP), events already received are in the file. [`sink`]
+//! documents what a crash leaves.
 
 mod error;
 mod sink;
@@ -23,8 +23,8 @@ use self::sink::{Existing, Sink};
 use super::console::{can_draw, report};
 use super::endpoint;
 use super::feed::{Arrival, Feed, Wanted, Way, since};
+use super::signals::asked_to_end;
 use super::text::number_of;
-use super::watch::asked_to_end;
 use crate::auth::parse_ttl;
 use crate::json;
 
@@ -50,7 +50,7 @@ pub(super) struct RecordArgs {
     /// Append to an existing file; a partial event at its end is removed
     #[arg(long)]
     append: bool,
-    /// Replace the file if it exists
+    /// Replace the file if it exists, as soon as the first event arrives
     #[arg(long, conflicts_with = "append")]
     force: bool,
     /// Exit after this many events; a notice that events are missing is recorded but not counted, unless it was
@@ -95,6 +95,10 @@ pub(super) fn run(args: &RecordArgs, err: &mut dyn Write) -> Result<(), RecordEr
     let (events, bytes) = (recording.recorded, HumanBytes(recording.sink.length()));
     let seconds = begun.elapsed().as_secs_f64();
     let file = args.file.display();
+    if recording.sink.has_old() {
+        report(err, format_args!("recorded nothing; {file} is as it was"));
+        return Ok(());
+    }
     let events = number_of(events, "event");
     report(err, format_args!("recorded {events} in {seconds:.1} s; the size of {file} is {bytes}"));
     Ok(())
@@ -133,8 +137,11 @@ impl Recording {
             result = limited => result,
             () = ended => Some(Ok(())),
         };
-        let has_connected = feed.has_connected();
+        let (has_connected, has_registered) = (feed.has_connected(), feed.has_registered());
         feed.close().await;
+        if has_registered {
+            self.sink.replace()?;
+        }
         self.sink.finish()?;
         match (result, self.wanted, limit) {
             (None, _, Some(limit)) if !has_connected => Err(RecordError::Unconnected { seconds: limit.as_secs() }),
@@ -151,6 +158,7 @@ impl Recording {
         loop {
             let first = feed.next_with_ticks(err, &mut ticks, async || self.tick()).await?;
             let text = self.batch(first, feed, err);
+            self.sink.replace()?;
             self.sink.write(&text, Instant::now())?;
             if self.is_enough() {
                 return Ok(());

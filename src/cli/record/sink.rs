@@ -3,7 +3,9 @@
 //! Contract: whatever happens, the file consists of whole events, except at the very end: uncompressed events are
 //! written at once, compressed ones no later than [`OLDEST`]. After a failed write (a full disk) the file is truncated
 //! to its last whole event. A file with a partial event at its end, because its recording was killed, is repaired
-//! before it is appended to. Only the owner can read the file: events may be confidential.
+//! before it is appended to. A recording that is replaced stays until there is something to replace it with
+//! ([`Sink::replace`]): with a mistyped password nothing would be recorded. Only the owner can read the file: events
+//! may be confidential.
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -35,6 +37,8 @@ pub(super) struct Sink {
     file: File,
     path: PathBuf,
     is_compressed: bool,
+    /// Whether an old recording is still in the file.
+    has_old: bool,
     /// Length of the file up to its last whole event or frame.
     length: u64,
     /// The events of the next frame, and the time of the first of them.
@@ -58,6 +62,7 @@ impl Sink {
         let is_reused = made.is_err() && existing == Existing::Refuse;
         let file = match made {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match existing {
+                _ if path.is_dir() => return Err(failed(io::ErrorKind::IsADirectory.into())),
                 Existing::Refuse if !is_empty(path) => return Err(RecordError::Exists(path.to_owned())),
                 _ => options.open(path),
             },
@@ -75,7 +80,7 @@ impl Sink {
         }
         let is_compressed = path.extension().is_some_and(|extension| extension == "zst");
         let (pending, since) = (Vec::new(), None);
-        let mut sink = Self { file, path: path.to_owned(), is_compressed, length: 0, pending, since };
+        let mut sink = Self { file, path: path.to_owned(), is_compressed, has_old: false, length: 0, pending, since };
         let removed = sink.begin(existing).map_err(failed)?;
         Ok((sink, removed))
     }
@@ -90,7 +95,11 @@ impl Sink {
         let whole = match existing {
             Existing::Append if self.is_compressed => whole_frames(&self.file)?,
             Existing::Append => whole_lines(&mut self.file, there.len())?,
-            Existing::Refuse | Existing::Replace => 0,
+            Existing::Refuse => 0,
+            Existing::Replace => {
+                self.has_old = there.len() > 0;
+                return Ok(0);
+            }
         };
         self.file.set_len(whole)?;
         self.length = self.file.seek(SeekFrom::End(0))?;
@@ -98,6 +107,17 @@ impl Sink {
             self.write_out(b"\n")?;
         }
         Ok(if existing == Existing::Append { there.len() - whole } else { 0 })
+    }
+
+    /// Removes an old recording, because the new one has begun.
+    ///
+    /// # Errors
+    /// [`RecordError::Write`].
+    pub(super) fn replace(&mut self) -> Result<(), RecordError> {
+        if std::mem::take(&mut self.has_old) {
+            self.file.set_len(0).map_err(|source| self.failed(source))?;
+        }
+        Ok(())
     }
 
     /// Writes whole events, each with its line break.
@@ -137,7 +157,12 @@ impl Sink {
         }
     }
 
-    /// Returns the length of the file in bytes.
+    /// Returns whether an old recording is still in the file.
+    pub(super) fn has_old(&self) -> bool {
+        self.has_old
+    }
+
+    /// Returns the length of the file in bytes, without an old recording.
     pub(super) fn length(&self) -> u64 {
         self.length
     }
@@ -152,6 +177,7 @@ impl Sink {
     }
 
     fn write_out(&mut self, bytes: &[u8]) -> io::Result<()> {
+        debug_assert!(!self.has_old, "the old recording is removed first");
         let result = self.file.write_all(bytes);
         if result.is_err() {
             // If this fails too, a partial event stays at the end, where it can be recognized.
@@ -297,7 +323,11 @@ mod tests {
         assert_eq!(empty.metadata().unwrap().permissions().mode() & 0o777, 0o600, "only the owner reads it");
         assert!(matches!(Sink::open(&empty, Existing::Refuse), Err(RecordError::Busy(_))), "somebody records to it");
         drop(sink);
-        let (sink, _) = open(&path, Existing::Replace);
+        let (mut sink, _) = open(&path, Existing::Replace);
+        assert_eq!((read(&path).as_str(), sink.length()), ("old\n", 0), "nothing has come yet");
+        sink.finish().unwrap();
+        assert_eq!(read(&path), "old\n", "nothing has come at all");
+        sink.replace().unwrap();
         assert_eq!((read(&path).as_str(), sink.length()), ("", 0));
         assert!(matches!(Sink::open(&path, Existing::Append), Err(RecordError::Busy(_))));
         assert!(matches!(Sink::open(Path::new("-"), Existing::Append), Err(RecordError::StandardOutput)));

@@ -15,7 +15,7 @@ pub(crate) enum TopError {
     Endpoint(#[from] EndpointError),
     #[error(transparent)]
     Look(#[from] LookError),
-    #[error("standard output is not a terminal; use --once to print the figures once, as text")]
+    #[error("standard output is not a terminal that can draw (TERM); use --once to print the figures once, as text")]
     NoTerminal,
     #[error("no rates: the two polls were answered by different nodes, or the server was restarted between them")]
     NoRates,

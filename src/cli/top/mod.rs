@@ -32,7 +32,6 @@ use std::time::Duration;
 use clap::Args;
 use crossterm::event::{Event, KeyEventKind};
 use tokio::io::AsyncWrite;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use self::poll::{Found, Wanted, poll};
@@ -41,7 +40,7 @@ use self::terminal::Screen;
 use self::view::Theme;
 use super::console;
 use super::endpoint;
-use super::watch::asked_to_end;
+use super::signals::asked_to_end;
 use crate::client::Target;
 use crate::tasks;
 
@@ -91,13 +90,12 @@ pub(super) fn run(args: &TopArgs, out: &mut dyn Write, err: &mut dyn Write) -> R
 /// Shows the figures until the user quits, or until retrying is useless.
 async fn interactive(target: Target, interval: Duration, theme: Theme) -> Result<(), TopError> {
     // Before the terminal is changed: from then on a signal has to restore it.
-    let (mut hangup, ended) = (signal(SignalKind::hangup())?, asked_to_end()?);
+    let ended = asked_to_end()?;
     let mut screen = Screen::enter()?;
     let mut top = Top::start(target, interval);
     let result = tokio::select! {
         result = top.until_quit(&mut screen, theme) => result,
         () = ended => Ok(()),
-        _ = hangup.recv() => Ok(()),
     };
     screen.leave().await;
     result

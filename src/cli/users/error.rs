@@ -50,6 +50,9 @@ impl UsersError {
                 | Self::Principal(_)
                 | Self::Ttl(_)
                 | Self::Usage(_)
+                | Self::Token(
+                    IssueError::Ttl { .. } | IssueError::Claim(_) | IssueError::Principal(_) | IssueError::Roles
+                )
                 | Self::Store(StoreError::Name(_) | StoreError::Password(PasswordError::Length))
         )
     }

@@ -6,7 +6,7 @@
 #![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
 
 use std::io::{self, BufRead, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -52,19 +52,24 @@ impl DataDir {
     ) -> Result<(), UsersError> {
         let path = self.path()?;
         edit_store(&path, change)?;
-        report(err, format_args!("changed {}", store_file(&path).display()));
-        // The server writes it when it starts for the first time.
-        if !path.join("id").exists() {
-            let path = path.display();
-            report(
-                err,
-                format_args!(
-                    "note: no server has used {path} yet; a server sees this change only if it is started with \
-                     `--data-dir {path}`"
-                ),
-            );
-        }
+        report_change(&path, &store_file(&path), err);
         Ok(())
+    }
+}
+
+/// Prints which file of a data directory was changed.
+pub(super) fn report_change(dir: &Path, file: &Path, err: &mut dyn Write) {
+    report(err, format_args!("changed {}", file.display()));
+    // The server writes it when it starts for the first time.
+    if !dir.join("id").exists() {
+        let dir = dir.display();
+        report(
+            err,
+            format_args!(
+                "note: no server has used {dir} yet; a server sees this change only if it is started with \
+                 `--data-dir {dir}`"
+            ),
+        );
     }
 }
 

@@ -7,8 +7,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::error::UsersError;
-use super::store::{DataDir, first_line};
-use crate::auth::{AuthOptions, Authority, MAX_TOKEN_BYTES, Principal, Secret, TokenRequest, parse_ttl};
+use super::store::{DataDir, first_line, report_change};
+use crate::auth::{
+    AuthOptions, Authority, MAX_TOKEN_BYTES, Principal, Secret, TokenRequest, parse_ttl, token_keys_file,
+};
 use crate::cli::console::report;
 use crate::clock;
 
@@ -69,7 +71,11 @@ pub(crate) fn run(
     match &args.what {
         What::Issue(args) => issue(&dir, args, out, err),
         What::Check { token } => check(&dir, token, input, out),
-        What::Rotate => Ok(open(&dir)?.rotate_keys()?),
+        What::Rotate => {
+            open(&dir)?.rotate_keys()?;
+            report_change(&dir, &token_keys_file(&dir), err);
+            Ok(())
+        }
     }
 }
 

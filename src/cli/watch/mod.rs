@@ -17,12 +17,12 @@ use std::time::Duration;
 use clap::Args;
 use thiserror::Error;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
-use super::console::Screen;
+use super::console::{Screen, is_reader_gone};
 use super::endpoint::{self, EndpointError};
 use super::feed::{Arrival, Feed, Wanted, Way, since};
+use super::signals::asked_to_end;
 use crate::auth::parse_ttl;
 use crate::client::ClientError;
 use crate::clock;
@@ -33,6 +33,8 @@ use view::View;
 const BATCH_BYTES: usize = 256 * 1024;
 /// How long pending output may take to be written after Ctrl-C.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
+/// Interval at which a quiet watch checks whether anybody still reads its output.
+const CHECK: Duration = Duration::from_secs(1);
 /// Interval between two lines of `--stats`.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -81,21 +83,6 @@ pub(crate) enum WatchError {
     Unconnected(Duration),
 }
 
-/// Listens from now on for what asks the process to end: Ctrl-C, or a service manager. The result is ready when it was
-/// asked. A closed terminal kills the process, unless `nohup` prevents it.
-///
-/// # Errors
-/// If the system refuses to report signals.
-pub(super) fn asked_to_end() -> io::Result<impl Future<Output = ()>> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
-}
-
 pub(super) fn run(args: &WatchArgs, err: &mut dyn Write) -> Result<(), WatchError> {
     let way = if args.sse { Way::Stream } else { Way::Websocket };
     let target = args.endpoint.target()?;
@@ -110,6 +97,7 @@ pub(super) fn run(args: &WatchArgs, err: &mut dyn Write) -> Result<(), WatchErro
             result = watch.until_done(&mut feed, err) => result,
             after = elapsed(args.timeout) => Err(WatchError::Late { wanted: 0, left: 0, after }),
             () = ended => Ok(()),
+            () = reader_gone() => Err(WatchError::Output(io::ErrorKind::BrokenPipe.into())),
         };
         let has_connected = feed.has_connected();
         feed.close().await;
@@ -133,6 +121,13 @@ async fn elapsed(limit: Option<Duration>) -> Duration {
             limit
         }
         None => std::future::pending().await,
+    }
+}
+
+/// Returns when nobody reads the output any more, which a write would only find out with the next event.
+async fn reader_gone() {
+    while !is_reader_gone(&io::stdout()) {
+        sleep(CHECK).await;
     }
 }
 

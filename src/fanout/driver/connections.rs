@@ -110,7 +110,7 @@ impl<S: Socket> Driver<S> {
         metrics.connections_opened.inc();
         if let Some(connection) = self.describe(conn) {
             let Connection { principal, remote_addr, encoding, .. } = &connection;
-            tracing::info!(target: AUDIT, principal, peer = %remote_addr, encoding, "connection opened");
+            tracing::info!(target: AUDIT, %principal, peer = %remote_addr, encoding, "connection opened");
             self.announce("create", &connection);
         }
         if self.draining.is_some_and(|drain| drain.close_sent) {

@@ -9,6 +9,10 @@
 //! Commands that were read are executed and answered too, in the same time. The shard does not wait for commands that
 //! are still on their way, though some may be read along with others. A command without an answer before the close
 //! frame was not executed: it came too late, or it deregisters on a connection whose replay has not come that far.
+//!
+//! What is still queued at the deadline is lost. A client that has not read what came before cannot be sent a reason
+//! either: for it the connection ends without a close frame. These events are counted as all dropped ones are, and
+//! [`Undelivered`] says how many there were, because nobody reads the metrics of a server that has ended.
 
 use std::time::{Duration, Instant};
 
@@ -31,6 +35,26 @@ pub(super) struct Drain {
     reader_deadline: Instant,
     /// Whether everything was delivered or dropped and every connection was sent a close frame.
     pub(super) close_sent: bool,
+}
+
+/// What a shard had not delivered when the time of its drain was over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::fanout) struct Undelivered {
+    /// Connections that were cut off before they had received everything.
+    pub(in crate::fanout) connections: usize,
+    /// Events that were queued for them.
+    pub(in crate::fanout) events: usize,
+    /// Accepted events that were not matched any more. Every shard gets all events.
+    pub(in crate::fanout) unmatched: usize,
+}
+
+impl Undelivered {
+    /// Adds what another shard had not delivered.
+    pub(in crate::fanout) fn add(&mut self, other: Self) {
+        self.connections += other.connections;
+        self.events += other.events;
+        self.unmatched = self.unmatched.max(other.unmatched);
+    }
 }
 
 impl Drain {
@@ -88,6 +112,24 @@ impl<S: Socket> Driver<S> {
                 self.parts.shard.close(conn, Close::Draining);
             }
         }
+    }
+
+    /// Forgets a connection because the time is over, and notes what it did not receive.
+    pub(super) fn cut_off(&mut self, conn: ConnId) {
+        let before = self.parts.shard.fanout().waiting().events;
+        self.vanish(conn);
+        let lost = before - self.parts.shard.fanout().waiting().events;
+        self.undelivered.connections += usize::from(lost > 0);
+        self.undelivered.events += lost;
+    }
+
+    /// Cuts off the connections that are left when the thread ends. Returns what was not delivered.
+    pub(super) fn leave(&mut self) -> Undelivered {
+        for at in 0..self.conns.len() {
+            self.cut_off(ConnId(u32::try_from(at).expect("fewer than 4 billion connections")));
+        }
+        let unmatched = usize::try_from(self.next_number() - self.parts.shard.position()).unwrap_or(usize::MAX);
+        Undelivered { unmatched, ..self.undelivered }
     }
 
     /// Returns whether commands that were read are still to be executed, and there is time for it.

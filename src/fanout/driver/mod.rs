@@ -51,6 +51,7 @@ use crate::websocket::validator::FrameValidator;
 use closings::Closings;
 use connections::Review;
 use drain::Drain;
+pub(super) use drain::Undelivered;
 use errands::Errands;
 use listening::{Listening, Moment};
 pub(crate) use ready::Ready;
@@ -204,6 +205,7 @@ pub(crate) struct Driver<S: Socket = Link> {
     tick: Duration,
     next_tick: Instant,
     draining: Option<Drain>,
+    undelivered: Undelivered,
 }
 
 impl<S: Socket> Driver<S> {
@@ -239,11 +241,12 @@ impl<S: Socket> Driver<S> {
             tick,
             next_tick: now + tick,
             draining: None,
+            undelivered: Undelivered::default(),
         }
     }
 
-    /// Runs until the shard has been drained.
-    pub(super) fn run(mut self) {
+    /// Runs until the shard has been drained. Returns what was not delivered by then.
+    pub(super) fn run(mut self) -> Undelivered {
         let mut events = Events::with_capacity(1024);
         while !self.is_done() {
             let timeout = self.timeout();
@@ -256,7 +259,9 @@ impl<S: Socket> Driver<S> {
             self.parts.inbox.rearm();
             self.run_turn(events.iter().filter_map(Ready::of), timeout);
         }
+        let undelivered = self.leave();
         self.flush_metrics();
+        undelivered
     }
 
     /// Returns whether the shard has been drained.

@@ -1015,6 +1015,34 @@ fn the_thread_ends_soon_after_the_deadline_in_any_case() {
     assert!(world.driver.is_done(), "though the connection is open");
 }
 
+/// Whether the connection had been sent its close frame, or events were still to be matched.
+#[test]
+fn what_is_left_at_the_deadline_is_counted_and_reported() {
+    for is_matched in [false, true] {
+        let mut world = World::new();
+        let ((conn, _client), (_reader, _reading)) = (world.connect(), world.connect());
+        world.turn();
+        world.driver.parts.shard.text(conn, "register a.*.*", crate::clock::now());
+        while world.driver.parts.shard.fanout().depth(conn).events < 3 {
+            world.post("a", 64 << 10);
+            world.turn();
+        }
+        world.driver.drain(crate::clock::instant() + Duration::from_millis(50));
+        if is_matched {
+            world.turn();
+        } else {
+            (0..2).for_each(|_| world.post("a", 1));
+        }
+        crate::clock::simulated::pass(Duration::from_millis(200));
+        let metrics = Arc::clone(world.driver.parts.metrics.all());
+        let undelivered = world.driver.run();
+        assert_eq!(undelivered, Undelivered { connections: 1, events: 3, unmatched: if is_matched { 0 } else { 2 } });
+        assert_eq!(metrics.connections.get(), 0);
+        let text = metrics.render(0);
+        assert!(text.contains("hydrant_deliveries_dropped_total{reason=\"closed\"} 3"), "{text}");
+    }
+}
+
 impl World {
     /// Opens a connection with this policy that is registered for every event of Type `a`.
     fn consumer(&mut self, overflow: Overflow) -> (ConnId, TcpStream) {

@@ -104,7 +104,7 @@ impl<S: Socket> Driver<S> {
         }
         if let Some(ending) = &entry.ending {
             if drained {
-                self.vanish(conn);
+                self.cut_off(conn);
             } else if now >= ending.deadline {
                 // Hundreds may have been closed by the same event.
                 self.lose(conn);

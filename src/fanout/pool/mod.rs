@@ -19,7 +19,7 @@ use thiserror::Error;
 use tokio::time::error::Elapsed;
 
 use super::control::{Control, Newcomer};
-use super::driver::{Driver, Parts, Timing, WAKE};
+use super::driver::{Driver, Parts, Timing, Undelivered, WAKE};
 use super::outbox::Budget;
 use super::outbox::DeflatePolicy;
 use super::session::Shard;
@@ -88,7 +88,7 @@ impl From<Elapsed> for PoolError {
 #[derive(Debug)]
 pub struct Pool {
     ports: Vec<Port>,
-    threads: parking_lot::Mutex<Vec<JoinHandle<()>>>,
+    threads: parking_lot::Mutex<Vec<JoinHandle<Undelivered>>>,
     limits: index::Limits,
     refused: Summary,
     /// The shard that has returned the names seen in events last.
@@ -132,7 +132,7 @@ impl Pool {
                 // Its connections would receive nothing more, its inbox would fill, and every POST would be refused
                 // from then on.
                 let _vital = Vital::new("a shard");
-                Driver::new(parts).run();
+                Driver::new(parts).run()
             })?);
             pool.ports.push(port);
         }
@@ -190,13 +190,22 @@ impl Pool {
         }
     }
 
-    /// Delivers all accepted events, closes all connections and ends the threads, by `deadline` at the latest. Blocks.
+    /// Delivers all accepted events, closes all connections and ends the threads, by `deadline` at the latest. Logs
+    /// what was not delivered by then. Blocks.
     pub fn drain(&self, deadline: Instant) {
         self.ports.iter().for_each(|port| port.begin_drain(deadline));
+        let mut all = Undelivered::default();
         for thread in self.threads.lock().drain(..) {
-            if thread.join().is_err() {
+            if let Ok(undelivered) = thread.join() {
+                all.add(undelivered);
+            } else {
                 tracing::error!("a shard's thread panicked");
             }
+        }
+        if all != Undelivered::default() {
+            let Undelivered { connections, events, unmatched } = all;
+            let what = "timeouts.drain is over: accepted events were not delivered, and their connections were cut off";
+            tracing::warn!(connections, events, unmatched, "{what}");
         }
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
@@ -78,7 +78,7 @@ pub struct Loaded {
 pub fn from_files(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Loaded, TlsError> {
     let chain = read_chain(certificate)?;
     let expiry = chain.first().and_then(self_signed::expiry);
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| content(key, &error))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| content(key, "private key", error))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let clients = client_verifier(client_ca, &provider)?;
     let configured = server_config(provider, clients, chain, private);
@@ -113,16 +113,21 @@ fn client_verifier(ca: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| content(path, &error))?;
-    let chain = certificates.collect::<Result<Vec<_>, _>>().map_err(|error| content(path, &error))?;
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| content(path, "certificate", error))?;
+    let chain = certificates.collect::<Result<Vec<_>, _>>().map_err(|error| content(path, "certificate", error))?;
     if chain.is_empty() {
         return Err(TlsError::Content { path: path.to_owned(), reason: "it contains no certificate".to_owned() });
     }
     Ok(chain)
 }
 
-fn content(path: &Path, error: &rustls::pki_types::pem::Error) -> TlsError {
-    TlsError::Content { path: path.to_owned(), reason: error.to_string() }
+fn content(path: &Path, what: &str, error: pem::Error) -> TlsError {
+    let path = path.to_owned();
+    match error {
+        pem::Error::Io(source) => TlsError::File { path, source },
+        pem::Error::NoItemsFound => TlsError::Content { path, reason: format!("it contains no {what} in PEM") },
+        error => TlsError::Content { path, reason: error.to_string() },
+    }
 }
 
 #[cfg(test)]
