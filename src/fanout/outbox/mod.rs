@@ -21,6 +21,7 @@ mod budget;
 mod coalesce;
 mod effort;
 mod encode;
+mod footprint;
 mod frames;
 mod gap;
 pub mod gather;
