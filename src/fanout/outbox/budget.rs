@@ -18,7 +18,7 @@
 //!   exceeded releases them first. In the meantime the limit may be exceeded by a quarter; above that it sheds at once.
 //! - **Small outboxes are left alone**: those less than half as large as the largest of all shards, and those below an
 //!   equal share of the budget for each outbox with queued frames. An outbox is as large as the
-//!   [memory](super::weight) of its frames, whatever their encoding. So while the outboxes hold more than the limit,
+//!   [memory](super::footprint) of its frames, whatever their encoding. So while the outboxes hold more than the limit,
 //!   some outbox is above that share, and there is always one to shed. What else is held goes by itself: frames that
 //!   have been dropped, and outboxes of connections that are closing.
 

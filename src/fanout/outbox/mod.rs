@@ -22,6 +22,7 @@ mod budget;
 mod coalesce;
 mod effort;
 mod encode;
+mod footprint;
 mod frames;
 mod gap;
 pub mod gather;

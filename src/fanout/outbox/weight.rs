@@ -1,16 +1,13 @@
-//! What frames and outboxes weigh: their bytes on the wire, which the limits of an outbox count, and the memory that
-//! they take, which the [`Budget`](super::budget::Budget) counts.
+//! What frames weigh: their bytes on the wire, which the limits of an outbox count, and the memory that they take,
+//! which the [`Budget`](super::budget::Budget) counts.
 //!
-//! Contract: an outbox weighs at least what it takes of the budget, whatever its encoding. So the outboxes weigh no
-//! less together than what they hold, and while this exceeds the budget there is always one to shed.
+//! Contract: pure. Frames weigh together at least what they take of the budget.
 //!
 //! Why two measures: a frame that is deflated, or text for a stream, keeps the event's plain frame in memory too. A
 //! megabyte that deflates to a few kilobytes is a small frame, and takes as much memory as a large one. A frame that is
 //! almost written takes all of its memory.
 
-use super::frames::{self, FrameId, Frames};
-use super::queue::Outbox;
-use super::{ConnId, Fanout, Frame};
+use super::frames::{Frame, FrameId, Frames};
 
 /// The bytes of one frame or of several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,31 +43,5 @@ impl Frames {
     /// Returns the weight of an unwritten frame.
     pub(super) fn weight(&self, id: FrameId) -> Weight {
         self.frame(id).weight()
-    }
-}
-
-impl Outbox {
-    /// Notes that an unwritten frame of this connection alone has become another size, in bytes.
-    pub(super) fn resize(&mut self, before: usize, bytes: usize) {
-        self.bytes = self.bytes - before + bytes;
-        self.memory = self.memory - before + bytes;
-    }
-
-    /// Returns the memory of all frames with their entries.
-    pub(super) fn held(&self) -> usize {
-        self.memory + self.depth().events * frames::SIZE
-    }
-
-    /// Returns the memory of all frames with their entries, and of the ring.
-    pub(super) fn footprint(&self) -> usize {
-        self.held() + self.ring.memory()
-    }
-}
-
-impl Fanout {
-    /// Returns the most that an outbox takes of the [`Budget`](super::Budget): the memory of its frames with their
-    /// entries, and of the list of them.
-    pub fn footprint(&self, conn: ConnId) -> usize {
-        self.outboxes.get(conn.at()).and_then(Option::as_ref).map_or(0, Outbox::footprint)
     }
 }
