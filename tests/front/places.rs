@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 use crate::common::http::Http;
 use crate::common::raw::Raw;
 use crate::common::{Hydrant, LOGIN, basic, http, patiently, socket};
-use crate::endpoint::{Drp, MACHINE, SENT_BEFORE_REFUSAL};
+use crate::endpoint::{Drp, MACHINE, SENT_BEFORE_REFUSAL, User};
+use crate::identity::{by_password, told};
 
 /// More than sockets hold, so an answer that nobody reads stays under way.
 const LARGE: &str = "/blob/1000000000";
@@ -22,6 +23,15 @@ async fn front(toml: &str) -> (Drp, Hydrant) {
     let settings =
         format!("{}[auth]\nmode = \"local\"\n[proxy]\nrequests = 4\nconnect = \"3s\"\n{toml}", drp.settings());
     let hydrant = Hydrant::start_tls(&settings).await;
+    (drp, hydrant)
+}
+
+/// The same with clients in the networks that they name.
+async fn behind_a_proxy() -> (Drp, Hydrant) {
+    let drp = Drp::start().await;
+    let proxy = "[proxy]\nrequests = 4\nconnect = \"3s\"\n";
+    let toml = format!("trusted_proxies = [\"127.0.0.1\"]\n{}[auth]\nmode = \"local\"\n{proxy}", drp.settings());
+    let hydrant = Hydrant::start_tls(&toml).await;
     (drp, hydrant)
 }
 
@@ -360,13 +370,42 @@ async fn with_one_place_no_answer_waits_for_a_second_one() {
     assert!(answers.iter().all(|answer| answer.status == 200 && answer.body.len() > 1 << 20));
 }
 
+/// An answer that is not read holds a place for as long as its client likes, whoever that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_network_of_known_callers_leaves_places_to_others() {
+    let (_drp, hydrant) = behind_a_proxy().await;
+    let credential = format!("Authorization: {}\r\n", basic(LOGIN));
+    let (first, second) =
+        (credential.clone() + "X-Forwarded-For: 192.0.2.1\r\n", credential + "X-Forwarded-For: 198.51.100.1\r\n");
+    let shown = head(&mut hydrant.dial().await, "GET", "/api/v3/public", &first).await;
+    assert!(shown.starts_with("HTTP/1.1 204 "), "{shown}");
+    let (mut held, mut statuses) = (Vec::new(), Vec::new());
+    for headers in [&first, &first, &first, &second] {
+        let (raw, status) = hold(&hydrant, headers).await;
+        held.push(raw);
+        statuses.push(status);
+    }
+    assert_eq!(statuses, ["200", "200", "503", "200"]);
+}
+
+/// Who was removed at the endpoint loses its websocket, even if somebody holds every place there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_hydrant_needs_to_know_waits_for_no_client() {
+    let drp = Drp::start().await;
+    drp.state.users.lock().insert("alice".to_owned(), User::new("wonderland", &[]));
+    let hydrant = Hydrant::start_tls(&format!("{}[proxy]\nrequests = 1\n", drp.settings())).await;
+    let mut alice = by_password(&hydrant, "alice:wonderland").await.unwrap();
+    let (_held, status) = hold(&hydrant, "").await;
+    assert_eq!(status, "200");
+    drp.state.users.lock().remove("alice");
+    told(&drp, &hydrant, "users", "delete", "alice").await;
+    assert_eq!(alice.closed().await.0, 1008);
+}
+
 /// Somebody else's invented credentials wait to be checked, more than the endpoint refuses in time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invented_credentials_keep_no_other_network_from_being_known() {
-    let drp = Drp::start().await;
-    let proxy = "[proxy]\nrequests = 4\nconnect = \"3s\"\n";
-    let toml = format!("trusted_proxies = [\"127.0.0.1\"]\n{}[auth]\nmode = \"local\"\n{proxy}", drp.settings());
-    let hydrant = Hydrant::start_tls(&toml).await;
+    let (drp, hydrant) = behind_a_proxy().await;
     let mut held = Vec::new();
     for _ in 0..3 {
         let (raw, status) = hold(&hydrant, "").await;

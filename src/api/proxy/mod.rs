@@ -38,6 +38,7 @@ use crate::endpoint::http::{Activity, Asker, Slot, Upstream, UpstreamError};
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 use crate::transport::reading::Reading;
+use crate::transport::pending::network;
 use exchange::ProxiedExchange;
 use held::Held;
 pub(super) use upload::BodyLimit;
@@ -242,14 +243,15 @@ impl Api {
     /// is reserved for others, no credential is checked.
     async fn asker(&self, upstream: &Upstream, request: &Inquiry, caller: &Caller) -> Asker {
         if caller.is_trusted() {
-            return Asker::Known;
+            return known;
         }
         let Some(credential) = vouch::shown(request) else { return Asker::Stranger };
         let crowded = upstream.limits().requests > 1 && !upstream.has_slot_for_strangers();
         let peer = caller.peer.ip();
         if self.vouched.knows(&credential) || (crowded && self.vouched.ask(upstream, &credential, peer).await) {
+        let known = Asker::Known(network(caller.peer.ip()));
             caller.trust();
-            return Asker::Known;
+            return known;
         }
         Asker::Stranger
     }
