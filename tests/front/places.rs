@@ -97,7 +97,7 @@ async fn a_good_answer_to_anybody_is_no_proof_of_good_credentials() {
         assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
         held.push(raw);
     }
-    assert_eq!(drp.asked("/api/v3/info"), 3, "an OPTIONS is not worth a question");
+    assert_eq!(drp.asked("/api/v3/info"), 2, "once for each credential, and an OPTIONS is not worth a question");
     let mut statuses = Vec::new();
     for raw in &mut held {
         let answer = head(raw, "GET", LARGE, "").await;
@@ -400,6 +400,19 @@ async fn what_hydrant_needs_to_know_waits_for_no_client() {
     drp.state.users.lock().remove("alice");
     told(&drp, &hydrant, "users", "delete", "alice").await;
     assert_eq!(alice.closed().await.0, 1008);
+}
+
+/// A token may be good for other things.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_credential_that_may_not_read_the_info_is_not_checked_with_every_request() {
+    let (drp, hydrant) = front("").await;
+    *drp.state.refuses.lock() = ("info", 403);
+    let (credential, mut raw) = (format!("Authorization: {}\r\n", basic(LOGIN)), hydrant.dial().await);
+    for _ in 0..3 {
+        let answer = head(&mut raw, "GET", "/api/v3/public", &credential).await;
+        assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    }
+    assert_eq!(drp.asked("/api/v3/info"), 1);
 }
 
 /// Somebody else's invented credentials wait to be checked, more than the endpoint refuses in time.
