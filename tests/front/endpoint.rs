@@ -466,6 +466,7 @@ impl State {
                 headers.insert("connection", "x-hop".parse().unwrap());
                 headers.insert("x-hop", "1".parse().unwrap());
                 headers.insert("keep-alive", "timeout=9".parse().unwrap());
+                headers.insert("access-control-allow-credentials", "true".parse().unwrap());
                 answer
             }
             "/empty" => full(204, "", ""),

@@ -402,3 +402,36 @@ async fn head_is_answered_as_get_is_where_both_have_a_part_of_the_answer() {
         }
     }
 }
+
+/// A browser adds Basic credentials by itself: a page of another site must not change anything with them, and must not
+/// read what it is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_page_does_nothing_at_the_endpoint_with_the_browsers_credentials() {
+    let (drp, hydrant) = front("allowed_origins = [\"https://portal.example\"]\n").await;
+    let (form, credentials) = ("access-control-allow-credentials", basic(LOGIN));
+    let own = format!("https://{}", hydrant.address());
+    let upgrade = [("connection", "Upgrade"), ("upgrade", "websocket")];
+    for (origin, scheme, is_let) in [
+        ("https://evil.example", credentials.as_str(), false),
+        ("null", &credentials.replace("Basic", "bASIC"), false),
+        ("https://evil.example", "Bearer x", true),
+        ("https://portal.example", &credentials, true),
+        (&own, &credentials, true),
+        ("", &credentials, true),
+    ] {
+        let mut headers = vec![("authorization", scheme)];
+        headers.extend((!origin.is_empty()).then_some(("origin", origin)));
+        for method in ["POST", "PUT", "PATCH", "DELETE"] {
+            drp.take();
+            let reply = http::request(hydrant.address(), true, method, "/teapot", &headers, "a=b").await;
+            assert_eq!(reply.status.as_u16(), if is_let { 418 } else { 403 }, "{method} {origin} {scheme}");
+            let has_come = drp.take().iter().any(|got| got.target == "/teapot");
+            assert_eq!(has_come, is_let, "{method} {origin} {scheme}");
+        }
+        let reply = get(&hydrant, "/teapot", &headers).await;
+        assert_eq!((reply.status.as_u16(), reply.header(form) == "true"), (418, is_let), "{origin} {scheme}");
+        headers.extend(upgrade);
+        let reply = get(&hydrant, "/ui/", &headers).await;
+        assert_eq!(reply.status.as_u16(), if is_let { 200 } else { 403 }, "{origin} {scheme}");
+    }
+}

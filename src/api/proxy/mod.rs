@@ -25,8 +25,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Empty, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, ETAG, HOST, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, RANGE, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, AUTHORIZATION, CONTENT_LENGTH, ETAG, HOST, HeaderName,
+    HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE, TRANSFER_ENCODING, USER_AGENT,
 };
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
@@ -184,6 +184,7 @@ impl Api {
     async fn send(&self, upstream: &Upstream, mut request: Inquiry, caller: &Caller) -> Result<Sent, ApiError> {
         let mut exchange = ProxiedExchange::begin(self.broker.metrics(), &request);
         let client = hyper::upgrade::on(&mut request);
+        let is_foreign = self.check_forwarded(&request, caller)?;
         let asker = self.asker(upstream, &request, caller).await;
         let origin = headers::Origin {
             peer: caller.connection,
@@ -194,13 +195,17 @@ impl Api {
         let asks = headers::inbound(request.headers_mut(), origin);
         let as_service = request.extensions().get::<AsService>().is_some();
         let sent = run_exchange(upstream, request, asker, &exchange).await;
-        let (answer, slot, gate) = sent.inspect_err(|error| {
+        let (mut answer, slot, gate) = sent.inspect_err(|error| {
             exchange.failed(error);
             self.failures.unanswered(error);
         })?;
         exchange.answered(answer.status());
         if as_service {
             check_service(answer.status()).inspect_err(|error| self.failures.refused(error))?;
+        if is_foreign {
+            // Without it, no browser lets the page read what was answered to the browser's own credentials.
+            answer.headers_mut().remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
+        }
         }
         Ok(Sent { answer, client: asks.then_some(client), held: Held::new(exchange, slot, gate) })
     }
