@@ -28,8 +28,9 @@ use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, AUTHORIZATION, CONTENT_LENGTH, ETAG, HOST, HeaderName,
     HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE, TRANSFER_ENCODING, USER_AGENT,
 };
+use hyper::http::response::Parts;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use thiserror::Error;
 
 use super::{Api, ApiError, ForwardedFor, query};
@@ -150,9 +151,8 @@ impl Api {
         if answer.status() != StatusCode::OK {
             return Ok(passed(answer, upstream, held, caller));
         }
-        let (mut parts, body) = answer.into_parts();
+        let (mut parts, body) = to_client(answer, false);
         let whole = held.whole(upstream, body, LONGEST_EDITED).await?;
-        headers::outbound(&mut parts.headers, false);
         let body = match self.at_length(|| edit(&whole)) {
             Some(edited) => {
                 [CONTENT_LENGTH, ETAG].iter().for_each(|name| drop(parts.headers.remove(name)));
@@ -284,6 +284,10 @@ async fn run_exchange(
     let idle = upstream.limits().idle;
     let (body, mut gate) = Upload::new(body, Arc::clone(&slot), activity.clone(), idle, exchange.up());
     let mut body = body.noting(read).within(limit);
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        // Otherwise hyper drops the body of a GET.
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     if waits {
         body.wait(&mut request, &mut gate);
     }
@@ -300,15 +304,22 @@ fn check_service(status: StatusCode) -> Result<(), ApiError> {
     }
 }
 
-fn passed(answer: Response<Incoming>, upstream: &Upstream, held: Held, caller: &Caller) -> Answer {
+/// Rewrites the head of an answer. Its version is hydrant's own (RFC 9110, section 2.5): an answer of HTTP/1.0 could not
+/// be sent in chunks, so that its client would take a part of it for the whole.
+fn to_client(answer: Response<Incoming>, is_switched: bool) -> (Parts, Incoming) {
     let (mut parts, body) = answer.into_parts();
-    headers::outbound(&mut parts.headers, false);
+    headers::outbound(&mut parts.headers, is_switched);
+    parts.version = Version::HTTP_11;
+    (parts, body)
+}
+
+fn passed(answer: Response<Incoming>, upstream: &Upstream, held: Held, caller: &Caller) -> Answer {
+    let (parts, body) = to_client(answer, false);
     Response::from_parts(parts, download::download(body, upstream.limits().idle, held, caller.accepting().clone()))
 }
 
 fn switched(mut answer: Response<Incoming>, client: OnUpgrade, held: Held) -> Answer {
     tunnel::join(client, hyper::upgrade::on(&mut answer), held);
-    let (mut parts, _) = answer.into_parts();
-    headers::outbound(&mut parts.headers, true);
+    let (parts, _) = to_client(answer, true);
     Response::from_parts(parts, Either::Left(Full::default()))
 }
