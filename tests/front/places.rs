@@ -402,6 +402,27 @@ async fn what_hydrant_needs_to_know_waits_for_no_client() {
     assert_eq!(alice.closed().await.0, 1008);
 }
 
+/// An answer that hydrant adds to is not under way for less long than others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_info_that_nobody_reads_holds_its_place() {
+    let drp = Drp::start().await;
+    drp.state.padding.store(1_000_000, Ordering::Relaxed);
+    let small = "[limits]\nsocket_buffer = \"8KiB\"\n";
+    let toml = format!("{small}{}[proxy]\nrequests = 1\nconnect = \"500ms\"\n", drp.settings());
+    let hydrant = Hydrant::start(&toml).await;
+    let mut raw = Raw(socket::connect_narrow(hydrant.address(), false).await);
+    let credential = format!("Authorization: {}\r\nConnection: close\r\n", basic(LOGIN));
+    let answer = head(&mut raw, "GET", "/api/v3/info", &credential).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("content-length: 10"), "{answer}");
+    assert_eq!(hold(&hydrant, "").await.1, "503");
+    let mut rest = String::new();
+    patiently("the rest", raw.0.read_to_string(&mut rest)).await.unwrap();
+    assert!(serde_json::from_str::<serde_json::Value>(&rest).unwrap()["features"].is_array());
+    hydrant.until("hydrant_proxy_requests_in_flight", 0).await;
+    let head = head(&mut hydrant.dial().await, "HEAD", "/api/v3/info", &credential).await;
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("content-length: 10"), "{head}");
+}
+
 /// A token may be good for other things.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_credential_that_may_not_read_the_info_is_not_checked_with_every_request() {

@@ -38,8 +38,8 @@ use crate::auth::Identity;
 use crate::endpoint::http::{Activity, Asker, Slot, Upstream, UpstreamError};
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
-use crate::transport::reading::Reading;
 use crate::transport::pending::network;
+use crate::transport::reading::Reading;
 use exchange::ProxiedExchange;
 use held::Held;
 pub(super) use upload::BodyLimit;
@@ -155,12 +155,14 @@ impl Api {
         let whole = held.whole(upstream, body, LONGEST_EDITED).await?;
         let body = match self.at_length(|| edit(&whole)) {
             Some(edited) => {
-                [CONTENT_LENGTH, ETAG].iter().for_each(|name| drop(parts.headers.remove(name)));
+                parts.headers.remove(ETAG);
                 Bytes::from(edited)
             }
             None => whole,
         };
-        Ok(Response::from_parts(parts, Either::Left(Full::new(body))))
+        parts.headers.insert(CONTENT_LENGTH, body.len().into());
+        let idle = upstream.limits().idle;
+        Ok(Response::from_parts(parts, download::send(body, idle, held, caller.accepting().clone())))
     }
 
     /// Returns the body of the endpoint's answer.
@@ -182,9 +184,9 @@ impl Api {
     }
 
     async fn send(&self, upstream: &Upstream, mut request: Inquiry, caller: &Caller) -> Result<Sent, ApiError> {
+        let is_foreign = self.check_forwarded(&request, caller)?;
         let mut exchange = ProxiedExchange::begin(self.broker.metrics(), &request);
         let client = hyper::upgrade::on(&mut request);
-        let is_foreign = self.check_forwarded(&request, caller)?;
         let asker = self.asker(upstream, &request, caller).await;
         let origin = headers::Origin {
             peer: caller.connection,
@@ -200,12 +202,12 @@ impl Api {
             self.failures.unanswered(error);
         })?;
         exchange.answered(answer.status());
-        if as_service {
-            check_service(answer.status()).inspect_err(|error| self.failures.refused(error))?;
         if is_foreign {
             // Without it, no browser lets the page read what was answered to the browser's own credentials.
             answer.headers_mut().remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
         }
+        if as_service {
+            check_service(answer.status()).inspect_err(|error| self.failures.refused(error))?;
         }
         Ok(Sent { answer, client: asks.then_some(client), held: Held::new(exchange, slot, gate) })
     }
@@ -247,6 +249,7 @@ impl Api {
     /// Determines the class of the caller for its slot. While unauthenticated connections have free slots, or if none
     /// is reserved for others, no credential is checked.
     async fn asker(&self, upstream: &Upstream, request: &Inquiry, caller: &Caller) -> Asker {
+        let known = Asker::Known(network(caller.peer.ip()));
         if caller.is_trusted() {
             return known;
         }
@@ -254,7 +257,6 @@ impl Api {
         let crowded = upstream.limits().requests > 1 && !upstream.has_slot_for_strangers();
         let peer = caller.peer.ip();
         if self.vouched.knows(&credential) || (crowded && self.vouched.ask(upstream, &credential, peer).await) {
-        let known = Asker::Known(network(caller.peer.ip()));
             caller.trust();
             return known;
         }
@@ -282,12 +284,12 @@ async fn run_exchange(
     let read = Reading::of(&request);
     let limit = request.extensions().get().copied();
     let idle = upstream.limits().idle;
-    let (body, mut gate) = Upload::new(body, Arc::clone(&slot), activity.clone(), idle, exchange.up());
-    let mut body = body.noting(read).within(limit);
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         // Otherwise hyper drops the body of a GET.
         request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+    let (body, mut gate) = Upload::new(body, Arc::clone(&slot), activity.clone(), idle, exchange.up());
+    let mut body = body.noting(read).within(limit);
     if waits {
         body.wait(&mut request, &mut gate);
     }
