@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN, UPGRADE};
+use hyper::{Method, Request};
 
 use super::{Api, ApiError, cors, query};
 use crate::auth::{AuthError, Credential, Identity, Recognized};
@@ -24,22 +24,37 @@ impl Api {
         if result.is_ok() {
             caller.trust();
         }
-        if let Err(error) = &result {
-            let peer = caller.peer;
-            tracing::info!(target: AUDIT, %peer, path = request.uri().path(), %error, "refused");
-            self.refusals.report(error, peer, request.uri().path());
-            self.broker.metrics().rejected(match error {
-                ApiError::Auth(AuthError::Missing | AuthError::Malformed(_)) => Rejection::Unauthenticated,
-                ApiError::Auth(
-                    AuthError::Throttled { .. }
-                    | AuthError::Unavailable
-                    | AuthError::EndpointAway
-                    | AuthError::EndpointHides(_),
-                ) => Rejection::Limited,
-                _ => Rejection::Forbidden,
-            });
+        result.inspect_err(|error| self.note_refusal(error, request, caller))
+    }
+
+    fn note_refusal<B>(&self, error: &ApiError, request: &Request<B>, caller: &Caller) {
+        let peer = caller.peer;
+        tracing::info!(target: AUDIT, %peer, path = request.uri().path(), %error, "refused");
+        self.refusals.report(error, peer, request.uri().path());
+        self.broker.metrics().rejected(match error {
+            ApiError::Auth(AuthError::Missing | AuthError::Malformed(_)) => Rejection::Unauthenticated,
+            ApiError::Auth(
+                AuthError::Throttled { .. }
+                | AuthError::Unavailable
+                | AuthError::EndpointAway
+                | AuthError::EndpointHides(_),
+            ) => Rejection::Limited,
+            _ => Rejection::Forbidden,
+        });
+    }
+
+    /// Checks the origin of a request for the endpoint. Returns whether it has Basic credentials from a foreign page;
+    /// unless that page itself put them there, it may not read the answer. Then the request may only read: a browser
+    /// sends other requests, and opens websockets, with its own credentials without asking first.
+    pub(super) fn check_forwarded<B>(&self, request: &Request<B>, caller: &Caller) -> Result<bool, ApiError> {
+        let headers = request.headers();
+        let is_basic = headers.get(AUTHORIZATION).is_some_and(|value| is_basic(value.as_bytes()));
+        let checked = if is_basic { check_origin(headers, &self.allowed_origins) } else { Ok(()) };
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        match checked {
+            Err(_) if reads && !headers.contains_key(UPGRADE) => Ok(true),
+            checked => checked.map(|()| false).inspect_err(|error| self.note_refusal(error, request, caller)),
         }
-        result
     }
 
     async fn identify(&self, request: &Request<Incoming>, caller: &Caller) -> Result<Arc<Identity>, ApiError> {
@@ -104,6 +119,10 @@ fn from_header(value: &[u8]) -> Result<Option<Credential>, AuthError> {
 fn elsewhere(request: &Request<Incoming>, caller: &Caller) -> Result<Credential, AuthError> {
     let from_query = query::credential(request.uri().query()).and_then(|value| Credential::from_query(&value));
     from_query.or_else(|| caller.certificate.clone().map(Credential::Certificate)).ok_or(AuthError::Missing)
+}
+
+fn is_basic(authorization: &[u8]) -> bool {
+    authorization.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic"))
 }
 
 /// A browser adds Basic credentials and certificates by itself, even for a page of another site; they are accepted only

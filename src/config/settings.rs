@@ -360,7 +360,8 @@ table! {
         /// the one with this URL, or `off`.
         upstream: String as Text = "first";
         /// Concurrent requests, until the last byte of their answer was sent. Others wait for `proxy.connect` and are
-        /// then answered with 503. A quarter is reserved for callers whose credentials the endpoint has accepted.
+        /// then answered with 503. A quarter is reserved for callers whose credentials the endpoint has accepted; one
+        /// network of these gets at most half.
         requests: usize as Count = "512";
         /// Time limit for connecting, TLS included.
         connect: Duration as Span = "5s";

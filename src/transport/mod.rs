@@ -13,7 +13,7 @@ mod handover;
 pub mod listener;
 mod opener;
 pub mod pending;
-mod places;
+pub mod places;
 mod proxy_protocol;
 mod queue;
 pub mod reading;

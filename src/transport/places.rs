@@ -1,7 +1,7 @@
 //! The places of newcomers that wait for a slot, shared fairly between networks.
 //!
-//! Behind a balancer that speaks the PROXY protocol all newcomers wait as the balancer's network, because nothing has
-//! been read from them.
+//! Pending connections wait in them ([`super::pending`]), and requests to an endpoint. Behind a balancer that speaks the
+//! PROXY protocol all new connections wait as the balancer's network, because nothing has been read from them.
 //!
 //! Contract: pure. At most a fixed number of places. When all are taken, a newcomer whose network has at least two
 //! places fewer than another one takes the place of the last newcomer of the network with the most. So a network cannot
@@ -13,11 +13,11 @@ use std::collections::{BTreeSet, VecDeque};
 
 use hashbrown::HashMap;
 
-/// A network, as slots and places are shared.
-pub(super) type Network = [u8; 8];
+/// A network, as slots and places are shared. The last byte is 0.
+pub type Network = [u8; 8];
 
 /// The number of a newcomer, in the order of arrival.
-pub(super) type Number = u64;
+pub type Number = u64;
 
 /// The newcomers of one network.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ struct Queue<T> {
 
 /// Bounded queues of newcomers, one of each network.
 #[derive(Debug)]
-pub(super) struct Places<T> {
+pub struct Places<T> {
     limit: usize,
     taken: usize,
     next: Number,
@@ -42,20 +42,21 @@ pub(super) struct Places<T> {
 
 /// A newcomer that has a place.
 #[derive(Debug)]
-pub(super) struct Taken<T> {
-    pub(super) number: Number,
+pub struct Taken<T> {
+    /// Its number.
+    pub number: Number,
     /// The newcomer whose place it was.
-    pub(super) displaced: Option<T>,
+    pub displaced: Option<T>,
 }
 
 impl<T> Places<T> {
     /// Creates this many places.
-    pub(super) fn new(limit: usize) -> Self {
+    pub fn new(limit: usize) -> Self {
         Self { limit, taken: 0, next: 0, queues: HashMap::new(), by_size: BTreeSet::new(), by_need: BTreeSet::new() }
     }
 
     /// Gives a place to a newcomer of a network that has so many slots. Returns `None` if it gets none.
-    pub(super) fn take(&mut self, network: Network, slots: usize, newcomer: T) -> Option<Taken<T>> {
+    pub fn take(&mut self, network: Network, slots: usize, newcomer: T) -> Option<Taken<T>> {
         let displaced = if self.taken < self.limit { None } else { Some(self.displace(network)?) };
         let number = self.next;
         self.next += 1;
@@ -77,15 +78,20 @@ impl<T> Places<T> {
     }
 
     /// Removes a newcomer that no longer waits, if it still has its place.
-    pub(super) fn leave(&mut self, network: Network, number: Number) -> Option<T> {
+    pub fn leave(&mut self, network: Network, number: Number) -> Option<T> {
         let queue = self.queues.get(&network)?;
         let at = queue.waiting.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         self.taken -= 1;
         self.change(network, |queue| queue.waiting.remove(at))?.map(|(_, newcomer)| newcomer)
     }
 
+    /// Returns how many slots the network has whose newcomer gets the next one.
+    pub fn fewest_slots(&self) -> Option<usize> {
+        self.by_need.first().map(|(slots, ..)| *slots)
+    }
+
     /// Removes the newcomer that gets the next slot.
-    pub(super) fn next(&mut self) -> Option<(Network, T)> {
+    pub fn next(&mut self) -> Option<(Network, T)> {
         let (.., network) = *self.by_need.first()?;
         self.taken -= 1;
         let (_, newcomer) = self.change(network, |queue| queue.waiting.pop_front())??;
@@ -93,7 +99,7 @@ impl<T> Places<T> {
     }
 
     /// Notes that a network now has so many slots.
-    pub(super) fn note_slots(&mut self, network: Network, slots: usize) {
+    pub fn note_slots(&mut self, network: Network, slots: usize) {
         self.change(network, |queue| queue.slots = slots);
     }
 

@@ -132,7 +132,7 @@ pub struct State {
     pub pause: AtomicU64,
     /// Whether users who are asked for are not shown yet.
     pub holds: AtomicBool,
-    /// How many blanks follow its info.
+    /// How many blanks are in its info.
     pub padding: AtomicUsize,
     /// The connections that it tells of.
     pub connections: Mutex<Vec<Value>>,
@@ -380,11 +380,14 @@ impl State {
     }
 
     fn info(&self) -> Response<Body> {
-        let info = json!({"arch": "amd64", "os": "linux", "version": "v4.12.0", "zeta": 1.0,
+        let mut info = json!({"arch": "amd64", "os": "linux", "version": "v4.12.0", "zeta": 1.0,
             "features": ["api-v3", "secure-params"], "stats": [{"name": "machines.count", "count": 1}],
             "License": {"Data": "12345678901234567890"}});
-        let padding = " ".repeat(self.padding.load(Ordering::Relaxed));
-        full(200, "application/json", info.to_string() + &padding)
+        match self.padding.load(Ordering::Relaxed) {
+            0 => {}
+            blanks => info["padding"] = " ".repeat(blanks).into(),
+        }
+        json(200, &info)
     }
 
     /// Sends what a user posts down the stream.
@@ -463,6 +466,7 @@ impl State {
                 let headers = answer.headers_mut();
                 headers.append("set-cookie", "a=1".parse().unwrap());
                 headers.append("set-cookie", "b=2".parse().unwrap());
+                headers.insert("access-control-allow-credentials", "true".parse().unwrap());
                 headers.insert("connection", "x-hop".parse().unwrap());
                 headers.insert("x-hop", "1".parse().unwrap());
                 headers.insert("keep-alive", "timeout=9".parse().unwrap());

@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 use crate::common::http::Http;
 use crate::common::raw::Raw;
 use crate::common::{Hydrant, LOGIN, basic, http, patiently, socket};
-use crate::endpoint::{Drp, MACHINE, SENT_BEFORE_REFUSAL};
+use crate::endpoint::{Drp, MACHINE, SENT_BEFORE_REFUSAL, User};
+use crate::identity::{by_password, told};
 
 /// More than sockets hold, so an answer that nobody reads stays under way.
 const LARGE: &str = "/blob/1000000000";
@@ -22,6 +23,15 @@ async fn front(toml: &str) -> (Drp, Hydrant) {
     let settings =
         format!("{}[auth]\nmode = \"local\"\n[proxy]\nrequests = 4\nconnect = \"3s\"\n{toml}", drp.settings());
     let hydrant = Hydrant::start_tls(&settings).await;
+    (drp, hydrant)
+}
+
+/// The same with clients in the networks that they name.
+async fn behind_a_proxy() -> (Drp, Hydrant) {
+    let drp = Drp::start().await;
+    let proxy = "[proxy]\nrequests = 4\nconnect = \"3s\"\n";
+    let toml = format!("trusted_proxies = [\"127.0.0.1\"]\n{}[auth]\nmode = \"local\"\n{proxy}", drp.settings());
+    let hydrant = Hydrant::start_tls(&toml).await;
     (drp, hydrant)
 }
 
@@ -87,7 +97,7 @@ async fn a_good_answer_to_anybody_is_no_proof_of_good_credentials() {
         assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
         held.push(raw);
     }
-    assert_eq!(drp.asked("/api/v3/info"), 3, "an OPTIONS is not worth a question");
+    assert_eq!(drp.asked("/api/v3/info"), 2, "once for each credential, and an OPTIONS is not worth a question");
     let mut statuses = Vec::new();
     for raw in &mut held {
         let answer = head(raw, "GET", LARGE, "").await;
@@ -355,13 +365,76 @@ async fn with_one_place_no_answer_waits_for_a_second_one() {
     assert!(answers.iter().all(|answer| answer.status == 200 && answer.body.len() > 1 << 20));
 }
 
+/// An answer that is not read holds a place for as long as its client likes, whoever that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_network_of_known_callers_leaves_places_to_others() {
+    let (_drp, hydrant) = behind_a_proxy().await;
+    let credential = format!("Authorization: {}\r\n", basic(LOGIN));
+    let (first, second) =
+        (credential.clone() + "X-Forwarded-For: 192.0.2.1\r\n", credential + "X-Forwarded-For: 198.51.100.1\r\n");
+    let shown = head(&mut hydrant.dial().await, "GET", "/api/v3/public", &first).await;
+    assert!(shown.starts_with("HTTP/1.1 204 "), "{shown}");
+    let (mut held, mut statuses) = (Vec::new(), Vec::new());
+    for headers in [&first, &first, &first, &second] {
+        let (raw, status) = hold(&hydrant, headers).await;
+        held.push(raw);
+        statuses.push(status);
+    }
+    assert_eq!(statuses, ["200", "200", "503", "200"]);
+}
+
+/// Who was removed at the endpoint loses its websocket, even if somebody holds every place there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_hydrant_needs_to_know_waits_for_no_client() {
+    let drp = Drp::start().await;
+    drp.state.users.lock().insert("alice".to_owned(), User::new("wonderland", &[]));
+    let hydrant = Hydrant::start_tls(&format!("{}[proxy]\nrequests = 1\n", drp.settings())).await;
+    let mut alice = by_password(&hydrant, "alice:wonderland").await.unwrap();
+    let (_held, status) = hold(&hydrant, "").await;
+    assert_eq!(status, "200");
+    drp.state.users.lock().remove("alice");
+    told(&drp, &hydrant, "users", "delete", "alice").await;
+    assert_eq!(alice.closed().await.0, 1008);
+}
+
+/// An answer that hydrant adds to is not under way for less long than others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_info_that_nobody_reads_holds_its_place() {
+    let drp = Drp::start().await;
+    drp.state.padding.store(1_000_000, Ordering::Relaxed);
+    let small = "[limits]\nsocket_buffer = \"8KiB\"\n";
+    let toml = format!("{small}{}[proxy]\nrequests = 1\nconnect = \"500ms\"\n", drp.settings());
+    let hydrant = Hydrant::start(&toml).await;
+    let mut raw = Raw(socket::connect_narrow(hydrant.address(), false).await);
+    let credential = format!("Authorization: {}\r\nConnection: close\r\n", basic(LOGIN));
+    let answer = head(&mut raw, "GET", "/api/v3/info", &credential).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("content-length: 10"), "{answer}");
+    assert_eq!(hold(&hydrant, "").await.1, "503");
+    let mut rest = String::new();
+    patiently("the rest", raw.0.read_to_string(&mut rest)).await.unwrap();
+    assert!(serde_json::from_str::<serde_json::Value>(&rest).unwrap()["features"].is_array());
+    hydrant.until("hydrant_proxy_requests_in_flight", 0).await;
+    let head = head(&mut hydrant.dial().await, "HEAD", "/api/v3/info", &credential).await;
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("content-length: 10"), "{head}");
+}
+
+/// A token may be good for other things.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_credential_that_may_not_read_the_info_is_not_checked_with_every_request() {
+    let (drp, hydrant) = front("").await;
+    *drp.state.refuses.lock() = ("info", 403);
+    let (credential, mut raw) = (format!("Authorization: {}\r\n", basic(LOGIN)), hydrant.dial().await);
+    for _ in 0..3 {
+        let answer = head(&mut raw, "GET", "/api/v3/public", &credential).await;
+        assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    }
+    assert_eq!(drp.asked("/api/v3/info"), 1);
+}
+
 /// Somebody else's invented credentials wait to be checked, more than the endpoint refuses in time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invented_credentials_keep_no_other_network_from_being_known() {
-    let drp = Drp::start().await;
-    let proxy = "[proxy]\nrequests = 4\nconnect = \"3s\"\n";
-    let toml = format!("trusted_proxies = [\"127.0.0.1\"]\n{}[auth]\nmode = \"local\"\n{proxy}", drp.settings());
-    let hydrant = Hydrant::start_tls(&toml).await;
+    let (drp, hydrant) = behind_a_proxy().await;
     let mut held = Vec::new();
     for _ in 0..3 {
         let (raw, status) = hold(&hydrant, "").await;

@@ -8,7 +8,8 @@ use hyper::body::Frame;
 use hyper::client::conn::http1;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 
 use crate::common::http::Http;
 use crate::common::{Hydrant, JSON, LOGIN, basic, http, patiently, socket};
@@ -429,4 +430,109 @@ async fn head_is_answered_as_get_is_where_both_have_a_part_of_the_answer() {
             assert_eq!(head.header("content-length"), length, "{mode} {login}: {path}");
         }
     }
+}
+
+/// Asks on a connection of its own; the head of the answer.
+async fn head(hydrant: &Hydrant, request: &str) -> String {
+    let mut raw = hydrant.dial().await;
+    raw.send(format!("{request}\r\nHost: front\r\nConnection: close\r\n\r\n").as_bytes()).await;
+    raw.head().await
+}
+
+/// hyper sends no body with a GET of unknown length unless it is told so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_in_chunks_arrives_whatever_the_method() {
+    let (drp, hydrant) = front("").await;
+    for method in ["GET", "DELETE", "POST"] {
+        let before = drp.state.received.load(Ordering::Relaxed);
+        let mut raw = hydrant.dial().await;
+        let request = format!("{method} /sink HTTP/1.1\r\nHost: front\r\nTransfer-Encoding: chunked\r\n\r\n");
+        raw.send((request + "5\r\nhello\r\n0\r\n\r\n").as_bytes()).await;
+        let answer = raw.head().await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert_eq!(drp.state.received.load(Ordering::Relaxed) - before, 5, "{method}");
+    }
+}
+
+/// A browser adds Basic credentials by itself: a page of another site must not change anything with them, and must not
+/// read what it is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_page_does_nothing_at_the_endpoint_with_the_browsers_credentials() {
+    let (drp, hydrant) = front("allowed_origins = [\"https://portal.example\"]\n").await;
+    let (form, credentials) = ("access-control-allow-credentials", basic(LOGIN));
+    let own = format!("https://{}", hydrant.address());
+    let upgrade = [("connection", "Upgrade"), ("upgrade", "websocket")];
+    for (origin, scheme, is_let) in [
+        ("https://evil.example", credentials.as_str(), false),
+        ("null", &credentials.replace("Basic", "bASIC"), false),
+        ("https://evil.example", "Bearer x", true),
+        ("https://portal.example", &credentials, true),
+        (&own, &credentials, true),
+        ("", &credentials, true),
+    ] {
+        let mut headers = vec![("authorization", scheme)];
+        headers.extend((!origin.is_empty()).then_some(("origin", origin)));
+        for method in ["POST", "PUT", "PATCH", "DELETE"] {
+            drp.take();
+            let reply = http::request(hydrant.address(), true, method, "/teapot", &headers, "a=b").await;
+            assert_eq!(reply.status.as_u16(), if is_let { 418 } else { 403 }, "{method} {origin} {scheme}");
+            let has_come = drp.take().iter().any(|got| got.target == "/teapot");
+            assert_eq!(has_come, is_let, "{method} {origin} {scheme}");
+        }
+        let reply = get(&hydrant, "/teapot", &headers).await;
+        assert_eq!((reply.status.as_u16(), reply.header(form) == "true"), (418, is_let), "{origin} {scheme}");
+        headers.extend(upgrade);
+        let reply = get(&hydrant, "/ui/", &headers).await;
+        assert_eq!(reply.status.as_u16(), if is_let { 200 } else { 403 }, "{origin} {scheme}");
+    }
+}
+
+/// A hydrant in front of an endpoint whose answers are these bytes. What follows them never comes.
+async fn front_of(answer: &'static str) -> Hydrant {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (read, mut write) = stream.into_split();
+                let mut lines = BufReader::new(read).lines();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    if line.is_empty() && write.write_all(answer.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let upstream = format!("[upstream]\nurls = [\"http://{address}\"]\nusername = \"a\"\npassword = \"b\"\n");
+    Hydrant::start(&format!("{upstream}[auth]\nmode = \"local\"\n[proxy]\nidle = \"500ms\"\n")).await
+}
+
+/// Chunks go before a length; whoever goes by the length takes a part for the whole, or waits for more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_length_that_contradicts_the_chunks_is_not_passed_on() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 300\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ] {
+        let hydrant = front_of(answer).await;
+        let reply = http::request(hydrant.address(), false, "GET", "/ui/", &[], "").await;
+        assert_eq!((reply.body.as_str(), reply.header("content-length")), ("hello", ""));
+    }
+}
+
+/// An answer of HTTP/1.0 ends with its connection, so that nobody could tell a part of it from the whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_has_hydrants_own_version() {
+    let hydrant = front_of("HTTP/1.0 200 OK\r\n\r\nhalf").await;
+    let mut raw = hydrant.dial().await;
+    raw.send(b"GET /ui/ HTTP/1.1\r\nHost: front\r\n\r\n").await;
+    let answer = raw.head().await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("transfer-encoding: chunked\r\n"), "{answer}");
+    let mut rest = Vec::new();
+    // How it ends is another matter.
+    drop(patiently("the end", raw.0.read_to_end(&mut rest)).await);
+    assert!(rest.starts_with(b"4\r\nhalf\r\n") && !rest.ends_with(b"0\r\n\r\n"), "{rest:?}");
+    let old = head(&hydrant, "GET /ui/ HTTP/1.0").await;
+    assert!(old.starts_with("HTTP/1.0 200 "), "{old}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Full};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use prometheus::IntCounter;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -15,6 +15,9 @@ use crate::tasks;
 use crate::transport::listener::Body;
 use crate::transport::relay::{Feed, Gone, relay};
 use crate::transport::signs::Accepting;
+
+/// Length of a part of a body that is there as a whole, in bytes.
+const PART: usize = 16 << 10;
 
 /// Forwards a body as it arrives. If either side makes no progress for `idle`, the body is truncated, which the client
 /// notices. `held` is released at the end, when the last part has been accepted.
@@ -35,6 +38,27 @@ pub(super) fn download(body: Incoming, idle: Duration, held: Held, client: Accep
         }
     });
     Either::Right(relay)
+}
+
+/// Sends a body that is there as a whole, in parts, so that `held` is released when the last one has been accepted.
+pub(super) fn send(body: Bytes, idle: Duration, held: Held, client: Accepting) -> Body {
+    let (feed, relay) = relay();
+    tasks::spawn(async move {
+        // Also after a HEAD request.
+        if fill_with(&feed, body, idle, &client).await.is_err() {
+            tracing::debug!("a client did not accept the whole answer");
+        }
+        drop(held);
+    });
+    Either::Right(relay)
+}
+
+async fn fill_with(feed: &Feed, mut body: Bytes, idle: Duration, client: &Accepting) -> Result<(), ProxySide> {
+    while !body.is_empty() {
+        let part = Frame::data(body.split_to(body.len().min(PART)));
+        while_accepting(client, idle, feed.frame(part)).await?;
+    }
+    while_accepting(client, idle, feed.end()).await
 }
 
 /// Fills the feed up to the end of the body. Returns the side that disconnected or stalled, if one did.

@@ -26,9 +26,13 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Removes hop-by-hop headers; returns the protocol of an upgrade, if there is one.
+/// Removes hop-by-hop headers; returns the protocol of an upgrade, if there is one. A length that contradicts the
+/// chunks in which a body came is removed too (RFC 9112, section 6.3).
 fn take_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
     let names = tokens(headers);
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     let upgrade = names.contains(&UPGRADE).then(|| headers.get(UPGRADE).cloned()).flatten();
     for name in HOP.iter().chain(&names) {
         headers.remove(name);

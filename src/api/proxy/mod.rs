@@ -25,9 +25,10 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Empty, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, ETAG, HOST, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, RANGE, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, AUTHORIZATION, CONTENT_LENGTH, ETAG, HOST, HeaderName,
+    HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE, TRANSFER_ENCODING, USER_AGENT,
 };
+use hyper::http::response::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use thiserror::Error;
@@ -37,6 +38,7 @@ use crate::auth::Identity;
 use crate::endpoint::http::{Activity, Asker, Slot, Upstream, UpstreamError};
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
+use crate::transport::pending::network;
 use crate::transport::reading::Reading;
 use exchange::ProxiedExchange;
 use held::Held;
@@ -149,17 +151,18 @@ impl Api {
         if answer.status() != StatusCode::OK {
             return Ok(passed(answer, upstream, held, caller));
         }
-        let (mut parts, body) = answer.into_parts();
+        let (mut parts, body) = to_client(answer, false);
         let whole = held.whole(upstream, body, LONGEST_EDITED).await?;
-        headers::outbound(&mut parts.headers, false);
         let body = match self.at_length(|| edit(&whole)) {
             Some(edited) => {
-                [CONTENT_LENGTH, ETAG].iter().for_each(|name| drop(parts.headers.remove(name)));
+                parts.headers.remove(ETAG);
                 Bytes::from(edited)
             }
             None => whole,
         };
-        Ok(Response::from_parts(parts, Either::Left(Full::new(body))))
+        parts.headers.insert(CONTENT_LENGTH, body.len().into());
+        let idle = upstream.limits().idle;
+        Ok(Response::from_parts(parts, download::send(body, idle, held, caller.accepting().clone())))
     }
 
     /// Returns the body of the endpoint's answer.
@@ -181,6 +184,7 @@ impl Api {
     }
 
     async fn send(&self, upstream: &Upstream, mut request: Inquiry, caller: &Caller) -> Result<Sent, ApiError> {
+        let is_foreign = self.check_forwarded(&request, caller)?;
         let mut exchange = ProxiedExchange::begin(self.broker.metrics(), &request);
         let client = hyper::upgrade::on(&mut request);
         let asker = self.asker(upstream, &request, caller).await;
@@ -193,11 +197,15 @@ impl Api {
         let asks = headers::inbound(request.headers_mut(), origin);
         let as_service = request.extensions().get::<AsService>().is_some();
         let sent = run_exchange(upstream, request, asker, &exchange).await;
-        let (answer, slot, gate) = sent.inspect_err(|error| {
+        let (mut answer, slot, gate) = sent.inspect_err(|error| {
             exchange.failed(error);
             self.failures.unanswered(error);
         })?;
         exchange.answered(answer.status());
+        if is_foreign {
+            // Without it, no browser lets the page read what was answered to the browser's own credentials.
+            answer.headers_mut().remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
+        }
         if as_service {
             check_service(answer.status()).inspect_err(|error| self.failures.refused(error))?;
         }
@@ -241,15 +249,16 @@ impl Api {
     /// Determines the class of the caller for its slot. While unauthenticated connections have free slots, or if none
     /// is reserved for others, no credential is checked.
     async fn asker(&self, upstream: &Upstream, request: &Inquiry, caller: &Caller) -> Asker {
+        let known = Asker::Known(network(caller.peer.ip()));
         if caller.is_trusted() {
-            return Asker::Known;
+            return known;
         }
         let Some(credential) = vouch::shown(request) else { return Asker::Stranger };
         let crowded = upstream.limits().requests > 1 && !upstream.has_slot_for_strangers();
         let peer = caller.peer.ip();
         if self.vouched.knows(&credential) || (crowded && self.vouched.ask(upstream, &credential, peer).await) {
             caller.trust();
-            return Asker::Known;
+            return known;
         }
         Asker::Stranger
     }
@@ -275,6 +284,10 @@ async fn run_exchange(
     let read = Reading::of(&request);
     let limit = request.extensions().get().copied();
     let idle = upstream.limits().idle;
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        // Otherwise hyper drops the body of a GET.
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     let (body, mut gate) = Upload::new(body, Arc::clone(&slot), activity.clone(), idle, exchange.up());
     let mut body = body.noting(read).within(limit);
     if waits {
@@ -293,17 +306,22 @@ fn check_service(status: StatusCode) -> Result<(), ApiError> {
     }
 }
 
-fn passed(answer: Response<Incoming>, upstream: &Upstream, held: Held, caller: &Caller) -> Answer {
+/// Rewrites the head of an answer. Its version is hydrant's own (RFC 9110, section 2.5): an answer of HTTP/1.0 could not
+/// be sent in chunks, so that its client would take a part of it for the whole.
+fn to_client(answer: Response<Incoming>, is_switched: bool) -> (Parts, Incoming) {
     let (mut parts, body) = answer.into_parts();
-    // An intermediary sends its own version (RFC 9110, section 2.5).
+    headers::outbound(&mut parts.headers, is_switched);
     parts.version = Version::HTTP_11;
-    headers::outbound(&mut parts.headers, false);
+    (parts, body)
+}
+
+fn passed(answer: Response<Incoming>, upstream: &Upstream, held: Held, caller: &Caller) -> Answer {
+    let (parts, body) = to_client(answer, false);
     Response::from_parts(parts, download::download(body, upstream.limits().idle, held, caller.accepting().clone()))
 }
 
 fn switched(mut answer: Response<Incoming>, client: OnUpgrade, held: Held) -> Answer {
     tunnel::join(client, hyper::upgrade::on(&mut answer), held);
-    let (mut parts, _) = answer.into_parts();
-    headers::outbound(&mut parts.headers, true);
+    let (parts, _) = to_client(answer, true);
     Response::from_parts(parts, Either::Left(Full::default()))
 }

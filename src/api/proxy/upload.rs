@@ -277,7 +277,7 @@ mod tests {
     async fn a_client_that_takes_its_time_does_not_use_up_that_of_the_endpoint() {
         let (mut client, body) = begin(12).await;
         let (activity, bytes) = (Activity::default(), IntCounter::new("up", "bytes").unwrap());
-        let slot = Arc::new(nowhere().slot(Asker::Known).await.unwrap());
+        let slot = Arc::new(nowhere().slot(Asker::Hydrant).await.unwrap());
         let (mut upload, _gate) = Upload::new(body, slot, activity.clone(), IDLE, bytes.clone());
         for part in ["part", "next"] {
             assert!(timeout(IDLE / 10 * 8, upload.frame()).await.is_err(), "it waits for {part}");

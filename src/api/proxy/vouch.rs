@@ -5,7 +5,8 @@
 //! has answered `GET /api/v3/info` to it, which requires one.
 //!
 //! Contract: acceptances are cached for [`KEPT`] as keyed hashes, at most [`MOST`] of them, shared between networks
-//! ([`Acceptances`]); rejections are not cached. Only a few are checked at a time ([`AT_A_TIME`]), because invented
+//! ([`Acceptances`]). A valid credential that may not read `info`, as that of a narrowed token, is refused there with 403:
+//! it never counts as valid, and is not checked again for [`REFUSED`]. Other rejections are not cached. Only a few are checked at a time ([`AT_A_TIME`]), because invented
 //! credentials would otherwise cause unlimited requests. Of those that wait, each network has one in the line: invented
 //! credentials delay others from their own network, and those from elsewhere by one check for each network.
 
@@ -31,7 +32,10 @@ use crate::transport::pending::network;
 /// How long an acceptance is cached. It affects slots only, never rights.
 const KEPT: Duration = Duration::from_mins(5);
 
-/// Maximum number of cached acceptances.
+/// How long a credential that was refused with 403 is not checked again.
+const REFUSED: Duration = Duration::from_mins(1);
+
+/// Maximum number of cached acceptances, and of refusals.
 const MOST: usize = 16_384;
 
 /// Maximum number of concurrent checks.
@@ -45,6 +49,7 @@ const LONGEST: usize = 1 << 20;
 pub(in crate::api) struct Vouched {
     hashers: [RandomState; 2],
     good: Mutex<Acceptances>,
+    refused: Mutex<Acceptances>,
     asking: Semaphore,
     /// The networks whose credentials wait to be checked.
     networks: Lanes,
@@ -53,8 +58,8 @@ pub(in crate::api) struct Vouched {
 impl Default for Vouched {
     fn default() -> Self {
         let (asking, networks) = (Semaphore::new(AT_A_TIME), Lanes::new(1));
-        let good = Mutex::new(Acceptances::new(MOST, KEPT));
-        Self { hashers: Default::default(), good, asking, networks }
+        let [good, refused] = [KEPT, REFUSED].map(|age| Mutex::new(Acceptances::new(MOST, age)));
+        Self { hashers: Default::default(), good, refused, asking, networks }
     }
 }
 
@@ -73,7 +78,10 @@ impl Vouched {
             let _turn = self.asking.acquire().await.ok()?;
             Some(self.check(upstream, credential, peer).await)
         };
-        self.knows(credential) || timeout(longest, asked).await.ok().flatten() == Some(true)
+        match self.decided(credential) {
+            Some(decided) => decided,
+            None => timeout(longest, asked).await.ok().flatten() == Some(true),
+        }
     }
 
     /// Like [`ask`](Self::ask), unless the check would have to wait for others or for a slot.
@@ -83,8 +91,8 @@ impl Vouched {
         credential: &HeaderValue,
         peer: IpAddr,
     ) -> bool {
-        if self.knows(credential) {
-            return true;
+        if let Some(decided) = self.decided(credential) {
+            return decided;
         }
         let Ok(_turn) = self.asking.try_acquire() else { return false };
         let check = self.check(upstream, credential, peer);
@@ -93,15 +101,24 @@ impl Vouched {
 
     /// Checks a credential at the endpoint, unless another caller has had it checked meanwhile.
     async fn check(&self, upstream: &Upstream, credential: &HeaderValue, peer: IpAddr) -> bool {
-        if self.knows(credential) {
-            return true;
+        if let Some(decided) = self.decided(credential) {
+            return decided;
         }
         let answer = upstream.get("/api/v3/info", credential, LONGEST).await;
-        let is_good = answer.is_ok_and(|answer| answer.status == StatusCode::OK);
-        if is_good {
-            self.good.lock().add(self.key(credential), network(peer), Instant::now());
-        }
-        is_good
+        let status = answer.map(|answer| answer.status);
+        let cache = match status {
+            Ok(StatusCode::OK) => &self.good,
+            Ok(StatusCode::FORBIDDEN) => &self.refused,
+            _ => return false,
+        };
+        cache.lock().add(self.key(credential), network(peer), Instant::now());
+        status.is_ok_and(|status| status.is_success())
+    }
+
+    /// Returns whether a credential counts as valid, if the endpoint has answered that lately.
+    fn decided(&self, credential: &HeaderValue) -> Option<bool> {
+        let is_refused = || self.refused.lock().has(&self.key(credential), Instant::now()).then_some(false);
+        if self.knows(credential) { Some(true) } else { is_refused() }
     }
 
     fn key(&self, credential: &HeaderValue) -> [u64; 2] {

@@ -2,7 +2,8 @@
 //!
 //! Contract: an [`Upstream`] is one endpoint with a bounded number of concurrent requests ([`Upstream::slot`]) on
 //! kept-alive connections. Unauthenticated connections may use three quarters of the slots, and checks of unknown
-//! credentials half of the rest besides. Every wait has a limit: for a slot and a connection, for the head of an
+//! credentials half of the rest besides; clients with valid credentials share them by networks ([`slots`]). What hydrant
+//! itself needs to know waits for none of them: it has a few slots of its own. Every wait has a limit: for a slot and a connection, for the head of an
 //! answer (counted from the last byte that moved), and for the next part of a body in either direction. A request is
 //! sent once; it is only repeated if a stale connection never accepted it. Errors contain neither URLs nor
 //! credentials.
@@ -12,6 +13,7 @@
 mod activity;
 mod connector;
 mod error;
+mod slots;
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,7 +37,9 @@ pub use error::{BodyError, StalledError, TooLongError, UpstreamError};
 use crate::client::{ClientError, Endpoint, Login, Service};
 use crate::clock;
 use crate::logging::summary::Summary;
+use crate::transport::places::Network;
 use connector::Connector;
+use slots::{Permit, Slots};
 
 /// Size of a connection's read buffer in bytes.
 const BUFFER: usize = 64 << 10;
@@ -45,6 +49,9 @@ const KEPT: Duration = Duration::from_secs(30);
 
 /// Maximum number of headers in an answer.
 const MAX_HEADERS: usize = 128;
+
+/// Number of slots that only hydrant's own questions use, besides the others.
+const OWN: usize = 8;
 
 /// The body of a request.
 pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
@@ -58,15 +65,18 @@ pub struct UpstreamLimits {
     pub answer: Duration,
     /// Time limit for the next part of a body to arrive or to be accepted.
     pub idle: Duration,
-    /// Maximum number of concurrent requests.
+    /// Maximum number of concurrent requests, besides hydrant's own.
     pub requests: usize,
 }
 
 /// The kind of caller that needs a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asker {
-    /// Hydrant itself, or a client that has presented a valid credential.
-    Known,
+    /// Hydrant itself. It takes a slot that is free or one of its own, so that what it needs to know, such as who was
+    /// removed, waits for no client.
+    Hydrant,
+    /// A client in this network that has presented a valid credential.
+    Known(Network),
     /// Hydrant, checking a credential that is not known yet. It takes a stranger's slot or one of a small share of its
     /// own, so that slow downloads do not block logins, and logins do not block known callers.
     Login,
@@ -77,7 +87,7 @@ pub enum Asker {
 /// A slot for a request to an endpoint; released when dropped.
 #[derive(Debug)]
 pub struct Slot {
-    _any: OwnedSemaphorePermit,
+    _any: Option<Permit>,
     _share: Option<OwnedSemaphorePermit>,
 }
 
@@ -88,7 +98,9 @@ pub struct Upstream {
     authority: Authority,
     /// The endpoint's authority as a `Host` header.
     host: HeaderValue,
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
+    /// Hydrant's own.
+    own: Arc<Semaphore>,
     /// The share of `slots` that unauthenticated connections may hold.
     unauthenticated_connections: Arc<Semaphore>,
     /// The further share that checks of credentials may hold.
@@ -143,7 +155,8 @@ impl Upstream {
             host: HeaderValue::from_str(&authority).expect("it was read from a URL"),
             authority: authority.parse().expect("it was read from a URL"),
             service,
-            slots: Arc::new(Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS))),
+            slots: Arc::new(Slots::new(limits.requests)),
+            own: Arc::new(Semaphore::new(OWN)),
             unauthenticated_connections: Arc::new(Semaphore::new(
                 unauthenticated_connections(limits.requests).min(Semaphore::MAX_PERMITS),
             )),
@@ -182,15 +195,24 @@ impl Upstream {
     /// [`UpstreamError::Busy`] if none becomes free in time.
     pub async fn slot(&self, asker: Asker) -> Result<Slot, UpstreamError> {
         let wait = async {
-            let share = match asker {
-                Asker::Known => None,
-                Asker::Login => Some(self.login_share().await?),
-                Asker::Stranger => Some(acquire(&self.unauthenticated_connections).await?),
+            let (share, network) = match asker {
+                Asker::Hydrant => return self.any_or_own().await,
+                Asker::Known(network) => (None, Some(network)),
+                Asker::Login => (Some(self.login_share().await?), None),
+                Asker::Stranger => (Some(acquire(&self.unauthenticated_connections).await?), None),
             };
-            Some(Slot { _any: acquire(&self.slots).await?, _share: share })
+            Some(Slot { _any: Some(self.slots.acquire(network).await?), _share: share })
         };
         let slot = timeout(self.limits.connect, wait).await.ok().flatten();
         slot.ok_or_else(|| UpstreamError::Busy { endpoint: self.service.endpoint.to_string() })
+    }
+
+    async fn any_or_own(&self) -> Option<Slot> {
+        tokio::select! {
+            biased;
+            any = self.slots.acquire(None) => Some(Slot { _any: Some(any?), _share: None }),
+            own = acquire(&self.own) => Some(Slot { _any: None, _share: Some(own?) }),
+        }
     }
 
     async fn login_share(&self) -> Option<OwnedSemaphorePermit> {
@@ -203,7 +225,7 @@ impl Upstream {
 
     /// Returns whether a stranger would get a slot without waiting.
     pub fn has_slot_for_strangers(&self) -> bool {
-        self.unauthenticated_connections.available_permits() > 0 && self.slots.available_permits() > 0
+        self.unauthenticated_connections.available_permits() > 0 && self.slots.has_free()
     }
 
     /// Sends a request and waits for the head of its answer, while `activity` records when parts of the request are
@@ -245,12 +267,12 @@ impl Upstream {
         }
     }
 
-    /// Sends a GET request for a known caller and returns the complete answer, of at most `longest` bytes.
+    /// Sends a GET request of hydrant's own and returns the complete answer, of at most `longest` bytes.
     ///
     /// # Errors
     /// [`UpstreamError`] if there is no complete answer.
     pub async fn get(&self, path: &str, authorization: &HeaderValue, longest: usize) -> Result<Whole, UpstreamError> {
-        self.get_for(Asker::Known, path, authorization, longest).await
+        self.get_for(Asker::Hydrant, path, authorization, longest).await
     }
 
     /// Like [`get`](Self::get), for any kind of caller.

@@ -53,6 +53,7 @@ use crate::auth::{
 use crate::broker::archive::Wake;
 use crate::clock;
 use crate::metrics::{IdentityDecision, Metrics};
+use crate::transport::pending::network;
 use changed::Changed;
 use error::{ANSWER_TIMEOUT, Failures, IdentityError};
 use flights::Flights;
@@ -204,7 +205,7 @@ impl Delegation {
         if let Some(stale) = stale.clone().filter(|_| self.failed_lately() == Some(AuthError::EndpointAway)) {
             return Ok(stale);
         }
-        let asker = if stale.is_some() { Asker::Known } else { Asker::Login };
+        let asker = if stale.is_some() { Asker::Known(network(peer)) } else { Asker::Login };
         let reported = self.users_reported.load(Ordering::Acquire);
         match self.authenticate(credential, peer, asker).await {
             Ok(identity) => {
