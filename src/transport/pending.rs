@@ -215,7 +215,7 @@ impl Pending {
     fn hand_out(self: &Arc<Self>, mut table: MutexGuard<'_, Table>) {
         let mut given = Vec::new();
         while table.all.len() < self.limit
-            && let Some((network, newcomer)) = table.places.next()
+            && let Some((network, newcomer)) = table.places.take_next()
         {
             given.push((newcomer, self.slot(&mut table, network)));
         }

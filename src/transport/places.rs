@@ -91,7 +91,7 @@ impl<T> Places<T> {
     }
 
     /// Removes the newcomer that gets the next slot.
-    pub fn next(&mut self) -> Option<(Network, T)> {
+    pub fn take_next(&mut self) -> Option<(Network, T)> {
         let (.., network) = *self.by_need.first()?;
         self.taken -= 1;
         let (_, newcomer) = self.change(network, |queue| queue.waiting.pop_front())??;
@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn all(places: &mut Places<&'static str>) -> Vec<&'static str> {
-        std::iter::from_fn(|| places.next().map(|(_, newcomer)| newcomer)).collect()
+        std::iter::from_fn(|| places.take_next().map(|(_, newcomer)| newcomer)).collect()
     }
 
     #[test]
@@ -158,9 +158,9 @@ mod tests {
             places.take(of(network), slots, newcomer);
         }
         places.note_slots(of(3), 3);
-        assert_eq!(places.next(), Some((of(1), "a1")));
+        assert_eq!(places.take_next(), Some((of(1), "a1")));
         places.note_slots(of(1), 3);
-        assert_eq!(places.next(), Some((of(2), "b1")));
+        assert_eq!(places.take_next(), Some((of(2), "b1")));
         assert_eq!(all(&mut places), ["a2", "c1", "c2"]);
         assert_eq!((places.taken, places.queues.len(), places.by_size.len()), (0, 0, 0));
     }
@@ -190,7 +190,7 @@ mod tests {
                         known.push((of(n), taken.number));
                     }
                     2 => {
-                        let next = places.next();
+                        let next = places.take_next();
                         prop_assert_eq!(next.is_none(), known.is_empty());
                         known.retain(|one| Some(*one) != next);
                     }

@@ -108,7 +108,7 @@ impl Slots {
     fn hand_out(self: &Arc<Self>, mut table: MutexGuard<'_, Table>) {
         let mut given = Vec::new();
         while table.places.fewest_slots().is_some_and(|held| held < table.free)
-            && let Some((network, waiting)) = table.places.next()
+            && let Some((network, waiting)) = table.places.take_next()
         {
             table.take(network);
             given.push((waiting, self.permit(network)));
@@ -143,15 +143,15 @@ mod tests {
 
     use super::*;
 
-    const fn of(n: u8) -> Option<Network> {
-        Some([n, 0, 0, 0, 0, 0, 0, 0])
+    const fn of(n: u8) -> Network {
+        [n, 0, 0, 0, 0, 0, 0, 0]
     }
 
-    fn try_acquire(slots: &Arc<Slots>, network: Option<Network>) -> Option<Permit> {
-        slots.acquire(network).now_or_never().flatten()
+    fn try_acquire(slots: &Arc<Slots>, network: impl Into<Option<Network>>) -> Option<Permit> {
+        slots.acquire(network.into()).now_or_never().flatten()
     }
 
-    fn as_many_as_it_gets(slots: &Arc<Slots>, network: Option<Network>) -> Vec<Permit> {
+    fn as_many_as_it_gets(slots: &Arc<Slots>, network: impl Into<Option<Network>> + Copy) -> Vec<Permit> {
         std::iter::from_fn(|| try_acquire(slots, network)).collect()
     }
 
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn requests_of_no_network_are_counted_for_none() {
         let slots = Arc::new(Slots::new(4));
-        let _held = as_many_as_it_gets(&slots, None);
+        let _held = as_many_as_it_gets(&slots, None::<Network>);
         assert!(!slots.has_free());
         assert!(slots.0.lock().held.is_empty());
     }
@@ -183,8 +183,8 @@ mod tests {
         let slots = Arc::new(Slots::new(4));
         let mut first = as_many_as_it_gets(&slots, of(1));
         let second = try_acquire(&slots, of(2)).unwrap();
-        let other = try_acquire(&slots, None).unwrap();
-        let mut waits = [1, 2, 3].map(|n| Box::pin(slots.acquire(of(n))));
+        let other = try_acquire(&slots, None::<Network>).unwrap();
+        let mut waits = [1, 2, 3].map(|n| Box::pin(slots.acquire(Some(of(n)))));
         assert!(waits.iter_mut().all(|waits| waits.now_or_never().is_none()));
         drop(other);
         let third = waits[2].as_mut().now_or_never().flatten().unwrap();
@@ -199,7 +199,7 @@ mod tests {
     fn who_gives_up_takes_no_slot() {
         let slots = Arc::new(Slots::new(1));
         let held = try_acquire(&slots, of(1)).unwrap();
-        let mut waits = [1, 2, 3].map(|n| Box::pin(slots.acquire(of(n))));
+        let mut waits = [1, 2, 3].map(|n| Box::pin(slots.acquire(Some(of(n)))));
         assert!(waits.iter_mut().all(|waits| waits.now_or_never().is_none()));
         let [leaves, served, last] = waits;
         drop(leaves);

@@ -68,14 +68,12 @@ impl Client {
 
 /// Returns the length of a frame of the server, once its header is there.
 fn length(begun: &[u8]) -> Option<usize> {
-    match *begun {
-        [_, 127, a, b, c, d, e, f, g, h, ..] => {
-            Some(10 + usize::try_from(u64::from_be_bytes([a, b, c, d, e, f, g, h])).unwrap())
-        }
-        [_, 126, a, b, ..] => Some(4 + usize::from(u16::from_be_bytes([a, b]))),
-        [_, length @ 0..126, ..] => Some(2 + usize::from(length)),
-        _ => None,
-    }
+    let rest = begun.get(2..)?;
+    Some(match begun[1] {
+        127 => 10 + usize::try_from(u64::from_be_bytes(*rest.first_chunk()?)).unwrap(),
+        126 => 4 + usize::from(u16::from_be_bytes(*rest.first_chunk()?)),
+        short => 2 + usize::from(short),
+    })
 }
 
 /// The socket of a client.

@@ -1,5 +1,7 @@
 //! Tests that a turn deflates a bounded part of what conflation merges, and that nobody is closed for that.
 
+use std::fmt::Write;
+
 use super::*;
 use crate::event::Draft;
 
@@ -18,12 +20,11 @@ const MOST: u64 = (256 << 10) + 2 * BYTES as u64;
 fn update(number: usize) -> Arc<Event> {
     let key = (number % OBJECTS).to_string();
     let mut state = number as u64 + 1;
-    let hex: String = (0..BYTES / 16)
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            format!("{:016x}", state ^ state >> 29)
-        })
-        .collect();
+    let mut hex = String::new();
+    for _ in 0..BYTES / 16 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        write!(hex, "{:016x}", state ^ state >> 29).unwrap();
+    }
     let object = format!("\"{hex}\"");
     let mut draft = Draft::new("machines", "update", &key);
     (draft.object, draft.original) = (&object, "\"before\"");

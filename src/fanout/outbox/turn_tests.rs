@@ -205,15 +205,15 @@ fn who_drops_a_few_does_not_depend_on_what_others_drop() {
     assert!(!fanout.effort.may_make_room(), "the others have used up what all share");
     let each = larger.frame().len().div_ceil(small);
     assert!(each > 5, "{each}");
-    let mut lost = 0;
+    let (mut lost, each) = (0, each as u64);
     while lost + each <= 64 {
         assert_eq!(deliver(&mut fanout, &[few], &larger), [Delivery::Queued]);
-        let dropped = fanout.totals(few).1 as usize - lost;
+        let dropped = fanout.totals(few).1 - lost;
         assert!(dropped <= each, "{dropped} of {each} after {lost}");
         lost += dropped;
     }
     deliver(&mut fanout, &[few], &timed(0, SMALL.bytes / 2));
-    assert!(fanout.totals(few).1 as usize > 1_000, "its own share is used up too");
+    assert!(fanout.totals(few).1 > 1_000, "its own share is used up too");
     fanout.begin_turn();
     assert_eq!(fanout.effort.own_share(few), 64, "the next turn has time again");
 }
