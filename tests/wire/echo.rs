@@ -69,7 +69,7 @@ impl Handler for Echo {
     fn handle<'a>(&'a self, mut request: Request<Incoming>, caller: &'a Caller) -> Answering<'a> {
         caller.trust();
         let talk = |socket: Socket, early: Bytes, encoding| async move {
-            Box::pin(Talk::new(encoding).run(socket, &early)).await
+            Box::pin(Talk::new(encoding).run(socket, &early)).await;
         };
         let answer = upgrade::check(&request).and_then(|()| upgrade::accept(&mut request, true, talk));
         let answer = answer.unwrap_or_else(|error| {

@@ -6,7 +6,7 @@
 //! be answered (RFC 6455, 5.5.3). With the other policies they keep their place among the frames, and are queued if
 //! there is room.
 
-use super::frames::FrameId;
+use super::frames::{Beat, FrameId};
 use super::queue::Outbox;
 use super::ring::Spare;
 use super::weight::Weight;
@@ -16,24 +16,6 @@ use crate::overflow::Overflow;
 /// The most frames that may precede what counts in an outbox: one that is partly written, a ping, a pong, and a gap
 /// notice.
 pub(super) const PRECEDING: usize = 4;
-
-/// What a frame is that may be left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Beat {
-    /// A ping, or the comment of an event stream.
-    Ping,
-    Pong,
-}
-
-impl Frame {
-    pub(super) fn beat(&self) -> Option<Beat> {
-        match self {
-            Self::Constant(_) => Some(Beat::Ping),
-            Self::Pong(_) => Some(Beat::Pong),
-            Self::Event { .. } | Self::Answer(_) | Self::Control(_) | Self::Gap(_) => None,
-        }
-    }
-}
 
 impl Fanout {
     /// Queues a ping or pong for this connection. The overflow policy is not applied: otherwise a client that sends

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::barriers::Object;
-use super::beats::Beat;
 use super::gap::{Gap, Time};
 use crate::event::Event;
 use crate::websocket::frame::Encoding;
@@ -46,7 +45,24 @@ pub enum Frame {
     Gap(Box<Gap>),
 }
 
+/// What a frame is that may be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// A ping, or the comment of an event stream.
+    Ping,
+    Pong,
+}
+
 impl Frame {
+    /// Returns what it is if it may be left out.
+    pub(super) fn beat(&self) -> Option<Beat> {
+        match self {
+            Self::Constant(_) => Some(Beat::Ping),
+            Self::Pong(_) => Some(Beat::Pong),
+            Self::Event { .. } | Self::Answer(_) | Self::Control(_) | Self::Gap(_) => None,
+        }
+    }
+
     /// Returns the bytes on the wire, header included.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
