@@ -81,6 +81,7 @@ pub mod json;
 pub mod logging;
 pub mod metrics;
 pub mod overflow;
+pub mod places;
 pub mod protocol;
 pub mod server;
 #[cfg(test)]

@@ -13,7 +13,6 @@ mod handover;
 pub mod listener;
 mod opener;
 pub mod pending;
-pub mod places;
 mod proxy_protocol;
 mod queue;
 pub mod reading;

@@ -22,25 +22,11 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 
-use super::places::{Network, Number, Places, Taken};
 use super::signs::Signs;
+use crate::places::{Network, Number, Places, Taken, network};
 
 /// Time between two searches that find no idle connection.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// Returns the network of an address, for sharing what is scarce fairly: /24 of IPv4, /56 of IPv6.
-pub fn network(peer: IpAddr) -> Network {
-    let mut network = [0; 8];
-    match peer.to_canonical() {
-        IpAddr::V4(v4) => {
-            // No IPv6 network begins with these bytes.
-            network[..3].copy_from_slice(&[0xff, 0xff, 4]);
-            network[3..6].copy_from_slice(&v4.octets()[..3]);
-        }
-        IpAddr::V6(v6) => network[..7].copy_from_slice(&v6.octets()[..7]),
-    }
-    network
-}
 
 #[derive(Debug)]
 struct Entry {
@@ -404,13 +390,5 @@ mod tests {
         assert!(admit(&pending, ip("::2"), now + Duration::from_mins(1)).is_none());
         drop(slot);
         assert!(admit(&pending, ip("::2"), now).is_some());
-    }
-
-    #[test]
-    fn a_network_is_what_one_customer_has() {
-        assert_eq!(network(ip("192.0.2.1")), network(ip("::ffff:192.0.2.99")));
-        assert_ne!(network(ip("192.0.2.1")), network(ip("192.0.3.1")));
-        assert_eq!(network(ip("2001:db8:1:200::1")), network(ip("2001:db8:1:2ff::1")));
-        assert_ne!(network(ip("2001:db8:1:200::1")), network(ip("2001:db8:1:300::1")));
     }
 }

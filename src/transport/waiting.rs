@@ -1,7 +1,7 @@
 //! Newcomers that wait for a slot ([`super::pending`]).
 //!
 //! Contract: a newcomer for which there is no slot waits for one for up to [`WAIT`], beside a bounded number of others
-//! ([`super::places`]). Meanwhile nothing is read from it or sent to it, and it costs a file descriptor and a small
+//! ([`crate::places`]). Meanwhile nothing is read from it or sent to it, and it costs a file descriptor and a small
 //! task. The listener does not wait for it, so a newcomer that may replace another connection still does that at once,
 //! and keeps that slot whoever else waits.
 //! Slots and places are shared fairly between networks: a slot that becomes free goes to the network with the fewest,
@@ -19,8 +19,8 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::pending::{Entered, Pending, PendingSlot};
-use super::places::Number;
 use crate::metrics::{Metrics, Wait};
+use crate::places::Number;
 
 /// Maximum time for which a newcomer waits.
 const WAIT: Duration = Duration::from_secs(1);

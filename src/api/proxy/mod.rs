@@ -36,9 +36,9 @@ use thiserror::Error;
 use super::{Api, ApiError, ForwardedFor, query};
 use crate::auth::Identity;
 use crate::endpoint::http::{Activity, Asker, Slot, Upstream, UpstreamError};
+use crate::places::network;
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
-use crate::transport::pending::network;
 use crate::transport::reading::Reading;
 use exchange::ProxiedExchange;
 use held::Held;
@@ -306,8 +306,8 @@ fn check_service(status: StatusCode) -> Result<(), ApiError> {
     }
 }
 
-/// Rewrites the head of an answer. Its version is hydrant's own (RFC 9110, section 2.5): an answer of HTTP/1.0 could not
-/// be sent in chunks, so that its client would take a part of it for the whole.
+/// Rewrites the head of an answer. Its version is hydrant's own (RFC 9110, section 2.5): an answer of HTTP/1.0 could
+/// not be sent in chunks, so that its client would take a part of it for the whole.
 fn to_client(answer: Response<Incoming>, is_switched: bool) -> (Parts, Incoming) {
     let (mut parts, body) = answer.into_parts();
     headers::outbound(&mut parts.headers, is_switched);

@@ -5,10 +5,11 @@
 //! has answered `GET /api/v3/info` to it, which requires one.
 //!
 //! Contract: acceptances are cached for [`KEPT`] as keyed hashes, at most [`MOST`] of them, shared between networks
-//! ([`Acceptances`]). A valid credential that may not read `info`, as that of a narrowed token, is refused there with 403:
-//! it never counts as valid, and is not checked again for [`REFUSED`]. Other rejections are not cached. Only a few are checked at a time ([`AT_A_TIME`]), because invented
-//! credentials would otherwise cause unlimited requests. Of those that wait, each network has one in the line: invented
-//! credentials delay others from their own network, and those from elsewhere by one check for each network.
+//! ([`Acceptances`]). A valid credential that may not read `info`, as that of a narrowed token, is refused there with
+//! 403: it never counts as valid, and is not checked again for [`REFUSED`]. Other rejections are not cached. Only a few
+//! are checked at a time ([`AT_A_TIME`]), because invented credentials would otherwise cause unlimited requests. Of
+//! those that wait, each network has one in the line: invented credentials delay others from their own network, and
+//! those from elsewhere by one check for each network.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -27,7 +28,7 @@ use crate::api::lanes::Lanes;
 use crate::api::query;
 use crate::auth::Credential;
 use crate::endpoint::http::Upstream;
-use crate::transport::pending::network;
+use crate::places::network;
 
 /// How long an acceptance is cached. It affects slots only, never rights.
 const KEPT: Duration = Duration::from_mins(5);

@@ -2,11 +2,11 @@
 //!
 //! Contract: an [`Upstream`] is one endpoint with a bounded number of concurrent requests ([`Upstream::slot`]) on
 //! kept-alive connections. Unauthenticated connections may use three quarters of the slots, and checks of unknown
-//! credentials half of the rest besides; clients with valid credentials share them by networks ([`slots`]). What hydrant
-//! itself needs to know waits for none of them: it has a few slots of its own. Every wait has a limit: for a slot and a connection, for the head of an
-//! answer (counted from the last byte that moved), and for the next part of a body in either direction. A request is
-//! sent once; it is only repeated if a stale connection never accepted it. Errors contain neither URLs nor
-//! credentials.
+//! credentials half of the rest besides; clients with valid credentials share them by networks ([`slots`]). What
+//! hydrant itself needs to know waits for none of them: it has a few slots of its own. Every wait has a limit: for a
+//! slot and a connection, for the head of an answer (counted from the last byte that moved), and for the next part of a
+//! body in either direction. A request is sent once; it is only repeated if a stale connection never accepted it.
+//! Errors contain neither URLs nor credentials.
 //!
 //! The pool is hyper-util's. It has no limit of its own, so the slots provide it.
 
@@ -37,7 +37,7 @@ pub use error::{BodyError, StalledError, TooLongError, UpstreamError};
 use crate::client::{ClientError, Endpoint, Login, Service};
 use crate::clock;
 use crate::logging::summary::Summary;
-use crate::transport::places::Network;
+use crate::places::Network;
 use connector::Connector;
 use slots::{Permit, Slots};
 

@@ -2,7 +2,7 @@
 //!
 //! Contract: a fixed number. A network gets another slot while it has fewer than are free. So one network has at most
 //! half of them, two have a third each, and a network that has none waits only if every slot is taken. As for pending
-//! connections ([`crate::transport::pending`]), a network is the client's, and of those that wait, the network with the
+//! connections, a network is the client's, and of those that wait, the network with the
 //! fewest slots is served first. Requests of no particular network are counted for none; whoever makes them bounds
 //! them. Every operation takes logarithmic time.
 //!
@@ -15,7 +15,7 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-use crate::transport::places::{Network, Number, Places};
+use crate::places::{Network, Number, Places};
 
 /// The network of requests that are counted for none. The last byte of all others is 0.
 const NONE: Network = [0, 0, 0, 0, 0, 0, 0, 1];
@@ -147,11 +147,11 @@ mod tests {
         [n, 0, 0, 0, 0, 0, 0, 0]
     }
 
-    fn try_acquire(slots: &Arc<Slots>, network: impl Into<Option<Network>>) -> Option<Permit> {
-        slots.acquire(network.into()).now_or_never().flatten()
+    fn try_acquire(slots: &Arc<Slots>, network: Option<Network>) -> Option<Permit> {
+        slots.acquire(network).now_or_never().flatten()
     }
 
-    fn as_many_as_it_gets(slots: &Arc<Slots>, network: impl Into<Option<Network>> + Copy) -> Vec<Permit> {
+    fn as_many_as_it_gets(slots: &Arc<Slots>, network: Option<Network>) -> Vec<Permit> {
         std::iter::from_fn(|| try_acquire(slots, network)).collect()
     }
 
@@ -159,11 +159,11 @@ mod tests {
     fn a_network_gets_half_and_leaves_some_to_every_other() {
         for limit in 1..600 {
             let slots = Arc::new(Slots::new(limit));
-            let first = as_many_as_it_gets(&slots, of(1));
+            let first = as_many_as_it_gets(&slots, Some(of(1)));
             assert_eq!(first.len(), limit.div_ceil(2));
-            let second = as_many_as_it_gets(&slots, of(2));
+            let second = as_many_as_it_gets(&slots, Some(of(2)));
             assert!(limit < 2 || !second.is_empty(), "{limit}");
-            assert!(limit < 4 || try_acquire(&slots, of(3)).is_some(), "{limit}");
+            assert!(limit < 4 || try_acquire(&slots, Some(of(3))).is_some(), "{limit}");
             drop((first, second));
             let table = slots.0.lock();
             assert_eq!((table.free, table.held.len()), (limit, 0));
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn requests_of_no_network_are_counted_for_none() {
         let slots = Arc::new(Slots::new(4));
-        let _held = as_many_as_it_gets(&slots, None::<Network>);
+        let _held = as_many_as_it_gets(&slots, None);
         assert!(!slots.has_free());
         assert!(slots.0.lock().held.is_empty());
     }
@@ -181,9 +181,9 @@ mod tests {
     #[test]
     fn the_network_with_the_fewest_slots_is_served_first() {
         let slots = Arc::new(Slots::new(4));
-        let mut first = as_many_as_it_gets(&slots, of(1));
-        let second = try_acquire(&slots, of(2)).unwrap();
-        let other = try_acquire(&slots, None::<Network>).unwrap();
+        let mut first = as_many_as_it_gets(&slots, Some(of(1)));
+        let second = try_acquire(&slots, Some(of(2))).unwrap();
+        let other = try_acquire(&slots, None).unwrap();
         let mut waits = [1, 2, 3].map(|n| Box::pin(slots.acquire(Some(of(n)))));
         assert!(waits.iter_mut().all(|waits| waits.now_or_never().is_none()));
         drop(other);
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn who_gives_up_takes_no_slot() {
         let slots = Arc::new(Slots::new(1));
-        let held = try_acquire(&slots, of(1)).unwrap();
+        let held = try_acquire(&slots, Some(of(1))).unwrap();
         let mut waits = [1, 2, 3].map(|n| Box::pin(slots.acquire(Some(of(n)))));
         assert!(waits.iter_mut().all(|waits| waits.now_or_never().is_none()));
         let [leaves, served, last] = waits;

@@ -53,7 +53,7 @@ use crate::auth::{
 use crate::broker::archive::Wake;
 use crate::clock;
 use crate::metrics::{IdentityDecision, Metrics};
-use crate::transport::pending::network;
+use crate::places::network;
 use changed::Changed;
 use error::{ANSWER_TIMEOUT, Failures, IdentityError};
 use flights::Flights;

@@ -1,7 +1,7 @@
 //! The places of newcomers that wait for a slot, shared fairly between networks.
 //!
-//! Pending connections wait in them ([`super::pending`]), and requests to an endpoint. Behind a balancer that speaks the
-//! PROXY protocol all new connections wait as the balancer's network, because nothing has been read from them.
+//! Pending connections wait in them (`transport::pending`), and requests to an endpoint. Behind a balancer that
+//! speaks the PROXY protocol all new connections wait as the balancer's network: nothing has been read from them.
 //!
 //! Contract: pure. At most a fixed number of places. When all are taken, a newcomer whose network has at least two
 //! places fewer than another one takes the place of the last newcomer of the network with the most. So a network cannot
@@ -10,11 +10,26 @@
 //! longest. Every operation takes logarithmic time, except for leaving from the middle of a long queue.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
 
 use hashbrown::HashMap;
 
 /// A network, as slots and places are shared. The last byte is 0.
 pub type Network = [u8; 8];
+
+/// Returns the network of an address, for sharing what is scarce fairly: /24 of IPv4, /56 of IPv6.
+pub fn network(peer: IpAddr) -> Network {
+    let mut network = [0; 8];
+    match peer.to_canonical() {
+        IpAddr::V4(v4) => {
+            // No IPv6 network begins with these bytes.
+            network[..3].copy_from_slice(&[0xff, 0xff, 4]);
+            network[3..6].copy_from_slice(&v4.octets()[..3]);
+        }
+        IpAddr::V6(v6) => network[..7].copy_from_slice(&v6.octets()[..7]),
+    }
+    network
+}
 
 /// The number of a newcomer, in the order of arrival.
 pub type Number = u64;
@@ -173,6 +188,15 @@ mod tests {
         assert_eq!(places.leave(of(1), numbers[1]), Some("a2"));
         assert_eq!((places.leave(of(1), numbers[1]), places.leave(of(2), 0)), (None, None));
         assert_eq!(all(&mut places), ["a1", "a3"]);
+    }
+
+    #[test]
+    fn a_network_is_what_one_customer_has() {
+        let network = |peer: &str| network(peer.parse().unwrap());
+        assert_eq!(network("192.0.2.1"), network("::ffff:192.0.2.99"));
+        assert_ne!(network("192.0.2.1"), network("192.0.3.1"));
+        assert_eq!(network("2001:db8:1:200::1"), network("2001:db8:1:2ff::1"));
+        assert_ne!(network("2001:db8:1:200::1"), network("2001:db8:1:300::1"));
     }
 
     proptest! {
