@@ -194,7 +194,7 @@ impl Fields {
             self.node_memos.resize(count, memo.clone());
             self.node_memos[id as usize] = memo;
             if let Some(parent) = self.node_memos.get_mut(parent as usize) {
-                parent.wanted.add(name.as_bytes());
+                parent.wanted.add(name);
             }
         } else {
             self.release_node(parent);
@@ -345,7 +345,7 @@ impl Fields {
         };
         let wanted = self.node_memos[id as usize].wanted;
         let (table, end) = self.tables.build(view.text, start, wanted, &mut self.scanner);
-        self.meter.spend(price::walk(end - start.min(end)));
+        self.meter.spend(price::walk(end - start.min(end)) + price::elements(table.elements()));
         if id == OBJECT {
             self.found(OBJECT, Some(Span::new(start, end)));
         }
