@@ -136,8 +136,20 @@ impl Engine {
         self.plan.len() + self.fields.len()
     }
 
-    pub(super) fn keys(&self, filter: FilterId) -> Vec<Keys> {
-        self.plan.keys(filter)
+    /// Takes over a use of a filter, and returns the id of the same filter with no keys: leaves do not file it by its
+    /// values.
+    #[must_use]
+    pub fn unfiled(&mut self, filter: FilterId) -> FilterId {
+        self.plan.unfiled(filter, &mut self.fields)
+    }
+
+    /// Returns the cost of filing a filter in a leaf, in keys.
+    pub(in crate::index) fn filing(&self, filter: FilterId) -> usize {
+        self.plan.filing(filter)
+    }
+
+    pub(super) fn keys(&self, filter: FilterId, most: usize) -> Vec<Keys> {
+        self.plan.keys(filter, most)
     }
 }
 
