@@ -28,7 +28,7 @@
 //! | [`auth`] | users, roles, claims, tenants, tokens |
 //! | [`event`], [`client`], [`stats`] | an event; the HTTP and websocket client; what a shard counts |
 //! | [`websocket`], [`json`] | foundations: the codec of frames; JSON text |
-//! | [`overflow`], [`clock`] | foundations: overflow policies; the time |
+//! | [`overflow`], [`places`], [`clock`] | foundations: overflow policies; places to wait in; the time |
 //! | [`logging`], [`files`] | foundations: log lines and panics; detecting changed files |
 //! | [`tasks`], [`backoff`] | foundations: starting tasks; random waits between retries |
 //! | [`spans`] | foundations: traces for an OpenTelemetry collector |

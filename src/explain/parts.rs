@@ -100,7 +100,7 @@ pub enum Cause {
     },
     /// The filter does not match.
     Filter {
-        /// The term that made the result certain.
+        /// The term that made the result certain, or its negation, whichever is false.
         term: String,
         /// The value that the term tested; `None` if the field is missing.
         value: Option<String>,

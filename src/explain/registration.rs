@@ -79,7 +79,7 @@ struct Walk<'w, 'e> {
     filter: &'w Filter,
     terms: &'w [FilterId],
     evaluation: &'w mut Evaluation<'e>,
-    /// The term that was evaluated last, and its value.
+    /// The term that was evaluated last, or its negation, whichever is false; and its value.
     last: Option<(String, Option<String>)>,
 }
 
@@ -96,7 +96,9 @@ impl Walk<'_, '_> {
             Term::Test(test) => {
                 let holds = self.evaluation.matches(self.terms[index]);
                 let [value, before] = self.evaluation.values(self.terms[index]).map(|json| json.map(cut));
-                self.last = Some((test.to_string(), value.clone()));
+                // Under a `Not` a term may be decisive because it is true: then its negation is what is false.
+                let decisive = if holds { format!("Not({test})") } else { test.to_string() };
+                self.last = Some((decisive, value.clone()));
                 let mut found = value.unwrap_or_else(|| "missing".to_owned());
                 if test.op.name() == "Changed" {
                     found = format!("{found}, previously {}", before.unwrap_or_else(|| "missing".to_owned()));

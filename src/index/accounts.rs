@@ -61,16 +61,19 @@ struct Account {
     portion: i32,
     /// Portions taken.
     taken: u32,
-    /// The owner's account, [`NOBODY`] if there is none; combined with [`PAUSED`].
+    /// The owner's account, [`NOBODY`] if there is none; combined with [`PAUSED`] and [`STOPPED`].
     owner: u32,
 }
 
 /// Set in the `owner` of a subscriber that is paused.
 const PAUSED: u32 = 1 << 31;
 
+/// Set in the `owner` of a subscriber that has been reported for the event.
+const STOPPED: u32 = 1 << 30;
+
 impl Account {
     fn owner(&self) -> u32 {
-        self.owner & !PAUSED
+        self.owner & !(PAUSED | STOPPED)
     }
 
     fn is_paused(&self) -> bool {
@@ -171,7 +174,7 @@ impl Accounts {
     /// exceeds no limit by that.
     pub(super) fn pause(&mut self, subscriber: u32, paused: bool) {
         let account = self.of(subscriber);
-        account.owner = account.owner() | if paused { PAUSED } else { 0 };
+        account.owner = account.owner & !PAUSED | if paused { PAUSED } else { 0 };
     }
 
     /// Begins this second; ignores earlier ones.
@@ -196,11 +199,25 @@ impl Accounts {
         if account.event != event {
             let units = if account.is_paused() { 0 } else { event_units };
             (account.event, account.left) = (event, units);
+            account.owner &= !STOPPED;
         }
         let left = account.left;
+        if left == 0 {
+            self.refuse(subscriber);
+            return None;
+        }
         let renew = account.second != second || account.portion <= 0;
         // A portion that was renewed leaves the units of the event as they are.
-        (left > 0 && (!renew || self.renew(subscriber))).then_some(u64::from(left))
+        (!renew || self.renew(subscriber)).then_some(u64::from(left))
+    }
+
+    /// Reports a subscriber that has no units left for this event, unless it is paused or has been reported: it may
+    /// have spent them exactly.
+    #[cold]
+    fn refuse(&mut self, subscriber: u32) {
+        if self.of(subscriber).owner & (PAUSED | STOPPED) == 0 {
+            self.stop(subscriber, Overdrawn::Event);
+        }
     }
 
     /// Takes the next portion; returns false if there is none.
@@ -265,7 +282,9 @@ impl Accounts {
 
     #[cold]
     fn stop(&mut self, subscriber: u32, overdrawn: Overdrawn) {
-        self.of(subscriber).left = 0;
+        let account = self.of(subscriber);
+        account.left = 0;
+        account.owner |= STOPPED;
         self.overdrawn.push((subscriber, overdrawn));
     }
 
@@ -321,6 +340,21 @@ mod tests {
             accounts.begin_second(second);
             assert_eq!(affords(&mut accounts, 0, 100), 160);
             assert_eq!(accounts.take_overdrawn(), Some((0, Overdrawn::Second)));
+        }
+    }
+
+    #[test]
+    fn who_spends_exactly_all_is_told_when_it_needs_more_and_only_then() {
+        let mut accounts = accounts(Work { event: 100, ..Work::UNLIMITED }, &[0]);
+        for event in 1..4 {
+            accounts.begin_event(event);
+            assert!(accounts.charge(0, 60) && accounts.charge(0, 40));
+            assert_eq!(accounts.take_overdrawn(), None, "it has all that it asked for");
+            if event > 1 {
+                assert!(!accounts.charge(0, 1) && !accounts.charge(0, 1) && accounts.open(0).is_none());
+                assert_eq!(accounts.take_overdrawn(), Some((0, Overdrawn::Event)));
+                assert_eq!(accounts.take_overdrawn(), None, "once");
+            }
         }
     }
 

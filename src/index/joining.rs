@@ -1,6 +1,9 @@
 //! Adds subscribers to groups and removes them; links groups into the trie and unlinks them.
 //!
-//! Contract: leaving returns everything that joining took: symbols, groups, topics and the use of the filter.
+//! Contract: leaving returns everything that joining took: symbols, groups, topics and the use of the filter. Joining
+//! is bounded by [`Limits::expanded`](super::Limits::expanded): a leaf may file a filter under each of its keys, so a
+//! list of topics with a list of values costs their product. Beyond the bound the filter is in every leaf, but not
+//! filed: it is evaluated for every event that reaches the leaf and charged like any other.
 
 use smallvec::SmallVec;
 
@@ -13,19 +16,47 @@ use super::trie::Topic;
 use super::wide::Wide;
 use super::{Class, Index, MACHINE_JOBS, Slot, Spec, WORK_ORDER_JOBS, small};
 
+/// Keys of a filter that cost about as much in a leaf as one entry in the trie, in time and in memory.
+const KEYS_PER_ENTRY: usize = 4;
+
+/// Bytes of a filter that is filed in one leaf, which take about as long to file or remove as one entry.
+pub(super) const BYTES_PER_ENTRY: usize = 1024;
+
 impl<S: Copy> Index<S> {
     /// Adds a subscriber's registration to the index.
     pub(super) fn join(&mut self, slot: Slot, class: Class, spec: &Spec, filter_bytes: usize) -> Registration {
         let filter = spec.filter.as_ref().map(|filter: &Filter| self.engine.intern(filter));
-        let sized = filter.map(|filter| (filter, filter_bytes));
         let (combinations, limits) = (spec.combinations(), self.limits);
-        let subscriber = self.subscriber(slot);
-        let expanded = subscriber.expanded as usize + combinations;
-        if combinations > limits.expanded || expanded > limits.expanded_in_all {
-            return Registration::wide(self.wides.add(Wide::new(slot.0, spec, filter)), sized);
+        let before = self.subscriber(slot).expanded as usize;
+        if combinations > limits.expanded || before + combinations > limits.expanded_in_all {
+            let number = self.wides.add(Wide::new(slot.0, spec, filter));
+            return Registration::wide(number, filter.map(|filter| (filter, filter_bytes)));
         }
-        subscriber.expanded = small(expanded);
-        Registration::new(self.expand(slot, class, spec, filter), sized)
+        let load = self.load(combinations, filter);
+        let is_filed = load <= limits.expanded && before + load <= limits.expanded_in_all / 2;
+        let filter =
+            filter.map(|filter| if is_filed || load == combinations { filter } else { self.engine.unfiled(filter) });
+        self.subscriber(slot).expanded = small(before + if is_filed { load } else { combinations });
+        let places = self.expand(slot, class, spec, filter);
+        Registration::new(places, filter.map(|filter| (filter, filter_bytes)))
+    }
+
+    /// Returns how many entries of the trie a registration counts for: its combinations, and for every few keys of its
+    /// filter as many again, because each leaf may file the filter by its keys. Filing it in the first leaf is not
+    /// counted: the size of the filter pays for that, and a long list of values would otherwise never be filed.
+    fn load(&self, combinations: usize, filter: Option<FilterId>) -> usize {
+        let keys = if combinations > 1 { filter.map_or(0, |filter| self.engine.filing(filter)) } else { 0 };
+        combinations.saturating_mul(1 + keys / KEYS_PER_ENTRY)
+    }
+
+    /// Returns how many entries a registration counts for among those of its subscriber.
+    pub(super) fn entries(&self, registration: &Registration) -> usize {
+        self.load(registration.memberships().len(), registration.filter())
+    }
+
+    /// Returns the cost of moving or removing a registration, in entries.
+    pub(super) fn cost(&self, registration: &Registration) -> usize {
+        self.entries(registration).max(registration.bytes() / BYTES_PER_ENTRY).max(1)
     }
 
     fn expand(&mut self, slot: Slot, class: Class, spec: &Spec, filter: Option<FilterId>) -> Places {

@@ -89,6 +89,7 @@ pub use usage::{Busiest, Measure, Usage};
 use accounts::{Accounts, NOBODY};
 use filter::{Counters, Engine};
 use groups::Groups;
+use joining::BYTES_PER_ENTRY;
 use owners::Owners;
 use registrations::Registrations;
 use symbols::Symbols;
@@ -109,9 +110,11 @@ pub struct Limits {
     pub combinations: usize,
     /// Combinations per subscriber, over all its registrations.
     pub combinations_in_all: usize,
-    /// Combinations up to which a registration is expanded; wider ones are stored as lists.
+    /// Combinations up to which a registration is expanded; wider ones are stored as lists. If the filter has values by
+    /// which it can be filed, each four of them count as much as the combinations; beyond that it is not filed.
     pub expanded: usize,
-    /// Combinations up to which the registrations of one subscriber together are expanded.
+    /// Combinations up to which the registrations of one subscriber together are expanded; the values of their filters
+    /// may take half of it.
     pub expanded_in_all: usize,
     /// Size limits of a filter.
     pub filter: filter::Limits,
@@ -154,7 +157,7 @@ struct Subscriber {
     class: Class,
     registrations: Registrations,
     combinations: u32,
-    /// The number of these combinations that are expanded in the trie.
+    /// The number of these combinations that are expanded in the trie, and their share of filed filters.
     expanded: u32,
     /// The maximum number of registrations.
     most: u32,
@@ -322,10 +325,11 @@ impl<S: Copy> Index<S> {
     }
 
     /// Returns the cost of moving or removing a subscriber: the number of its registrations, or of its entries in the
-    /// trie if there are more.
+    /// trie if there are more, or what its filters amount to in leaves.
     pub fn weight(&self, slot: Slot) -> usize {
-        let subscriber = self.subscribers[slot.0 as usize].as_ref();
-        subscriber.map_or(0, |subscriber| subscriber.registrations.len().max(subscriber.expanded as usize))
+        let Some(subscriber) = &self.subscribers[slot.0 as usize] else { return 0 };
+        let Subscriber { expanded, filter_bytes, .. } = *subscriber;
+        subscriber.registrations.len().max(expanded as usize).max(filter_bytes as usize / BYTES_PER_ENTRY)
     }
 
     /// Pauses or resumes a subscriber from the next event on. While paused, no predicate is evaluated for it and
@@ -375,6 +379,8 @@ fn small(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
+#[cfg(test)]
+mod filing_tests;
 #[cfg(test)]
 mod naive;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::{Class, Index, Slot};
 /// The result of [`Index::regroup`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Regrouped {
-    /// The number of memberships moved, counting at least one for each registration visited.
+    /// The number of entries moved, counting at least one for each registration visited.
     pub moved: usize,
     /// Where to continue, or `None` when all have moved.
     pub after: Option<Box<str>>,
@@ -32,7 +32,7 @@ impl<S: Copy> Index<S> {
     }
 
     /// Moves registrations of a subscriber to its class, in the order of their texts, starting after the text `after`,
-    /// until `most` memberships have moved.
+    /// until `most` entries have moved.
     pub fn regroup(&mut self, slot: Slot, after: Option<Box<str>>, most: usize) -> Regrouped {
         let Some(subscriber) = &mut self.subscribers[slot.0 as usize] else {
             return Regrouped { moved: 0, after: None };
@@ -53,7 +53,7 @@ impl<S: Copy> Index<S> {
         Regrouped { moved, after }
     }
 
-    /// Moves one registration. Returns the number of memberships moved.
+    /// Moves one registration. Returns the number of entries moved.
     fn move_to(&mut self, slot: Slot, registration: &mut Registration, class: Class) -> usize {
         let is_there = |&membership| self.groups.key(membership).class == class;
         if registration.memberships().first().is_none_or(is_there) {
@@ -63,10 +63,10 @@ impl<S: Copy> Index<S> {
         // Joined before it leaves, so that parts used only by it are not freed and created again.
         let left = registration.replace(moved);
         self.leave_groups(left.as_slice());
-        left.as_slice().len()
+        self.cost(registration)
     }
 
-    /// Removes registrations of a departing subscriber, until `most` memberships are removed; each registration is
+    /// Removes registrations of a departing subscriber, until `most` entries are removed; each registration is
     /// removed as a whole. Returns the number removed. The subscriber no longer receives events about its owner.
     pub fn strip(&mut self, slot: Slot, most: usize) -> usize {
         let owner = self.subscriber(slot).owner;
@@ -75,9 +75,9 @@ impl<S: Copy> Index<S> {
         while gone < most
             && let Some((text, registration)) = self.subscriber(slot).registrations.pop()
         {
-            let places = registration.memberships().len();
-            gone += places.max(1);
-            self.subscriber(slot).expanded -= super::small(places);
+            gone += self.cost(&registration);
+            let entries = super::small(self.entries(&registration));
+            self.subscriber(slot).expanded -= entries;
             self.count_filter(slot, registration.bytes(), usize::wrapping_sub);
             self.count_text(slot, text.len(), usize::wrapping_sub);
             self.registrations -= 1;

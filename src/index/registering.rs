@@ -76,7 +76,7 @@ impl<S: Copy> Index<S> {
             }
             return Err(IndexError::NotRegistered { spec: text.chars().take(128).collect() });
         };
-        let (combinations, expanded) = (self.combinations(&registration), registration.memberships().len());
+        let (combinations, expanded) = (self.combinations(&registration), self.entries(&registration));
         let subscriber = self.subscriber(slot);
         subscriber.combinations -= small(combinations);
         subscriber.expanded -= small(expanded);

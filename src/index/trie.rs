@@ -91,6 +91,14 @@ impl<N: Node> Level<N> {
     }
 }
 
+#[cfg(test)]
+impl<N> Level<N> {
+    fn all(&mut self, mut visit: impl FnMut(&mut N)) {
+        self.named.iter_mut().for_each(|branch| visit(&mut branch.node));
+        self.any.iter_mut().for_each(|node| visit(node));
+    }
+}
+
 /// The location of a leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Topic {
@@ -165,6 +173,15 @@ impl Trie {
         for (jobs, owner) in [(&mut self.machine_jobs, names.machine), (&mut self.work_order_jobs, names.work_order)] {
             let Some(owner) = owner else { continue };
             jobs.each(names.action, |owners| owners.each(owner, &mut visit));
+        }
+    }
+
+    /// Calls `visit` with every leaf.
+    #[cfg(test)]
+    pub(super) fn each_leaf(&mut self, mut visit: impl FnMut(&mut Leaf)) {
+        self.events.all(|actions| actions.all(|keys| keys.all(&mut visit)));
+        for jobs in [&mut self.machine_jobs, &mut self.work_order_jobs] {
+            jobs.all(|owners| owners.all(&mut visit));
         }
     }
 

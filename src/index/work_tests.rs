@@ -250,3 +250,16 @@ fn nothing_is_asked_for_who_is_paused() {
     hits(&mut index, &long(20_000), |_| true);
     assert_eq!(index.take_overdrawn(), Some((1, Overdrawn::Event)));
 }
+
+#[test]
+fn elements_of_an_array_are_paid_for_up_to_the_last_that_somebody_asks_for() {
+    let event = event("a", "k", &format!("[{}7]", "0,".repeat(10_000)));
+    let cost = |filter: &str| {
+        let mut index = Index::new(Limits::default());
+        subscriber(&mut index, 1, 0, "mallory", &[filter.to_owned()]);
+        assert_eq!(hits(&mut index, &event, |_| true), [1]);
+        index.filter_counters().work
+    };
+    let (first, last) = (cost("0=Exists()"), cost("10000=Eq(7)"));
+    assert!(first < 20_002 && last == first + 8 * 10_000, "{first} {last}");
+}

@@ -12,7 +12,7 @@ use hydrant::clock;
 use hydrant::event::{Draft, Event};
 use hydrant::explain::{Cause, Explanation, Receiver, explain};
 use hydrant::fanout::session::Shard;
-use hydrant::index::filter;
+use hydrant::index::filter::{self, Engine, Filter, View};
 use hydrant::index::{Limits, Spec};
 use hydrant::overflow::Overflow;
 use hydrant::stats::OutboxLimits;
@@ -211,6 +211,14 @@ fn explained(event: &Event, all: &[Registration], rights: &Rights, access: &Acce
     explain(event, &pairs, Some(Receiver { principal: principal.as_str(), account: principal.account(), access }))
 }
 
+/// Returns whether what a cause says about the filter is so: its term is false.
+fn is_so(cause: &Cause, event: &Event) -> bool {
+    let Cause::Filter { term, .. } = cause else { return true };
+    let mut engine = Engine::new();
+    let term = engine.intern(&Filter::parse(term, &filter::Limits::default()).unwrap());
+    !engine.begin(View::event(event)).matches(term)
+}
+
 fn is_of_rights(cause: &Cause) -> bool {
     matches!(cause, Cause::Claim { .. } | Cause::Narrowing { .. } | Cause::Tenant { .. })
 }
@@ -256,6 +264,7 @@ fn explain_agrees_with_delivery_and_names_what_is_missing() {
         let case = || format!("{} for {rights:?} with {all:?}: {said:?}", event.json());
         assert_eq!(said.delivered, does, "{}", case());
         assert_eq!(said.delivered, said.causes.is_empty(), "{}", case());
+        assert!(said.causes.iter().all(|cause| is_so(cause, &event)), "{}", case());
         delivered += usize::from(does);
         if does || all.is_empty() {
             assert_eq!(said.causes.contains(&Cause::NoRegistration), all.is_empty(), "{}", case());

@@ -136,8 +136,20 @@ impl Engine {
         self.plan.len() + self.fields.len()
     }
 
-    pub(super) fn keys(&self, filter: FilterId) -> Vec<Keys> {
-        self.plan.keys(filter)
+    /// Takes over a use of a filter, and returns the id of the same filter with no keys: leaves do not file it by its
+    /// values.
+    #[must_use]
+    pub fn unfiled(&mut self, filter: FilterId) -> FilterId {
+        self.plan.unfiled(filter, &mut self.fields)
+    }
+
+    /// Returns the cost of filing a filter in a leaf, in keys.
+    pub(in crate::index) fn filing(&self, filter: FilterId) -> usize {
+        self.plan.filing(filter)
+    }
+
+    pub(super) fn keys(&self, filter: FilterId, most: usize) -> Vec<Keys> {
+        self.plan.keys(filter, most)
     }
 }
 
@@ -316,11 +328,23 @@ fn equals(fields: &mut Fields, lookup: LookupId, view: View<'_>, value: &Value) 
 fn is_in(fields: &mut Fields, lookup: LookupId, view: View<'_>, values: &[Value]) -> bool {
     let Some(span) = fields.find(lookup, view) else { return false };
     let raw = view.at(span);
-    if values.iter().all(|value| differ_in_kind(raw, value.as_str().as_bytes())) {
+    if !has_one_of_its_kind(values, raw) {
         return false;
     }
     let Some(found) = fields.canonical(lookup, view) else { return false };
     values.binary_search_by(|value| value.as_str().as_bytes().cmp(found)).is_ok()
+}
+
+/// Returns whether one of the sorted values may be equal to `raw`, by their first bytes; see [`differ_in_kind`]. Takes
+/// a few steps for any number of values: no more is charged for them.
+fn has_one_of_its_kind(values: &[Value], raw: &[u8]) -> bool {
+    let first = |value: &Value| value.as_str().as_bytes().first().copied();
+    let from = |byte: u8| values.partition_point(|value| first(value) < Some(byte));
+    match raw.first() {
+        Some(&kind @ (b'{' | b'[')) => values.get(from(kind)).and_then(first) == Some(kind),
+        // Scalars come before arrays, or between arrays and objects.
+        _ => values.first().and_then(first) < Some(b'[') || from(b'[' + 1) < from(b'{'),
+    }
 }
 
 /// Evaluates `Changed` on an event, without its last clause.
@@ -333,7 +357,7 @@ fn has_changed(fields: &mut Fields, now: LookupId, before: LookupId, from: Optio
 
 #[cfg(test)]
 mod tests {
-    use super::super::Limits;
+    use super::super::{Limits, steps};
     use super::*;
 
     #[test]
@@ -345,5 +369,36 @@ mod tests {
         assert_eq!((first.is_true(filter), first.left()), (None, 0));
         let mut second = engine.begin(View::object(r#"{"A":1}"#));
         assert_eq!((second.left(), second.is_true(filter)), (u64::MAX, Some(true)));
+    }
+
+    #[test]
+    fn a_list_is_not_searched_for_a_value_of_another_kind() {
+        let scalars: Vec<Value> = (10_000..14_096).map(|n| Value::parse(&n.to_string(), 8).unwrap()).collect();
+        for raw in [r#"{"a":1}"#, "[1]", "1", "true", "\"x\""] {
+            let before = steps::taken();
+            let is_scalar = !raw.starts_with(['{', '[']);
+            assert_eq!(has_one_of_its_kind(&scalars, raw.as_bytes()), is_scalar, "{raw}");
+            let taken = steps::taken() - before;
+            assert!(taken <= 16, "{taken} for {raw}");
+        }
+    }
+
+    #[test]
+    fn one_value_of_the_same_kind_is_found_among_all_others() {
+        let texts = ["-1", "\"a\"", "7", "[]", "[1]", "false", "null", "true", "{}", r#"{"a":1}"#];
+        let all = texts.map(|text| Value::parse(text, 8).unwrap());
+        for chosen in 1..1 << all.len() {
+            let mut values: Vec<Value> = all
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| chosen >> at & 1 == 1)
+                .map(|(_, value)| value.clone())
+                .collect();
+            values.sort_unstable();
+            for raw in texts {
+                let expected = values.iter().any(|value| !differ_in_kind(raw.as_bytes(), value.as_str().as_bytes()));
+                assert_eq!(has_one_of_its_kind(&values, raw.as_bytes()), expected, "{raw} in {values:?}");
+            }
+        }
     }
 }

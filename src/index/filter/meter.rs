@@ -20,6 +20,11 @@ pub(super) mod price {
         bytes as u64 / 2
     }
 
+    /// Returns the cost of recording this many elements of an array.
+    pub(in super::super) fn elements(count: usize) -> u64 {
+        count as u64 * 8
+    }
+
     /// Returns the cost of matching text against a pattern.
     pub(in super::super) fn pattern(bytes: usize) -> u64 {
         bytes as u64 * 4

@@ -35,20 +35,25 @@ mod meter;
 mod number;
 pub mod parse;
 pub mod path;
+mod payers;
 pub mod plan;
 mod pool;
 pub mod print;
 pub mod regex;
 mod scan;
+mod spilled;
+#[cfg(test)]
+mod steps;
 mod table;
 pub mod value;
 mod view;
 
 pub use ast::{Filter, Op, Term, Test};
 pub use eval::{Counters, Engine, Evaluation};
-pub use leaf::{Leaf, Payers};
+pub use leaf::Leaf;
 pub use parse::{Limits, ParseError};
 pub use path::Path;
+pub use payers::Payers;
 pub use plan::FilterId;
 pub use regex::Pattern;
 pub use value::Value;

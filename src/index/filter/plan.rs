@@ -61,7 +61,7 @@ pub(super) enum Expr {
         from: Option<Value>,
         to: Option<Value>,
     },
-    /// Sorted by cost, at least two.
+    /// Sorted by cost, at least two; or only one, which is a filter that leaves do not file by its values.
     And(Box<[Signed]>),
 }
 
@@ -96,6 +96,9 @@ pub(super) type Keys = Vec<(LookupId, Value)>;
 
 /// Maximum number of keys per filter; more would make the index larger than what it saves.
 const MOST_KEYS: usize = 4096;
+
+/// Expressions that are visited in the time that it takes to file one key.
+const STEPS_PER_KEY: usize = 8;
 
 /// All expressions in use.
 #[derive(Default)]
@@ -227,15 +230,53 @@ impl Plan {
         }
     }
 
-    /// Returns the sets of keys by which a filter can be found: it is true only if at least one key of each set holds.
-    /// Empty if there is none, as for `Not(A=Exists())`.
-    pub(super) fn keys(&self, filter: FilterId) -> Vec<Keys> {
+    /// Wraps a filter, whose use it takes over, so that it has no keys.
+    pub(super) fn unfiled(&mut self, filter: FilterId, fields: &mut Fields) -> FilterId {
+        FilterId(self.expr(Expr::And([filter.0].into()), fields))
+    }
+
+    /// Returns the parts of which all must be true, except those of a filter that is not filed.
+    fn parts<'p>(&'p self, filter: &'p FilterId) -> &'p [Signed] {
         match self.get(filter.0.id()) {
             Expr::And(children) if !filter.0.negated() => {
-                children.iter().filter_map(|child| self.one_key_set(*child)).collect()
+                if children.len() > 1 {
+                    children
+                } else {
+                    &[]
+                }
             }
-            _ => self.one_key_set(filter.0).into_iter().collect(),
+            _ => std::slice::from_ref(&filter.0),
         }
+    }
+
+    /// Returns the sets of keys by which a filter can be found: it is true only if at least one key of each set holds.
+    /// Empty if there is none, as for `Not(A=Exists())`. Sets with more than `most` keys are left out.
+    pub(super) fn keys(&self, filter: FilterId, most: usize) -> Vec<Keys> {
+        let parts = self.parts(&filter).iter();
+        let few = parts.filter(|part| self.key_count(**part, &mut 0).is_some_and(|count| count <= most));
+        few.filter_map(|part| self.one_key_set(*part)).collect()
+    }
+
+    /// Returns the cost of [`Plan::keys`] and of using what it returns, in keys.
+    pub(super) fn filing(&self, filter: FilterId) -> usize {
+        let mut steps = 0;
+        let keys: usize = self.parts(&filter).iter().filter_map(|part| self.key_count(*part, &mut steps)).sum();
+        keys + steps / STEPS_PER_KEY
+    }
+
+    /// Returns the size of [`Plan::one_key_set`] before equal keys are merged, without creating it.
+    fn key_count(&self, signed: Signed, steps: &mut usize) -> Option<usize> {
+        *steps += 1;
+        let count = match (self.get(signed.id()), signed.negated()) {
+            (Expr::Eq(..), false) => 1,
+            (Expr::In(_, values), false) => values.len(),
+            (Expr::And(children), false) => children.iter().filter_map(|child| self.key_count(*child, steps)).min()?,
+            (Expr::And(children), true) => {
+                children.iter().try_fold(0, |sum, child| Some(sum + self.key_count(child.not(), steps)?))?
+            }
+            _ => return None,
+        };
+        (count <= MOST_KEYS).then_some(count)
     }
 
     /// Returns the smallest set for this expression. Recursion is bounded by the nesting of filters.

@@ -11,6 +11,7 @@ use std::hash::{BuildHasher, Hasher};
 use hashbrown::DefaultHashBuilder;
 
 use super::canonical::decode;
+use super::path::array_index;
 use super::scan::Scanner;
 
 /// A range of the event's text, in bytes.
@@ -38,19 +39,24 @@ fn offset(at: usize) -> u32 {
 /// The names that may be looked up in a table: a bit for each of 64 kinds of names. It always contains the wanted
 /// names, and rarely others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Wanted(u64);
+pub(super) struct Wanted {
+    kinds: u64,
+    /// The number of elements up to the last one that is wanted.
+    elements: usize,
+}
 
 impl Wanted {
     /// All names.
-    pub(super) const ALL: Self = Self(!0);
+    pub(super) const ALL: Self = Self { kinds: !0, elements: usize::MAX };
 
     /// Adds a name.
-    pub(super) fn add(&mut self, name: &[u8]) {
-        self.0 |= Self::bit(name);
+    pub(super) fn add(&mut self, name: &str) {
+        self.kinds |= Self::bit(name.as_bytes());
+        self.elements = self.elements.max(array_index(name).map_or(0, |index| index.saturating_add(1)));
     }
 
     fn has(self, name: &[u8]) -> bool {
-        self.0 & Self::bit(name) != 0
+        self.kinds & Self::bit(name) != 0
     }
 
     /// Returns the bit for a name, by length, first and last byte: fast, and rarely equal for two fields of one object.
@@ -87,6 +93,11 @@ impl Table {
     /// Returns whether its entries are elements and not members.
     pub(super) fn is_array(self) -> bool {
         self.array
+    }
+
+    /// Returns the number of elements that were recorded.
+    pub(super) fn elements(self) -> usize {
+        if self.array { self.count as usize } else { 0 }
     }
 }
 
@@ -126,7 +137,7 @@ impl Tables {
     pub(super) fn build(&mut self, text: &[u8], start: usize, wanted: Wanted, scanner: &mut Scanner) -> (Table, usize) {
         match text.get(start) {
             Some(b'{') => self.build_object(text, start, wanted, scanner),
-            Some(b'[') => self.build_array(text, start, scanner),
+            Some(b'[') => self.build_array(text, start, wanted, scanner),
             _ => (self.table(self.entries.len()), value_end(text, start, scanner)),
         }
     }
@@ -161,10 +172,14 @@ impl Tables {
         end
     }
 
-    fn build_array(&mut self, text: &[u8], start: usize, scanner: &mut Scanner) -> (Table, usize) {
+    /// Records the elements up to the last one that is wanted: an array may have millions.
+    fn build_array(&mut self, text: &[u8], start: usize, wanted: Wanted, scanner: &mut Scanner) -> (Table, usize) {
         let first = self.entries.len();
         let mut at = start + 1;
         while at < text.len() && text[at] != b']' {
+            if self.entries.len() - first >= wanted.elements {
+                return (Table { array: true, ..self.table(first) }, value_end(text, start, scanner));
+            }
             let end = value_end(text, at, scanner);
             self.entries.push(Entry { hash: 0, next: NONE, name: 0, value: Span::new(at, end) });
             at = if text.get(end) == Some(&b',') { end + 1 } else { end };
@@ -264,7 +279,7 @@ mod tests {
 
     fn find(text: &str, wanted: &[&str], name: &str) -> Option<String> {
         let (mut tables, mut scanner, mut set) = (Tables::default(), Scanner::default(), Wanted::default());
-        wanted.iter().for_each(|name| set.add(name.as_bytes()));
+        wanted.iter().for_each(|name| set.add(name));
         let (table, end) = tables.build(text.as_bytes(), 0, set, &mut scanner);
         assert_eq!(end, text.len());
         let span = tables.member_named(text.as_bytes(), table, name.as_bytes(), tables.hash(name.as_bytes()))?;
@@ -304,8 +319,20 @@ mod tests {
         let text = r#"{"Stage":"a","Workflow":"b","Params":{}}"#;
         let mut tables = Tables::default();
         let mut wanted = Wanted::default();
-        wanted.add(b"Params");
+        wanted.add("Params");
         let (table, _) = tables.build(text.as_bytes(), 0, wanted, &mut Scanner::default());
         assert_eq!(table.count, 1);
+    }
+
+    #[test]
+    fn elements_are_written_down_up_to_the_last_that_somebody_asks_for() {
+        let text = format!("[{}7]", "0,".repeat(10_000));
+        for (names, recorded) in [(&["0"][..], 1), (&["3", "2", "x"], 4), (&["x", "01"], 0), (&["20000"], 10_001)] {
+            let (mut tables, mut scanner, mut wanted) = (Tables::default(), Scanner::default(), Wanted::default());
+            names.iter().for_each(|name| wanted.add(name));
+            let (table, end) = tables.build(text.as_bytes(), 0, wanted, &mut scanner);
+            assert_eq!((table.elements(), tables.entries.len(), end), (recorded, recorded, text.len()), "{names:?}");
+            assert_eq!(tables.element(table, 3).is_some(), recorded > 3);
+        }
     }
 }
