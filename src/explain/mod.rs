@@ -8,7 +8,8 @@
 //! Contract: pure; no I/O, no clock. [`explain`] agrees with delivery: for the same event, registrations and rights a
 //! shard delivers exactly if the explanation says so (a property test holds it). Every cause it names is necessary: if
 //! all of them are made true, the event is delivered; if one of them is left, it is not. A filter is one cause; of its
-//! terms it names only the false one that made the result certain. An explanation reveals everything about the event and the rights it is given; the caller decides who may ask.
+//! terms it names only the false one that made the result certain. An explanation reveals everything about the event
+//! and the rights it is given; the caller decides who may ask.
 //!
 //! ```
 //! use hydrant::event::Draft;

@@ -1,5 +1,7 @@
 //! Tests that filing filters by their values is bounded, and that what is not filed matches all the same.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::naive::Naive;
@@ -97,8 +99,9 @@ enum Step {
 }
 
 fn names() -> impl Strategy<Value = String> {
+    let joined = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(",");
     prop_oneof![
-        4 => prop::collection::btree_set("[a-d]", 1..4).prop_map(|names| names.into_iter().collect::<Vec<_>>().join(",")),
+        4 => prop::collection::btree_set("[a-d]", 1..4).prop_map(joined),
         1 => Just("*".to_owned()),
     ]
 }

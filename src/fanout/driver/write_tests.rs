@@ -66,8 +66,8 @@ impl Socket for Taped {
     }
 }
 
-/// Returns an event loop for sockets of this kind, and who may do everything. Its clock stands still, so that a turn has
-/// time for everything.
+/// Returns an event loop for sockets of this kind, and who may do everything. Its clock stands still, so that a turn
+/// has time for everything.
 pub(super) fn driver_of<S: Socket>(outbox: OutboxLimits) -> (Driver<S>, Identity) {
     clock::simulated::begin();
     let data = tempfile::tempdir().unwrap();
