@@ -8,7 +8,6 @@ use tokio::net::TcpStream;
 
 use crate::common::http::Http;
 use crate::common::raw::Raw;
-use crate::common::stream::{SSE, Stream};
 use crate::common::ws::Show;
 use crate::common::{Hydrant, JSON, LOGIN, PATIENCE, basic, event, http, patiently, socket};
 
@@ -187,30 +186,6 @@ async fn a_client_that_closes_half_is_answered() {
                 let (head, body) = to_the_end(&mut raw).await;
                 assert!(head.starts_with("HTTP/1.1 204 ") && body.is_empty(), "{head}{body}");
             }
-        }
-    }
-}
-
-/// It cannot send commands anyway.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_whose_client_closes_half_goes_on_until_it_has_gone() {
-    for server in [Hydrant::start("").await, Hydrant::start_tls("").await] {
-        let authorization = format!("Bearer {}", server.token().await);
-        for accept in [SSE, "application/x-ndjson"] {
-            let mut socket = socket::connect(server.address(), server.tls).await;
-            let request = format!(
-                "GET /api/v3/events?register=machines.*.* HTTP/1.1\r\nHost: a\r\nAuthorization: {authorization}\r\n\
-                 Accept: {accept}\r\n\r\n"
-            );
-            socket.write_all(request.as_bytes()).await.unwrap();
-            socket.shutdown().await.unwrap();
-            let mut stream = Stream::begin(socket).await;
-            assert_eq!(stream.status(), "200", "{}", stream.head);
-            server.until("hydrant_connections", 1).await;
-            server.post(&event("machines", "update", "m1")).await;
-            while !stream.line().await.expect("the stream goes on").contains("\"m1\"") {}
-            drop(stream);
-            server.until("hydrant_connections", 0).await;
         }
     }
 }

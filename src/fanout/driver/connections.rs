@@ -84,7 +84,6 @@ impl<S: Socket> Driver<S> {
             pinged,
             input: Input::Idle,
             speaks: encoding.is_websocket(),
-            ended: false,
             kept: !early.is_empty() || !registrations.is_empty(),
             mark: self.next_number(),
             command: None,

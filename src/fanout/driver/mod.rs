@@ -105,8 +105,6 @@ struct Conn<S> {
     input: Input,
     /// Whether its client sends messages, as websocket clients do; bytes from other clients are discarded.
     speaks: bool,
-    /// Whether a client that does not send messages has ended its side of the connection.
-    ended: bool,
     /// Whether the frame validator holds complete messages that are not yet handled.
     kept: bool,
     /// The number of the next event when its last bytes were read.

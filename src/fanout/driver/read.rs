@@ -22,7 +22,7 @@ use crate::fanout::outbox::ConnId;
 use crate::fanout::outbox::Frame;
 use crate::fanout::socket::Socket;
 use crate::fanout::spec_parser::{Done, Job, Work, WorkResult};
-use crate::protocol::{Close, stream};
+use crate::protocol::Close;
 use crate::websocket::decode::{DecodeError, Message, decode};
 use crate::websocket::frame;
 use crate::websocket::validator::{FrameError, Unit};
@@ -120,7 +120,7 @@ impl<S: Socket> Driver<S> {
             }
             bytes = match self.read(conn, scratch) {
                 Ok(0) => {
-                    self.on_end(conn);
+                    self.vanish(conn);
                     return Input::Idle;
                 }
                 Ok(bytes) => self.heard(conn, bytes),
@@ -131,19 +131,6 @@ impl<S: Socket> Driver<S> {
                     return Input::Idle;
                 }
             }
-        }
-    }
-
-    /// Handles the end of what a client sends. One that sends no messages may have ended only its own side, as HTTP
-    /// allows after a request. If it has gone, what it is sent now has its kernel say so.
-    fn on_end(&mut self, conn: ConnId) {
-        let is_closing = self.parts.shard.fanout().is_closing(conn);
-        let Some(entry) = self.conn(conn).filter(|entry| !entry.speaks && !is_closing) else {
-            return self.vanish(conn);
-        };
-        if !std::mem::replace(&mut entry.ended, true) {
-            let heartbeat = stream::heartbeat(self.parts.shard.fanout().encoding(conn));
-            self.parts.shard.control(conn, Frame::Constant(heartbeat));
         }
     }
 
