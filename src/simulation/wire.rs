@@ -48,10 +48,8 @@ impl Pipe {
         }
     }
 
-    /// The client closes its side and goes: what is written from now on, the kernel answers with a reset.
     pub(super) fn end(&mut self) {
         (self.is_ended, self.is_readable) = (true, true);
-        self.is_writable |= std::mem::take(&mut self.is_full);
     }
 
     pub(super) fn reset(&mut self) {
@@ -137,10 +135,6 @@ impl Socket for Wire {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         assert!(!pipe.is_finished, "nothing is written after the end");
-        if pipe.is_ended {
-            pipe.reset();
-            return Ok(frames.iter().map(|frame| frame.len()).sum());
-        }
         let mut written = 0;
         for frame in frames {
             let count = frame.len().min(pipe.free());
