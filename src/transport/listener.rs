@@ -7,7 +7,8 @@
 //! 64 at a time get 503 first. Without free file descriptors the listener waits and retries instead of spinning
 //! ([`super::queue`]). A response that ends the connection says so (`Connection: close`). While the server is about to
 //! shut down ([`Doors::leaving`]) every response does, so that balancers give up their connections by themselves. A
-//! client that half-closes its connection after its request still gets its response ([`super::socket`]).
+//! client that half-closes its connection after its request still gets its response ([`super::socket`]), unless this is
+//! a stream: then it is taken to have gone.
 
 use std::convert::Infallible;
 use std::io;

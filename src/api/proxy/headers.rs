@@ -110,10 +110,6 @@ fn put_forwarded_for(headers: &mut HeaderMap, peer: SocketAddr, client: Option<I
 
 /// Rewrites the headers of an answer to the client. `changed` says whether the protocol changes.
 pub(super) fn outbound(headers: &mut HeaderMap, changed: bool) {
-    // The body is as long as its chunks, whatever the endpoint says (RFC 9112, section 6.3).
-    if headers.contains_key(TRANSFER_ENCODING) {
-        headers.remove(CONTENT_LENGTH);
-    }
     let upgrade = take_hop(headers);
     if let Some(protocol) = upgrade.filter(|_| changed) {
         put_upgrade(headers, protocol);
