@@ -253,7 +253,7 @@ fn a_recording_is_not_replaced_before_there_is_another() {
             assert_eq!(std::fs::read_to_string(&path).unwrap(), "old", "{wrong:?} {}", done.err);
         }
         let running = start(&["record", file, "--force", "-E", &silent], &[]);
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(Duration::from_secs(1));
         running.signal("TERM");
         let done = running.finish();
         assert!(done.code == Some(0) && done.err.contains("recorded nothing; "), "{}", done.err);
@@ -280,7 +280,7 @@ fn a_recording_is_ended_well_by_a_signal_and_is_for_its_owner() {
     // They are on their way when this returns; what has come is in the file.
     let seen = broker.run(&["watch", "machines.*.*", "--since=1h", "--count=3", "--timeout=30"], "");
     assert_eq!(seen.code, Some(0));
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_secs(1));
     running.signal("TERM");
     let _ = running.input.take();
     let done = running.finish();
@@ -322,7 +322,7 @@ fn a_recording_is_ended_well_by_a_closed_terminal_unless_it_was_told_to_ignore_t
         broker.post(&events(0..3));
         let seen = broker.run(&["watch", "machines.*.*", "--since=1h", "--count=3", "--timeout=30"], "");
         assert_eq!(seen.code, Some(0));
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(Duration::from_secs(1));
         signal(ends_by);
         let said: Vec<String> = lines.map_while(Result::ok).collect();
         assert_eq!(child.wait().unwrap().code(), Some(0), "{ends_by}: {said:?}");

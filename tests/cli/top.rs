@@ -104,7 +104,9 @@ impl Terminal {
     fn top(endpoint: &str, more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
-        let top = format!("exec '{}' top -i 0.5 -E {endpoint} {more}", env!("CARGO_BIN_EXE_hydrant"));
+        // `nohup` or a shell may have had the tests ignore a signal, and `top` follows that.
+        let program = concat!("env --default-signal=HUP,INT '", env!("CARGO_BIN_EXE_hydrant"), "'");
+        let top = format!("exec {program} top -i 0.5 -E {endpoint} {more}");
         let inner = dir.path().join("inner.sh");
         std::fs::write(&inner, format!("echo $$ >'{}'; {top}", pid.display())).unwrap();
         let outer =
