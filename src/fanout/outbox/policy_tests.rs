@@ -66,6 +66,14 @@ fn sized(size: usize) -> usize {
     if size < 50 { 100 * size } else { size }
 }
 
+/// Fails unless what an outbox counts is what its model has.
+fn check_counts(fanout: &Fanout, conn: ConnId, model: &Model) {
+    let answers = model.items.iter().filter(|item| matches!(item, Item::Own(_)));
+    let counted = if model.policy == Overflow::DropOldest { answers.count() } else { 0 };
+    assert_eq!(fanout.answers.of(conn) as usize, counted);
+    assert_eq!(fanout.depth(conn), Depth { events: model.items.len(), bytes: model.counted().1 });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
@@ -120,12 +128,7 @@ proptest! {
                     models[which].finish(b"bye");
                 }
             }
-            for (&conn, model) in conns.iter().zip(&models) {
-                let answers = model.items.iter().filter(|item| matches!(item, Item::Own(_)));
-                let counted = if model.policy == Overflow::DropOldest { answers.count() } else { 0 };
-                prop_assert_eq!(fanout.answers.of(conn) as usize, counted);
-                prop_assert_eq!(fanout.depth(conn), Depth { events: model.items.len(), bytes: model.counted().1 });
-            }
+            conns.iter().zip(&models).for_each(|(&conn, model)| check_counts(&fanout, conn, model));
         }
         fanout.end_round(10);
         let_go(&mut fanout);
