@@ -50,7 +50,7 @@ impl Shard {
         conn
     }
 
-    /// Pauses or resumes live events. While paused, the connection's filters are not evaluated and cost it nothing.
+    /// Pauses or resumes live events. While paused, the connection's filters are not evaluated and cost it little.
     fn set_paused(&mut self, conn: ConnId, paused: bool) {
         self.fanout.set_paused(conn, paused);
         if let Some(slot) = self.session(conn).slot {

@@ -65,6 +65,9 @@ struct Account {
     owner: u32,
 }
 
+/// What it costs a paused subscriber that one of its filters is passed over.
+const PASSED_OVER: i32 = 4;
+
 /// Set in the `owner` of a subscriber that is paused.
 const PAUSED: u32 = 1 << 31;
 
@@ -170,8 +173,8 @@ impl Accounts {
         self.by_owner.resize(count, Owner::default());
     }
 
-    /// Pauses or resumes a subscriber from the next event on. While paused, no predicate is evaluated for it, and it
-    /// exceeds no limit by that.
+    /// Pauses or resumes a subscriber from the next event on. While paused, no predicate is evaluated for it. Passing
+    /// over one costs it a few units, so that many filters of paused subscribers cannot hold up the others for free.
     pub(super) fn pause(&mut self, subscriber: u32, paused: bool) {
         let account = self.of(subscriber);
         account.owner = account.owner & !PAUSED | if paused { PAUSED } else { 0 };
@@ -211,12 +214,19 @@ impl Accounts {
         (!renew || self.renew(subscriber)).then_some(u64::from(left))
     }
 
-    /// Reports a subscriber that has no units left for this event, unless it is paused or has been reported: it may
-    /// have spent them exactly.
+    /// Refuses a subscriber that has no units left for this event. Unless it has been reported, it is charged if it is
+    /// paused, and otherwise reported: it may have spent its units exactly.
     #[cold]
     fn refuse(&mut self, subscriber: u32) {
-        if self.of(subscriber).owner & (PAUSED | STOPPED) == 0 {
+        let second = self.second;
+        let account = self.of(subscriber);
+        if account.owner & STOPPED != 0 {
+            return;
+        }
+        if !account.is_paused() {
             self.stop(subscriber, Overdrawn::Event);
+        } else if (account.second == second && account.portion > 0) || self.renew(subscriber) {
+            self.of(subscriber).portion -= PASSED_OVER;
         }
     }
 
@@ -387,15 +397,29 @@ mod tests {
     }
 
     #[test]
-    fn who_is_paused_pays_nothing_and_goes_beyond_no_bound() {
+    fn who_is_paused_pays_little_and_its_owner_has_the_rest() {
         let mut accounts = accounts(Work { event: 1_000, second: 16_000, owner: 16_000 }, &[1, 1]);
         accounts.pause(0, true);
         assert_eq!(affords(&mut accounts, 0, 100), 0);
         assert_eq!(accounts.take_overdrawn(), None);
-        assert_eq!(affords(&mut accounts, 1, 100), 160, "and its owner has all of its units");
+        assert_eq!(affords(&mut accounts, 1, 100), 160, "and its owner has nearly all of its units");
         accounts.pause(0, false);
         accounts.begin_second(9);
         assert_eq!(affords(&mut accounts, 0, 100), 160);
+    }
+
+    /// Many filters of connections that lag would otherwise hold up every event for nothing.
+    #[test]
+    fn passing_over_the_filters_of_who_is_paused_has_a_bound() {
+        let mut accounts = accounts(Work { event: 1_000, second: 16_000, owner: u64::MAX }, &[1]);
+        accounts.pause(0, true);
+        for second in 2..4 {
+            accounts.begin_second(second);
+            accounts.begin_event(second);
+            let passed_over = (0..).take_while(|_| accounts.open(0).is_none() && accounts.overdrawn.is_empty()).count();
+            assert_eq!(passed_over, 4_000, "of 4 units each");
+            assert_eq!(accounts.take_overdrawn(), Some((0, Overdrawn::Second)));
+        }
     }
 
     #[test]
