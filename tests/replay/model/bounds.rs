@@ -103,8 +103,9 @@ fn filters_of_replays_have_a_second_and_wait_for_the_next_one() {
 }
 
 #[test]
-fn who_is_behind_does_not_pay_for_live_events() {
-    let work = Work { event: 200, second: 1_000, owner: 1_000 };
+fn who_is_behind_pays_little_for_live_events() {
+    // 4 units for each filter that an event passes over.
+    let work = Work { event: 200, second: 20_000, owner: 20_000 };
     let mut world = limited(work);
     let specs: Vec<String> = (0..100).map(|n| format!("*.*.*.N=Ne({})", n + 1000)).collect();
     let conn = open(&mut world, &specs.iter().map(String::as_str).collect::<Vec<_>>());
