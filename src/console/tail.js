@@ -31,6 +31,8 @@ export function show(element) {
   let waiting = null;
   // Rows added above the visible ones since the last draw.
   let scrolled = 0;
+  // The entries whose rows are in the page.
+  let drawn = new Set();
 
   const fields = h("div", { class: "specs" });
   const word = h("span", { class: "quiet" });
@@ -55,9 +57,23 @@ export function show(element) {
     scrolled = 0;
     const from = Math.max(0, Math.floor(rows.scrollTop / height) - 4);
     const until = Math.min(kept.length, from + Math.ceil(rows.clientHeight / height) + 8);
-    const visible = [];
-    for (let at = from; at < until; at += 1) visible.push(line(kept[kept.length - 1 - at], at * height));
-    spacer.replaceChildren(...visible);
+    const visible = new Set(kept.slice(kept.length - until, kept.length - from).reverse());
+    for (const entry of drawn) {
+      if (visible.has(entry)) continue;
+      entry.row.remove();
+      entry.row = null;
+    }
+    drawn = visible;
+    // Rows that stay are not moved, so that text in them can be selected.
+    let [next, top] = [spacer.firstChild, from * height];
+    for (const entry of visible) {
+      const row = entry.row ??= line(entry);
+      if (row === next) next = next.nextSibling;
+      else spacer.insertBefore(row, next);
+      row.style.setProperty("--top", `${top}px`);
+      row.ariaSelected = entry === chosen;
+      top += height;
+    }
     const now = Date.now();
     arrivals = arrivals.filter((time) => now - time < 5000);
     const figures = [`${rate(arrivals.length / 5)} events/s`, `${count(seen)} seen`, `${count(kept.length)} kept`];
@@ -83,23 +99,21 @@ export function show(element) {
     }, REDRAW_INTERVAL);
   }
 
-  function line(entry, top) {
+  // A row. It is opened by pressing: at the release another row may be under the pointer.
+  function line(entry) {
     const { event } = entry;
     const cells = [[clock(event.Time), event.Time], [event.Type], [event.Action], named(event), [event.Principal],
-      [entry.words ??= changed(event)]];
-    const it = h("div", {
-      class: `row${entry === chosen ? " chosen" : ""}${event.Type === "hydrant" ? " attention" : ""}`, role: "option",
-      "aria-selected": String(entry === chosen), onclick: () => choose(entry),
+      [changed(event)]];
+    return h("div", { class: `row${event.Type === "hydrant" ? " attention" : ""}`, role: "option",
+      onmousedown: ({ button }) => button || choose(entry),
     }, cells.map(([text, title = text]) => h("span", { title }, text)));
-    it.style.setProperty("--top", `${top}px`);
-    return it;
   }
 
   function take(text, id, event) {
     seen += 1;
     arrivals.push(Date.now());
     if (arrivals.length > 20000) arrivals.splice(0, 10000);
-    const entry = { text, id, event, words: null };
+    const entry = { text, id, event, row: null };
     learn(event);
     size += text.length;
     (paused ? held : kept).push(entry);

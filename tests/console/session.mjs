@@ -12,7 +12,7 @@ async function token(server, restrictions) {
 }
 
 /** Opens a view with a token of one's own, does something there, and closes the page. */
-async function opened(browser, server, fragment, restrictions, work, expected = []) {
+export async function opened(browser, server, fragment, restrictions, work, expected = []) {
   const url = `${server.url}/hydrant/#${fragment}&token=${await token(server, restrictions)}`;
   const page = await browser.page(url, { expected });
   try {
