@@ -12,6 +12,8 @@ const STEADY = 5000;
 // Milliseconds without a byte until a connection is lost, if the server does not send its ping interval.
 const SILENCE = 90000;
 const LOST = "the connection was lost";
+// The policy if this page is slow, unless it is not allowed.
+const POLICY = "drop-oldest";
 // Milliseconds that are requested again, because nodes' orders and clocks differ.
 const OVERLAP = 5000;
 // Tolerated clock skew in ms.
@@ -44,7 +46,7 @@ export function follow(specs, on, since) {
   // A lost network reports no error, so silence ends the connection.
   const timer = setInterval(() => Date.now() - heard > silence && attempt?.abort(), 1000);
   const query = new URLSearchParams(specs.map((spec) => ["register", spec]));
-  query.append("overflow", "drop-oldest");
+  query.append("overflow", POLICY);
 
   async function once() {
     if (time - OVERLAP > first) from = early(time);
@@ -68,7 +70,7 @@ export function follow(specs, on, since) {
     old = new Map();
     for (const one of recent) old.set(one, (old.get(one) ?? 0) + 1);
     const begun = Date.now();
-    on.state("live");
+    on.state("live", query.has("overflow") ? "" : `${POLICY} is not allowed here: a slow tail may be disconnected`);
     // Three pings may be missed.
     silence = answer.headers.get("X-Hydrant-Ping") * 4000 || SILENCE;
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -122,6 +124,10 @@ export function follow(specs, on, since) {
         reason = await once();
       } catch (error) {
         if (controller.signal.aborted) return;
+        if (error.message.startsWith(`overflow=${POLICY} `) && query.has("overflow")) {
+          query.delete("overflow");
+          continue;
+        }
         if (error.status >= 400 && error.status < 500 && error.status !== 429) {
           clearInterval(timer);
           return on.refused(error);

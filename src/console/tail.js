@@ -191,8 +191,8 @@ export function show(element) {
         drawFields(messages);
       },
       state: (word, why) => {
-        link.textContent = word === "live" ? "" : `${word}: ${why}`;
-        link.className = word === "live" ? "" : "attention";
+        link.textContent = why && `${word}: ${why}`;
+        link.className = word === "live" ? "quiet" : "attention";
       },
       refused: (error) => {
         for (const spec of specs()) messages.set(spec, error.messages);

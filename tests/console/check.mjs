@@ -19,6 +19,7 @@ import {
   isRefusedOnce, keepsHeadsAndRowsTogether, noticesSilence, offersWhatIsPermitted, saysWhatTheEndpointLacks,
   saysWhereAListEnds, takesATokenLater,
 } from "./session.mjs";
+import { takesThePolicyOfTheServer } from "./tail.mjs";
 
 const [program, axe] = process.argv.slice(2);
 const VIEWS = ["now", "tail?spec=machines.*.*", "connections", "registrations", "explain", "me"];
@@ -299,6 +300,7 @@ try {
   }
   for (const step of [
     continuesAtAnotherRun, asksForWhatAnotherClockHas, noticesSilence, saysWhatTheEndpointLacks,
+    takesThePolicyOfTheServer,
   ]) {
     await timed(step.name, step(browser, program));
   }
