@@ -1,7 +1,7 @@
 // The frame: the bar with figures, the rail of views, signing in, and the keys.
 
 import { currentToken, isSignedIn, onSession, signIn, signInWith, signOut, userName } from "./api.js";
-import { announce, button, bytes, failure, field, fill, h, micros, quiet, rate } from "./dom.js";
+import { announce, button, bytes, failure, field, fill, h, micros, quiet, rate, renew } from "./dom.js";
 import { place } from "./route.js";
 import { latest, quantiles, rates, received, state, watch } from "./status.js";
 import * as now from "./now.js";
@@ -52,7 +52,7 @@ function drawBar() {
   const status = latest();
   const figure = (view, value, unit) => h("a", { href: `#${view}` }, h("b", value), ` ${unit}`);
   // The charts' values, once they have two points.
-  fill(figures, dot, status && [
+  renew(figures, dot, status && [
     h("span", { class: "node", title: "Node" }, status.Id),
     figure("tail", rate(rates(received).at(-1) ?? status.Rates.ReceivedPerSecond), "events/s"),
     figure("registrations", rate(rates((s) => s.Delivered).at(-1) ?? status.Rates.DeliveredPerSecond), "deliveries/s"),

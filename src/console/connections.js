@@ -39,7 +39,8 @@ export function show(element) {
       view.again();
     }));
     const rows = sorted(all, sort).map((one) => ({
-      attributes: { class: one.RemoteAddr === open ? "chosen" : one.DroppedEvents > 0 ? "attention" : "" },
+      attributes: { "data-row": one.RemoteAddr,
+        class: one.RemoteAddr === open ? "chosen" : one.DroppedEvents > 0 ? "attention" : "" },
       cells: [
         button(one.Principal, () => view.choose(one.RemoteAddr), { class: "link" }),
         one.RemoteAddr, ago(one.CreateTime), count(one.Registrations), bytes(one.QueuedBytes),

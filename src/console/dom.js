@@ -11,7 +11,7 @@ export const svg = (tag, attributes) =>
 function made(element, parts) {
   const attributes = parts[0]?.constructor === Object ? parts.shift() : {};
   for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    if (typeof value === "function") element[name] = value;
     else if (value !== false && value != null && !/^on/i.test(name)) {
       element.setAttribute(name, value === true ? "" : value);
     }
@@ -19,9 +19,43 @@ function made(element, parts) {
   return fill(element, parts);
 }
 
+const present = (children) => children.flat(Infinity).filter((child) => child != null && child !== false);
+
 export function fill(element, ...children) {
-  element.replaceChildren(...children.flat(Infinity).filter((child) => child != null && child !== false));
+  element.replaceChildren(...present(children));
   return element;
+}
+
+// Fills an element again and keeps its nodes, with focus, selection and clicks that have begun. Nodes are matched in
+// their order, by their name and `data-row`.
+export function renew(element, ...children) {
+  const name = (node) => node.nodeName + node.dataset?.row;
+  const focused = document.activeElement;
+  const old = Map.groupBy(element.childNodes, name);
+  const nodes = present(children).map((child) => {
+    const node = child.nodeType ? child : new Text(child);
+    return merged(old.get(name(node))?.shift() ?? node, node);
+  });
+  old.forEach((rest) => rest.forEach((node) => node.remove()));
+  nodes.forEach((node, at) => {
+    if (element.childNodes[at] !== node) element.insertBefore(node, element.childNodes[at]);
+  });
+  // A node that is moved loses the focus.
+  if (focused !== document.activeElement && element.contains(focused)) focused.focus({ preventScroll: true });
+}
+
+// The old node with the content of the new one.
+function merged(old, node) {
+  if (old === node) return old;
+  if (old.nodeName === "#text") {
+    if (old.data !== node.data) old.data = node.data;
+    return old;
+  }
+  for (const { name } of [...old.attributes]) if (!node.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of node.attributes) old.setAttribute(name, value);
+  old.onclick = node.onclick;
+  renew(old, ...node.childNodes);
+  return old;
 }
 
 // Announces a text to screen readers.
@@ -94,7 +128,7 @@ export function button(label, onclick, attributes = {}) {
 
 // A button that copies a text.
 export function copier(label, text) {
-  const it = button(label, async () => {
+  return button(label, async ({ currentTarget: it }) => {
     try {
       await navigator.clipboard.writeText(text);
     } catch {
@@ -105,7 +139,6 @@ export function copier(label, text) {
     announce("Copied");
     setTimeout(() => (it.textContent = label), 1500);
   });
-  return it;
 }
 
 // A table: `columns` are {head, number, title}, `rows` arrays of nodes or texts.

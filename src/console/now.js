@@ -2,7 +2,7 @@
 
 import { get, repeat } from "./api.js";
 import { chart } from "./chart.js";
-import { ago, bytes, count, fact, fill, h, micros, millis, quiet, rate, table } from "./dom.js";
+import { ago, bytes, count, fact, fill, h, micros, millis, quiet, rate, renew, table } from "./dom.js";
 import { health, line, losses } from "./health.js";
 import { clients, incomplete } from "./pane.js";
 import { before, history, latest, quantiles, rates, received, state, values, watch } from "./status.js";
@@ -18,7 +18,8 @@ export function show(element) {
     chart("Queued for clients", ["queued"], bytes),
     chart("Latency, received to written", ["p50", "p99"], micros),
   ];
-  const slow = h("div");
+  // Returns what the panel of the slowest clients shows.
+  let slow = () => null;
   const rows = h("div", { class: "panels" });
   const problem = h("div");
   const verdict = h("div");
@@ -28,25 +29,27 @@ export function show(element) {
   function draw() {
     const status = latest();
     all.hidden = state.word === "hidden";
-    fill(problem, all.hidden && h("p", { class: "empty" },
+    renew(problem, all.hidden && h("p", { class: "empty" },
       "The server's status requires the claim connections/list, and is not shown to users of a tenant."));
     // Keeps the last answer on the page.
-    if (state.word === "reconnecting") fill(verdict, h("ul", { class: "plain health" }, line("bad", state.detail)));
-    else fill(verdict, status && health(status, history, busy(status).map((percent) => percent ?? 0)));
+    if (state.word === "reconnecting") renew(verdict, h("ul", { class: "plain health" }, line("bad", state.detail)));
+    else renew(verdict, status && health(status, history, busy(status).map((percent) => percent ?? 0)));
     const times = history.map((point) => point.time);
     charts[0].draw(times, SOURCES.map((source) => rates((s) => s.Received[source] ?? 0)));
     charts[1].draw(times, [rates((s) => s.Delivered)]);
     charts[2].draw(times, [values((s) => s.Queue.Bytes)]);
     charts[3].draw(times, [quantiles(0.5), quantiles(0.99)]);
-    if (status) fill(rows, shards(status), around(status), lost(status), panel("Slowest clients", slow));
+    if (status) renew(rows, shards(status), around(status), lost(status), panel("Slowest clients", slow()));
   }
 
   async function lookAtSlow() {
     try {
-      fill(slow, slowest(await get("connections?Type=In(websocket,stream)&sort=queued&limit=5", 2)));
+      const all = await get("connections?Type=In(websocket,stream)&sort=queued&limit=5", 2);
+      slow = () => slowest(all);
     } catch (error) {
-      if (error.status !== 401) fill(slow, h("p", error.message));
+      slow = () => h("p", error.message);
     }
+    draw();
   }
 
   const ends = [repeat(lookAtSlow, 4000), watch(draw)];

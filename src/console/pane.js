@@ -1,7 +1,7 @@
 // A list that is polled, and beside it a pane with the row named by the parameter `open`.
 
 import { repeat } from "./api.js";
-import { button, bytes, count, failure, fill, h, millis, quiet, table } from "./dom.js";
+import { button, bytes, count, failure, fill, h, millis, quiet, renew, table } from "./dom.js";
 import { parameters, setParameters } from "./route.js";
 
 // Maximum number of rows; more make a page slow.
@@ -16,9 +16,11 @@ export const cut = (all) => all.length >= MOST && `The ${MOST} connections with 
 // A short table of connections, with links.
 export function clients(caption, all) {
   const columns = ["Client", "From", "Queued", "Oldest", "Dropped"].map((head, at) => ({ head, number: at > 1 }));
-  const rows = all.map((one) => [
-    h("a", { href: `#connections?open=${encodeURIComponent(one.RemoteAddr)}` }, one.Principal), one.RemoteAddr,
-    bytes(one.QueuedBytes), millis(one.QueuedAgeMilliseconds), count(one.DroppedEvents)]);
+  const rows = all.map((one) => ({
+    attributes: { "data-row": one.RemoteAddr },
+    cells: [h("a", { href: `#connections?open=${encodeURIComponent(one.RemoteAddr)}` }, one.Principal), one.RemoteAddr,
+      bytes(one.QueuedBytes), millis(one.QueuedAgeMilliseconds), count(one.DroppedEvents)],
+  }));
   return rows.length ? table(caption, columns, rows)
     : quiet("No connection that you may see has it. This requires the claim connections/get.");
 }
@@ -46,15 +48,11 @@ export function listing(element, label, note, look, draw, load) {
       const all = await look(age);
       // A newer request may have another order.
       if (own !== looks) return;
-      const found = draw(all);
-      // A focused button keeps the focus.
-      const focused = list.contains(document.activeElement) && document.activeElement.textContent;
-      fill(problem, incomplete(all));
-      fill(list, found);
-      if (focused) [...list.querySelectorAll("button, a")].find((one) => one.textContent === focused)?.focus();
+      renew(problem, incomplete(all));
+      renew(list, draw(all));
     } catch (error) {
       // Keeps the last answer on the page.
-      if (own === looks && error.status !== 401) fill(problem, failure(error, PAUSE));
+      if (own === looks && error.status !== 401) renew(problem, failure(error, PAUSE));
     }
   }
 

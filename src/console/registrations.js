@@ -33,7 +33,8 @@ export function show(element) {
       { head: "Last hit", number: true }, { head: "Shared by", number: true, title: "Connections" }, { head: "Tail" },
     ];
     const rows = all.map((one) => ({
-      attributes: { class: one.Spec === parameters().open ? "chosen" : one.Hits === 0 ? "dim" : "" },
+      attributes: { "data-row": one.Spec,
+        class: one.Spec === parameters().open ? "chosen" : one.Hits === 0 ? "dim" : "" },
       cells: [[h("code", one.Spec),
         one.Warnings?.map((text) => h("p", { class: "attention note" }, "▲ ", spoken(text)))],
         count(one.Hits), count(one.Deliveries), one.FilterBytes ? millis(one.FilterWork / 1e6) : "–",

@@ -13,7 +13,7 @@ import { join } from "node:path";
 import { Chromium, until } from "./chromium.mjs";
 import { resumes } from "./eventsource.mjs";
 import { Hydrant, update } from "./hydrant.mjs";
-import { opensARow } from "./input.mjs";
+import { keepsTheFocus, opensARow } from "./input.mjs";
 import {
   asksForWhatAnotherClockHas, comparesNoOtherNodes, continuesAtAnotherRun, expires, forgetsTheSessionBefore,
   isRefusedOnce, keepsHeadsAndRowsTogether, noticesSilence, offersWhatIsPermitted, saysWhatTheEndpointLacks,
@@ -294,7 +294,7 @@ try {
   await timed(takesATokenFromALink.name, takesATokenFromALink(browser, server));
   for (const step of [
     takesATokenLater, forgetsTheSessionBefore, comparesNoOtherNodes, expires, isRefusedOnce, saysWhereAListEnds,
-    keepsHeadsAndRowsTogether, opensARow,
+    keepsHeadsAndRowsTogether, opensARow, keepsTheFocus,
   ]) {
     await timed(step.name, step(browser, server));
   }

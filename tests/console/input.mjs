@@ -1,5 +1,7 @@
 // What hands do with a page that changes meanwhile: mouse, keys and the focus of the keyboard.
 
+import { request } from "node:https";
+
 import { opened } from "./session.mjs";
 
 function assert(holds, what) {
@@ -20,6 +22,8 @@ const grows = async (page, word) => page.until(`more ${word}`, figure, word, awa
 export function opensARow(browser, server) {
   return opened(browser, server, "tail?spec=*.*.*", {}, async (page) => {
     const third = ".rows .row:nth-child(3)";
+    // The note moves the rows.
+    await page.shows("Would have matched");
     await press(page, third);
     await grows(page, "seen");
     await release(page, third);
@@ -37,5 +41,61 @@ export function opensARow(browser, server) {
     const title = await page.until("the detail", () => document.querySelector(".detail h2")?.innerText);
     assert(title.endsWith(`.${key.split(" ").at(-1)}`), `${title} is open instead of ${key}`);
     assert(await page.evaluate(() => window.row.isConnected), "the row was replaced, with what was selected in it");
+  });
+}
+
+/** Opens a stream of the first user. Returns what ends it. */
+function stream(server, spec) {
+  return new Promise((registered, reject) => {
+    const headers = { authorization: `Bearer ${server.token}`, accept: "text/event-stream" };
+    const asked = request(`${server.url}/api/v3/events?register=${spec}`, { headers, rejectUnauthorized: false },
+      (answer) => answer.once("data", () => registered(() => asked.destroy())));
+    asked.on("error", reject).end();
+  });
+}
+
+/** Waits until the page has had two more answers from a path. */
+async function polls(page, path) {
+  const answers = (path, least) => performance.getEntriesByType("resource")
+    .filter(({ name }) => new URL(name).pathname.endsWith(path)).length >= least;
+  for (let least = 0; ; least += 1) {
+    if (await page.evaluate(answers, path, least)) continue;
+    return page.until(`two answers from ${path}`, answers, path, least + 1);
+  }
+}
+
+/** The focus stays where it is while lists and figures change, and a click on them counts. */
+export function keepsTheFocus(browser, server) {
+  return opened(browser, server, "connections?sort=RemoteAddr", {}, async (page) => {
+    const ends = await Promise.all(["focus.one.*", "focus.two.*", "focus.three.*"].map((spec) => stream(server, spec)));
+    try {
+      await page.until("three rows", () => document.querySelectorAll(".list tbody tr").length > 2);
+      const address = await page.evaluate(() => {
+        const row = document.querySelectorAll(".list tbody tr")[1];
+        row.querySelector("button").focus();
+        return row.children[1].innerText;
+      });
+      const focused = () => document.activeElement.closest("tr")?.children[1]?.innerText;
+      await polls(page, "/connections");
+      assert(await page.evaluate(focused) === address, "the focus is in another row");
+      // The rows' order is another one, too.
+      await page.evaluate(() => [...document.querySelectorAll(".sort")].find((one) => one.innerText === "Age").click());
+      await page.shows("Age ▾");
+      assert(await page.evaluate(focused) === address, "the focus is in another row");
+      await page.evaluate(() => [...document.querySelectorAll(".sort")].find((one) => one.innerText === "From").focus());
+      await page.key("Enter");
+      await page.shows("From ▾");
+      assert(await page.evaluate(() => document.activeElement.innerText === "From ▾"), "the head lost the focus");
+    } finally {
+      ends.forEach((end) => end());
+    }
+    const figure = ".figures a:nth-of-type(2)";
+    await page.evaluate((figure) => document.querySelector(figure).focus(), figure);
+    await polls(page, "/status");
+    assert(await page.evaluate((figure) => document.activeElement.matches(figure), figure), "the bar lost the focus");
+    await press(page, figure);
+    await polls(page, "/status");
+    await release(page, figure);
+    await page.until("the view", () => location.hash === "#registrations");
   });
 }

@@ -104,7 +104,8 @@ export function keepsHeadsAndRowsTogether(browser, server) {
     await page.evaluate(() => {
       window.seen = [];
       const note = () => window.seen.push(document.querySelector(".list").innerText);
-      new MutationObserver(note).observe(document.querySelector(".list"), { childList: true, subtree: true });
+      new MutationObserver(note).observe(document.querySelector(".list"),
+        { childList: true, subtree: true, characterData: true, attributes: true });
       window.late();
     });
     await page.until("the next list", () => window.asked.deliveries > 1 && window.seen.length > 0);
