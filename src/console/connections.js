@@ -1,6 +1,6 @@
 // Connections: the slowest first. A row opens to its registrations.
 
-import { get, may, remove, userName } from "./api.js";
+import { RefusedError, get, may, remove, userName } from "./api.js";
 import {
   ago, announce, bytes, button, count, curl, empty, fact, failure, fill, h, millis, quiet, sortable, table,
 } from "./dom.js";
@@ -9,6 +9,8 @@ import { parameters, setParameters } from "./route.js";
 import { state } from "./status.js";
 
 export const title = "Connections";
+
+const ENDED = "This connection has ended.";
 
 // Heads and sort keys; numbers from `Age` to `Dropped`.
 const COLUMNS = [
@@ -54,12 +56,31 @@ export function show(element) {
         curl(userName(), `-N '${location.origin}/api/v3/events?register=machines.*.*'`));
   }
 
-  async function inspect(address) {
-    const one = await get(`connections/${encodeURIComponent(address)}`);
-    return [h("h2", one.Principal), facts(one), specs(one), closing(one)];
+  // The opened connection: {path, made, place, isClosed}.
+  let opened;
+
+  // Requests it again. Another client may have got its address.
+  async function fresh(own) {
+    const one = await get(own.path);
+    own.made ??= one.CreateTime;
+    if (one.CreateTime !== own.made) throw new RefusedError(404, [ENDED]);
+    return one;
   }
 
-  function closing(one) {
+  async function inspect(address, isNew) {
+    if (isNew) opened = { path: `connections/${encodeURIComponent(address)}` };
+    const own = opened;
+    try {
+      const one = await fresh(own);
+      own.place ??= closing(one, own);
+      return [h("h2", one.Principal), facts(one), specs(one), own.place];
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      return [h("h2", address), own.isClosed ? own.place : h("p", { class: "attention" }, ENDED)];
+    }
+  }
+
+  function closing(one, own) {
     const place = h("div", { class: "closing" });
     const path = encodeURIComponent(one.RemoteAddr);
     const explain = h("a", { class: "button", href: `#explain?connection=${path}` }, "Explain an event for it");
@@ -70,7 +91,9 @@ export function show(element) {
       button("Close now", close, { class: "danger" }), button("Cancel", () => first(true)));
     async function close() {
       try {
-        await remove(`connections/${path}`);
+        await fresh(own);
+        await remove(own.path);
+        own.isClosed = true;
         announce("Closed");
         fill(place, h("p", { class: "good" }, "Closed."));
         view.again(0);

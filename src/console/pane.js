@@ -35,15 +35,18 @@ const LACKS = {
 export const incomplete = ({ lacks }) => lacks &&
   h("p", { class: "attention", role: "status" }, `This list is incomplete. ${LACKS[lacks] ?? lacks}`);
 
-// Fills a view: `look` requests the list, `draw` and `load(name)` return what the list and the pane show. Returns
+// Fills a view: `look` requests the list, `draw` and `load(name, isNew)` return what the list and the pane show. Returns
 // `choose(name)` to open a row, `again(age)` to poll at once, and `end`.
 export function listing(element, label, note, look, draw, load) {
   const [list, problem] = [h("div", { class: "list" }), h("div")];
   const pane = h("aside", { class: "detail", hidden: true, "aria-label": label });
+  const corner = button("Close detail", close, { class: "corner" });
   let looks = 0;
+  let opened = null;
 
   async function again(age) {
     const own = ++looks;
+    inspect(parameters().open);
     try {
       const all = await look(age);
       // A newer request may have another order.
@@ -57,25 +60,28 @@ export function listing(element, label, note, look, draw, load) {
   }
 
   async function inspect(name) {
-    pane.hidden = false;
-    const found = await load(name).then((body) => [body], (error) => [h("h2", name), failure(error)]);
-    // Another row may have been opened meanwhile.
-    if (parameters().open === name) fill(pane, button("Close detail", close, { class: "corner" }), ...found);
+    const isNew = name !== opened;
+    opened = name;
+    pane.hidden = !name;
+    if (!name) return;
+    if (isNew) fill(pane, corner, h("h2", name));
+    const found = await load(name, isNew).catch((error) => (isNew || error.status) && [h("h2", name), failure(error)]);
+    // Another row may have been opened meanwhile. Without an answer the last one stays.
+    if (found && parameters().open === name) renew(pane, corner, found);
   }
 
   function choose(name) {
+    opened = null;
     setParameters({ open: name });
     again();
-    return inspect(name);
   }
 
   function close() {
     setParameters({ open: null });
-    pane.hidden = true;
     again();
+    list.querySelector(".chosen button")?.focus();
   }
 
   fill(element, h("div", { class: "split" }, h("div", { class: "list-side" }, note, problem, list), pane));
-  if (parameters().open) inspect(parameters().open);
   return { choose, again, end: Object.assign(repeat(again, PAUSE * 1000), { keys: { Escape: close } }) };
 }

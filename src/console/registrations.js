@@ -18,7 +18,7 @@ export function show(element) {
 
   async function holders(spec) {
     const query = new URLSearchParams({ Spec: spec, sort: "queued", limit: MOST });
-    const all = await get(`connections?${query}`);
+    const all = await get(`connections?${query}`, AGE);
     return [h("h2", h("code", spec)), quiet(cut(all)), clients("Who has it", all)];
   }
 

@@ -99,3 +99,37 @@ export function keepsTheFocus(browser, server) {
     await page.until("the view", () => location.hash === "#registrations");
   });
 }
+
+/** An opened connection is followed, and closing it hits no other client that got its address. */
+export function followsAConnection(browser, server) {
+  return opened(browser, server, "connections?sort=RemoteAddr", {}, async (page) => {
+    const end = await stream(server, "followed.*.*");
+    const { RemoteAddr: address } = JSON.parse(await server.ask("GET", "connections?Spec=followed.*.*"))[0];
+    await page.evaluate((address) => void (location.hash = `#connections?open=${encodeURIComponent(address)}`), address);
+    await page.click("Close connection…");
+    await server.post({ Type: "followed", Action: "update", Key: "one", Object: {} });
+    await page.until("the hit", () => document.querySelector(".detail td.number")?.innerText === "1");
+    // As if another client had connected from there.
+    await page.evaluate(() => {
+      window.asks = window.fetch;
+      window.fetch = async (path, options) => {
+        if (options.method === "DELETE") window.deleted = true;
+        const answer = await window.asks(path, options);
+        return path.includes("/connections/") ? Response.json({ ...await answer.json(), CreateTime: "later" }) : answer;
+      };
+    });
+    await page.click("Close now");
+    await page.until("that it has ended", () => document.querySelector(".detail").innerText
+      .includes("This connection has ended."));
+    assert(!await page.evaluate(() => window.deleted), "another client was closed");
+    await page.evaluate(() => void (window.fetch = window.asks));
+    await page.click("Close detail");
+    await page.evaluate((address) => [...document.querySelectorAll(".list tbody tr")]
+      .find((row) => row.innerText.includes(address)).querySelector("button").click(), address);
+    await page.click("Close connection…");
+    end();
+    await page.until("that it has ended", () => document.querySelector(".detail").innerText
+      .includes("This connection has ended."));
+    assert(await page.evaluate(() => !document.querySelector(".closing")), "it can still be closed");
+  }, [/status of 404 .*connections/]);
+}
