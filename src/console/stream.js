@@ -2,9 +2,9 @@
 //
 // It reconnects after growing pauses and resumes with `Last-Event-ID`. Another node or run would answer that with its
 // whole history: it is asked again, by time, and duplicates are dropped (docs/protocol.md, "Resuming", rule 5). The
-// stream ends when it is closed or refused.
+// stream stops when a retry is of no use, and ends when it is closed.
 
-import { open } from "./api.js";
+import { RefusedError, open } from "./api.js";
 
 const LONGEST_PAUSE = 15000;
 // Milliseconds after which a connection resets the pause.
@@ -23,9 +23,15 @@ const KNOWN = 20000;
 
 // The EPOCH of a position, undefined for a time.
 const runOf = (position) => position?.match(/^\w{16}(?=:)/)?.[0];
+// Whether a close means that the client has to change. The next request finds out whether credentials are refused.
+const endsForGood = ({ Code: code, Reason: reason }) => [1002, 1007, 1009].includes(code) || /^filters/.test(reason);
 const early = (time) => new Date(time - OVERLAP).toISOString();
 
-// Follows registrations. `on` has event(json text, id, event), answer(event), state(word, detail), refused(error).
+// Answers that may be others soon: a balancer has no server, a request took too long, there are too many.
+const PASSING = [404, 408, 429];
+
+// Follows registrations. `on` has event(json text, id, event), answer(event), state(word, detail, again): `again`
+// continues a stream that stopped.
 export function follow(specs, on, since) {
   const controller = new AbortController();
   let last = null;
@@ -78,27 +84,23 @@ export function follow(specs, on, since) {
     for (;;) {
       heard = Date.now();
       const { value, done } = await reader.read();
-      if (done) return LOST;
+      if (done) return;
       const messages = (rest + value).split("\n\n");
       rest = messages.pop();
       if (Date.now() - begun > STEADY) pause = 500;
-      for (const message of messages) {
-        const ended = take(message);
-        if (ended) return ended;
-      }
+      messages.forEach(take);
     }
   }
 
   function take(message) {
     const fields = message.split("\n").map((line) => line.split(/: (.*)/s));
     const { event: name, data, id } = Object.fromEntries(fields);
-    if (!data) return null;
-    if (name === "close") return JSON.parse(data).Reason;
+    if (!data) return;
     const event = JSON.parse(data);
+    if (name === "close") throw new RefusedError(endsForGood(event) ? 400 : 0, [event.Reason]);
     if (name === "answer") on.answer(event);
     else if (isNew(event, id)) on.event(data, id, event);
     last = id ?? last;
-    return null;
   }
 
   function isNew(event, id) {
@@ -119,20 +121,22 @@ export function follow(specs, on, since) {
 
   async function run() {
     while (!controller.signal.aborted) {
-      let reason;
+      let reason = LOST;
       try {
-        reason = await once();
+        await once();
       } catch (error) {
         if (controller.signal.aborted) return;
         if (error.message.startsWith(`overflow=${POLICY} `) && query.has("overflow")) {
           query.delete("overflow");
           continue;
         }
-        if (error.status >= 400 && error.status < 500 && error.status !== 429) {
-          clearInterval(timer);
-          return on.refused(error);
+        if (error.status >= 400 && error.status < 500 && !PASSING.includes(error.status)) {
+          return on.state("stopped", error.message, () => {
+            on.state("reconnecting", "trying again");
+            run();
+          });
         }
-        reason = attempt.signal.aborted ? LOST : error.message;
+        if (!attempt.signal.aborted) reason = error.message;
       }
       if (controller.signal.aborted) return;
       const wait = pause * (0.5 + Math.random() / 2);

@@ -190,13 +190,9 @@ export function show(element) {
         messages.set(answer.Key, answer.Object.Messages);
         drawFields(messages);
       },
-      state: (word, why) => {
-        link.textContent = why && `${word}: ${why}`;
+      state: (word, why, again) => {
+        fill(link, why && `${word}: ${why}`, again && [" ", button("Try again", again)]);
         link.className = word === "live" ? "quiet" : "attention";
-      },
-      refused: (error) => {
-        for (const spec of specs()) messages.set(spec, error.messages);
-        drawFields(messages);
       },
     }, since ?? parameters().since);
   }

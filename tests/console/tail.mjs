@@ -24,3 +24,40 @@ export function takesThePolicyOfTheServer(browser, program) {
       await page.until("the row", () => document.querySelector(".rows .row")?.innerText.includes("one"));
     }, [/status of 400 .*overflow=drop-oldest/]));
 }
+
+/** Answers the page's requests for a stream by this list of statuses and bodies, and then by the server. */
+const answered = (page, ...answers) => page.evaluate((answers) => {
+  const ask = window.fetch;
+  window.asked = 0;
+  window.fetch = (path, options) => {
+    if (!path.includes("/events?")) return ask(path, options);
+    window.asked += 1;
+    const [status, body] = answers.shift() ?? [];
+    return status ? Promise.resolve(new Response(body, { status })) : ask(path, options);
+  };
+}, answers);
+
+/** A tail stops, and says so, when a retry is of no use; otherwise it tries again. */
+export function stopsWhereItIsRefused(browser, server) {
+  const close = (Code, Reason) => [200, `event: close\ndata: ${JSON.stringify({ Code, Reason })}\n\n`];
+  const refused = [400, JSON.stringify({ Messages: ["a limit of one connection", "more"] })];
+  const expensive = close(1008, "filters cost too much: over filter.work");
+  return opened(browser, server, "now?", {}, async (page) => {
+    const stops = async (why, ...answers) => {
+      await answered(page, ...answers);
+      await page.evaluate((n) => void (location.hash = `#tail?spec=machines.*.*&n=${n}`), why);
+      const found = await page.until("that it stopped", (why) => {
+        const { innerText: text = "" } = document.querySelector(".toolbar [role=status]") ?? {};
+        return text.startsWith("stopped: ") && text.includes(why) && text;
+      }, why);
+      if (found !== `stopped: ${why} Try again`) throw new Error(found);
+      const asked = await page.evaluate(() => window.asked);
+      if (asked !== answers.length) throw new Error(`asked ${asked} times`);
+    };
+    await stops("filters cost too much: over filter.work", expensive);
+    await stops("a limit of one connection", [503, ""], [404, ""], close(1008, "credentials revoked"), refused);
+    await page.click("Try again");
+    await page.until("events", () => document.querySelectorAll(".rows .row").length > 2);
+    await page.until("that it is live", () => document.querySelector(".toolbar [role=status]").innerText === "");
+  });
+}
