@@ -69,7 +69,8 @@ async function raw(path, options = {}, credential = token && `Bearer ${token}`) 
     throw new RefusedError(0, ["The server did not answer."]);
   }
   if (answer.ok) return answer;
-  const messages = (await answer.json().catch(() => ({}))).Messages ?? [];
+  const { Messages: messages = [], Model: model, Key: key } = await answer.json().catch(() => ({}));
+  if (answer.status === 404 && model) messages[0] = `${model} ${key}: ${messages[0]}`;
   // The server also answers 403 if a claim is missing. Only a refusal of the current token ends the session.
   const unknown = answer.status === 401 || messages[0] === "credentials are not valid";
   if (unknown && token && credential === `Bearer ${token}`) setToken(null, whyRefused());

@@ -1,9 +1,14 @@
 // One event beside the list: its differences, the object as a tree, the raw text, and commands.
 
-import { userName } from "./api.js";
+import { onSession, userName } from "./api.js";
 import { button, copier, curl, fill, h, quiet, quote } from "./dom.js";
 import { differences } from "./diff.js";
 import { setParameters } from "./route.js";
+
+// The event that was opened last: the history may no longer hold it when it is to be explained.
+let last = null;
+onSession(() => (last = null));
+export const opened = (position) => last?.id === position && last.text;
 
 // A link to Explain for this event, by its position or, if it has none, by its text.
 const explainLink = ({ id, text }, spec) => {
@@ -12,7 +17,7 @@ const explainLink = ({ id, text }, spec) => {
 };
 
 export function detail(pane, entry, { specs, close, start }) {
-  const { event } = entry;
+  const { event } = last = entry;
   const found = event.Object && event.Original ? differences(event.Original, event.Object) : [];
   const spec = specs.length === 1 ? specs[0] : `${event.Type}.${event.Action}.*`;
   const quoted = quote(spec);

@@ -1,6 +1,7 @@
 // Explain: why an event does or does not arrive, in a sentence and as a tree.
 
 import { post } from "./api.js";
+import { opened } from "./detail.js";
 import { VERBATIM, button, failure, field, fill, h, quiet, spoken } from "./dom.js";
 import { parameters, setParameters } from "./route.js";
 
@@ -26,18 +27,21 @@ export function show(element) {
     const inputs = Object.entries({ event, position, spec, user, connection });
     const named = Object.fromEntries(inputs.map(([name, { value }]) => [name, value.trim()]));
     setParameters(named);
-    const parts = [];
-    const text = (name, value) => value && parts.push(`"${name}":${JSON.stringify(value)}`);
+    const text = (name, value) => value && `"${name}":${JSON.stringify(value)}`;
     // Concatenated as text, so that the event's bytes are not changed.
-    if (named.event) parts.push(`"Event":${named.event}`);
-    else text("Position", named.position);
-    text("Spec", named.spec);
-    if (named.connection) text("Connection", named.connection);
-    else text("User", named.user);
+    const explain = (event) => post("hydrant/explain", `{${[
+      event ? `"Event":${event}` : text("Position", named.position), text("Spec", named.spec),
+      named.connection ? text("Connection", named.connection) : text("User", named.user)].filter(Boolean)}}`);
+    const isGone = (error) => error.message.startsWith("events ");
     try {
-      fill(answer, told(await post("hydrant/explain", `{${parts.join(",")}}`)));
+      const found = await explain(named.event).catch((error) => {
+        const copy = isGone(error) && opened(named.position);
+        if (!copy) throw error;
+        return explain(copy);
+      });
+      fill(answer, told(found));
     } catch (error) {
-      fill(answer, failure(error));
+      fill(answer, failure(error), isGone(error) && quiet("The history no longer holds this event: paste it."));
     }
   }
 

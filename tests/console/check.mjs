@@ -19,7 +19,7 @@ import {
   isRefusedOnce, keepsHeadsAndRowsTogether, noticesSilence, offersWhatIsPermitted, saysWhatTheEndpointLacks,
   saysWhereAListEnds, takesATokenLater,
 } from "./session.mjs";
-import { stopsWhereItIsRefused, takesThePolicyOfTheServer } from "./tail.mjs";
+import { explainsWhatTheHistoryLost, stopsWhereItIsRefused, takesThePolicyOfTheServer } from "./tail.mjs";
 
 const [program, axe] = process.argv.slice(2);
 const VIEWS = ["now", "tail?spec=machines.*.*", "connections", "registrations", "explain", "me"];
@@ -301,7 +301,7 @@ try {
   }
   for (const step of [
     continuesAtAnotherRun, asksForWhatAnotherClockHas, noticesSilence, saysWhatTheEndpointLacks,
-    takesThePolicyOfTheServer,
+    takesThePolicyOfTheServer, explainsWhatTheHistoryLost,
   ]) {
     await timed(step.name, step(browser, program));
   }

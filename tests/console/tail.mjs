@@ -61,3 +61,22 @@ export function stopsWhereItIsRefused(browser, server) {
     await page.until("that it is live", () => document.querySelector(".toolbar [role=status]").innerText === "");
   });
 }
+
+/** A row's event is explained after the history has lost it; elsewhere the page asks for it. */
+export function explainsWhatTheHistoryLost(browser, program) {
+  return configured(program, { REPLAY_EVENTS: "10" }, (server) =>
+    opened(browser, server, "tail?spec=machines.*.*", {}, async (page) => {
+      await page.until("the tail", () => document.querySelector(".state.live"));
+      await server.post(update("one", "a", "b"));
+      await page.until("the row", () => document.querySelector(".rows .row"));
+      await page.key("j");
+      await page.until("the detail", () => document.querySelector(".detail h2"));
+      for (let n = 0; n < 20; n += 1) await server.post(update("other", "a", "b"));
+      await page.key("e");
+      await page.until("the verdict", () =>
+        document.querySelector(".verdict.good")?.innerText.startsWith("Delivered: machines.*.* matches"));
+      const link = await page.evaluate(() => location.hash.slice(1));
+      await opened(browser, server, link, {}, (other) =>
+        other.shows("The history no longer holds this event: paste it."), [/status of 404 .*explain/]);
+    }, [/status of 404 .*explain/]));
+}
