@@ -118,6 +118,7 @@ function session(why) {
 let prefix = false;
 
 addEventListener("keydown", (event) => {
+  if (help.open) return;
   const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
   if (typing || event.ctrlKey || event.metaKey || event.altKey || !isSignedIn()) {
     if (event.key === "Escape" && typing) event.target.blur();

@@ -13,7 +13,7 @@ import { join } from "node:path";
 import { Chromium, until } from "./chromium.mjs";
 import { resumes } from "./eventsource.mjs";
 import { Hydrant, update } from "./hydrant.mjs";
-import { followsAConnection, keepsTheFocus, opensARow } from "./input.mjs";
+import { closesTheDialogue, followsAConnection, keepsTheFocus, opensARow } from "./input.mjs";
 import {
   asksForWhatAnotherClockHas, comparesNoOtherNodes, continuesAtAnotherRun, expires, forgetsTheSessionBefore,
   isRefusedOnce, keepsHeadsAndRowsTogether, noticesSilence, offersWhatIsPermitted, saysWhatTheEndpointLacks,
@@ -295,7 +295,7 @@ try {
   for (const step of [
     takesATokenLater, forgetsTheSessionBefore, comparesNoOtherNodes, expires, isRefusedOnce, saysWhereAListEnds,
     keepsHeadsAndRowsTogether, opensARow, keepsTheFocus,
-    followsAConnection, stopsWhereItIsRefused,
+    followsAConnection, closesTheDialogue, stopsWhereItIsRefused,
   ]) {
     await timed(step.name, step(browser, server));
   }

@@ -133,3 +133,20 @@ export function followsAConnection(browser, server) {
     assert(await page.evaluate(() => !document.querySelector(".closing")), "it can still be closed");
   }, [/status of 404 .*connections/]);
 }
+
+/** Keys act on the dialogue that is open, not on what is behind it. */
+export function closesTheDialogue(browser, server) {
+  return opened(browser, server, "tail?spec=*.*.*", {}, async (page) => {
+    await page.until("rows", () => document.querySelectorAll(".rows .row").length > 5);
+    await page.key("j");
+    await page.until("the detail", () => document.querySelector(".detail h2"));
+    await page.key("?");
+    await page.until("the keys", () => document.querySelector("dialog").open);
+    await page.key("g");
+    await page.key("n");
+    await page.key("Escape");
+    await page.until("the end of the dialogue", () => !document.querySelector("dialog").open);
+    assert(await page.evaluate(() => location.hash.startsWith("#tail")), "another view was opened behind it");
+    assert(await page.evaluate(() => !document.querySelector(".detail").hidden), "the detail was closed behind it");
+  });
+}
