@@ -19,7 +19,9 @@ import {
   isRefusedOnce, keepsHeadsAndRowsTogether, noticesSilence, offersWhatIsPermitted, saysWhatTheEndpointLacks,
   saysWhereAListEnds, takesATokenLater,
 } from "./session.mjs";
-import { explainsWhatTheHistoryLost, stopsWhereItIsRefused, takesThePolicyOfTheServer } from "./tail.mjs";
+import {
+  drawsEveryEvent, explainsWhatTheHistoryLost, stopsWhereItIsRefused, takesThePolicyOfTheServer,
+} from "./tail.mjs";
 
 const [program, axe] = process.argv.slice(2);
 const VIEWS = ["now", "tail?spec=machines.*.*", "connections", "registrations", "explain", "me"];
@@ -295,7 +297,7 @@ try {
   for (const step of [
     takesATokenLater, forgetsTheSessionBefore, comparesNoOtherNodes, expires, isRefusedOnce, saysWhereAListEnds,
     keepsHeadsAndRowsTogether, opensARow, keepsTheFocus,
-    followsAConnection, closesTheDialogue, stopsWhereItIsRefused,
+    followsAConnection, closesTheDialogue, stopsWhereItIsRefused, drawsEveryEvent,
   ]) {
     await timed(step.name, step(browser, server));
   }

@@ -1,5 +1,6 @@
 // The tail where the server refuses, closes or loses its stream.
 
+import { until } from "./chromium.mjs";
 import { Hydrant, update } from "./hydrant.mjs";
 import { opened } from "./session.mjs";
 
@@ -79,4 +80,19 @@ export function explainsWhatTheHistoryLost(browser, program) {
       await opened(browser, server, link, {}, (other) =>
         other.shows("The history no longer holds this event: paste it."), [/status of 404 .*explain/]);
     }, [/status of 404 .*explain/]));
+}
+
+/** No event keeps those after it from being shown, whatever its object has in place of a name. */
+export function drawsEveryEvent(browser, server) {
+  return opened(browser, server, "tail?spec=odd.*.*", {}, async (page) => {
+    await until("the registration", async () => (await server.ask("GET", "hydrant/registrations?sort=hits"))
+      .includes("odd.*.*"));
+    const odd = (Key, Name) => ({ Type: "odd", Action: "update", Key, Object: { Name } });
+    await server.post(odd("one", { toString: 1 }), odd("two", [{ toString: 1 }]), odd("three", "a name"));
+    const said = await page.until("three rows", () => {
+      const rows = [...document.querySelectorAll(".rows .row")];
+      return rows.length === 3 && rows.map((row) => row.children[5].innerText).join();
+    });
+    if (said !== "a name,,") throw new Error(said);
+  });
 }
