@@ -9,7 +9,7 @@ import { before, history, latest, quantiles, rates, received, state, values, wat
 
 export const title = "Now";
 
-const SOURCES = ["post", "upstream", "nats", "demo"];
+const SOURCES = ["post", "upstream", "nats", "demo", "connections"];
 
 export function show(element) {
   const charts = [

@@ -9,7 +9,7 @@ const HIDDEN = 60000;
 const UNSEEN = 10000;
 // Milliseconds over which rates and latencies are measured, as by the server.
 const WINDOW = 5000;
-const KEPT = (15 * 60 * 1000) / EVERY;
+const KEPT = 15 * 60 * 1000;
 
 // Points of the last fifteen minutes: {time, status}; status is null after a failed request.
 export const history = [];
@@ -55,7 +55,7 @@ async function look() {
   if (now.word === "hidden") hiddenUntil = Date.now() + HIDDEN;
   Object.assign(state, now);
   history.push({ time: Date.now(), status });
-  if (history.length > KEPT) history.shift();
+  while (looked - history[0].time > KEPT) history.shift();
   notify();
 }
 

@@ -15,7 +15,7 @@ import { resumes } from "./eventsource.mjs";
 import { Hydrant, update } from "./hydrant.mjs";
 import { closesTheDialogue, followsAConnection, keepsTheFocus, opensARow } from "./input.mjs";
 import {
-  asksForWhatAnotherClockHas, comparesNoOtherNodes, continuesAtAnotherRun, expires, forgetsTheSessionBefore,
+  asksForWhatAnotherClockHas, chartsWhatTheBarCounts, comparesNoOtherNodes, continuesAtAnotherRun, expires, forgetsTheSessionBefore,
   isRefusedOnce, keepsHeadsAndRowsTogether, noticesSilence, offersWhatIsPermitted, saysWhatTheEndpointLacks,
   saysWhereAListEnds, takesATokenLater,
 } from "./session.mjs";
@@ -298,6 +298,7 @@ try {
     takesATokenLater, forgetsTheSessionBefore, comparesNoOtherNodes, expires, isRefusedOnce, saysWhereAListEnds,
     keepsHeadsAndRowsTogether, opensARow, keepsTheFocus,
     followsAConnection, closesTheDialogue, stopsWhereItIsRefused, drawsEveryEvent,
+    chartsWhatTheBarCounts,
   ]) {
     await timed(step.name, step(browser, server));
   }

@@ -307,3 +307,34 @@ export async function saysWhatTheEndpointLacks(browser, program) {
     await server.end();
   }
 }
+
+/** The chart of received events has all that the figure above it counts, and nothing from before its picture. */
+export function chartsWhatTheBarCounts(browser, server) {
+  return opened(browser, server, "now?", {}, async (page) => {
+    await page.evaluate(() => {
+      const ask = window.fetch;
+      let events = 0;
+      window.fetch = async (path, options) => {
+        const answer = await ask(path, options);
+        if (!path.includes("hydrant/status")) return answer;
+        events += 1000;
+        return Response.json({ ...await answer.json(), Received: { post: events, connections: events } });
+      };
+    });
+    await page.until("a status", async () => {
+      const { history } = await import("/hydrant/status.js");
+      if (!history[0]?.status) return false;
+      const spike = { ...history[0].status, Queue: { ...history[0].status.Queue, Bytes: 1e9 } };
+      return history.unshift({ time: Date.now() - 16 * 60 * 1000, status: spike });
+    });
+    await page.until("the source", () => document.querySelector(".legend").innerText.includes("connections"));
+    await page.until("both in one", () => {
+      const number = (text) => Number(text.replaceAll(",", ""));
+      const parts = [...document.querySelector(".legend").querySelectorAll("b")].map((one) => number(one.innerText));
+      const all = number(document.querySelector(".figures a b").innerText);
+      return all > 100 && Math.abs(all - parts.reduce((sum, part) => sum + part, 0)) <= 2;
+    });
+    const top = await page.evaluate(() => document.querySelectorAll(".plot-box .top")[2].innerText);
+    if (/[MG]B/.test(top)) throw new Error(`the scale is that of long ago: ${top}`);
+  });
+}
