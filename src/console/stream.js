@@ -11,6 +11,9 @@ const LONGEST_PAUSE = 15000;
 const STEADY = 5000;
 // Milliseconds without a byte until a connection is lost, if the server does not send its ping interval.
 const SILENCE = 90000;
+// Milliseconds after which a hidden page ends its stream, since browsers permit six to a server. It resumes when it is
+// seen.
+const UNSEEN = 180000;
 const LOST = "the connection was lost";
 // The policy if this page is slow, unless it is not allowed.
 const POLICY = "drop-oldest";
@@ -49,8 +52,13 @@ export function follow(specs, on, since) {
   let attempt = null;
   let heard = 0;
   let silence = SILENCE;
+  let seen = Date.now();
+  const isUnseen = () => document.hidden && Date.now() - seen > UNSEEN;
   // A lost network reports no error, so silence ends the connection.
-  const timer = setInterval(() => Date.now() - heard > silence && attempt?.abort(), 1000);
+  const timer = setInterval(() => {
+    if (!document.hidden) seen = Date.now();
+    if (Date.now() - heard > silence || isUnseen()) attempt?.abort();
+  }, 1000);
   const query = new URLSearchParams(specs.map((spec) => ["register", spec]));
   query.append("overflow", POLICY);
 
@@ -140,6 +148,11 @@ export function follow(specs, on, since) {
       }
       if (controller.signal.aborted) return;
       const wait = pause * (0.5 + Math.random() / 2);
+      if (isUnseen()) {
+        on.state("paused", "the page is hidden");
+        await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
+        continue;
+      }
       on.state("reconnecting", `${reason}; retrying in ${(wait / 1000).toFixed(1)} s`);
       await new Promise((done) => setTimeout(done, wait));
       pause = Math.min(pause * 2, LONGEST_PAUSE);

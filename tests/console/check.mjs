@@ -20,7 +20,8 @@ import {
   saysWhereAListEnds, takesATokenLater,
 } from "./session.mjs";
 import {
-  drawsEveryEvent, explainsWhatTheHistoryLost, stopsWhereItIsRefused, takesThePolicyOfTheServer,
+  drawsEveryEvent, explainsWhatTheHistoryLost, restsWhileItIsHidden, stopsWhereItIsRefused,
+  takesThePolicyOfTheServer,
 } from "./tail.mjs";
 
 const [program, axe] = process.argv.slice(2);
@@ -298,7 +299,7 @@ try {
     takesATokenLater, forgetsTheSessionBefore, comparesNoOtherNodes, expires, isRefusedOnce, saysWhereAListEnds,
     keepsHeadsAndRowsTogether, opensARow, keepsTheFocus,
     followsAConnection, closesTheDialogue, stopsWhereItIsRefused, drawsEveryEvent,
-    chartsWhatTheBarCounts,
+    chartsWhatTheBarCounts, restsWhileItIsHidden,
   ]) {
     await timed(step.name, step(browser, server));
   }

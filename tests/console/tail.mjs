@@ -96,3 +96,25 @@ export function drawsEveryEvent(browser, server) {
     if (said !== "a name,,") throw new Error(said);
   });
 }
+
+/** A page that has been hidden for minutes ends its stream, and resumes it when it is seen. */
+export function restsWhileItIsHidden(browser, server) {
+  return opened(browser, server, "tail?spec=hidden.*.*", {}, async (page) => {
+    const registered = async () => (await server.ask("GET", "hydrant/registrations?sort=hits")).includes("hidden.*.*");
+    const hide = (hidden) => page.evaluate((hidden) => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }, hidden);
+    await until("the stream", registered);
+    await hide(true);
+    await page.evaluate(() => {
+      const now = Date.now;
+      Date.now = () => now() + 200_000;
+    });
+    await page.shows("paused: the page is hidden");
+    await until("the end of the stream", async () => !await registered());
+    await server.post({ ...update("one", "a", "b"), Type: "hidden" });
+    await hide(false);
+    await page.until("the row", () => document.querySelector(".rows .row")?.innerText.includes("one"));
+  });
+}
