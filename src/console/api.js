@@ -4,6 +4,8 @@
 // comes from the sign-in form, which exchanges a password for a token, or from the fragment (`#token=...`), which is
 // removed from the address.
 
+import { noteTime } from "./dom.js";
+
 // A refusal by the server, with its messages and status.
 export class RefusedError extends Error {
   constructor(status, messages) {
@@ -68,6 +70,7 @@ async function raw(path, options = {}, credential = token && `Bearer ${token}`) 
     if (error.name === "AbortError") throw error;
     throw new RefusedError(0, ["The server did not answer."]);
   }
+  noteTime(answer.headers.get("Date"));
   if (answer.ok) return answer;
   const { Messages: messages = [], Model: model, Key: key } = await answer.json().catch(() => ({}));
   if (answer.status === 404 && model) messages[0] = `${model} ${key}: ${messages[0]}`;

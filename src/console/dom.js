@@ -86,9 +86,19 @@ export const millis = (ms) => (ms ? micros(ms * 1000) : "–");
 
 const trim = (n) => (n < 10 && !Number.isInteger(n) ? n.toFixed(1) : String(Math.round(n)));
 
-export function ago(text) {
-  if (!text || text.startsWith("0001-")) return "–";
-  const seconds = Math.max(0, (Date.now() - Date.parse(text)) / 1000);
+// Milliseconds by which the server's clock is ahead, if it is by more than the whole seconds of `Date` can tell.
+let ahead = 0;
+
+export function noteTime(text) {
+  const found = Date.parse(text) - Date.now();
+  if (Math.abs(found - ahead) > 2000) ahead = found;
+}
+
+// The time since a time of the server.
+export const ago = (text) => !text || text.startsWith("0001-") ? "–" : span(Date.now() + ahead - Date.parse(text));
+
+export function span(ms) {
+  const seconds = Math.max(0, ms / 1000);
   if (seconds < 90) return `${Math.round(seconds)} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   return seconds < 172800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86400)} d`;

@@ -1,6 +1,6 @@
 // Now: what needs attention, in sentences.
 
-import { ago, count, h, micros } from "./dom.js";
+import { ago, count, h, micros, span } from "./dom.js";
 import { runOf } from "./status.js";
 
 // Thresholds of warnings: ms of queueing, us at p99, % of a shard's time.
@@ -63,5 +63,5 @@ export function health(status, history, busy) {
       `Shard ${shard} is busy ${percent.toFixed(0)} % of the time.`))].flat(3).filter(Boolean);
   if (!found.length) found.push(line("good", "Nothing needs attention."));
   return [h("ul", { class: "plain health" }, found),
-    h("p", { class: "quiet note" }, `Losses counted over the last ${ago(new Date(history[0].time).toISOString())}.`)];
+    h("p", { class: "quiet note" }, `Losses counted over the last ${span(Date.now() - history[0].time)}.`)];
 }

@@ -26,6 +26,11 @@ const KNOWN = 20000;
 
 // The EPOCH of a position, undefined for a time.
 const runOf = (position) => position?.match(/^\w{16}(?=:)/)?.[0];
+// Integers that a number would round, as BigInt.
+const exact = (_, value, context) => /^-?\d{16,}$/.test(context?.source) ? BigInt(context.source) : value;
+BigInt.prototype.toJSON = function toJSON() {
+  return JSON.rawJSON(this);
+};
 // Whether a close means that the client has to change. The next request finds out whether credentials are refused.
 const endsForGood = ({ Code: code, Reason: reason }) => [1002, 1007, 1009].includes(code) || /^filters/.test(reason);
 const early = (time) => new Date(time - OVERLAP).toISOString();
@@ -104,7 +109,7 @@ export function follow(specs, on, since) {
     const fields = message.split("\n").map((line) => line.split(/: (.*)/s));
     const { event: name, data, id } = Object.fromEntries(fields);
     if (!data) return;
-    const event = JSON.parse(data);
+    const event = JSON.parse(data, /\d{16}/.test(data) ? exact : null);
     if (name === "close") throw new RefusedError(endsForGood(event) ? 400 : 0, [event.Reason]);
     if (name === "answer") on.answer(event);
     else if (isNew(event, id)) on.event(data, id, event);

@@ -26,7 +26,8 @@ export function show(element) {
   let paused = false;
   let chosen = null;
   let stop = null;
-  let arrivals = [];
+  // The times of draws in the last five seconds, and how many events had been seen.
+  let draws = [];
   let due = false;
   let waiting = null;
   // Rows added above the visible ones since the last draw.
@@ -75,8 +76,9 @@ export function show(element) {
       top += height;
     }
     const now = Date.now();
-    arrivals = arrivals.filter((time) => now - time < 5000);
-    const figures = [`${rate(arrivals.length / 5)} events/s`, `${count(seen)} seen`, `${count(kept.length)} kept`];
+    draws = [...draws.filter(([time]) => now - time < 5000), [now, seen]];
+    const [[began, had]] = draws;
+    const figures = [`${rate((seen - had) * 1000 / Math.max(1000, now - began))} events/s`, `${count(seen)} seen`, `${count(kept.length)} kept`];
     if (held.length) figures.push(`${count(held.length)} held while paused`);
     if (missed) figures.push(`${count(missed)} dropped while paused`);
     word.textContent = figures.join(", ");
@@ -111,8 +113,6 @@ export function show(element) {
 
   function take(text, id, event) {
     seen += 1;
-    arrivals.push(Date.now());
-    if (arrivals.length > 20000) arrivals.splice(0, 10000);
     const entry = { text, id, event, row: null };
     learn(event);
     size += text.length;
@@ -139,6 +139,7 @@ export function show(element) {
     pause.ariaPressed = paused;
     announce(paused ? "Paused" : "Resumed");
     if (!paused) {
+      if (rows.scrollTop > 0) scrolled += held.length;
       kept.push(...held);
       held = [];
       trim();
@@ -148,7 +149,7 @@ export function show(element) {
 
   function clear() {
     kept.length = 0;
-    held = [];
+    [held, draws] = [[], []];
     [seen, size, missed] = [0, 0, 0];
     later();
   }

@@ -15,13 +15,13 @@ import { resumes } from "./eventsource.mjs";
 import { Hydrant, update } from "./hydrant.mjs";
 import { closesTheDialogue, followsAConnection, keepsTheFocus, opensARow } from "./input.mjs";
 import {
-  asksForWhatAnotherClockHas, chartsWhatTheBarCounts, comparesNoOtherNodes, continuesAtAnotherRun, expires, forgetsTheSessionBefore,
-  isRefusedOnce, keepsHeadsAndRowsTogether, noticesSilence, offersWhatIsPermitted, saysWhatTheEndpointLacks,
-  saysWhereAListEnds, takesATokenLater,
+  asksForWhatAnotherClockHas, chartsWhatTheBarCounts, comparesNoOtherNodes, continuesAtAnotherRun,
+  countsByTheServersClock, expires, forgetsTheSessionBefore, isRefusedOnce, keepsHeadsAndRowsTogether, noticesSilence,
+  offersWhatIsPermitted, saysWhatTheEndpointLacks, saysWhereAListEnds, takesATokenLater,
 } from "./session.mjs";
 import {
-  drawsEveryEvent, explainsWhatTheHistoryLost, restsWhileItIsHidden, stopsWhereItIsRefused,
-  takesThePolicyOfTheServer,
+  drawsEveryEvent, explainsWhatTheHistoryLost, keepsIntegers, restsWhileItIsHidden, showsTheRate, staysWhereItIsRead,
+  stopsWhereItIsRefused, takesThePolicyOfTheServer,
 } from "./tail.mjs";
 
 const [program, axe] = process.argv.slice(2);
@@ -299,7 +299,8 @@ try {
     takesATokenLater, forgetsTheSessionBefore, comparesNoOtherNodes, expires, isRefusedOnce, saysWhereAListEnds,
     keepsHeadsAndRowsTogether, opensARow, keepsTheFocus,
     followsAConnection, closesTheDialogue, stopsWhereItIsRefused, drawsEveryEvent,
-    chartsWhatTheBarCounts, restsWhileItIsHidden,
+    chartsWhatTheBarCounts, restsWhileItIsHidden, keepsIntegers, showsTheRate, staysWhereItIsRead,
+    countsByTheServersClock,
   ]) {
     await timed(step.name, step(browser, server));
   }

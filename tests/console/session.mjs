@@ -338,3 +338,20 @@ export function chartsWhatTheBarCounts(browser, server) {
     if (/[MG]B/.test(top)) throw new Error(`the scale is that of long ago: ${top}`);
   });
 }
+
+/** Ages are those of the server's clock. */
+export function countsByTheServersClock(browser, server) {
+  return opened(browser, server, "tail?spec=clock.*.*", {}, (open) =>
+    opened(browser, server, "now?", {}, async (page) => {
+      await open.until("the tail", () => document.querySelector(".state.live"));
+      await page.evaluate(() => {
+        const now = Date.now;
+        Date.now = () => now() + 600_000;
+        location.hash = "#connections";
+      });
+      await page.until("an age in seconds", () => {
+        const ages = [...document.querySelectorAll("td[data-head=Age]")].map((one) => one.innerText);
+        return ages.length > 0 && ages.every((age) => age.endsWith(" s"));
+      });
+    }));
+}

@@ -118,3 +118,61 @@ export function restsWhileItIsHidden(browser, server) {
     await page.until("the row", () => document.querySelector(".rows .row")?.innerText.includes("one"));
   });
 }
+
+/** Integers beyond those of JavaScript are shown, compared and offered as filters as they came. */
+export function keepsIntegers(browser, server) {
+  return opened(browser, server, "tail?spec=exact.*.*", {}, async (page) => {
+    await until("the registration", async () => (await server.ask("GET", "hydrant/registrations?sort=hits"))
+      .includes("exact.*.*"));
+    const [before, after] = ["12345678901234567890", "12345678901234567891"];
+    const object = (big) => `{"Big":${big},"All":[${big}],"Small":1}`;
+    await server.ask("POST", "events",
+      `{"Type":"exact","Action":"update","Key":"one","Object":${object(after)},"Original":${object(before)}}`);
+    await page.until("what changed", (text) => document.querySelector(".rows .row")?.innerText.includes(text),
+      `Big ${before} → ${after}, All [1] → [1]`);
+    await page.key("j");
+    await page.until("the differences", (text) => document.querySelector(".changes")?.innerText.includes(text),
+      `[${after}]`);
+    const filter = await page.evaluate(() => document.querySelector(".tree a").title);
+    if (filter !== `exact.update.*.Big=Eq(${after})`) throw new Error(filter);
+  });
+}
+
+/** The rate is that of the seconds that have gone by. */
+export function showsTheRate(browser, server) {
+  return opened(browser, server, "now?", {}, async (page) => {
+    const set = (now) => page.evaluate((now) => void (Date.now = () => now), now);
+    const now = Date.now();
+    await set(now);
+    await page.evaluate(() => void (location.hash = "#tail?spec=rate.*.*"));
+    await until("the registration", async () => (await server.ask("GET", "hydrant/registrations?sort=hits"))
+      .includes("rate.*.*"));
+    await server.post(...Array.from({ length: 30 }, () => ({ ...update("one", "a", "b"), Type: "rate" })));
+    await page.shows("30 seen");
+    await set(now + 2000);
+    await page.shows("15 events/s, 30 seen");
+  });
+}
+
+/** What was held while the tail was paused does not move what is read. */
+export function staysWhereItIsRead(browser, server) {
+  return opened(browser, server, "tail?spec=*.*.*", {}, async (page) => {
+    await page.shows("Would have matched");
+    await page.until("rows", () => {
+      const rows = document.querySelector(".rows");
+      return rows.scrollHeight > 2 * rows.clientHeight;
+    });
+    await page.click("Pause");
+    await page.evaluate(() => void (document.querySelector(".rows").scrollTop = 300));
+    await page.shows("held while paused");
+    const before = await page.until("a row", () => {
+      const { x, y } = document.querySelector(".rows").getBoundingClientRect();
+      window.row = document.elementFromPoint(x + 20, y + 100).closest(".row");
+      return window.row?.getBoundingClientRect().y;
+    });
+    await page.click("Resume");
+    await page.until("its end", () => !document.querySelector(".toolbar").innerText.includes("held"));
+    const after = await page.evaluate(() => window.row.isConnected && window.row.getBoundingClientRect().y);
+    if (after !== before) throw new Error(`a row moved from ${before} to ${after}`);
+  });
+}
