@@ -48,7 +48,7 @@ function frame() {
 function drawBar() {
   if (!isSignedIn()) return;
   const word = { hidden: "status hidden", out: "connecting" }[state.word] ?? state.word;
-  const dot = h("span", { class: `state ${state.word}` }, state.detail ? `${word}: ${state.detail}` : word);
+  const dot = h("span", { class: `state ${state.word}`, role: "status" }, state.detail ? `${word}: ${state.detail}` : word);
   const status = latest();
   const figure = (view, value, unit) => h("a", { href: `#${view}` }, h("b", value), ` ${unit}`);
   // The charts' values, once they have two points.
@@ -143,7 +143,7 @@ addEventListener("keydown", (event) => {
 
 function showHelp() {
   const rows = [["/", "go to the SPEC"], ["space", "pause or resume"], ["j k", "next, previous event"],
-    ["Enter", "open"], ["e", "explain the event"],
+    ["Enter", "to its detail"], ["e", "explain the event"],
     ...Object.entries(KEYS).map(([key, view]) => [`g ${key}`, VIEWS[view].title]), ["?", "this list"]];
   fill(help, h("h2", "Keys"),
     h("dl", rows.map(([key, does]) => h("div", h("dt", h("kbd", key)), h("dd", does)))),

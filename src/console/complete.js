@@ -11,6 +11,7 @@ const fresh = () => ({
   fields: new Set(),
 });
 let known = fresh();
+let lists = 0;
 // Forgets the names when the user changes.
 onSession(() => (known = fresh()));
 const OPERATORS = ["Eq(", "Ne(", "In(", "Nin(", "Re(", "Exists()", "Changed("];
@@ -49,10 +50,17 @@ function candidates(text) {
 
 // A list of completions for an input; arrows select, Tab or Enter accepts.
 export function suggest(input) {
-  const list = h("ul", { class: "tips", role: "listbox", hidden: true });
+  const id = `tips-${++lists}`;
+  const list = h("ul", { class: "tips", role: "listbox", id, "aria-label": "Completions" });
+  input.setAttribute("aria-controls", id);
   let at = -1;
   let found = [];
   let word = "";
+
+  function open(is) {
+    list.hidden = !is;
+    input.ariaExpanded = is;
+  }
 
   function draw() {
     const text = input.value.slice(0, input.selectionStart);
@@ -61,14 +69,15 @@ export function suggest(input) {
     found = [...names].filter((name) => name.toLowerCase().startsWith(typed.toLowerCase()) && name !== typed)
       .sort().slice(0, 8);
     at = -1;
-    list.hidden = !found.length || !typed && text.length > 0 && !text.endsWith(".");
-    fill(list, found.map((name, index) => h("li", { role: "option", "aria-selected": "false",
+    open(found.length > 0 && (typed !== "" || !text || text.endsWith(".")));
+    fill(list, found.map((name, index) => h("li", { role: "option", "aria-selected": "false", id: `${id}-${index}`,
       onpointerdown: (event) => { event.preventDefault(); take(index); } }, name)));
   }
 
   function move(by) {
     at = (at + by + found.length) % found.length;
     [...list.children].forEach((item, index) => (item.ariaSelected = index === at));
+    input.setAttribute("aria-activedescendant", `${id}-${at}`);
   }
 
   function take(index) {
@@ -77,23 +86,24 @@ export function suggest(input) {
     const start = input.value.slice(0, end - word.length) + found[index];
     input.value = start + rest;
     input.setSelectionRange(start.length, start.length);
-    list.hidden = true;
+    open(false);
     input.dispatchEvent(new Event("input"));
   }
 
   input.addEventListener("input", draw);
-  input.addEventListener("blur", () => (list.hidden = true));
+  input.addEventListener("blur", () => open(false));
   input.addEventListener("keydown", (event) => {
     if (list.hidden || !found.length) return;
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
       move(event.key === "ArrowDown" ? 1 : -1);
     } else if (event.key === "Escape") {
-      list.hidden = true;
+      open(false);
     } else if (event.key === "Tab" && !event.shiftKey || event.key === "Enter" && at >= 0) {
       event.preventDefault();
       take(Math.max(0, at));
     }
   });
+  open(false);
   return list;
 }

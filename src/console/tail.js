@@ -34,6 +34,7 @@ export function show(element) {
   let scrolled = 0;
   // The entries whose rows are in the page.
   let drawn = new Set();
+  let lines = 0;
 
   const fields = h("div", { class: "specs" });
   const word = h("span", { class: "quiet" });
@@ -75,6 +76,7 @@ export function show(element) {
       row.ariaSelected = entry === chosen;
       top += height;
     }
+    rows.setAttribute("aria-activedescendant", chosen?.row?.id ?? "");
     const now = Date.now();
     draws = [...draws.filter(([time]) => now - time < 5000), [now, seen]];
     const [[began, had]] = draws;
@@ -106,7 +108,7 @@ export function show(element) {
     const { event } = entry;
     const cells = [[clock(event.Time), event.Time], [event.Type], [event.Action], named(event), [event.Principal],
       [changed(event)]];
-    return h("div", { class: `row${event.Type === "hydrant" ? " attention" : ""}`, role: "option",
+    return h("div", { class: `row${event.Type === "hydrant" ? " attention" : ""}`, role: "option", id: `row-${++lines}`,
       onmousedown: ({ button }) => button || choose(entry),
     }, cells.map(([text, title = text]) => h("span", { title }, text)));
   }
@@ -215,7 +217,7 @@ export function show(element) {
 
   function field(spec, message, commit, drop) {
     const note = h("pre", { class: "note" });
-    const input = h("input", { value: spec, "aria-label": "SPEC: type.action.key.filter", "data-key": "spec",
+    const input = h("input", { value: spec, "aria-label": "SPEC: type.action.key.filter", "data-key": "spec", role: "combobox",
       class: "spec", ...VERBATIM });
     let timer;
     const tips = suggest(input);
@@ -247,6 +249,12 @@ export function show(element) {
       note, tips);
   }
 
+  rows.addEventListener("keydown", (event) => {
+    const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    step(by);
+  });
   rows.addEventListener("scroll", later);
   phone.addEventListener("change", later);
   const timer = setInterval(later, 1000);
@@ -260,7 +268,8 @@ export function show(element) {
     stop?.();
   }, {
     keys: {
-      " ": () => setPaused(!paused), j: () => step(1), k: () => step(-1), Enter: () => chosen && choose(chosen),
+      " ": () => setPaused(!paused), j: () => step(1), k: () => step(-1),
+      Enter: () => side.querySelector("button")?.focus(),
       Escape: () => side.querySelector("button")?.click(),
       e: () => chosen && (window.location.hash = side.querySelector("[data-key=explain]")?.getAttribute("href") ?? ""),
     },

@@ -13,7 +13,7 @@ import { join } from "node:path";
 import { Chromium, until } from "./chromium.mjs";
 import { resumes } from "./eventsource.mjs";
 import { Hydrant, update } from "./hydrant.mjs";
-import { closesTheDialogue, followsAConnection, keepsTheFocus, opensARow } from "./input.mjs";
+import { closesTheDialogue, followsAConnection, keepsTheFocus, opensARow, tellsWhatIsSelected } from "./input.mjs";
 import {
   asksForWhatAnotherClockHas, chartsWhatTheBarCounts, comparesNoOtherNodes, continuesAtAnotherRun,
   countsByTheServersClock, expires, forgetsTheSessionBefore, isRefusedOnce, keepsHeadsAndRowsTogether, noticesSilence,
@@ -300,7 +300,7 @@ try {
     keepsHeadsAndRowsTogether, opensARow, keepsTheFocus,
     followsAConnection, closesTheDialogue, stopsWhereItIsRefused, drawsEveryEvent,
     chartsWhatTheBarCounts, restsWhileItIsHidden, keepsIntegers, showsTheRate, staysWhereItIsRead,
-    countsByTheServersClock,
+    countsByTheServersClock, tellsWhatIsSelected,
   ]) {
     await timed(step.name, step(browser, server));
   }

@@ -219,7 +219,7 @@ export class Page {
   }
 
   async key(key) {
-    const code = { Enter: 13, Escape: 27, Tab: 9, " ": 32 }[key];
+    const code = { Enter: 13, Escape: 27, Tab: 9, " ": 32, ArrowDown: 40 }[key];
     const text = key === "Enter" ? "\r" : key.length === 1 ? key : undefined;
     await this.#send("Input.dispatchKeyEvent", { type: "keyDown", key, text, windowsVirtualKeyCode: code });
     await this.#send("Input.dispatchKeyEvent", { type: "keyUp", key, windowsVirtualKeyCode: code });

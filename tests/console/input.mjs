@@ -150,3 +150,32 @@ export function closesTheDialogue(browser, server) {
     assert(await page.evaluate(() => !document.querySelector(".detail").hidden), "the detail was closed behind it");
   });
 }
+
+/** The list of events and the completions tell a screen reader what is selected; Enter moves to the detail and Escape
+ * back. */
+export function tellsWhatIsSelected(browser, server) {
+  return opened(browser, server, "tail?spec=machines.*.*", {}, async (page) => {
+    const selected = (selector, but) => {
+      const list = document.querySelector(selector);
+      const one = document.getElementById(list.getAttribute("aria-activedescendant"));
+      return one?.ariaSelected === "true" && one.textContent !== but && one.textContent;
+    };
+    await page.until("rows", () => document.querySelectorAll(".rows .row").length > 3);
+    await page.click("Pause");
+    await page.evaluate(() => document.querySelector(".rows").focus());
+    await page.key("ArrowDown");
+    const first = await page.until("the first event", selected, ".rows");
+    await page.key("ArrowDown");
+    await page.until("the second event", selected, ".rows", first);
+    await page.key("Enter");
+    await page.until("the detail's focus", () => document.activeElement.closest(".detail"));
+    await page.key("Escape");
+    await page.until("the list's focus", () => document.activeElement.matches(".rows"));
+    await page.type("[data-key=spec]", "mach");
+    await page.until("completions", () => document.querySelector("[data-key=spec]").ariaExpanded === "true");
+    await page.key("ArrowDown");
+    await page.until("the first completion", selected, "[data-key=spec]");
+    await page.key("Escape");
+    assert(await page.evaluate(() => document.querySelector("[data-key=spec]").ariaExpanded === "false"), "it is open");
+  }, [/status of 400 .*hydrant\/check/]);
+}
