@@ -26,7 +26,7 @@ const short = (value) => {
 export function changed(event) {
   const { Object: after, Original: before } = event;
   if (event.Type === "hydrant" && event.Action === "gap") {
-    return `${typeof after?.Events === "number" ? after.Events : "some"} events are missing here`;
+    return `${short(after?.Events ?? "some")} events are missing here`;
   }
   if (!isObject(after)) return "";
   if (!isObject(before)) return event.Action === "create" ? "new" : typeof after.Name === "string" && after.Name;

@@ -1,9 +1,14 @@
 // Creates all nodes, and formats numbers and times.
 //
-// Data of the server becomes a text or an attribute, never markup, so an event cannot contain any.
+// Data of the server becomes a text or an attribute, never markup.
 
-// An element; attributes may be omitted. A function becomes a listener, a text never does.
-export const h = (tag, ...parts) => made(document.createElement(tag), parts);
+// An element, as "div" or "div.class"; attributes may be omitted. A function becomes a listener, a text never does.
+export function h(tag, ...parts) {
+  const [name, ...classes] = tag.split(".");
+  const element = document.createElement(name);
+  if (classes[0]) element.className = classes.join(" ");
+  return made(element, parts);
+}
 
 export const svg = (tag, attributes) =>
   made(document.createElementNS("http://www.w3.org/2000/svg", tag), [attributes]);
@@ -44,7 +49,6 @@ export function renew(element, ...children) {
   if (focused !== document.activeElement && element.contains(focused)) focused.focus({ preventScroll: true });
 }
 
-// The old node with the content of the new one.
 function merged(old, node) {
   if (old === node) return old;
   if (old.nodeName === "#text") {
@@ -59,15 +63,12 @@ function merged(old, node) {
 }
 
 // Announces a text to screen readers.
-export function announce(text) {
-  document.getElementById("announcer").textContent = text;
-}
+export const announce = (text) => (document.getElementById("announcer").textContent = text);
 
 export const count = (n) => (n == null ? "–" : Math.round(n).toLocaleString("en-US"));
 
 export const rate = (n) => (n == null ? "–" : n < 10 ? String(Math.round(n * 10) / 10) : count(n));
 
-// Bytes, in powers of 1,024.
 export function bytes(n) {
   if (n == null) return "–";
   const at = n < 1024 ? 0 : Math.min(4, Math.floor(Math.log2(n) / 10));
@@ -81,12 +82,11 @@ export function micros(us) {
   return us < 1e6 ? `${trim(us / 1000)} ms` : `${trim(us / 1e6)} s`;
 }
 
-// Milliseconds; a dash for none.
 export const millis = (ms) => (ms ? micros(ms * 1000) : "–");
 
 const trim = (n) => (n < 10 && !Number.isInteger(n) ? n.toFixed(1) : String(Math.round(n)));
 
-// Milliseconds by which the server's clock is ahead, if it is by more than the whole seconds of `Date` can tell.
+// Milliseconds by which the server's clock is ahead. `Date` has whole seconds.
 let ahead = 0;
 
 export function noteTime(text) {
@@ -94,7 +94,6 @@ export function noteTime(text) {
   if (Math.abs(found - ahead) > 2000) ahead = found;
 }
 
-// The time since a time of the server.
 export const ago = (text) => !text || text.startsWith("0001-") ? "–" : span(Date.now() + ahead - Date.parse(text));
 
 export function span(ms) {
@@ -104,39 +103,31 @@ export function span(ms) {
   return seconds < 172800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86400)} d`;
 }
 
-// A time of day in the viewer's zone.
 export function clock(text) {
   const date = new Date(text);
   if (Number.isNaN(date.getTime())) return text;
   return `${date.toTimeString().slice(0, 8)}.${String(date.getMilliseconds()).padStart(3, "0")}`;
 }
 
-// A text quoted for a shell.
+// Quoted for a shell.
 export const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 // A line of a list of facts; nothing without a value.
 export const fact = (name, value) => value && h("div", h("dt", name), h("dd", value));
 
-// A curl command with the user's name; curl prompts for the password.
-export const curl = (user, options) => `curl -k -u ${quote(user)} ${options}`;
-
 // A sentence; parts between backticks become code.
 export const spoken = (text) => text.split("`").map((part, at) => (at % 2 ? h("code", part) : part));
 
-// A secondary paragraph.
-export const quiet = (...children) => h("p", { class: "quiet" }, children);
+export const quiet = (...children) => h("p.quiet", children);
 
 export const field = (label, input, hint) =>
-  h("div", { class: "field" }, h("label", { for: input.id }, label), input, hint && quiet(hint));
+  h("div.field", h("label", { for: input.id }, label), input, hint && quiet(hint));
 
 // Attributes of a field for names and code.
-export const VERBATIM = { type: "text", spellcheck: "false", autocapitalize: "off", autocomplete: "off" };
+export const VERBATIM = { spellcheck: "false", autocapitalize: "off", autocomplete: "off" };
 
-export function button(label, onclick, attributes = {}) {
-  return h("button", { type: "button", onclick, ...attributes }, label);
-}
+export const button = (label, onclick, attributes) => h("button", { type: "button", onclick, ...attributes }, label);
 
-// A button that copies a text.
 export function copier(label, text) {
   return button(label, async ({ currentTarget: it }) => {
     try {
@@ -151,33 +142,30 @@ export function copier(label, text) {
   });
 }
 
-// A table: `columns` are {head, number, title}, `rows` arrays of nodes or texts.
-export function table(caption, columns, rows, attributes = {}) {
-  const cells = (row) =>
-    row.map((cell, at) => h("td", { class: columns[at].number ? "number" : "", "data-head": columns[at].head }, cell));
-  const heads = columns.map((column) =>
-    h("th", { scope: "col", class: column.number ? "number" : "", title: column.title, "aria-sort": column.sorted },
-      column.node ?? column.head));
-  return h("table", attributes, h("caption", { class: "unseen" }, caption), h("thead", h("tr", heads)),
+// A table: `columns` are {head, number, title} or texts, with # before numbers; `rows` arrays of nodes or texts.
+export function table(caption, given, rows) {
+  const columns = given.map((one) => one.head ? one : { head: one.replace("#", ""), number: one[0] === "#" });
+  const number = (column) => (column.number ? ".number" : "");
+  const cells = (row) => row.map((cell, at) => h(`td${number(columns[at])}`, { "data-head": columns[at].head }, cell));
+  const heads = columns.map((column) => h(`th${number(column)}`,
+    { scope: "col", title: column.title, "aria-sort": column.sorted }, column.node ?? column.head));
+  return h("table", h("caption.unseen", caption), h("thead", h("tr", heads)),
     h("tbody", rows.map((row) => h("tr", row.attributes ?? {}, cells(row.cells ?? row)))));
 }
 
-// A column whose head sorts the table.
 export function sortable(column, isSorted, onclick) {
   return { ...column, sorted: isSorted ? "descending" : undefined,
     node: button(`${column.head}${isSorted ? " ▾" : ""}`, onclick, { class: "sort" }) };
 }
 
-// The empty state of a list: what to do, with a command to copy.
-export function empty(text, command) {
-  return h("div", { class: "empty" }, h("p", text), command && h("pre", command),
-    command && copier("Copy", command));
-}
+// What to do where a list is empty, with a command to copy.
+export const empty = (text, command) =>
+  h("div.empty", h("p", text), command && [h("pre", command), copier("Copy", command)]);
 
-// An error; with the interval in seconds if the request is repeated.
+// An error; with the seconds after which the request is repeated.
 export function failure(error, seconds) {
   const inWords = (text) => text.replace(/^Requires: (\S+) (\S+) (\S+)$/, "You need the claim $1/$2/$3.");
   const lines = (error.messages ?? [error.message]).map(inWords);
-  return h("div", { class: "failure", role: "alert" }, h("pre", lines.join("\n")),
+  return h("div.failure", { role: "alert" }, h("pre", lines.join("\n")),
     seconds && error.status === 0 && h("p", `Retrying every ${seconds} s.`));
 }

@@ -4,7 +4,7 @@ import { repeat } from "./api.js";
 import { button, bytes, count, failure, fill, h, millis, quiet, renew, table } from "./dom.js";
 import { parameters, setParameters } from "./route.js";
 
-// Maximum number of rows; more make a page slow.
+// More rows make a page slow.
 export const MOST = 150;
 // Poll interval and permitted age of an answer, in seconds.
 const PAUSE = 3;
@@ -13,33 +13,29 @@ export const AGE = 2;
 // The note on a list that may be cut off.
 export const cut = (all) => all.length >= MOST && `The ${MOST} connections with the most queued bytes`;
 
-// A short table of connections, with links.
 export function clients(caption, all) {
-  const columns = ["Client", "From", "Queued", "Oldest", "Dropped"].map((head, at) => ({ head, number: at > 1 }));
   const rows = all.map((one) => ({
     attributes: { "data-row": one.RemoteAddr },
     cells: [h("a", { href: `#connections?open=${encodeURIComponent(one.RemoteAddr)}` }, one.Principal), one.RemoteAddr,
       bytes(one.QueuedBytes), millis(one.QueuedAgeMilliseconds), count(one.DroppedEvents)],
   }));
-  return rows.length ? table(caption, columns, rows)
+  return rows.length ? table(caption, ["Client", "From", "#Queued", "#Oldest", "#Dropped"], rows)
     : quiet("No connection that you may see has it. This requires the claim connections/get.");
 }
 
-// Why a list is incomplete.
 const LACKS = {
   endpoint: "The endpoint did not return its connections; the server's log says why.",
   warnings: "Types and actions were not compared with those of events: the server was too busy.",
 };
 
-// A note on what a list lacks.
 export const incomplete = ({ lacks }) => lacks &&
-  h("p", { class: "attention", role: "status" }, `This list is incomplete. ${LACKS[lacks] ?? lacks}`);
+  h("p.attention", { role: "status" }, `This list is incomplete. ${LACKS[lacks] ?? lacks}`);
 
-// Fills a view: `look` requests the list, `draw` and `load(name, isNew)` return what the list and the pane show. Returns
-// `choose(name)` to open a row, `again(age)` to poll at once, and `end`.
+// Fills a view: `look` requests the list, `draw` and `load(name, isNew)` return what the list and the pane show.
+// Returns `choose(name)` to open a row, `again(age)` to poll at once, and `end`.
 export function listing(element, label, note, look, draw, load) {
-  const [list, problem] = [h("div", { class: "list" }), h("div")];
-  const pane = h("aside", { class: "detail", hidden: true, "aria-label": label });
+  const [list, problem] = [h("div.list"), h("div")];
+  const pane = h("aside.detail", { hidden: true, "aria-label": label });
   const corner = button("Close detail", close, { class: "corner" });
   let looks = 0;
   let opened = null;
@@ -65,8 +61,9 @@ export function listing(element, label, note, look, draw, load) {
     pane.hidden = !name;
     if (!name) return;
     if (isNew) fill(pane, corner, h("h2", name));
+    // Without an answer the last one stays.
     const found = await load(name, isNew).catch((error) => (isNew || error.status) && [h("h2", name), failure(error)]);
-    // Another row may have been opened meanwhile. Without an answer the last one stays.
+    // Another row may have been opened meanwhile.
     if (found && parameters().open === name) renew(pane, corner, found);
   }
 
@@ -82,6 +79,6 @@ export function listing(element, label, note, look, draw, load) {
     list.querySelector(".chosen button")?.focus();
   }
 
-  fill(element, h("div", { class: "split" }, h("div", { class: "list-side" }, note, problem, list), pane));
+  fill(element, h("div.split", h("div.list-side", note, problem, list), pane));
   return { choose, again, end: Object.assign(repeat(again, PAUSE * 1000), { keys: { Escape: close } }) };
 }

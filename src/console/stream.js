@@ -1,27 +1,18 @@
 // Streams events: Server-Sent Events over fetch, so that the credential stays in a header.
 //
 // It reconnects after growing pauses and resumes with `Last-Event-ID`. Another node or run would answer that with its
-// whole history: it is asked again, by time, and duplicates are dropped (docs/protocol.md, "Resuming", rule 5). The
-// stream stops when a retry is of no use, and ends when it is closed.
+// whole history: it is asked again, by time, and duplicates are dropped (docs/protocol.md, "Resuming", rule 5).
 
-import { RefusedError, open } from "./api.js";
+import { RefusedError, raw } from "./api.js";
 
-const LONGEST_PAUSE = 15000;
-// Milliseconds after which a connection resets the pause.
-const STEADY = 5000;
-// Milliseconds without a byte until a connection is lost, if the server does not send its ping interval.
-const SILENCE = 90000;
-// Milliseconds after which a hidden page ends its stream, since browsers permit six to a server. It resumes when it is
-// seen.
-const UNSEEN = 180000;
+// In milliseconds: the longest pause; after what a connection resets the pause; without a byte until it is lost, if the
+// server does not send its ping interval; until a hidden page ends its stream, since browsers permit six to a server;
+// what is requested again, because nodes' orders and clocks differ; the tolerated clock skew.
+const [LONGEST, STEADY, SILENCE, UNSEEN, OVERLAP, SKEW] = [15000, 5000, 90000, 180000, 5000, 240000];
 const LOST = "the connection was lost";
 // The policy if this page is slow, unless it is not allowed.
 const POLICY = "drop-oldest";
-// Milliseconds that are requested again, because nodes' orders and clocks differ.
-const OVERLAP = 5000;
-// Tolerated clock skew in ms.
-const SKEW = 240000;
-// Number of events remembered to drop duplicates.
+// Events remembered to drop duplicates.
 const KNOWN = 20000;
 
 // The EPOCH of a position, undefined for a time.
@@ -31,21 +22,17 @@ const exact = (_, value, context) => /^-?\d{16,}$/.test(context?.source) ? BigIn
 BigInt.prototype.toJSON = function toJSON() {
   return JSON.rawJSON(this);
 };
-// Whether a close means that the client has to change. The next request finds out whether credentials are refused.
-const endsForGood = ({ Code: code, Reason: reason }) => [1002, 1007, 1009].includes(code) || /^filters/.test(reason);
+// Whether the client has to change. After other closes, refused credentials are found out by the next request.
+const isFinal = ({ Code: code, Reason: reason }) => [1002, 1007, 1009].includes(code) || /^filters/.test(reason);
 const early = (time) => new Date(time - OVERLAP).toISOString();
-
-// Answers that may be others soon: a balancer has no server, a request took too long, there are too many.
-const PASSING = [404, 408, 429];
 
 // Follows registrations. `on` has event(json text, id, event), answer(event), state(word, detail, again): `again`
 // continues a stream that stopped.
 export function follow(specs, on, since) {
-  const controller = new AbortController();
+  let ended = false;
   let last = null;
   // The times of the beginning and of the last event; 0 if unknown.
-  let first = Date.parse(since) || 0;
-  let time = 0;
+  let [first, time] = [Date.parse(since) || 0, 0];
   // The start of the replay until an event with a later Time has arrived.
   let from = since;
   const recent = [];
@@ -55,9 +42,7 @@ export function follow(specs, on, since) {
   let same;
   let pause = 500;
   let attempt = null;
-  let heard = 0;
-  let silence = SILENCE;
-  let seen = Date.now();
+  let [heard, silence, seen] = [0, SILENCE, Date.now()];
   const isUnseen = () => document.hidden && Date.now() - seen > UNSEEN;
   // A lost network reports no error, so silence ends the connection.
   const timer = setInterval(() => {
@@ -70,11 +55,10 @@ export function follow(specs, on, since) {
   async function once() {
     if (time - OVERLAP > first) from = early(time);
     if (from) query.set("since", from);
-    const headers = { Accept: "text/event-stream", ...(last && { "Last-Event-ID": last }) };
-    heard = Date.now();
-    silence = SILENCE;
+    [heard, silence] = [Date.now(), SILENCE];
     attempt = new AbortController();
-    const answer = await open(`events?${query}`, headers, attempt.signal);
+    const headers = { Accept: "text/event-stream", ...(last && { "Last-Event-ID": last }) };
+    const answer = await raw(`events?${query}`, { headers, signal: attempt.signal });
     const position = answer.headers.get("X-Hydrant-Sequence");
     same = runOf(last);
     const asked = same ?? (first && runOf(from));
@@ -110,7 +94,7 @@ export function follow(specs, on, since) {
     const { event: name, data, id } = Object.fromEntries(fields);
     if (!data) return;
     const event = JSON.parse(data, /\d{16}/.test(data) ? exact : null);
-    if (name === "close") throw new RefusedError(endsForGood(event) ? 400 : 0, [event.Reason]);
+    if (name === "close") throw new RefusedError(isFinal(event) ? 400 : 0, [event.Reason]);
     if (name === "answer") on.answer(event);
     else if (isNew(event, id)) on.event(data, id, event);
     last = id ?? last;
@@ -133,17 +117,18 @@ export function follow(specs, on, since) {
   }
 
   async function run() {
-    while (!controller.signal.aborted) {
+    while (!ended) {
       let reason = LOST;
       try {
         await once();
       } catch (error) {
-        if (controller.signal.aborted) return;
+        if (ended) return;
         if (error.message.startsWith(`overflow=${POLICY} `) && query.has("overflow")) {
           query.delete("overflow");
           continue;
         }
-        if (error.status >= 400 && error.status < 500 && !PASSING.includes(error.status)) {
+        // 404 and 408 may be a balancer's.
+        if (error.status >= 400 && error.status < 500 && ![404, 408, 429].includes(error.status)) {
           return on.state("stopped", error.message, () => {
             on.state("reconnecting", "trying again");
             run();
@@ -151,7 +136,7 @@ export function follow(specs, on, since) {
         }
         if (!attempt.signal.aborted) reason = error.message;
       }
-      if (controller.signal.aborted) return;
+      if (ended) return;
       const wait = pause * (0.5 + Math.random() / 2);
       if (isUnseen()) {
         on.state("paused", "the page is hidden");
@@ -160,14 +145,14 @@ export function follow(specs, on, since) {
       }
       on.state("reconnecting", `${reason}; retrying in ${(wait / 1000).toFixed(1)} s`);
       await new Promise((done) => setTimeout(done, wait));
-      pause = Math.min(pause * 2, LONGEST_PAUSE);
+      pause = Math.min(pause * 2, LONGEST);
     }
   }
 
   run();
   return () => {
     clearInterval(timer);
-    controller.abort();
+    ended = true;
     attempt?.abort();
   };
 }

@@ -82,7 +82,8 @@ export function keepsTheFocus(browser, server) {
       await page.evaluate(() => [...document.querySelectorAll(".sort")].find((one) => one.innerText === "Age").click());
       await page.shows("Age ▾");
       assert(await page.evaluate(focused) === address, "the focus is in another row");
-      await page.evaluate(() => [...document.querySelectorAll(".sort")].find((one) => one.innerText === "From").focus());
+      await page.evaluate(() =>
+        [...document.querySelectorAll(".sort")].find((one) => one.innerText === "From").focus());
       await page.key("Enter");
       await page.shows("From ▾");
       assert(await page.evaluate(() => document.activeElement.innerText === "From ▾"), "the head lost the focus");
@@ -105,10 +106,21 @@ export function followsAConnection(browser, server) {
   return opened(browser, server, "connections?sort=RemoteAddr", {}, async (page) => {
     const end = await stream(server, "followed.*.*");
     const { RemoteAddr: address } = JSON.parse(await server.ask("GET", "connections?Spec=followed.*.*"))[0];
-    await page.evaluate((address) => void (location.hash = `#connections?open=${encodeURIComponent(address)}`), address);
+    const link = `#connections?open=${encodeURIComponent(address)}`;
+    await page.evaluate((link) => void (location.hash = link), link);
     await page.click("Close connection…");
     await server.post({ Type: "followed", Action: "update", Key: "one", Object: {} });
     await page.until("the hit", () => document.querySelector(".detail td.number")?.innerText === "1");
+    // A failure is passing.
+    await page.evaluate(() => {
+      const ask = window.fetch;
+      window.fetch = (path, options) => !path.includes("/connections/") ? ask(path, options)
+        : Promise.resolve(Response.json({ Messages: ["a failure"] }, { status: 500 }));
+      window.heal = () => void (window.fetch = ask);
+    });
+    await page.until("the failure", () => document.querySelector(".detail .failure"));
+    await page.evaluate(() => window.heal());
+    await page.until("its end", () => !document.querySelector(".detail .failure"));
     // As if another client had connected from there.
     await page.evaluate(() => {
       window.asks = window.fetch;
