@@ -111,14 +111,16 @@ export function followsAConnection(browser, server) {
     await page.click("Close connection…");
     await server.post({ Type: "followed", Action: "update", Key: "one", Object: {} });
     await page.until("the hit", () => document.querySelector(".detail td.number")?.innerText === "1");
-    // A failure is passing.
+    // A failure is passing, and is read out once.
     await page.evaluate(() => {
       const ask = window.fetch;
       window.fetch = (path, options) => !path.includes("/connections/") ? ask(path, options)
         : Promise.resolve(Response.json({ Messages: ["a failure"] }, { status: 500 }));
       window.heal = () => void (window.fetch = ask);
     });
-    await page.until("the failure", () => document.querySelector(".detail .failure"));
+    await page.until("the failure", () => (window.failure = document.querySelector(".detail .failure")) !== null);
+    await polls(page, "/connections");
+    assert(await page.evaluate(() => window.failure.isConnected), "the failure is another one");
     await page.evaluate(() => window.heal());
     await page.until("its end", () => !document.querySelector(".detail .failure"));
     // As if another client had connected from there.
