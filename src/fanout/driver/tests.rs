@@ -1015,10 +1015,11 @@ fn the_thread_ends_soon_after_the_deadline_in_any_case() {
     assert!(world.driver.is_done(), "though the connection is open");
 }
 
-/// Whether the connection had been sent its close frame, or events were still to be matched.
+/// Whether the connection had been sent its close frame, or events were still to be matched; and whether its queue is
+/// emptied at once, or by parts.
 #[test]
 fn what_is_left_at_the_deadline_is_counted_and_reported() {
-    for is_matched in [false, true] {
+    for (is_matched, queued) in [(false, 3), (true, 3), (false, 40), (true, 40)] {
         let mut world = World::new();
         let ((conn, _client), (_reader, _reading)) = (world.connect(), world.connect());
         world.turn();
@@ -1027,6 +1028,9 @@ fn what_is_left_at_the_deadline_is_counted_and_reported() {
             world.post("a", 64 << 10);
             world.turn();
         }
+        (3..queued).for_each(|_| world.post("a", 1));
+        world.turn();
+        assert_eq!(world.driver.parts.shard.fanout().depth(conn).events, queued);
         world.driver.drain(crate::clock::instant() + Duration::from_millis(50));
         if is_matched {
             world.turn();
@@ -1036,10 +1040,11 @@ fn what_is_left_at_the_deadline_is_counted_and_reported() {
         crate::clock::simulated::pass(Duration::from_millis(200));
         let metrics = Arc::clone(world.driver.parts.metrics.all());
         let undelivered = world.driver.run();
-        assert_eq!(undelivered, Undelivered { connections: 1, events: 3, unmatched: if is_matched { 0 } else { 2 } });
+        let unmatched = if is_matched { 0 } else { 2 };
+        assert_eq!(undelivered, Undelivered { connections: 1, events: queued, unmatched });
         assert_eq!(metrics.connections.get(), 0);
         let text = metrics.render(0);
-        assert!(text.contains("hydrant_deliveries_dropped_total{reason=\"closed\"} 3"), "{text}");
+        assert!(text.contains(&format!("hydrant_deliveries_dropped_total{{reason=\"closed\"}} {queued}\n")), "{text}");
     }
 }
 

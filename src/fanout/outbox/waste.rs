@@ -54,13 +54,24 @@ impl Fanout {
     /// Begins a turn with new limits on the work for slow consumers, and continues what was left of the last turn.
     pub fn begin_turn(&mut self) {
         self.effort.renew();
-        let left = self.release_shed(self.effort.releasable());
+        self.release_some(self.effort.releasable());
+        self.resume_passes();
+    }
+
+    /// Releases all frames that have been dropped, at a cost without a bound: what is queued then is what nobody has
+    /// dropped. For a shard that ends.
+    pub fn release_all(&mut self) {
+        self.release_some(usize::MAX);
+    }
+
+    /// Releases up to `allowed` frames, those of outboxes that were shed first.
+    fn release_some(&mut self, allowed: usize) {
+        let left = self.release_shed(allowed);
         let before = self.waste.others.len();
         let mut others = std::mem::take(&mut self.waste.others);
         self.release(&mut others, left);
         self.waste.awaited = self.waste.awaited.saturating_sub(before - others.len());
         self.waste.others = others;
-        self.resume_passes();
     }
 
     /// Returns whether work is left for the next turn.
