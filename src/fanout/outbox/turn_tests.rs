@@ -304,3 +304,23 @@ fn only_events_count_as_dropped_when_a_long_queue_goes() {
         assert_eq!(fanout.take_counts().dropped.iter().sum::<u64>(), 99, "{policy:?}");
     }
 }
+
+/// Pings that are answered and not read, for example.
+#[test]
+fn the_memory_for_a_burst_of_frames_is_given_back_when_they_are_gone() {
+    let frames = 300_000;
+    let mut fanout = Fanout::new(OutboxLimits { bytes: 64 << 20, events: frames });
+    let [stalled, other] = [(); 2].map(|()| fanout.open(Overflow::Disconnect));
+    (0..frames).for_each(|_| fanout.offer(stalled, Frame::Pong([0; 6].into())));
+    assert!(fanout.frames() == frames && fanout.frames.capacity() >= frames);
+    fanout.remove(stalled);
+    let mut turns = 0;
+    while fanout.has_leftovers() || turns < 200 {
+        fanout.offer(other, Frame::Pong([0; 6].into()));
+        fanout.advance(other, 6, 0);
+        fanout.begin_turn();
+        turns += 1;
+    }
+    assert_eq!((fanout.frames(), fanout.take_held()), (0, 0));
+    assert!(fanout.frames.capacity() <= 65_536, "{}", fanout.frames.capacity());
+}

@@ -55,6 +55,7 @@ impl Fanout {
     pub fn begin_turn(&mut self) {
         self.effort.renew();
         self.release_some(self.effort.releasable());
+        self.frames.trim();
         self.resume_passes();
     }
 
