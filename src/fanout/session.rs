@@ -246,12 +246,13 @@ impl Shard {
         let least = budget.least(number, found.first().map_or(0, |&(bytes, _)| bytes), waiting);
         for (_, conn) in found {
             // Part of it may have been written since it was found.
-            if self.fanout.footprint(conn) < least || self.fanout.is_closing(conn) {
+            if self.fanout.footprint(conn) < least {
                 continue;
             }
             budget.shed(number);
             let Depth { events, bytes } = self.fanout.depth(conn);
-            if !self.fanout.shrink(conn) {
+            // One that is closing already loses its close frame too: whoever gets none knows that something is missing.
+            if !self.fanout.shrink(conn) && !self.fanout.is_closing(conn) {
                 self.close(conn, Close::SlowConsumer { events, bytes });
             }
             let may_go_on = self.fanout.sweep_shed();

@@ -19,8 +19,8 @@
 //! - **Small outboxes are left alone**: those less than half as large as the largest of all shards, and those below an
 //!   equal share of the budget for each outbox with queued frames. An outbox is as large as the
 //!   [memory](super::footprint) of its frames, whatever their encoding. So while the outboxes hold more than the limit,
-//!   some outbox is above that share, and there is always one to shed. What else is held goes by itself: frames that
-//!   have been dropped, and outboxes of connections that are closing.
+//!   some outbox is above that share, and there is always one to shed, be it of a connection that is closing. What else
+//!   is held goes by itself: frames that have been dropped.
 
 use super::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
