@@ -76,12 +76,17 @@ impl Info {
     pub(super) fn whole_since(&self, now: Timestamp) -> Timestamp {
         let State { first_seq, last_seq, first_ts, last_ts } = &self.state;
         let since = match first_seq {
-            0 | 1 => &self.created,
+            _ if !self.has_dropped() => &self.created,
             // All messages were dropped: there is no first one, and the server writes a time of the year 1.
             _ if first_seq > last_seq => last_ts,
             _ => first_ts,
         };
         since.parse().ok().filter(|since| *since > Timestamp::UNIX_EPOCH).unwrap_or(now)
+    }
+
+    /// Returns whether the stream has dropped messages.
+    pub(super) fn has_dropped(&self) -> bool {
+        self.state.first_seq > 1
     }
 }
 
