@@ -169,7 +169,8 @@ impl Fanout {
             if frames.is_gap(frame) { Kept::Gap(frame) } else { Kept::Frame(frame, weight) }
         });
         let gaps = outbox.gaps;
-        let beats = outbox.kept().take(PRECEDING).map(|frame| u32::from(frames.beat(frame).is_some())).sum::<u32>();
+        // One that is partly written may be the first of the ring.
+        let beats = outbox.frames().take(PRECEDING).map(|frame| u32::from(frames.beat(frame).is_some())).sum::<u32>();
         let lists = outbox.clear_out(kept, spare);
         // How many of them are answers is not known yet, except with drop-oldest.
         let mut asides = 0;
