@@ -72,16 +72,17 @@ impl Api {
             check_origin(request.headers(), &self.allowed_origins)?;
         }
         let generation = self.authority.generation();
-        let identity = Arc::new(self.login(credential.clone(), caller.peer.ip()).await?);
+        let peer = caller.peer.ip();
+        let identity = Arc::new(self.login(credential.clone(), peer).await?);
         if let Some(header) = header {
-            self.authority.remember(&caller.remembered, (header, generation), &credential, &identity);
+            self.authority.remember(&caller.remembered, (header, generation), (&credential, peer), &identity);
         }
         Ok(identity)
     }
 
     /// Returns the caller if it has shown the same on this connection before.
     fn recognize(&self, header: &[u8], caller: &Caller) -> Option<Recognized> {
-        self.authority.recognize(&caller.remembered, header, clock::both())
+        self.authority.recognize(&caller.remembered, header, caller.peer.ip(), clock::both())
     }
 
     /// Returns whether the caller has a claim.

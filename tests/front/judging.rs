@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::common::ws::Client;
-use crate::common::{Hydrant, event, patiently};
+use crate::common::{Hydrant, basic, event, http, patiently};
 use crate::endpoint::{Drp, User};
 use crate::identity::{ALICE, by_password, by_token, reader, refused, seen, told};
 
@@ -267,6 +267,26 @@ async fn a_known_password_is_taken_while_guesses_are_held_back() {
     by_password(&hydrant, ALICE).await.unwrap();
     assert_eq!(drp.asked("/api/v3/users/alice/token"), asked);
     assert_eq!(hydrant.metric(&verdicts("stale")).await, 1);
+}
+
+/// It is known only where it was accepted: elsewhere the right one would stand out among guesses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_is_known_elsewhere_is_throttled_like_a_guess() {
+    let drp = Drp::start().await;
+    drp.state.users.lock().insert("alice".to_owned(), User::new("wonder", &["reader"]));
+    reader(&drp, "machines");
+    let toml = format!("trusted_proxies = [\"127.0.0.1\"]\n{}[throttle]\nfailures = 1\n", drp.settings());
+    let hydrant = Hydrant::start_tls(&toml).await;
+    let from = async |peer: &str, login: &str| {
+        let headers = [("authorization", &*basic(login)), ("x-forwarded-for", peer)];
+        http::request(hydrant.address(), true, "GET", "/api/v3/hydrant/me", &headers, "").await.status.as_u16()
+    };
+    assert_eq!(from("192.0.2.1", ALICE).await, 200);
+    assert_eq!(from("192.0.2.2", "alice:guess").await, 403);
+    assert_eq!(from("192.0.2.2", ALICE).await, 429);
+    let asked = drp.asked("/api/v3/users/alice/token");
+    assert_eq!(from("192.0.2.1", ALICE).await, 200);
+    assert_eq!(drp.asked("/api/v3/users/alice/token"), asked);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

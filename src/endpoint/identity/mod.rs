@@ -11,7 +11,8 @@
 //! changed.
 //!
 //! Contract: an acceptance is reused for [`DelegationLimits::fresh`] without asking, and for
-//! [`DelegationLimits::good`] while the endpoint does not answer; a rejection is never cached. Likewise a token is
+//! [`DelegationLimits::good`] while the endpoint does not answer, that of a password only at the same address; a
+//! rejection is never cached. Likewise a token is
 //! opened here for no longer than [`DelegationLimits::good`] after the endpoint was last heard of. A caller who cannot
 //! be authenticated is refused, never let in. Passwords and tokens are stored nowhere. A known caller waits for no
 //! stranger: neither for an answer nor for a slot.
@@ -190,7 +191,7 @@ impl Delegation {
     }
 
     async fn decide(&self, credential: &Credential, peer: IpAddr) -> Result<(IdentityDecision, Identity), AuthError> {
-        let key = self.cache.key(credential).ok_or(AuthError::Denied)?;
+        let key = self.cache.key(credential, peer).ok_or(AuthError::Denied)?;
         if let Some(Known::Fresh(identity)) = self.known(&key) {
             return Ok((IdentityDecision::Known, identity));
         }
