@@ -11,10 +11,10 @@
 //! principal that logs in by that name: a user of this server's own if there is one, otherwise one of the endpoint,
 //! with the rights known since that user first logged in.
 //!
-//! Bounds: any caller may ask, so one question is processed at a time, from its first byte to the answer, principals in
-//! turn and outside the shards. Only the answer of a shard about a connection is not waited for in the turn: a shard
-//! that is stuck would hold up all other questions. The cost of a question is limited by the number of registrations,
-//! including those of a connection, and by their number times the bytes of the event.
+//! Bounds: any caller may ask, so one question is processed at a time, from inflating and parsing it to the answer,
+//! principals in turn and outside the shards. Only the answer of a shard about a connection is not waited for in the
+//! turn: a shard that is stuck would hold up all other questions. The cost of a question is limited by the number of
+//! registrations, including those of a connection, and by their number times the bytes of the event.
 
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
@@ -100,8 +100,8 @@ struct Asked {
 impl Api {
     pub(super) async fn explain(&self, request: Request<Incoming>, identity: &Identity) -> Result<Answer, ApiError> {
         let most = self.limits.event_bytes.saturating_add(REST).min(self.limits.body_bytes);
-        let whole = self.read_body(request, most).await?;
-        // A question may be long: parsing it is already a part of the work.
+        let sent = self.receive_body(request, most).await?;
+        // A question may be long, and a few bytes may inflate to many: that and parsing it are a part of the work.
         let mut turn = self.turn_to_explain(identity).await?;
         let question: Question = self.at_length(|| body::object(&whole.bytes))?;
         let specs = specs(&question)?;
@@ -109,6 +109,7 @@ impl Api {
             drop(turn);
             let asked = self.receiver_at(address, &question, identity).await?;
             turn = self.turn_to_explain(identity).await?;
+        let whole = self.inflate_body(sent)?;
             asked
         } else {
             self.receiver_in_question(&question, identity)?

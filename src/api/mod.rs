@@ -77,7 +77,7 @@ use crate::overflow::Overflow;
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Answering, Handler};
 use crate::{AUDIT, clock, tasks};
-use body::{Bodies, Whole};
+use body::Bodies;
 use client_gauge::ClientGauge;
 use connections::{Listed, MissingError};
 use cors::Visit;
@@ -261,11 +261,6 @@ impl Api {
     /// Works for a while on this thread, which must not delay events that wait for the shards to be woken.
     fn at_length<T>(&self, work: impl FnOnce() -> T) -> T {
         at_length(&self.broker, work)
-    }
-
-    /// Reads a body of at most `limit` bytes, inflating it if necessary.
-    async fn read_body(&self, request: Request<Incoming>, limit: usize) -> Result<Whole, ApiError> {
-        self.bodies.read(request, limit, || self.broker.wake_shards()).await
     }
 
     async fn route(&self, request: Request<Incoming>, caller: &Caller) -> Result<Answer, ApiError> {
