@@ -102,6 +102,9 @@ pub enum ApiError {
     /// Other bodies use up the memory for bodies.
     #[error("too many large request bodies at the same time; try again")]
     Bodies,
+    /// Other long answers use up the memory for them.
+    #[error("too many long answers are being sent at the same time; read those that you have asked for, or try again")]
+    LongAnswers,
     /// Events cannot be accepted now.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -204,6 +207,7 @@ impl ApiError {
             Self::Publish(PublishError::Stopped)
             | Self::TooManyConnections
             | Self::Bodies
+            | Self::LongAnswers
             | Self::Turn { .. }
             | Self::Pool(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoCredential | Self::ServiceRefused { .. } => StatusCode::BAD_GATEWAY,
@@ -227,6 +231,7 @@ impl ApiError {
             Self::Auth(AuthError::Unavailable)
             | Self::Publish(_)
             | Self::Bodies
+            | Self::LongAnswers
             | Self::Turn { .. }
             | Self::Pool(_) => Some(1),
             Self::Auth(AuthError::EndpointAway | AuthError::EndpointHides(_))

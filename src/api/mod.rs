@@ -39,6 +39,7 @@ mod info;
 mod lanes;
 mod list_filter;
 mod login;
+mod long_answers;
 mod me;
 mod message;
 pub mod openapi;
@@ -66,7 +67,7 @@ use smallvec::SmallVec;
 pub use error::ApiError;
 pub use info::About;
 
-use crate::auth::Authority;
+use crate::auth::{Authority, Identity};
 use crate::broker::connection::Connection;
 use crate::broker::{Broker, PublishError};
 use crate::endpoint::http::Upstream;
@@ -83,6 +84,7 @@ use connections::{Listed, MissingError};
 use cors::Visit;
 use failures::Failures;
 use lanes::Lanes;
+use long_answers::LongAnswers;
 use proxy::merge::Theirs;
 use proxy::vouch::Vouched;
 use quota::PostQuota;
@@ -128,6 +130,7 @@ pub struct Api {
     client_gauge: Arc<ClientGauge>,
     refusals: Refusals,
     bodies: Bodies,
+    long_answers: LongAnswers,
     vouched: Vouched,
     failures: Failures,
     status: Status,
@@ -227,12 +230,14 @@ impl Api {
 
     /// Creates an API without any clients.
     pub fn new(parts: ApiParts) -> Self {
-        let bodies = Bodies::new(parts.limits.body_bytes);
+        let body_bytes = parts.limits.body_bytes;
+        let (bodies, long_answers) = (Bodies::new(body_bytes), LongAnswers::new(body_bytes));
         Self {
             parts,
             client_gauge: Arc::default(),
             refusals: Refusals::default(),
             bodies,
+            long_answers,
             vouched: Vouched::default(),
             failures: Failures::default(),
             status: Status::new(Instant::now()),
@@ -322,6 +327,20 @@ impl Api {
             tracing::info!(target: AUDIT, principal = %identity.principal(), %peer, "login");
             self.announce("create", &connection);
         }
+        if is_lasting {
+            return self.perform((route, value), request, caller, identity).await;
+        }
+        let answer = self.perform((route, value), request, caller, Arc::clone(&identity)).await?;
+        self.long_answers.hold(answer, identity.principal())
+    }
+
+    async fn perform(
+        &self,
+        (route, value): (Route, &str),
+        mut request: Request<Incoming>,
+        caller: &Caller,
+        identity: Arc<Identity>,
+    ) -> Result<Answer, ApiError> {
         let query = request.uri().query();
         match route {
             Route::Connections => self.list_connections(request, caller, &identity).await,
@@ -329,7 +348,7 @@ impl Api {
             Route::DeleteConnection => self.delete_connection(value, request, caller, &identity).await,
             Route::RunnerConnections(scope) => self.runner_connections(scope, value, request, caller, &identity).await,
             Route::Websocket if request.method() == Method::GET => {
-                self.websocket(&mut request, peer, Arc::unwrap_or_clone(identity))
+                self.websocket(&mut request, caller.peer, Arc::unwrap_or_clone(identity))
             }
             Route::Websocket => Err(ApiError::NotAHandshake(crate::transport::upgrade::UpgradeError::Method)),
             Route::Stream => self.stream(&request, caller, Arc::unwrap_or_clone(identity)).await,

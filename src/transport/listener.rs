@@ -19,8 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
@@ -39,6 +38,7 @@ use super::reading::Reading;
 use super::refusal::{MAX_HEAD, MAX_HEADERS, Refusal};
 use super::relay::Relay;
 use super::signs::Signs;
+use super::slices::Slices;
 use super::socket::Socket;
 use super::tls::LiveTls;
 use super::tracked::Tracked;
@@ -48,7 +48,7 @@ use crate::metrics::{Metrics, Rejection};
 use crate::tasks::{self, Work};
 
 /// The body of a response: available at once, or received from elsewhere while it is sent.
-pub type Body = Either<Full<Bytes>, Relay>;
+pub type Body = Either<Slices, Relay>;
 
 /// The response to a request.
 pub type Answer = Response<Body>;

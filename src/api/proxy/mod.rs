@@ -22,7 +22,7 @@ pub(super) mod vouch;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Either, Empty, Full};
+use http_body_util::{BodyExt, Either, Empty};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, AUTHORIZATION, CONTENT_LENGTH, ETAG, HOST, HeaderName,
@@ -40,6 +40,7 @@ use crate::places::network;
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 use crate::transport::reading::Reading;
+use crate::transport::slices::Slices;
 use exchange::ProxiedExchange;
 use held::Held;
 pub(super) use upload::BodyLimit;
@@ -323,5 +324,5 @@ fn passed(answer: Response<Incoming>, upstream: &Upstream, held: Held, caller: &
 fn switched(mut answer: Response<Incoming>, client: OnUpgrade, held: Held) -> Answer {
     tunnel::join(client, hyper::upgrade::on(&mut answer), held);
     let (parts, _) = to_client(answer, true);
-    Response::from_parts(parts, Either::Left(Full::default()))
+    Response::from_parts(parts, Either::Left(Slices::default()))
 }
