@@ -30,7 +30,8 @@ fn link() -> (Link, Waiting) {
     let exports = broker.share(ExportLimits { batches: 1, bytes: 1 }, 1);
     let (filler, queue) = waiting(WaitingLimits { messages: 100, bytes: 100_000 });
     let gathering = Gathering::new(&broker, filler, PREFIX, Duration::ZERO);
-    let (gate, health) = (Arc::<Gate>::default(), Arc::new(Health::new(Timestamp::UNIX_EPOCH)));
+    let health = Arc::new(Health::new(Arc::clone(&metrics), Timestamp::UNIX_EPOCH));
+    let gate = Arc::<Gate>::default();
     let (name, stopped) = ((NODE, PREFIX.to_owned()), watch::channel(false).1);
     let sender = Sender::new(broker, exports, name.clone(), Arc::clone(&gate), stopped);
     let dialer = Dialer::new(Vec::new(), Arc::new(Login::Nobody), Tls::default(), "test".to_owned());

@@ -16,7 +16,7 @@ import { Hydrant, update } from "./hydrant.mjs";
 import {
   asksForWhatAnotherClockHas, comparesNoOtherNodes, continuesAtAnotherRun, expires, forgetsTheSessionBefore,
   isRefusedOnce, keepsHeadsAndRowsTogether, noticesSilence, offersWhatIsPermitted, saysWhatTheEndpointLacks,
-  saysWhereAListEnds, takesATokenLater,
+  saysWhereAListEnds, takesATokenLater, tellsOfLostEvents,
 } from "./session.mjs";
 
 const [program, axe] = process.argv.slice(2);
@@ -291,8 +291,8 @@ try {
   }
   await timed(takesATokenFromALink.name, takesATokenFromALink(browser, server));
   for (const step of [
-    takesATokenLater, forgetsTheSessionBefore, comparesNoOtherNodes, expires, isRefusedOnce, saysWhereAListEnds,
-    keepsHeadsAndRowsTogether,
+    takesATokenLater, forgetsTheSessionBefore, comparesNoOtherNodes, tellsOfLostEvents, expires, isRefusedOnce,
+    saysWhereAListEnds, keepsHeadsAndRowsTogether,
   ]) {
     await timed(step.name, step(browser, server));
   }

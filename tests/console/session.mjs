@@ -212,6 +212,34 @@ export function comparesNoOtherNodes(browser, server) {
   });
 }
 
+/** Gaps of an endpoint and events lost between nodes need attention, and stay on the page. */
+export function tellsOfLostEvents(browser, server) {
+  return opened(browser, server, "now?", {}, async (page) => {
+    await page.evaluate(() => {
+      const ask = window.fetch;
+      let looks = 0;
+      window.fetch = async (path, options) => {
+        const answer = await ask(path, options);
+        if (!path.includes("hydrant/status")) return answer;
+        looks += 1;
+        const [Connected, Since, Error] = [true, new Date().toISOString(), ""];
+        const upstream = (Gaps) => ({ Endpoint: "https://drp", Connected, Since, Error, Gaps });
+        const Nats = { Connected, Since, LostIn: 100 + looks, LostOut: 1000 + looks };
+        const Upstreams = [upstream(5), upstream(7 + looks)];
+        return Response.json({ ...await answer.json(), Id: "front", Upstreams, Nats });
+      };
+    });
+    // Counted from the first answer on.
+    for (const what of ["Gaps in the events of endpoints", "Events lost between nodes"]) {
+      await page.until(what, (what) => {
+        const found = [...document.querySelectorAll(".health .bad")].find((one) => one.innerText.includes(what));
+        return found && Number(/: (\d+)\./.exec(found.innerText)[1]) < 100;
+      }, what);
+    }
+    await page.shows("Events lost between nodes: 1,1");
+  });
+}
+
 /** Another run repeats what a page has, and the page does not. */
 export async function continuesAtAnotherRun(browser, program) {
   const server = await Hydrant.start(program);

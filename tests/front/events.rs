@@ -224,6 +224,8 @@ async fn a_link_that_is_lost_is_made_again_and_the_gap_is_told() {
     assert_eq!([other.event().await.key, other.event().await.key], ["1", "3"]);
     assert_eq!(metric(&server, "gaps_total", &drp).await, 1);
     assert_eq!(metric(&server, "reconnects_total", &drp).await, 1);
+    let status = server.request("GET", "/api/v3/hydrant/status", &[], "").await.json();
+    assert_eq!(status["Upstreams"][0]["Gaps"], 1, "{status}");
     until_connected(&server).await;
     assert_eq!(readyz(&server).await.0, 200);
 }

@@ -69,6 +69,7 @@ pub(super) struct Upstream {
     pub(super) connected: bool,
     pub(super) since: String,
     pub(super) error: String,
+    pub(super) gaps: u64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -78,6 +79,8 @@ pub(super) struct Nats {
     pub(super) since: String,
     pub(super) error: Option<String>,
     pub(super) stream: Option<NatsStream>,
+    pub(super) lost_in: u64,
+    pub(super) lost_out: u64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -111,9 +111,11 @@ impl Link {
     /// Creates a link that is not connected yet.
     pub fn new(service: Service, settings: LinkSettings, broker: Arc<Broker>) -> Self {
         let endpoint = service.endpoint.clone();
+        let intake = Intake::new(broker, endpoint.clone());
+        let gaps = intake.metrics().gaps.clone();
         Self {
-            health: Arc::new(Health::new(endpoint.to_string(), clock::now())),
-            intake: Intake::new(broker, endpoint),
+            health: Arc::new(Health::new(endpoint.to_string(), gaps, clock::now())),
+            intake,
             backoff: Backoff::new(settings.backoff_min, settings.backoff_max),
             service,
             settings,

@@ -20,8 +20,8 @@ const STATUS: &str = r#"{"Version":"0.1.0","Id":"node-a","Started":"2026-01-01T0
 {"Events":12500,"BusySeconds":2.0,"LongestTurnMilliseconds":0.2}],
 "Latency":{"BoundsMicroseconds":[128,256,512],"Counts":[10,10,0,0]},
 "Upstreams":[{"Endpoint":"https://drp:8092","Connected":false,"Since":"2026-01-01T03:00:00Z",
-"Error":"refused\u001b[2J"}],
-"Nats":{"Connected":true,"Since":"2026-01-01T00:00:00Z",
+"Error":"refused\u001b[2J","Gaps":2}],
+"Nats":{"Connected":true,"LostIn":1005,"LostOut":3,"Since":"2026-01-01T00:00:00Z",
 "Stream":{"Name":"EVENTS","Usable":true,"Since":"2026-01-01T00:00:00Z"}},
 "Identity":{"Endpoint":"https://drp:8092","Readable":true,"Since":"2026-01-01T00:00:00Z","Error":""}}"#;
 
@@ -92,6 +92,7 @@ filters     1.2 ms of work per second
 clients     1,024 connections, 2,048 registrations
 
 Since the start
+lost        endpoints: 2 gaps; other nodes: 1,005 events in, 3 out
 dropped     slow_consumer 7
 slow        close 2
 conflated   5
@@ -102,7 +103,6 @@ endpoint    https://drp:8092 not connected for 2m 2s: refused\u{fffd}[2J
 nats        connected for 3h 2m
 stream      EVENTS usable for 3h 2m
 identity    https://drp:8092 readable for 3h 2m
-history     12m 2s back, at 18c5a3f2b1d00e47:12345
 q quit  1 2 3 tabs  s sort  r reverse  space pause  ? help";
     assert_eq!(lines(&full(), 80, 24).join("\n"), expected);
     let mut scrolled = full();
