@@ -75,9 +75,14 @@ pub fn run(args: &IdleArgs) -> Result<Report> {
 /// # Errors
 /// Fails like [`run`].
 pub fn once(name: &str, size: [u32; 2], user: &str, session: &Session, core: Option<usize>) -> Result<Weight> {
-    cpu::raise_file_limit(u64::from(size[0]) + BASE as u64 + OTHER_FILES)?;
+    cpu::raise_file_limit(files(size[0]))?;
     cpu::pin(core)?;
     measure(name, size, user, session, core).map_err(|error| session.explain(error))
+}
+
+/// Returns how many files this process opens for so many connections.
+pub fn files(connections: u32) -> u64 {
+    u64::from(connections) + BASE as u64 + OTHER_FILES
 }
 
 fn measure(name: &str, size: [u32; 2], user: &str, session: &Session, core: Option<usize>) -> Result<Weight> {

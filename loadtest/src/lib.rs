@@ -37,7 +37,7 @@ pub mod wire;
 
 use std::io::Write;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::args::{Cli, Command, Output};
 use crate::report::{Difference, Outcome};
@@ -49,14 +49,14 @@ const TOLERANCE: f64 = 10.0;
 /// second of two compared results is worse.
 ///
 /// # Errors
-/// Fails if the work could not be done.
+/// Fails if the work could not be done, or not all of it: then the rest has been written.
 pub fn run(cli: &Cli, out: &mut dyn Write) -> Result<bool> {
     let (outcome, output): (Box<dyn Outcome>, _) = match (&cli.command, cli.compare.as_deref()) {
         (None, Some([before, after])) => (Box::new(Difference::of(before, after, TOLERANCE)?), Output::default()),
         (command, _) => dispatch(command.as_ref().context("no subcommand given")?)?,
     };
     report::publish(outcome.as_ref(), &output, out)?;
-    Ok(outcome.is_clean())
+    outcome.failure().map_or_else(|| Ok(outcome.is_clean()), |failure| bail!(failure))
 }
 
 fn dispatch(command: &Command) -> Result<(Box<dyn Outcome>, Output)> {

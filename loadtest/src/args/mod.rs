@@ -156,6 +156,13 @@ pub enum Kind {
     Idle,
 }
 
+impl Kind {
+    /// Returns the name on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
 /// The arguments of `compare`.
 #[derive(Debug, Clone, Args)]
 pub struct CompareArgs {
@@ -456,6 +463,21 @@ mod tests {
         for bad in ["/no/such/place/page.html", "/tmp"] {
             assert!(output(bad).unwrap_err().to_string().contains(&format!("--html {bad}")), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_file_is_checked_by_opening_it_and_left_as_it_was() {
+        let home = tempfile::tempdir().unwrap();
+        let (new, old) = (home.path().join("new.json"), home.path().join("old.json"));
+        std::fs::write(&old, "before").unwrap();
+        let output = |file: &PathBuf| Output { json: Some(file.clone()), html: None }.checked();
+        output(&new).unwrap();
+        output(&old).unwrap();
+        assert!(!new.exists());
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "before");
+        // Not even root may open it for writing.
+        let refused = output(&PathBuf::from("/proc/sys/kernel/version")).unwrap_err();
+        assert!(format!("{refused:#}").contains("--json /proc/sys/kernel/version: cannot be written"), "{refused:#}");
     }
 
     #[test]

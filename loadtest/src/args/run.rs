@@ -1,9 +1,11 @@
 //! The amount of work, the cores of its threads, and the output files.
 
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde::Serialize;
 
@@ -90,19 +92,31 @@ pub struct Output {
 }
 
 impl Output {
-    /// Checks whether the files can be created, before the work rather than after it.
+    /// Checks whether the files can be written, before the work rather than after it. Nothing is changed: a file that
+    /// exists keeps its content, another one is removed again.
     ///
     /// # Errors
-    /// Fails if the directory of a file does not exist, or if a file is a directory.
+    /// Fails if the directory of a file does not exist, or if a file is a directory or cannot be opened for writing.
     pub fn checked(&self) -> Result<()> {
         for (flag, file) in [("--json", &self.json), ("--html", &self.html)] {
             let Some(file) = file else { continue };
             let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
             ensure!(parent.is_none_or(Path::is_dir), "{flag} {}: no such directory", file.display());
             ensure!(!file.is_dir(), "{flag} {}: is a directory, not a file", file.display());
+            is_writable(file).with_context(|| format!("{flag} {}: cannot be written", file.display()))?;
         }
         Ok(())
     }
+}
+
+fn is_writable(file: &Path) -> io::Result<()> {
+    let is_new = !file.exists();
+    if !is_new && !file.is_file() {
+        // Opening a pipe has effects on its other end.
+        return Ok(());
+    }
+    OpenOptions::new().append(true).create(true).open(file)?;
+    if is_new { fs::remove_file(file) } else { Ok(()) }
 }
 
 impl RunArgs {

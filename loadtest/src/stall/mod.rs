@@ -97,9 +97,14 @@ pub fn run(args: &StallArgs) -> Result<Report> {
 /// # Errors
 /// Fails like [`run`].
 pub fn once(size: &StallSize, user: &str, session: &Session, core: Option<usize>) -> Result<Round> {
-    cpu::raise_file_limit(u64::from(size.healthy) + u64::from(size.stalled) + OTHER_FILES)?;
+    cpu::raise_file_limit(files(size))?;
     cpu::pin(core)?;
     measure(size, user, session, core).map_err(|error| session.explain(error))
+}
+
+/// Returns how many files this process opens for this work.
+pub fn files(size: &StallSize) -> u64 {
+    u64::from(size.healthy) + u64::from(size.stalled) + OTHER_FILES
 }
 
 fn measure(size: &StallSize, user: &str, session: &Session, core: Option<usize>) -> Result<Round> {

@@ -63,6 +63,21 @@ fn what_comes_too_often_or_out_of_order_is_seen_by_a_fleet() {
     assert!(closed.contains(&("closed".to_owned(), 1)), "{closed:?}");
 }
 
+/// The exit status and standard error of the program.
+fn program(line: &[&str], limit: &str) -> (Option<i32>, String) {
+    let program = env!("CARGO_BIN_EXE_hydrant-loadtest");
+    let limited = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+    let done = std::process::Command::new("sh").args(["-c", &limited, program]).args(line).output().unwrap();
+    (done.status.code(), String::from_utf8(done.stderr).unwrap())
+}
+
+#[test]
+fn too_few_files_for_the_last_kind_of_work_are_known_before_the_first() {
+    let line = ["compare", "--no-pin", "--no-peers", "--serve", "/no/hydrant", "--only", "plain,idle", "-n", "10"];
+    let (code, error) = program(&[&line[..], &["--idle", "1000"]].concat(), "500");
+    assert!(code == Some(1) && error.contains("needs 1328 open files, but the hard limit is 500"), "{error}");
+}
+
 #[test]
 fn what_does_not_come_is_seen_by_a_fleet() {
     assert_eq!(fleet_fault(Fault::Lose, ["0", "1"]), one("lost"));
