@@ -108,7 +108,6 @@ pub(super) struct Connection {
     pub(super) create_time: String,
     pub(super) principal: String,
     pub(super) remote_addr: String,
-    pub(super) r#type: String,
     pub(super) registrations: u64,
     pub(super) queued_bytes: u64,
     pub(super) delivered_events: u64,

@@ -184,6 +184,37 @@ fn registrations_and_what_may_not_be_seen() {
 }
 
 #[test]
+fn registrations_that_are_left_out_are_counted() {
+    let mut state = full();
+    press(&mut state, KeyCode::Char('3'));
+    assert_eq!(lines(&state, 100, 24)[2], "3 different registrations");
+    let mut noted = |rows: u64, all: i64| {
+        let status = Status { registrations: all, ..state.status.clone().unwrap() };
+        let rows = (0..rows).map(registration).collect::<Vec<_>>().into();
+        state.looked(Look { status, registrations: Some(Ok(rows)), ..Look::default() });
+        lines(&state, 100, 24)[2].clone()
+    };
+    assert_eq!(noted(200, 10_000), "the busiest 200 of 10,000 registrations");
+    // Each row stands for three, and so many come from more than one shard.
+    assert_eq!(noted(200, 600), "200 different registrations");
+    // A shard has room for these: the others came later than the list.
+    assert_eq!(noted(99, 10_000), "99 different registrations");
+}
+
+#[test]
+fn a_tab_that_was_opened_after_the_pause_says_so() {
+    let mut state = full();
+    state.registrations = None;
+    press(&mut state, KeyCode::Char('3'));
+    assert_eq!(lines(&state, 100, 24)[2], "");
+    press(&mut state, KeyCode::Char(' '));
+    assert_eq!(lines(&state, 100, 24)[2], "not requested before the pause; space resumes");
+    let mut state = State::new(String::new());
+    press(&mut state, KeyCode::Char(' '));
+    assert_eq!(lines(&state, 100, 24)[2], "not requested before the pause; space resumes");
+}
+
+#[test]
 fn what_went_wrong_stands_at_the_bottom_with_the_last_figures() {
     let mut state = State::new("https://drp\u{1b}:1".to_owned());
     assert_eq!(lines(&state, 80, 24)[23], "connecting to https://drp\u{fffd}:1");
