@@ -1,8 +1,8 @@
 //! The load generator of hydrant; `docs/loadtest.md` describes what it measures and how.
 //!
-//! `args` is the command line. `burst`, `floor`, `compare`, `fleet`, `stall`, `idle`, `storm` and `hostile` are the
-//! kinds of work. They use `client` (many websockets on one thread), `wire` (the protocols), `publish`, `check` and
-//! `payload`; `server`, `session`, `awake`, `cpu` and `report` support them.
+//! `args` is the command line, `usage` the error of an impossible one. `burst`, `floor`, `compare`, `fleet`, `stall`,
+//! `idle`, `storm` and `hostile` are the kinds of work. They use `client` (many websockets on one thread), `wire` (the
+//! protocols), `publish`, `check` and `payload`; `server`, `session`, `awake`, `cpu` and `report` support them.
 //!
 //! Contract: the flags bound every run in time and count. If a server loses, repeats, reorders or harms an event,
 //! [`run`] returns false, and the report says how often.
@@ -33,6 +33,7 @@ mod sockets;
 pub mod stall;
 pub mod storm;
 mod tls;
+pub mod usage;
 pub mod wire;
 
 use std::io::Write;
@@ -60,7 +61,7 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> Result<bool> {
 }
 
 fn dispatch(command: &Command) -> Result<(Box<dyn Outcome>, Output)> {
-    command.output().checked()?;
+    command.checked()?;
     let outcome: Box<dyn Outcome> = match command {
         Command::Floor(args) => Box::new(burst::run_floor(args)?),
         Command::Burst(args) => Box::new(burst::run(args)?),

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -73,8 +73,6 @@ pub struct Report {
 pub fn run(args: &StormArgs) -> Result<Report> {
     let cores = args.run.checked()?;
     let machine = Machine::here();
-    let is_ours = args.target.serve.is_some();
-    ensure!(args.loss == Loss::Cut || is_ours, "--loss restart and kill need --serve");
     cpu::raise_file_limit(u64::from(args.connections) + OTHER_FILES)?;
     let mut session = Session::open(&args.target, cores)?;
     cpu::pin(cores.client)?;

@@ -72,10 +72,30 @@ fn program(line: &[&str], limit: &str) -> (Option<i32>, String) {
 }
 
 #[test]
+fn an_impossible_command_line_has_an_exit_status_of_its_own() {
+    let fleet = ["fleet", "--no-pin", "--serve", "/no/hydrant", "--machines", "4"];
+    let (code, error) = program(&[&fleet[..], &["--runners", "5"]].concat(), "1000");
+    assert!(code == Some(2) && error.contains("--runners"), "{error}");
+    let (code, error) = program(&[&fleet[..], &["--runners", "0", "--rate", "0"]].concat(), "1000");
+    assert!(code == Some(2) && error.contains("--rate"), "{error}");
+    let (code, error) = program(&[&fleet[..], &["--runners", "4"]].concat(), "1000");
+    assert!(code == Some(1) && error.contains("/no/hydrant"), "{error}");
+}
+
+#[test]
 fn too_few_files_for_the_last_kind_of_work_are_known_before_the_first() {
     let line = ["compare", "--no-pin", "--no-peers", "--serve", "/no/hydrant", "--only", "plain,idle", "-n", "10"];
     let (code, error) = program(&[&line[..], &["--idle", "1000"]].concat(), "500");
     assert!(code == Some(1) && error.contains("needs 1328 open files, but the hard limit is 500"), "{error}");
+}
+
+#[test]
+fn metrics_that_cannot_be_read_are_no_missing_figure() {
+    let fake = Fake::start(Fault::None);
+    let url = fake.url();
+    let line = ["hydrant-loadtest", "storm", "--no-pin", "-n", "3", "--endpoint", &url, "--metrics", &url[7..]];
+    let error = hydrant_loadtest::run(&Cli::try_parse_from(line).unwrap(), &mut Vec::new()).unwrap_err();
+    assert!(format!("{error:#}").contains("(--metrics 127.0.0.1:"), "{error:#}");
 }
 
 #[test]
