@@ -63,6 +63,13 @@ fn what_comes_too_often_or_out_of_order_is_seen_by_a_fleet() {
     assert!(closed.contains(&("closed".to_owned(), 1)), "{closed:?}");
 }
 
+#[test]
+fn a_registration_that_is_refused_is_counted_as_such() {
+    let (clean, table, json) = run_with(Fault::Refuse, "storm", &["-n", "3"]);
+    assert!(clean, "it is allowed at the second attempt: {table}");
+    assert_eq!(json["arrival"]["errors"], serde_json::json!({ "registration refused": 1 }), "{table}");
+}
+
 /// The exit status and standard error of the program.
 fn program(line: &[&str], limit: &str) -> (Option<i32>, String) {
     let program = env!("CARGO_BIN_EXE_hydrant-loadtest");
