@@ -14,6 +14,7 @@ mod pace;
 mod poster;
 mod report;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -108,7 +109,7 @@ impl Watchers {
         let interests: Vec<Interest> = (0..count).map(|_| Interest::All).collect();
         let swarm = registered(session, &interests)?;
         let destination = Destination::Server(Box::new(Poster::connect(&session.endpoint, &swarm)?));
-        Ok(Self(Bench { fleet, interests, swarm, destination }))
+        Ok(Self(Bench { fleet, interests, swarm, destination, lost: HashSet::new() }))
     }
 
     /// Publishes `rate` events per second for `seconds`, each for every client. `meanwhile` is called about once per
@@ -147,14 +148,14 @@ fn server(args: &FleetArgs, session: &Session) -> Result<Bench> {
     let interests = interests(args, &fleet);
     let swarm = registered(session, &interests)?;
     let destination = Destination::Server(Box::new(Poster::connect(&session.endpoint, &swarm)?));
-    Ok(Bench { fleet, interests, swarm, destination })
+    Ok(Bench { fleet, interests, swarm, destination, lost: HashSet::new() })
 }
 
 fn floor(args: &FleetArgs, cores: Cores) -> Result<Bench> {
     let fleet = fleet(args);
     let interests = interests(args, &fleet);
     let (writer, swarm) = Writer::start(interests.len(), cores.server)?;
-    Ok(Bench { fleet, interests, swarm, destination: Destination::Floor(writer) })
+    Ok(Bench { fleet, interests, swarm, destination: Destination::Floor(writer), lost: HashSet::new() })
 }
 
 /// Runs `work` and adds the CPU time and memory that the server used, and what it says about its latency.

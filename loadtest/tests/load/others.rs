@@ -64,6 +64,18 @@ fn what_comes_too_often_or_out_of_order_is_seen_by_a_fleet() {
 }
 
 #[test]
+fn a_client_that_one_run_has_lost_is_not_missed_by_the_next() {
+    let size = ["--machines", "5", "--runners", "0", "--portals", "2", "--scripts", "0"];
+    let line = [&size[..], &["--rate", "50", "--seconds", "1", "--rounds", "3"]].concat();
+    let (clean, table, json) = run_with(Fault::Close, "fleet", &line);
+    assert!(!clean, "{table}");
+    let runs = json["rates"][0]["server"].as_array().unwrap().iter().map(|run| &run["counts"]);
+    let counts: Vec<[u64; 3]> =
+        runs.map(|counts| ["received", "lost", "closed"].map(|name| counts[name].as_u64().unwrap())).collect();
+    assert_eq!((counts[0][2], &counts[1..]), (1, &[[50, 0, 0], [50, 0, 0]][..]), "{table}");
+}
+
+#[test]
 fn a_registration_that_is_refused_is_counted_as_such() {
     let (clean, table, json) = run_with(Fault::Refuse, "storm", &["-n", "3"]);
     assert!(clean, "it is allowed at the second attempt: {table}");
