@@ -332,17 +332,6 @@ impl Delegation {
         self.ask("/api/v3/info", &header, is_info, asker).await?.map(drop).ok_or(AuthError::Denied)
     }
 
-    /// Ensures that the endpoint's data is not older than a cached identity may be.
-    async fn hear_again(&self) -> Result<(), AuthError> {
-        let recent = || self.heard.lock().is_some_and(|heard| heard.elapsed() < self.limits.good);
-        if recent() { Ok(()) } else { self.read_soon(&Changed::keys(), recent).await }
-    }
-
-    /// Records that the endpoint has sent data that rights depend on.
-    fn note_heard(&self) {
-        *self.heard.lock() = Some(clock::instant());
-    }
-
     /// Ensures that all users that a token depends on are known.
     async fn need_for(&self, token: &EndpointToken) -> Result<(), AuthError> {
         self.need(token.user().into_iter().chain(token.secret_owners())).await

@@ -81,6 +81,8 @@ impl Delegation {
         let first = !self.has_read();
         let result = self.read_update(changed, first).await;
         match &result {
+            // An answer without the keys, such as a page of a server in front of the endpoint, is no data.
+            Ok(again) if again.keys && !first && *changed == Changed::keys() => self.health.answered(),
             Ok(_) => {
                 self.note_heard();
                 *self.failed.lock() = Failures::default();

@@ -143,6 +143,17 @@ fn what_a_login_could_not_read_is_left_to_be_read_again() {
     assert_eq!(*world.delegation.again.lock(), Changed::keys());
 }
 
+/// Otherwise it would never be away: tokens are opened here for as long as it was heard from lately.
+#[test]
+fn an_answer_without_keys_is_not_the_endpoints() {
+    let world = World::new();
+    for (status, body, heard) in [(503, "", false), (404, "", false), (200, "<html>", false), (200, "{}", true)] {
+        world.answer("prefs", status, body);
+        world.run(world.delegation.read(&Changed::keys())).unwrap();
+        assert_eq!(world.delegation.heard.lock().is_some(), heard, "{status} {body}");
+    }
+}
+
 /// Whoever may post events at the endpoint can have users read again.
 #[test]
 fn users_that_cannot_be_read_fill_no_log() {
