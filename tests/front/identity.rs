@@ -203,13 +203,20 @@ async fn an_endpoint_that_does_not_tell_its_users_keeps_nobody_waiting_for_long(
     }
 }
 
-/// A proxy that shows a page with status 200 would otherwise let everybody in as anybody, superusers included.
+/// A proxy that shows a page with status 200 would otherwise let everybody in as anybody, superusers included, and one
+/// that answers 404 while it has no endpoint behind it would refuse everybody for good.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_that_says_200_is_no_judgement() {
+async fn a_page_of_a_server_in_front_of_the_endpoint_is_no_judgement() {
+    for status in [200, 404] {
+        behind_a_page(status).await;
+    }
+}
+
+async fn behind_a_page(status: u16) {
     let (drp, hydrant) = front("").await;
     by_password(&hydrant, ALICE).await.unwrap();
     let token = drp.token("alice", &json!({}));
-    *drp.state.page.lock() = Some(("/", 200));
+    *drp.state.page.lock() = Some(("/", status));
     assert_eq!(refused(by_password(&hydrant, "alice:WRONG").await).status, 503);
     let other_key =
         tokens::seal(&tokens::jwt(&json!({"jti": "alice", "exp": 4_102_444_800_i64}), "k"), &"k".repeat(32));

@@ -104,6 +104,27 @@ async fn a_user_about_whom_the_endpoint_says_too_much_is_none_and_keeps_out_nobo
     by_password(&hydrant, ALICE).await.unwrap();
 }
 
+/// An ingress answers so while the endpoint restarts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_404_that_is_not_the_endpoints_denies_and_removes_nobody() {
+    let (drp, hydrant) = front("fresh = \"1ms\"\n[throttle]\nfailures = 1\n").await;
+    let mut alice = watching(&hydrant, ALICE).await;
+    *drp.state.page.lock() = Some(("/api/v3/users/alice", 404));
+    for _ in 0..3 {
+        by_password(&hydrant, ALICE).await.unwrap();
+        assert_eq!(refused(by_password(&hydrant, "alice:guess").await).status, 503, "it is not judged");
+    }
+    assert_eq!(hydrant.metric(&verdicts("denied")).await, 0);
+    // What the first answer says has been considered when she is asked for again.
+    let before = drp.asked("/api/v3/users/alice");
+    told(&drp, &hydrant, "users", "save", "alice").await;
+    until_asked(&drp, "/api/v3/users/alice", before + 2).await;
+    assert_eq!(seen(&hydrant, &mut alice, &[("machines", "m1")]).await, ["machines.update.m1"]);
+    drp.state.users.lock().remove("alice");
+    *drp.state.page.lock() = None;
+    assert_eq!(alice.closed().await.0, 1008);
+}
+
 /// The password was right when the endpoint was asked, and is another's by the time when the user is read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_password_gets_nothing_of_a_new_secret() {

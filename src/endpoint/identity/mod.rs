@@ -338,8 +338,9 @@ impl Delegation {
     }
 
     /// Sends a credential to the endpoint. Returns its answer if it accepts the credential, `None` if it rejects it. A
-    /// 200 counts only if the answer is what an endpoint sends to a known user; any other (a maintenance page, a
-    /// captive portal) says nothing about the credential.
+    /// 200 counts only if the answer is what an endpoint sends to a known user, and a 404 only with the endpoint's own
+    /// Error; any other (a maintenance page, a captive portal, an ingress without a backend) says nothing about the
+    /// credential.
     async fn ask(
         &self,
         path: &str,
@@ -363,7 +364,8 @@ impl Delegation {
                 Ok(Some(answer.body))
             }
             StatusCode::OK => Err(self.undecided(&IdentityError::Unreadable { what: "a credential" })),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(None),
+            _ if answer.is_missing() => Ok(None),
             status => {
                 self.lines.undecided(&status);
                 Err(AuthError::EndpointAway)

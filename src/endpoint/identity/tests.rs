@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use hyper::StatusCode;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
 use super::changed::Changed;
+use super::error::IdentityError;
 use super::schedule::Schedule;
 use super::{Delegation, DelegationLimits};
 use crate::auth::directory::Account;
@@ -24,6 +26,9 @@ use crate::logging::summary::{INTERVAL, captured};
 use crate::metrics::Metrics;
 
 const HOUR: Duration = Duration::from_hours(1);
+
+/// What an endpoint says about what it does not have.
+const MISSING: &str = r#"{"Model":"","Key":"x","Type":"GET","Messages":["Not Found"],"Code":404}"#;
 
 /// Returns the delegation for the endpoint at this URL.
 pub(super) fn delegation(data: &Path, endpoint: &str) -> Delegation {
@@ -60,7 +65,7 @@ impl World {
         Self { delegation, answers: Mutex::default(), listener, runtime, _data: data }
     }
 
-    /// Sets the answer to requests for a path; others are answered 404.
+    /// Sets the answer to requests for a path; the endpoint has no others.
     fn answer(&self, path: &'static str, status: u16, body: &str) {
         self.answers.lock().insert(path, (status, body.to_owned()));
     }
@@ -88,7 +93,7 @@ impl World {
         }
         let head = String::from_utf8(head).unwrap();
         let path = head.split(' ').nth(1).and_then(|path| path.strip_prefix("/api/v3/")).unwrap();
-        let (status, body) = self.answers.lock().get(path).cloned().unwrap_or((404, String::new()));
+        let (status, body) = self.answers.lock().get(path).cloned().unwrap_or((404, MISSING.to_owned()));
         let length = body.len();
         let answer = format!("HTTP/1.1 {status} \r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
         socket.write_all(answer.as_bytes()).await.unwrap();
@@ -152,6 +157,24 @@ fn an_answer_without_keys_is_not_the_endpoints() {
         world.run(world.delegation.read(&Changed::keys())).unwrap();
         assert_eq!(world.delegation.heard.lock().is_some(), heard, "{status} {body}");
     }
+}
+
+/// Whatever a server in front of the endpoint answers says nothing about what the endpoint has.
+#[test]
+fn only_the_endpoint_says_what_it_lacks() {
+    let world = World::new();
+    let changed = Changed::users(["alice".to_owned()]);
+    for (body, counts) in [("404 page not found\n", false), (r#"{"status":404}"#, false), ("", false), (MISSING, true)]
+    {
+        world.answer("users/alice", 404, body);
+        let missing = world.run(world.delegation.read(&changed)).unwrap_err();
+        let is_refused = matches!(missing, IdentityError::Refused { status: StatusCode::NOT_FOUND, .. });
+        // If she is missing, roles are read next.
+        assert_eq!((is_refused, matches!(missing, IdentityError::NoDirectory)), (!counts, counts), "{body}: {missing}");
+    }
+    world.answer("roles", 404, "404 page not found\n");
+    let error = world.run(world.delegation.read(&changed)).unwrap_err();
+    assert!(matches!(error, IdentityError::Refused { what: "roles", .. }), "{error}");
 }
 
 /// Whoever may post events at the endpoint can have users read again.
