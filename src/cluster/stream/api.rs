@@ -25,7 +25,11 @@ pub(super) mod code {
     pub(in crate::cluster::stream) const NOT_FOUND: u64 = 10_059;
     pub(in crate::cluster::stream) const OVERLAP: u64 = 10_065;
     pub(in crate::cluster::stream) const NAME_EXISTS: u64 = 10_058;
-    pub(in crate::cluster::stream) const CLUSTER_AWAY: u64 = 10_008;
+    /// No leader, or no servers for the replicas: a cluster that has just been started has none yet.
+    pub(in crate::cluster::stream) const CLUSTER_AWAY: [u64; 2] = [10_008, 10_005];
+    /// Errors about a configuration although their status is that of a server's error: more replicas than a server
+    /// without a cluster has, an invalid configuration, and one beyond the account's limits.
+    pub(in crate::cluster::stream) const CONFIGURATION: [u64; 3] = [10_074, 10_052, 10_053];
 }
 
 /// Why a request failed.
@@ -40,7 +44,7 @@ pub(super) enum ApiError {
     #[error("cannot read JetStream's answer: {0}")]
     Malformed(#[from] serde_json::Error),
     #[error("{description}")]
-    Refused { code: u64, description: String },
+    Refused { status: u64, code: u64, description: String },
 }
 
 /// The relevant part of a stream's configuration.
@@ -111,9 +115,9 @@ async fn ask<T: DeserializeOwned>(requests: &Requests, subject: String, payload:
     }
     let value: Value = serde_json::from_slice(&message.payload)?;
     if let Some(error) = value.get("error") {
-        let code = error["err_code"].as_u64().unwrap_or_default();
+        let [status, code] = ["code", "err_code"].map(|name| error[name].as_u64().unwrap_or_default());
         let description = error["description"].as_str().unwrap_or("an error without a description").to_owned();
-        return Err(ApiError::Refused { code, description });
+        return Err(ApiError::Refused { status, code, description });
     }
     Ok(serde_json::from_value(value)?)
 }
