@@ -6,8 +6,9 @@
 //! alive whatever the consumer does: while nothing is read, no ping is answered, so every ping we send is accompanied
 //! by an unsolicited pong, which satisfies servers that count only pongs (RFC 6455, section 5.5.3, allows it).
 //!
-//! The server answers every command once and in order (`docs/protocol.md`, section 2), so answers need no names: an
-//! answer belongs to the oldest unanswered command.
+//! The server answers every command once and in order (`docs/protocol.md`, section 2), so an answer belongs to the
+//! oldest unanswered command. It must also name that command: at a DRP endpoint anybody who may post events can post
+//! some that look like answers. Those are passed on like other events.
 
 mod frames;
 mod reading;
@@ -34,7 +35,7 @@ use tokio::time::timeout;
 use super::endpoint::Target;
 use super::error::ClientError;
 use super::http::{Http, broken, refusal};
-use super::received::{Received, complaint, field, fits_query, query, registered};
+use super::received::{Received, answers, complaint, field, fits_query, query, registered};
 use reading::{Content, Heard, Message, NORMAL, Reading};
 
 use crate::tasks;
@@ -166,12 +167,8 @@ impl Session {
     /// # Cancel safety
     /// Nothing is lost if the future is dropped.
     pub async fn receive(&mut self) -> Result<Received, ClientError> {
-        loop {
-            let message = self.incoming.recv().await;
-            if let Some(received) = self.sort(message.unwrap_or_else(|| Err(gone()))?)? {
-                return Ok(received);
-            }
-        }
+        let message = self.incoming.recv().await;
+        self.sort(message.unwrap_or_else(|| Err(gone()))?)
     }
 
     /// Returns a message that has already arrived, if there is one, so that several can be written together.
@@ -179,26 +176,24 @@ impl Session {
     /// # Errors
     /// Fails like [`Session::receive`].
     pub fn receive_ready(&mut self) -> Result<Option<Received>, ClientError> {
-        while let Ok(message) = self.incoming.try_recv() {
-            if let Some(received) = self.sort(message?)? {
-                return Ok(Some(received));
-            }
-        }
-        Ok(None)
+        let Ok(message) = self.incoming.try_recv() else { return Ok(None) };
+        self.sort(message?).map(Some)
     }
 
-    /// Distinguishes events from answers; answers without a command are dropped.
-    fn sort(&mut self, message: Message) -> Result<Option<Received>, ClientError> {
+    /// Distinguishes events from answers.
+    fn sort(&mut self, message: Message) -> Result<Received, ClientError> {
         let text = match message.content {
             Content::Text(text) => text,
-            Content::Skipped(bytes) => return Ok(Some(Received::Skipped { bytes })),
+            Content::Skipped(bytes) => return Ok(Received::Skipped { bytes }),
         };
         if field(&text, "Type").as_deref() != Some("websocket") {
-            return Ok(Some(Received::Event(text)));
+            return Ok(Received::Event(text));
         }
-        let Some(spec) = self.unanswered.pop_front() else { return Ok(None) };
+        let Some(spec) = self.unanswered.pop_front_if(|spec| answers(&text, spec)) else {
+            return Ok(Received::Event(text));
+        };
         if field(&text, "Action").as_deref() != Some("error") {
-            return Ok(Some(Received::Registered(registered(spec, &text))));
+            return Ok(Received::Registered(registered(spec, &text)));
         }
         Err(ClientError::Registration { spec, message: complaint(&text) })
     }
