@@ -20,7 +20,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket, WebSocketError, handshake};
+use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket, handshake};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use hyper::upgrade::Upgraded;
@@ -61,7 +61,8 @@ pub struct Bounds {
     pub message_bytes: usize,
     /// Interval after which an idle connection is kept alive by a ping.
     pub ping: Duration,
-    /// A server that sends nothing for this long is considered gone, even if the connection looks open.
+    /// A server that sends nothing for this long, or accepts no frame, is considered gone, even if the connection looks
+    /// open.
     pub silence: Duration,
 }
 
@@ -118,7 +119,7 @@ impl Session {
         let (outgoing, outgoing_rx) = mpsc::channel(OUTGOING);
         let heard = Arc::new(Heard::new());
         let writer = WebSocket::after_handshake(join(empty(), write), Role::Client);
-        tasks::spawn(write_all(writer, outgoing_rx, bounds.ping));
+        tasks::spawn(write_all(writer, outgoing_rx, bounds));
         let reading = Reading::new(read, target.clone(), bounds, Arc::clone(&heard));
         let reader = tasks::spawn(reading.run(incoming_tx, outgoing.clone()));
         let mut session = Self { incoming, outgoing, unanswered: VecDeque::new(), heard, headers, reader };
@@ -268,33 +269,40 @@ fn check(headers: &HeaderMap, key: &str) -> Result<(), &'static str> {
 }
 
 /// Writes until the close, a broken connection or the end of the session; the reader reports why.
-async fn write_all(mut writer: Writer, mut outgoing: mpsc::Receiver<Outgoing>, ping: Duration) {
+async fn write_all(mut writer: Writer, mut outgoing: mpsc::Receiver<Outgoing>, bounds: Bounds) {
     loop {
-        let frame = match timeout(ping, outgoing.recv()).await {
+        let frame = match timeout(bounds.ping, outgoing.recv()).await {
             Ok(Some(Outgoing::Command(text))) => Frame::text(Payload::Owned(text.into_bytes())),
             Ok(Some(Outgoing::Pong(payload))) => Frame::pong(Payload::Owned(payload)),
             Ok(Some(Outgoing::Close(code))) => Frame::close(code, b""),
             Ok(None) => return,
             Err(_) => {
-                if writer.write_frame(Frame::new(true, OpCode::Ping, None, Payload::Borrowed(b""))).await.is_err() {
+                let ping = Frame::new(true, OpCode::Ping, None, Payload::Borrowed(b""));
+                if !send(&mut writer, ping, bounds.silence).await {
                     return;
                 }
                 Frame::pong(Payload::Borrowed(b""))
             }
         };
         let last = frame.opcode == OpCode::Close;
-        if send(&mut writer, frame).await.is_err() || last {
+        if !send(&mut writer, frame, bounds.silence).await || last {
             return;
         }
     }
 }
 
+/// Returns whether the frame was sent. A server that does not accept it within `limit` gets nothing more; otherwise the
+/// connection would outlive its session.
 async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     writer: &mut WebSocket<S>,
     frame: Frame<'static>,
-) -> Result<(), WebSocketError> {
-    writer.write_frame(frame).await?;
-    writer.flush().await
+    limit: Duration,
+) -> bool {
+    let sent = async {
+        writer.write_frame(frame).await?;
+        writer.flush().await
+    };
+    matches!(timeout(limit, sent).await, Ok(Ok(())))
 }
 
 #[cfg(test)]
