@@ -334,8 +334,9 @@ impl<S: Copy> Index<S> {
         subscriber.registrations.len().max(expanded as usize).max(filter_bytes as usize / BYTES_PER_ENTRY)
     }
 
-    /// Pauses or resumes a subscriber from the next event on. While paused, no predicate is evaluated for it and
-    /// nothing is charged to it; it may still be hit.
+    /// Pauses or resumes a subscriber from the next event on. While paused, no predicate is evaluated for it; it may
+    /// still be hit. Its filters cost it a few units each for being passed over, and the lookup of a field for which
+    /// nobody else pays.
     pub fn pause(&mut self, slot: Slot, paused: bool) {
         self.accounts.pause(slot.0, paused);
     }

@@ -198,6 +198,51 @@ mod tests {
         }
     }
 
+    /// Refuses to pay for all members but one.
+    struct Payer {
+        able: u32,
+        asked: u64,
+        found: Vec<u32>,
+    }
+
+    impl Payers for &mut Payer {
+        fn ask<T>(
+            &mut self,
+            member: u32,
+            evaluation: &mut Evaluation<'_>,
+            mut question: impl FnMut(&mut Evaluation<'_>) -> Option<T>,
+        ) -> Option<T> {
+            self.asked += 1;
+            evaluation.allow(u64::MAX);
+            if member == self.able { question(evaluation) } else { None }
+        }
+
+        fn found(&mut self, member: u32) {
+            self.found.push(member);
+        }
+    }
+
+    #[test]
+    fn whoever_can_pay_is_found_though_few_are_asked() {
+        let mut engine = Engine::new();
+        let mut leaf = Leaf::default();
+        for member in 0..10_000 {
+            let filter = Filter::parse(&format!("F=Eq({member})"), &Limits::default()).unwrap();
+            let id = engine.intern(&filter);
+            leaf.insert(&engine, id, member);
+        }
+        for able in [0, 5_000, 9_999] {
+            let object = format!(r#"{{"F":{able}}}"#);
+            let mut payer = Payer { able, asked: 0, found: Vec::new() };
+            leaf.candidates(&mut engine.begin(View::object(&object)), &mut payer);
+            assert_eq!(payer.found, [able]);
+            assert!(payer.asked <= 17, "{}", payer.asked);
+            let mut payer = Payer { able: able + 1, asked: 0, found: Vec::new() };
+            leaf.candidates(&mut engine.begin(View::object(&object)), &mut payer);
+            assert!(payer.found.is_empty() && payer.asked <= 17, "{}", payer.asked);
+        }
+    }
+
     /// Forty registrations of many fields each would otherwise be a search through all fields for each of their own.
     #[test]
     fn filing_a_filter_takes_no_more_steps_beside_many_fields() {

@@ -17,6 +17,15 @@ use super::plan::{FilterId, Keys};
 use super::shrink::{is_sparse, shrink_inline, shrink_list, shrink_map, shrink_table};
 use super::value::Value;
 
+/// Members that are asked to pay for the lookup of a field, besides the first, before it is made for all.
+const ASKED: usize = 15;
+
+/// About what it takes to find a member and to be refused by it, in units of work.
+const VISIT: u64 = 64;
+
+/// Units that such a lookup may take in any case: enough for all scalars and for short arrays and objects.
+const LEAST_LENT: u64 = 10_000;
+
 /// A leaf with an index. Positions are indexes into lists, so anything is removed by swapping the last item in.
 #[derive(Debug, Default)]
 pub(super) struct Spilled {
@@ -74,6 +83,8 @@ struct Access {
     values: HashTable<Posting>,
     /// The number of values that are arrays or objects.
     compounds: usize,
+    /// The number of slots in all postings.
+    filed: usize,
 }
 
 /// The slots that require one value, each with the number of this key among its own.
@@ -190,12 +201,14 @@ impl Spilled {
         Home::Filed(places.into())
     }
 
+    /// Returns the posting of a value, to which the caller adds a slot.
     fn posting_for(&mut self, lookup: LookupId, value: Value) -> &mut Posting {
         let at = *self.by_lookup.entry(lookup).or_insert_with(|| {
-            self.access.push(Access { lookup, values: HashTable::new(), compounds: 0 });
+            self.access.push(Access { lookup, values: HashTable::new(), compounds: 0, filed: 0 });
             index(self.access.len() - 1)
         });
-        let Access { values, compounds, .. } = &mut self.access[at as usize];
+        let Access { values, compounds, filed, .. } = &mut self.access[at as usize];
+        *filed += 1;
         let hash = self.hasher.hash_one(value.as_str().as_bytes());
         match values.entry(hash, |posting| posting.value == value, |posting| posting.hash) {
             Entry::Occupied(posting) => posting.into_mut(),
@@ -234,10 +247,11 @@ impl Spilled {
     /// Removes a slot, with the number of the key among its own, from where it is filed.
     fn unfile(&mut self, slot: (u32, u32), Place { lookup, position, hash }: Place) {
         let Some(&at) = self.by_lookup.get(&lookup) else { return };
-        let Access { values, compounds, .. } = &mut self.access[at as usize];
+        let Access { values, compounds, filed, .. } = &mut self.access[at as usize];
         let is = |posting: &Posting| posting.slots.get(position as usize) == Some(&slot);
         let Ok(mut posting) = values.find_entry(hash, is) else { return };
         let Posting { value, slots, .. } = posting.get_mut();
+        *filed -= 1;
         slots.swap_remove(position as usize);
         if let Some((moved, number)) = slots.get(position as usize)
             && let Home::Filed(places) = &mut self.slots[*moved as usize].home
@@ -310,10 +324,38 @@ impl Spilled {
 /// Looks up a field and charges a member that requires one of its values; returns `None` if no member can pay.
 fn find_key(access: &Access, slots: &[Slot], evaluation: &mut Evaluation<'_>, members: &mut impl Payers) -> Option<()> {
     let waiting = access.values.iter().flat_map(|posting| &posting.slots);
-    let mut waiting = waiting.flat_map(|(slot, _)| &slots[*slot as usize].members);
+    let mut waiting = waiting.flat_map(|(slot, _)| slots[*slot as usize].members.iter().copied());
+    let (first, compounds) = (waiting.next()?, access.compounds > 0);
+    members
+        .ask(first, evaluation, |evaluation| evaluation.find_key(access.lookup, compounds))
+        .or_else(|| find_key_of_others(access, first, waiting, evaluation, members))
+}
+
+/// Like [`find_key`], when the `first` member cannot pay. If none of the next ones can either, the field is looked up
+/// all the same and the first is billed: there may be one among the others that can pay for its filter, and asking all
+/// of them would take longer. Only if the lookup would take still longer are they asked.
+#[cold]
+fn find_key_of_others(
+    access: &Access,
+    first: u32,
+    mut waiting: impl Iterator<Item = u32>,
+    evaluation: &mut Evaluation<'_>,
+    members: &mut impl Payers,
+) -> Option<()> {
     let compounds = access.compounds > 0;
-    waiting
-        .find_map(|member| members.ask(*member, evaluation, |evaluation| evaluation.find_key(access.lookup, compounds)))
+    let mut find_key = |evaluation: &mut Evaluation<'_>| evaluation.find_key(access.lookup, compounds);
+    let paid = waiting.by_ref().take(ASKED).find_map(|member| members.ask(member, evaluation, &mut find_key));
+    let next = if paid.is_none() { waiting.next() } else { None };
+    let Some(next) = next else { return paid };
+    let units = (access.filed as u64).saturating_mul(VISIT).max(LEAST_LENT);
+    let before = evaluation.spent();
+    evaluation.allow(units);
+    let found = find_key(evaluation);
+    members.bill(first, evaluation.spent() - before);
+    found.or_else(|| {
+        let mut others = std::iter::once(next).chain(waiting);
+        others.find_map(|member| members.ask(member, evaluation, &mut find_key))
+    })
 }
 
 fn index(count: usize) -> u32 {
