@@ -320,3 +320,23 @@ fn elements_of_an_array_are_paid_for_up_to_the_last_that_somebody_asks_for() {
     let (first, last) = (cost("0=Exists()"), cost("10000=Eq(7)"));
     assert!(first < 20_002 && last == first + 8 * 10_000, "{first} {last}");
 }
+
+/// Whoever is the first to look into an array would otherwise pay for what others look up in it.
+#[test]
+fn nobody_pays_for_elements_that_only_others_ask_for() {
+    let event = event("a", "k", &format!("[{}7]", "0,".repeat(10_000)));
+    let work = Work { event: 20_000, ..Work::UNLIMITED };
+    for order in [[1, 2], [2, 1]] {
+        let mut index = Index::new(Limits { work, ..Limits::default() });
+        let slots = order.map(|id| {
+            let filter = if id == 1 { "0=Exists()" } else { "9999999=Exists()" };
+            subscriber(&mut index, id, 0, &format!("owner {id}"), &[filter.to_owned()])
+        });
+        assert_eq!(hits(&mut index, &event, |_| true), [1], "{order:?}");
+        assert_eq!((index.take_overdrawn(), index.take_overdrawn()), (Some((2, Overdrawn::Event)), None), "{order:?}");
+        index.pause(slots[usize::from(order[0] == 1)], true);
+        let before = index.filter_counters().work;
+        assert_eq!(hits(&mut index, &event, |_| true), [1]);
+        assert!(index.filter_counters().work - before < 20_000, "nobody asks for the others");
+    }
+}
