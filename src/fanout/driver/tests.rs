@@ -722,6 +722,36 @@ fn registrations_of_connections_that_are_closed_at_once_leave_by_and_by() {
     assert!(world.driver.parts.shard.is_empty());
 }
 
+/// A replay has an index of its own, which holds the connection's filters once more.
+#[test]
+fn registrations_of_a_replay_whose_connection_is_gone_are_freed_by_and_by() {
+    let mut world = World::new();
+    let replaying = |world: &mut World, specs: &mut dyn Iterator<Item = String>| {
+        let (conn, client) = world.connect_since();
+        specs.for_each(|spec| world.driver.parts.shard.text(conn, &format!("register {spec}"), crate::clock::now()));
+        world.driver.vanish(conn);
+        drop(client);
+        // Those in the index of the shard leave first.
+        world.driver.parts.shard.let_go(1 + 200);
+        assert_eq!(world.driver.parts.shard.take_size().registrations, 0);
+    };
+    replaying(&mut world, &mut (0..200).map(|n| format!("a.b.{n}")));
+    for _ in 0..4 {
+        assert!(world.driver.parts.shard.has_leaving());
+        world.driver.parts.shard.let_go(50);
+    }
+    assert!(!world.driver.parts.shard.has_leaving());
+    let values = (0..1_000).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    replaying(&mut world, &mut (0..3).map(|n| format!("a.b.c.F{n}=In({values})")));
+    for _ in 0..3 {
+        assert!(world.driver.parts.shard.has_leaving(), "by the size of their filters");
+        world.driver.parts.shard.let_go(50);
+    }
+    assert!(!world.driver.parts.shard.has_leaving());
+    replaying(&mut world, &mut (0..20).map(|n| format!("a.b.{n}")));
+    assert!(!world.driver.parts.shard.has_leaving(), "few are freed at once");
+}
+
 /// Thousands of registrations are moved gradually; meanwhile nothing is delivered that the new rights do not show.
 #[test]
 fn registrations_of_a_connection_whose_rights_change_follow_by_and_by() {
