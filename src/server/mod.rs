@@ -205,13 +205,22 @@ impl Server {
 
     /// Reloads users, roles, tenants and keys, and the certificate.
     pub fn reload(&self) {
-        if let Some(tls) = &self.tls {
-            tls.reload_and_report(self.api.broker.metrics());
-        }
-        match self.api.authority.reload() {
-            Ok(changed) => tracing::info!(changed, "reloaded users, roles, tenants and keys"),
-            Err(error) => tracing::error!(%error, "some files cannot be reloaded and stay as they were; the others \
-                are in force"),
+        self.reloading()();
+    }
+
+    /// Returns a function that does what [`Server::reload`] does, for a thread of its own: it blocks for as long as the
+    /// file system of one of the files does not answer.
+    pub fn reloading(&self) -> impl FnOnce() + Send + 'static {
+        let (api, tls) = (Arc::clone(&self.api), self.tls.clone());
+        move || {
+            match api.authority.reload() {
+                Ok(changed) => tracing::info!(changed, "reloaded users, roles, tenants and keys"),
+                Err(error) => tracing::error!(%error, "some files cannot be reloaded and stay as they were; the \
+                    others are in force"),
+            }
+            if let Some(tls) = tls {
+                tls.reload_and_report(api.broker.metrics());
+            }
         }
     }
 }
