@@ -27,6 +27,9 @@ use crate::websocket::frame::{self, Encoding};
 #[path = "archived_tests.rs"]
 mod archived_tests;
 
+#[path = "incomplete_tests.rs"]
+mod incomplete_tests;
+
 const HOUR: Duration = Duration::from_hours(1);
 
 struct World {
