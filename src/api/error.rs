@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use hyper::header::{ACCEPT_ENCODING, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE};
+use hyper::header::{ACCEPT_ENCODING, CONNECTION, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE};
 use hyper::{Method, StatusCode};
 use thiserror::Error;
 
@@ -119,6 +119,12 @@ pub enum ApiError {
         /// The maximum number of websockets.
         limit: u64,
     },
+    /// The principal has reached its limit of HTTP connections. The connection ends with the answer.
+    #[error("too many HTTP connections of this principal: at most {limit} are allowed")]
+    HttpConnections {
+        /// The maximum number of HTTP connections.
+        limit: usize,
+    },
     /// There is no such object, or the caller may not know of it.
     #[error("Not Found")]
     Unknown {
@@ -198,9 +204,10 @@ impl ApiError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::LargeHead => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Still { .. } | Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::Publish(PublishError::Full { .. }) | Self::Quota { .. } | Self::Sockets { .. } => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            Self::Publish(PublishError::Full { .. })
+            | Self::Quota { .. }
+            | Self::Sockets { .. }
+            | Self::HttpConnections { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Publish(PublishError::Stopped)
             | Self::TooManyConnections
             | Self::Bodies
@@ -231,7 +238,8 @@ impl ApiError {
             | Self::Pool(_) => Some(1),
             Self::Auth(AuthError::EndpointAway | AuthError::EndpointHides(_))
             | Self::TooManyConnections
-            | Self::Sockets { .. } => Some(5),
+            | Self::Sockets { .. }
+            | Self::HttpConnections { .. } => Some(5),
             Self::Upstream(error) => error.retry_after(),
             _ => None,
         }
@@ -267,6 +275,9 @@ impl ApiError {
         }
         if matches!(self, Self::NotAHandshake(_)) {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        if matches!(self, Self::HttpConnections { .. }) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -34,6 +34,7 @@ mod error;
 mod events;
 mod explain;
 mod failures;
+mod http_shares;
 mod inflate;
 mod info;
 mod lanes;
@@ -82,6 +83,7 @@ use client_gauge::ClientGauge;
 use connections::{Listed, MissingError};
 use cors::Visit;
 use failures::Failures;
+use http_shares::HttpShares;
 use lanes::Lanes;
 use proxy::merge::Theirs;
 use proxy::vouch::Vouched;
@@ -110,6 +112,8 @@ pub struct ApiLimits {
     pub event_bytes: usize,
     /// Maximum number of events per POST.
     pub post_events: usize,
+    /// The number of file descriptors that clients may have; one principal gets a part of them for HTTP.
+    pub descriptors: u64,
 }
 
 /// Whether the endpoint receives the client's address in `X-Forwarded-For`.
@@ -126,6 +130,7 @@ pub enum ForwardedFor {
 pub struct Api {
     parts: ApiParts,
     client_gauge: Arc<ClientGauge>,
+    http_shares: HttpShares,
     refusals: Refusals,
     bodies: Bodies,
     vouched: Vouched,
@@ -200,6 +205,7 @@ pub struct ApiParts {
 
 impl Handler for Api {
     fn left(&self, number: u64) {
+        self.http_shares.left(number);
         for client in self.client_gauge.left(number) {
             self.announce("delete", &client);
         }
@@ -228,9 +234,11 @@ impl Api {
     /// Creates an API without any clients.
     pub fn new(parts: ApiParts) -> Self {
         let bodies = Bodies::new(parts.limits.body_bytes);
+        let http_shares = HttpShares::new(parts.limits.descriptors);
         Self {
             parts,
             client_gauge: Arc::default(),
+            http_shares,
             refusals: Refusals::default(),
             bodies,
             vouched: Vouched::default(),
