@@ -204,7 +204,7 @@ impl Server {
         move || broker.metrics().stalled_shards() == 0
     }
 
-    /// Reloads users, roles, tenants and keys, and the certificate.
+    /// Reloads users, roles, tenants and keys, and the certificate. Blocks.
     pub fn reload(&self) {
         self.reloading()();
     }
