@@ -2,24 +2,30 @@
 //!
 //! Contract: a change is due for reading once two checks in a row have seen the same state, so a file is not read
 //! while it is being written. A file that could not be read stays due at every check. [`Looks`] is pure; [`Marks::of`]
-//! asks the file system.
+//! asks the file system, which may never answer (a network file system whose server is gone): [`Hanging`] tells so.
 //!
 //! Why not inotify: it does not work on network file systems, needs a thread of its own, and reveals less than a few
 //! calls of `stat`.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// The interval at which files are checked.
 pub const INTERVAL: Duration = Duration::from_millis(250);
 
 /// The interval after a check that saw a change: longer than a careless editor takes to write a file.
 pub const AGAIN: Duration = Duration::from_millis(100);
+
+/// The time after which a check that has not returned counts as hanging.
+pub const HANGS: Duration = Duration::from_secs(5);
 
 /// The metadata that reveal a change. A rename changes the inode, an edit in place the modification time or the size,
 /// and a change of mode or owner the status change time.
@@ -61,6 +67,28 @@ impl Marks {
 /// mounted yet. Blocks.
 pub fn is_taken(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
+}
+
+/// Reads a file. Refuses a pipe and a device, which may never end. Blocks.
+///
+/// # Errors
+/// The system's, or that it is no regular file.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // Before it is opened, because opening a pipe waits for its other end.
+    let about = fs::metadata(path)?;
+    if !about.is_file() && !about.is_dir() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    // The system refuses a directory.
+    fs::read(path)
+}
+
+/// Like [`read`], for text.
+///
+/// # Errors
+/// Like [`read`], and if the file is not UTF-8.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read(path)?).map_err(|error| io::Error::new(ErrorKind::InvalidData, error.utf8_error()))
 }
 
 /// Mode of a file that only its owner can read.
@@ -161,9 +189,35 @@ impl Refusal {
     }
 }
 
+/// Whether a check of a file does not return.
+#[derive(Debug, Default)]
+pub struct Hanging(Mutex<Option<Refusal>>);
+
+impl Hanging {
+    /// Waits for a check that has begun `now`. From [`HANGS`] on until it returns, the file counts as hanging, which is
+    /// logged. Returns `None` if the check panics or the runtime ends.
+    pub async fn watch<T>(&self, path: &Path, now: Timestamp, mut check: JoinHandle<T>) -> Option<T> {
+        if let Ok(checked) = timeout(HANGS, &mut check).await {
+            return checked.ok();
+        }
+        let reason = format!("{} cannot be checked: its file system does not answer", path.display());
+        tracing::error!("{reason}; its previous contents stay in force");
+        *self.0.lock() = Some(Refusal { since: now, reason });
+        let checked = check.await;
+        *self.0.lock() = None;
+        tracing::info!(file = %path.display(), "the file system answers again");
+        checked.ok()
+    }
+
+    /// Returns since when a check hangs, if one does.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.0.lock().clone()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
+    use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -188,6 +242,33 @@ mod tests {
         assert_eq!(looks.look(&marks()), Look::Same);
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         assert_eq!((looks.look(&marks()), looks.look(&marks())), (Look::Unsettled, Look::Due), "chmod is a change");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_does_not_return_is_told_until_it_does() {
+        let hanging = std::sync::Arc::new(Hanging::default());
+        let (answer, check) = tokio::sync::oneshot::channel::<u8>();
+        let (watched, now) = (hanging.clone(), Timestamp::from_second(1).unwrap());
+        let watching = tokio::spawn(async move {
+            let check = tokio::spawn(async { check.await.unwrap() });
+            watched.watch(Path::new("/a/file"), now, check).await
+        });
+        tokio::time::sleep(HANGS - Duration::from_millis(1)).await;
+        assert_eq!(hanging.refusal(), None);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let reason = "/a/file cannot be checked: its file system does not answer".to_owned();
+        assert_eq!(hanging.refusal(), Some(Refusal { since: now, reason }));
+        answer.send(7).unwrap();
+        assert_eq!((watching.await.unwrap(), hanging.refusal()), (Some(7), None));
+    }
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert_eq!(read_text(&pipe).unwrap_err().to_string(), "it is not a regular file");
+        assert!(read(dir.path()).is_err(), "nor a directory");
     }
 
     #[test]

@@ -431,6 +431,41 @@ fn number(text: &str) -> f64 {
     text.split('*').map(|word| factor(word.trim())).product()
 }
 
+/// The default of a setting that is a number, in the reference.
+fn default_of(reference: &str, setting: &str) -> f64 {
+    let variable = format!("`HYDRANT_{}`", setting.replace('.', "_").to_uppercase());
+    let line = reference.lines().find(|line| line.contains(&variable)).unwrap_or_else(|| panic!("no {variable}"));
+    number(line.split('|').nth(3).unwrap().trim().trim_matches('`'))
+}
+
+/// The limit of the example, whose settings may differ from the defaults, and the sum that operations.md tells to make.
+#[test]
+fn the_memory_of_the_kubernetes_example_is_enough_for_its_settings() {
+    let (manifest, reference) = (read("dist/kubernetes/hydrant.yaml"), read("docs/configuration.md"));
+    let (_, settings) = manifest.split_once("  hydrant.toml: |\n").unwrap();
+    let settings: toml::Table = settings.split_once("\n---\n").unwrap().0.parse().unwrap();
+    let amount = |setting: &str| {
+        let (table, name) = setting.split_once('.').unwrap();
+        let given = settings.get(table).and_then(|table| table.get(name)).and_then(|value| value.as_str());
+        given.map_or_else(|| default_of(&reference, setting), number)
+    };
+    let parts = [
+        ("outbox.total_bytes", 1.25),
+        ("inbox.bytes", 1.0),
+        ("replay.bytes", 1.0),
+        ("limits.body_bytes", 4.0),
+        ("nats.queue_bytes", 2.0),
+    ];
+    let page = read("docs/operations.md");
+    let (_, told) = page.split_once("For a limit on the process").unwrap();
+    let told = told.split_once("\n- ").unwrap().0;
+    assert!(parts.iter().all(|(setting, _)| told.contains(&format!("`{setting}`"))), "{told}");
+    let needed = parts.iter().map(|(setting, times)| amount(setting) * times).sum::<f64>() + 200e6;
+    let limit = value(manifest.lines().find(|line| line.contains("limits: { memory:")).unwrap(), "limits:").unwrap();
+    let limit = number(&limit.replace("{ memory: ", "").replace("Gi }", "GiB"));
+    assert!(limit > needed, "{limit} are not enough for {needed} and the connections");
+}
+
 #[test]
 fn thresholds_that_are_shares_of_a_default_follow_it() {
     let (rules, page, reference) =
@@ -439,9 +474,7 @@ fn thresholds_that_are_shares_of_a_default_follow_it() {
     for row in &rows {
         let (alert, threshold, is) = (&row[0], number(&row[1]), &row[2]);
         let setting = is.split('`').nth(1).unwrap();
-        let variable = format!("`HYDRANT_{}`", setting.replace('.', "_").to_uppercase());
-        let line = reference.lines().find(|line| line.contains(&variable)).unwrap_or_else(|| panic!("no {variable}"));
-        let default = number(line.split('|').nth(3).unwrap().trim().trim_matches('`'));
+        let default = default_of(&reference, setting);
         let told = number(is.split(['(', ')']).nth(1).unwrap());
         assert!((told - default).abs() < 1.0, "{alert}: the default of {setting} is {default}");
         let share = if is.starts_with("half") { 0.5 } else { 7.0 / 8.0 };

@@ -182,6 +182,11 @@ impl Swarm {
         self.poll.registry().try_clone().context("cannot share the poll")
     }
 
+    /// Returns whether a client has its connection.
+    pub fn is_open(&self, client: usize) -> bool {
+        self.clients[client].open
+    }
+
     /// Waits until something arrives, at most for `timeout`, and reads it.
     ///
     /// # Errors

@@ -13,6 +13,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
+use crate::usage::UsageError;
+
 /// The assignment of work to cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cores {
@@ -127,10 +129,10 @@ pub fn checked(cores: Cores) -> Result<Cores> {
     let allowed = allowed(0)?;
     for core in [cores.server, cores.client].into_iter().flatten() {
         if !allowed.contains(&core) {
-            bail!(
+            bail!(UsageError(format!(
                 "core {core} is not among the cores that this process may use ({allowed:?}): see --server-core, \
                  --client-core, --no-pin"
-            );
+            )));
         }
     }
     Ok(cores)

@@ -75,9 +75,14 @@ pub fn run(args: &IdleArgs) -> Result<Report> {
 /// # Errors
 /// Fails like [`run`].
 pub fn once(name: &str, size: [u32; 2], user: &str, session: &Session, core: Option<usize>) -> Result<Weight> {
-    cpu::raise_file_limit(u64::from(size[0]) + BASE as u64 + OTHER_FILES)?;
+    cpu::raise_file_limit(files(size[0]))?;
     cpu::pin(core)?;
     measure(name, size, user, session, core).map_err(|error| session.explain(error))
+}
+
+/// Returns how many files this process opens for so many connections.
+pub fn files(connections: u32) -> u64 {
+    u64::from(connections) + BASE as u64 + OTHER_FILES
 }
 
 fn measure(name: &str, size: [u32; 2], user: &str, session: &Session, core: Option<usize>) -> Result<Weight> {
@@ -129,12 +134,19 @@ fn base(session: &Session, publisher: &Publisher, user: &str, rest: u32) -> Resu
     while !checker.is_complete() && Instant::now() < deadline {
         swarm.poll(Duration::from_millis(50), &mut checker)?;
     }
-    ensure!(checker.counts.is_clean(), "the first clients did not receive their event: {}", checker.counts);
+    received(&mut checker)?;
     let end = Instant::now() + Duration::from_secs(u64::from(rest)).min(BASE_REST);
     while Instant::now() < end {
         swarm.poll(Duration::from_millis(100), &mut checker)?;
     }
     Ok(swarm)
+}
+
+/// Ends the wait for the event of the first clients.
+fn received(checker: &mut Checker) -> Result<()> {
+    checker.give_up();
+    ensure!(checker.counts.is_clean(), "the first clients did not receive their event: {}", checker.counts);
+    Ok(())
 }
 
 /// Ignores what the first clients receive: it is counted for the others.
@@ -250,5 +262,18 @@ impl Outcome for Report {
 
     fn json(&self) -> Result<Value> {
         Ok(serde_json::to_value(self)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_that_never_reaches_the_first_clients_is_found() {
+        let mut checker = Checker::for_all(Payloads::new(1_024, "a", Spread::All).unwrap(), 2);
+        checker.begin(1);
+        let error = received(&mut checker).unwrap_err().to_string();
+        assert!(error.contains("did not receive their event: 0 received, 2 lost"), "{error}");
     }
 }

@@ -1,8 +1,8 @@
 //! The load generator of hydrant; `docs/loadtest.md` describes what it measures and how.
 //!
-//! `args` is the command line. `burst`, `floor`, `compare`, `fleet`, `stall`, `idle`, `storm` and `hostile` are the
-//! kinds of work. They use `client` (many websockets on one thread), `wire` (the protocols), `publish`, `check` and
-//! `payload`; `server`, `session`, `awake`, `cpu` and `report` support them.
+//! `args` is the command line, `usage` the error of an impossible one. `burst`, `floor`, `compare`, `fleet`, `stall`,
+//! `idle`, `storm` and `hostile` are the kinds of work. They use `client` (many websockets on one thread), `wire` (the
+//! protocols), `publish`, `check` and `payload`; `server`, `session`, `awake`, `cpu` and `report` support them.
 //!
 //! Contract: the flags bound every run in time and count. If a server loses, repeats, reorders or harms an event,
 //! [`run`] returns false, and the report says how often.
@@ -33,11 +33,12 @@ mod sockets;
 pub mod stall;
 pub mod storm;
 mod tls;
+pub mod usage;
 pub mod wire;
 
 use std::io::Write;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::args::{Cli, Command, Output};
 use crate::report::{Difference, Outcome};
@@ -49,18 +50,18 @@ const TOLERANCE: f64 = 10.0;
 /// second of two compared results is worse.
 ///
 /// # Errors
-/// Fails if the work could not be done.
+/// Fails if the work could not be done, or not all of it: then the rest has been written.
 pub fn run(cli: &Cli, out: &mut dyn Write) -> Result<bool> {
     let (outcome, output): (Box<dyn Outcome>, _) = match (&cli.command, cli.compare.as_deref()) {
         (None, Some([before, after])) => (Box::new(Difference::of(before, after, TOLERANCE)?), Output::default()),
         (command, _) => dispatch(command.as_ref().context("no subcommand given")?)?,
     };
     report::publish(outcome.as_ref(), &output, out)?;
-    Ok(outcome.is_clean())
+    outcome.failure().map_or_else(|| Ok(outcome.is_clean()), |failure| bail!(failure))
 }
 
 fn dispatch(command: &Command) -> Result<(Box<dyn Outcome>, Output)> {
-    command.output().checked()?;
+    command.checked()?;
     let outcome: Box<dyn Outcome> = match command {
         Command::Floor(args) => Box::new(burst::run_floor(args)?),
         Command::Burst(args) => Box::new(burst::run(args)?),

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use hydrant_loadtest::args::Cli;
+use hydrant_loadtest::usage::UsageError;
 
 fn main() -> ExitCode {
     match hydrant_loadtest::run(&Cli::parse(), &mut stdout()) {
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // If standard error is closed, the error cannot be reported.
             let _ = writeln!(stderr(), "hydrant-loadtest: {error:#}");
-            ExitCode::FAILURE
+            if error.downcast_ref::<UsageError>().is_some() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

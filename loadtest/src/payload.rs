@@ -14,6 +14,8 @@ use hydrant::demo::Fleet;
 use hydrant::event::{Draft, Event};
 use hydrant::json;
 
+use crate::usage::UsageError;
+
 /// Type of the published events.
 pub const KIND: &str = "bench";
 
@@ -55,7 +57,9 @@ impl Payloads {
         let principal = format!("{PRINCIPAL_PREFIX}{user}");
         let mut payloads = Self { tails: vec![r#"","Pad":""}"#.to_owned()], spread, principal };
         let least = payloads.sealed(0).json().len();
-        ensure!(size >= least, "--payload must be at least {least} bytes, the size of an event without an object");
+        let short =
+            || UsageError(format!("--payload must be at least {least} bytes, the size of an event without an object"));
+        ensure!(size >= least, short());
         payloads.tails = tails(size - least);
         Ok(payloads)
     }

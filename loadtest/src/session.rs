@@ -31,8 +31,8 @@ impl Session {
     /// Starts the server if the command line says so, and logs in.
     ///
     /// # Errors
-    /// Fails if the server does not start, or if the command line is contradictory. A server that cannot be reached is
-    /// reported at the first connection.
+    /// Fails if the server does not start, if the command line is contradictory, or if --metrics cannot be read. A
+    /// server that cannot be reached is reported at the first connection.
     pub fn open(target: &Target, cores: Cores) -> Result<Self> {
         let server = target.launch(cores).map(|launch| Server::start(&launch)).transpose()?;
         let url = match &server {
@@ -44,6 +44,9 @@ impl Session {
         let info = endpoint.get("/api/v3/info").ok().and_then(|body| serde_json::from_slice(&body).ok());
         let info = info.unwrap_or(serde_json::Value::Null);
         let metrics = server.as_ref().and_then(Server::metrics).or_else(|| target.metrics.clone());
+        if let Some(host) = &target.metrics {
+            metrics_text(host).with_context(|| format!("cannot read the server's metrics (--metrics {host})"))?;
+        }
         Ok(Self { endpoint, info, clock: pid.map(ProcessClock::of).transpose()?, server, metrics })
     }
 
@@ -111,10 +114,7 @@ impl Session {
     /// Returns the server's metrics, each with its labels and also summed over labels; empty if their address is not
     /// known.
     pub fn metrics(&self) -> HashMap<String, f64> {
-        let endpoint =
-            self.metrics.as_ref().and_then(|host| Endpoint::new(&format!("http://{host}"), Trust::Nobody, None).ok());
-        let body = endpoint.and_then(|endpoint| endpoint.get("/metrics").ok()).unwrap_or_default();
-        parse_metrics(&String::from_utf8_lossy(&body))
+        parse_metrics(&self.metrics.as_ref().and_then(|host| metrics_text(host).ok()).unwrap_or_default())
     }
 
     /// Stops the server and starts it again with the same data. Returns false if this program did not start it.
@@ -143,6 +143,12 @@ impl Session {
             None => error,
         }
     }
+}
+
+/// Reads the metrics at an address.
+fn metrics_text(host: &str) -> Result<String> {
+    let body = Endpoint::new(&format!("http://{host}"), Trust::Nobody, None)?.get("/metrics")?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
 /// Parses the Prometheus text format: counters and gauges only.

@@ -6,9 +6,10 @@ use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN, UPGRADE};
 use hyper::{Method, Request};
 
+use super::http_shares::Full;
 use super::{Api, ApiError, cors, query};
 use crate::auth::{AuthError, Credential, Identity, Recognized};
-use crate::metrics::Rejection;
+use crate::metrics::{Limit, Rejection};
 use crate::transport::caller::Caller;
 use crate::{AUDIT, clock};
 
@@ -20,11 +21,25 @@ impl Api {
         request: &Request<Incoming>,
         caller: &Caller,
     ) -> Result<Arc<Identity>, ApiError> {
-        let result = self.identify(request, caller).await;
+        let identified = self.identify(request, caller).await;
+        let result = identified.and_then(|identity| self.share(&identity, caller).map(|()| identity));
         if result.is_ok() {
             caller.trust();
         }
         result.inspect_err(|error| self.note_refusal(error, request, caller))
+    }
+
+    /// Counts a connection for its principal once it has shown valid credentials.
+    fn share(&self, identity: &Identity, caller: &Caller) -> Result<(), ApiError> {
+        if caller.forwarded.is_some() || caller.is_counted() {
+            return Ok(());
+        }
+        self.http_shares.came(caller.number, identity.principal()).map_err(|Full { limit }| {
+            self.broker.metrics().limited(Limit::Connections, 1);
+            ApiError::HttpConnections { limit }
+        })?;
+        caller.count();
+        Ok(())
     }
 
     fn note_refusal<B>(&self, error: &ApiError, request: &Request<B>, caller: &Caller) {
@@ -38,7 +53,8 @@ impl Api {
                 | AuthError::Unavailable
                 | AuthError::EndpointAway
                 | AuthError::EndpointHides(_),
-            ) => Rejection::Limited,
+            )
+            | ApiError::HttpConnections { .. } => Rejection::Limited,
             _ => Rejection::Forbidden,
         });
     }
@@ -72,16 +88,17 @@ impl Api {
             check_origin(request.headers(), &self.allowed_origins)?;
         }
         let generation = self.authority.generation();
-        let identity = Arc::new(self.login(credential.clone(), caller.peer.ip()).await?);
+        let peer = caller.peer.ip();
+        let identity = Arc::new(self.login(credential.clone(), peer).await?);
         if let Some(header) = header {
-            self.authority.remember(&caller.remembered, (header, generation), &credential, &identity);
+            self.authority.remember(&caller.remembered, (header, generation), (&credential, peer), &identity);
         }
         Ok(identity)
     }
 
     /// Returns the caller if it has shown the same on this connection before.
     fn recognize(&self, header: &[u8], caller: &Caller) -> Option<Recognized> {
-        self.authority.recognize(&caller.remembered, header, clock::both())
+        self.authority.recognize(&caller.remembered, header, caller.peer.ip(), clock::both())
     }
 
     /// Returns whether the caller has a claim.

@@ -1,7 +1,7 @@
 //! Builds answers.
 
 use bytes::Bytes;
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
@@ -56,7 +56,7 @@ pub fn list(values: &[impl AsRef<str>], missing: Option<Incomplete>) -> Answer {
 }
 
 fn with_type(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Answer {
-    let mut answer = Response::new(Either::Left(Full::new(body)));
+    let mut answer = Response::new(Either::Left(body.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, content_type);
     answer

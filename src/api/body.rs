@@ -19,8 +19,8 @@ use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::ApiError;
 use super::inflate::Coding;
+use super::{Api, ApiError};
 use crate::json::{self, Validator};
 use crate::transport::reading::Reading;
 
@@ -106,6 +106,33 @@ pub(super) struct Whole {
     _held: Held,
 }
 
+impl Api {
+    /// Reads a body of at most `limit` bytes, inflating it if necessary.
+    pub(super) async fn read_body(&self, request: Request<Incoming>, limit: usize) -> Result<Whole, ApiError> {
+        let sent = self.receive_body(request, limit).await?;
+        self.inflate_body(sent)
+    }
+
+    /// Reads a body of at most `limit` bytes, also once it is inflated, as it was sent.
+    pub(super) async fn receive_body(&self, request: Request<Incoming>, limit: usize) -> Result<AsSent, ApiError> {
+        self.bodies.receive(request, limit).await
+    }
+
+    /// Inflates a body if necessary.
+    pub(super) fn inflate_body(&self, sent: AsSent) -> Result<Whole, ApiError> {
+        self.bodies.inflate(sent, || self.broker.wake_shards())
+    }
+}
+
+/// A complete body that is not inflated yet.
+#[derive(Debug)]
+pub(super) struct AsSent {
+    whole: Whole,
+    coding: Coding,
+    /// The maximum length once it is inflated.
+    limit: usize,
+}
+
 impl Bodies {
     /// Creates the memory for bodies of at most `longest` bytes.
     pub(super) fn new(longest: usize) -> Self {
@@ -113,15 +140,16 @@ impl Bodies {
         Self { units: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))) }
     }
 
-    /// Reads a body of at most `limit` bytes, inflating it if necessary; `before_inflating` is called before that.
-    pub(super) async fn read(
-        &self,
-        request: Request<Incoming>,
-        limit: usize,
-        before_inflating: impl FnOnce(),
-    ) -> Result<Whole, ApiError> {
+    /// Reads a body of at most `limit` bytes. A compressed one takes the memory of what was sent until
+    /// [`Bodies::inflate`].
+    pub(super) async fn receive(&self, request: Request<Incoming>, limit: usize) -> Result<AsSent, ApiError> {
         let coding = Coding::of(request.headers())?;
-        let whole = self.read_as_sent(request, limit).await?;
+        Ok(AsSent { whole: self.read_as_sent(request, limit).await?, coding, limit })
+    }
+
+    /// Inflates a body if necessary; `before_inflating` is called before that.
+    pub(super) fn inflate(&self, sent: AsSent, before_inflating: impl FnOnce()) -> Result<Whole, ApiError> {
+        let AsSent { whole, coding, limit } = sent;
         if coding == Coding::Identity {
             return Ok(whole);
         }

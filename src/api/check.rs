@@ -64,8 +64,9 @@ struct Checked {
 
 impl Api {
     pub(super) async fn check(&self, request: Request<Incoming>, identity: &Identity) -> Result<Answer, ApiError> {
-        let whole = self.read_body(request, LONGEST).await?;
+        let sent = self.receive_body(request, LONGEST).await?;
         let _turn = self.turn_to_explain(identity).await?;
+        let whole = self.inflate_body(sent)?;
         let question: Question = body::object(&whole.bytes)?;
         let text = question.spec.trim();
         let access = self.authority.access(identity)?;

@@ -251,7 +251,7 @@ impl Api {
         let body = match asked.await {
             Ok(body) => body,
             // DRP before 4 has no such list.
-            Err(FetchError::Status(StatusCode::NOT_FOUND)) => return Ok(Vec::new()),
+            Err(FetchError::Missing) => return Ok(Vec::new()),
             Err(error) => {
                 self.failures.connections(&error);
                 return Err(MissingError);

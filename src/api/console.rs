@@ -8,7 +8,7 @@
 //! style, and cannot be framed by another page.
 
 use bytes::Bytes;
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
@@ -16,6 +16,7 @@ use hyper::header::{
 use hyper::{Method, Response, StatusCode};
 
 use crate::transport::listener::Answer;
+use crate::transport::slices::Slices;
 
 /// The path of the page.
 const HOME: &str = "/hydrant/";
@@ -74,7 +75,7 @@ pub(super) fn find(method: &Method, path: &str, at_root: bool) -> Option<Answer>
 }
 
 fn page(kind: &'static str, body: &'static [u8]) -> Answer {
-    let mut answer = Response::new(Either::Left(Full::new(Bytes::from_static(body))));
+    let mut answer = Response::new(Either::Left(Bytes::from_static(body).into()));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);
@@ -86,7 +87,7 @@ fn page(kind: &'static str, body: &'static [u8]) -> Answer {
 }
 
 fn to_home() -> Answer {
-    let mut answer = Response::new(Either::Left(Full::default()));
+    let mut answer = Response::new(Either::Left(Slices::default()));
     *answer.status_mut() = StatusCode::TEMPORARY_REDIRECT;
     answer.headers_mut().insert(LOCATION, HeaderValue::from_static(HOME));
     answer

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use hyper::header::{ACCEPT_ENCODING, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE};
+use hyper::header::{ACCEPT_ENCODING, CONNECTION, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE};
 use hyper::{Method, StatusCode};
 use thiserror::Error;
 
@@ -102,6 +102,9 @@ pub enum ApiError {
     /// Other bodies use up the memory for bodies.
     #[error("too many large request bodies at the same time; try again")]
     Bodies,
+    /// Other long answers use up the memory for them.
+    #[error("too many long answers are being sent at the same time; read those that you have asked for, or try again")]
+    LongAnswers,
     /// Events cannot be accepted now.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -118,6 +121,12 @@ pub enum ApiError {
     Sockets {
         /// The maximum number of websockets.
         limit: u64,
+    },
+    /// The principal has reached its limit of HTTP connections. The connection ends with the answer.
+    #[error("too many HTTP connections of this principal: at most {limit} are allowed")]
+    HttpConnections {
+        /// The maximum number of HTTP connections.
+        limit: usize,
     },
     /// There is no such object, or the caller may not know of it.
     #[error("Not Found")]
@@ -198,12 +207,14 @@ impl ApiError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::LargeHead => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Still { .. } | Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::Publish(PublishError::Full { .. }) | Self::Quota { .. } | Self::Sockets { .. } => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            Self::Publish(PublishError::Full { .. })
+            | Self::Quota { .. }
+            | Self::Sockets { .. }
+            | Self::HttpConnections { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Publish(PublishError::Stopped)
             | Self::TooManyConnections
             | Self::Bodies
+            | Self::LongAnswers
             | Self::Turn { .. }
             | Self::Pool(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoCredential | Self::ServiceRefused { .. } => StatusCode::BAD_GATEWAY,
@@ -227,11 +238,13 @@ impl ApiError {
             Self::Auth(AuthError::Unavailable)
             | Self::Publish(_)
             | Self::Bodies
+            | Self::LongAnswers
             | Self::Turn { .. }
             | Self::Pool(_) => Some(1),
             Self::Auth(AuthError::EndpointAway | AuthError::EndpointHides(_))
             | Self::TooManyConnections
-            | Self::Sockets { .. } => Some(5),
+            | Self::Sockets { .. }
+            | Self::HttpConnections { .. } => Some(5),
             Self::Upstream(error) => error.retry_after(),
             _ => None,
         }
@@ -267,6 +280,9 @@ impl ApiError {
         }
         if matches!(self, Self::NotAHandshake(_)) {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        if matches!(self, Self::HttpConnections { .. }) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

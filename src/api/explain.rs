@@ -11,15 +11,17 @@
 //! principal that logs in by that name: a user of this server's own if there is one, otherwise one of the endpoint,
 //! with the rights known since that user first logged in.
 //!
-//! Bounds: any caller may ask, so one question is processed at a time, from its first byte to the answer, principals in
-//! turn and outside the shards. Only the answer of a shard about a connection is not waited for in the turn: a shard
-//! that is stuck would hold up all other questions. The cost of a question is limited by the number of registrations,
-//! including those of a connection, and by their number times the bytes of the event.
+//! Bounds: any caller may ask, so one question is processed at a time, from inflating and parsing it to the answer,
+//! principals in turn and outside the shards. Only the answer of a shard about a connection is not waited for in the
+//! turn: a shard that is stuck would hold up all other questions. The cost of a question is limited by the number of
+//! registrations, including those of a connection, and by their number times the bytes of the event.
 
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+use std::fmt;
 use std::sync::Arc;
 
 use super::body::{self, Fields, Held};
@@ -42,6 +44,9 @@ const REST: usize = 1 << 20;
 /// Maximum number of registrations in a question.
 const ASKED: usize = 64;
 
+/// Maximum length in bytes of an event in a question that the answer repeats.
+const REPEATED: usize = 64 << 10;
+
 /// Maximum product of the event's length in bytes and the number of registrations: some 100 ms.
 const WORK: usize = 64 << 20;
 
@@ -52,7 +57,7 @@ struct Question {
     event: Option<Box<RawValue>>,
     position: Option<String>,
     spec: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some_more_than_asked")]
     specs: Vec<String>,
     user: Option<String>,
     connection: Option<String>,
@@ -83,8 +88,9 @@ struct ExplanationReport {
     /// The connection's losses, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     loss: Option<String>,
-    /// The event.
-    event: Box<RawValue>,
+    /// The event, unless the caller has sent it and it is long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<Box<RawValue>>,
 }
 
 /// The recipient.
@@ -100,9 +106,10 @@ struct Asked {
 impl Api {
     pub(super) async fn explain(&self, request: Request<Incoming>, identity: &Identity) -> Result<Answer, ApiError> {
         let most = self.limits.event_bytes.saturating_add(REST).min(self.limits.body_bytes);
-        let whole = self.read_body(request, most).await?;
-        // A question may be long: parsing it is already a part of the work.
+        let sent = self.receive_body(request, most).await?;
+        // A question may be long, and a few bytes may inflate to many: that and parsing it are a part of the work.
         let mut turn = self.turn_to_explain(identity).await?;
+        let whole = self.inflate_body(sent)?;
         let question: Question = self.at_length(|| body::object(&whole.bytes))?;
         let specs = specs(&question)?;
         let asked = if let Some(address) = &question.connection {
@@ -138,7 +145,9 @@ impl Api {
         let explanation = if asked.is_known { explanation } else { explanation.without_rights() };
         let roles = self.roles_for(&explanation, &event, identity)?;
         let loss = inspection.and_then(loss);
-        let event = RawValue::from_string(event.json().to_owned()).expect("an event is valid JSON");
+        let is_repeated = question.event.is_none() || event.json().len() <= REPEATED;
+        let event =
+            is_repeated.then(|| RawValue::from_string(event.json().to_owned()).expect("an event is valid JSON"));
         let report = ExplanationReport { explanation, principal: asked.principal, roles, loss, event };
         Ok(answer::json(StatusCode::OK, serde_json::to_vec(&report).expect("texts and flags are always written")))
     }
@@ -268,6 +277,29 @@ fn read_spec(text: &str, limits: &filter::Limits) -> Result<Spec, ApiError> {
     Spec::parse(text, limits).map_err(|error| ApiError::spec(text, &IndexError::Spec(error)))
 }
 
+/// Reads texts, but keeps only one more than may be asked about: a body has room for millions, which would take far
+/// more memory than the body.
+fn some_more_than_asked<'de, D: Deserializer<'de>>(texts: D) -> Result<Vec<String>, D::Error> {
+    struct Texts;
+    impl<'de> Visitor<'de> for Texts {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array of strings")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<Vec<String>, A::Error> {
+            let mut kept = Vec::new();
+            while let Some(text) = if kept.len() > ASKED { None } else { texts.next_element()? } {
+                kept.push(text);
+            }
+            while texts.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(kept)
+        }
+    }
+    texts.deserialize_seq(Texts)
+}
+
 /// Returns the registrations of a question; none if it is about those of a connection.
 fn specs(question: &Question) -> Result<Vec<&str>, ApiError> {
     let texts: Vec<&str> = question.spec.iter().chain(&question.specs).map(|text| text.trim()).collect();
@@ -321,5 +353,17 @@ mod tests {
         assert!(bound_work(ASKED, WORK / ASKED).is_ok());
         assert!(bound_work(ASKED + 1, WORK / ASKED).is_err() && bound_work(1, WORK + 1).is_err());
         assert!(bound_work(usize::MAX, 2).is_err());
+    }
+
+    #[test]
+    fn no_more_registrations_are_kept_than_are_needed_to_refuse_them() {
+        let kept = |count: usize| {
+            let body = format!("{{\"Specs\":[{}\"last\"]}}", "\"\",".repeat(count - 1));
+            body::object::<Question>(body.as_bytes()).unwrap().specs
+        };
+        assert_eq!((kept(ASKED).len(), kept(ASKED + 1).len(), kept(100_000).len()), (ASKED, ASKED + 1, ASKED + 1));
+        assert_eq!(kept(ASKED)[ASKED - 1], "last");
+        let error = body::object::<Question>(br#"{"Specs":["a",1]}"#).unwrap_err();
+        assert_eq!(error.to_string(), "at byte 9: Specs must be an array of strings");
     }
 }

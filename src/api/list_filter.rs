@@ -1,4 +1,7 @@
-//! List filters as in DRP's REST API: `?Type=websocket`, `?Type=Eq(websocket)`, `Ne(...)`, `In(a,b)`. Pure.
+//! List filters as in DRP's REST API: `?Type=websocket`, `?Type=Eq(websocket)`, `Ne(...)`, `In(a,b)`.
+//!
+//! Contract: pure. A field has one condition, with at most [`VALUES`] values, so that the time for each connection of a
+//! long list is bounded.
 
 use std::borrow::Cow;
 
@@ -8,6 +11,9 @@ use crate::json;
 
 /// The fields that connections can be filtered by.
 const FIELDS: [&str; 3] = ["Type", "Principal", "RemoteAddr"];
+
+/// Maximum number of values of `In`.
+const VALUES: usize = 256;
 
 #[derive(Debug, PartialEq, Eq)]
 enum Wanted {
@@ -26,6 +32,9 @@ impl Wanted {
             None => Ok(Self::Eq(text.to_owned())),
             Some(("Eq", argument)) => Ok(Self::Eq(value(argument))),
             Some(("Ne", argument)) => Ok(Self::Ne(value(argument))),
+            Some(("In", arguments)) if arguments.split(',').nth(VALUES).is_some() => {
+                Err(ApiError::Bad(format!("{field}: In takes at most {VALUES} values")))
+            }
             Some(("In", arguments)) => Ok(Self::In(arguments.split(',').map(value).collect())),
             Some((name, _)) => {
                 let name: String = name.chars().take(32).collect();
@@ -50,12 +59,18 @@ impl Wanted {
 pub(super) struct ListFilter(Vec<(&'static str, Wanted)>);
 
 impl ListFilter {
-    /// Parses a query; parameters that are not about a field are ignored.
+    /// Parses a query; parameters that are not about a field are ignored. A field may occur once.
     pub(super) fn read(query: Option<&str>) -> Result<Self, ApiError> {
         let pairs = form_urlencoded::parse(query.unwrap_or("").as_bytes());
         let known = pairs.filter_map(|(name, value)| Some((*FIELDS.iter().find(|field| **field == name)?, value)));
-        let wanted = known.filter(|(_, value)| !value.is_empty());
-        wanted.map(|(field, value)| Ok((field, Wanted::read(field, &value)?))).collect::<Result<_, _>>().map(Self)
+        let mut conditions: Vec<(&'static str, Wanted)> = Vec::new();
+        for (field, value) in known.filter(|(_, value)| !value.is_empty()) {
+            if conditions.iter().any(|(other, _)| *other == field) {
+                return Err(ApiError::Bad(format!("{field} is given more than once")));
+            }
+            conditions.push((field, Wanted::read(field, &value)?));
+        }
+        Ok(Self(conditions))
     }
 
     /// Returns whether a connection fits.
@@ -114,5 +129,18 @@ mod tests {
             assert_eq!(filter.map(|filter| filter.fits_json(&json)), expected, "{query}, as JSON");
         }
         assert!(!ListFilter::read(Some("Type=websocket")).unwrap().fits_json("{}"));
+    }
+
+    #[test]
+    fn a_field_has_one_condition_with_so_many_values() {
+        let error = |query: &str| ListFilter::read(Some(query)).map(drop).map_err(|error| error.to_string());
+        assert_eq!(
+            error("RemoteAddr=Ne(a)&Type=api&RemoteAddr=Ne(b)"),
+            Err("RemoteAddr is given more than once".into())
+        );
+        assert_eq!(error("Type=&Type=api&Principal=Ne(a)"), Ok(()), "an empty value is the same as none");
+        let values = |count| format!("RemoteAddr=In({})", vec!["a"; count].join(","));
+        assert_eq!(error(&values(VALUES)), Ok(()));
+        assert_eq!(error(&values(VALUES + 1)), Err("RemoteAddr: In takes at most 256 values".into()));
     }
 }

@@ -34,11 +34,13 @@ mod error;
 mod events;
 mod explain;
 mod failures;
+mod http_shares;
 mod inflate;
 mod info;
 mod lanes;
 mod list_filter;
 mod login;
+mod long_answers;
 mod me;
 mod message;
 pub mod openapi;
@@ -66,7 +68,7 @@ use smallvec::SmallVec;
 pub use error::ApiError;
 pub use info::About;
 
-use crate::auth::Authority;
+use crate::auth::{Authority, Identity};
 use crate::broker::connection::Connection;
 use crate::broker::{Broker, PublishError};
 use crate::endpoint::http::Upstream;
@@ -77,12 +79,14 @@ use crate::overflow::Overflow;
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Answering, Handler};
 use crate::{AUDIT, clock, tasks};
-use body::{Bodies, Whole};
+use body::Bodies;
 use client_gauge::ClientGauge;
 use connections::{Listed, MissingError};
 use cors::Visit;
 use failures::Failures;
+use http_shares::HttpShares;
 use lanes::Lanes;
+use long_answers::LongAnswers;
 use proxy::merge::Theirs;
 use proxy::vouch::Vouched;
 use quota::PostQuota;
@@ -110,6 +114,8 @@ pub struct ApiLimits {
     pub event_bytes: usize,
     /// Maximum number of events per POST.
     pub post_events: usize,
+    /// The number of file descriptors that clients may have; one principal gets a part of them for HTTP.
+    pub descriptors: u64,
 }
 
 /// Whether the endpoint receives the client's address in `X-Forwarded-For`.
@@ -126,8 +132,10 @@ pub enum ForwardedFor {
 pub struct Api {
     parts: ApiParts,
     client_gauge: Arc<ClientGauge>,
+    http_shares: HttpShares,
     refusals: Refusals,
     bodies: Bodies,
+    long_answers: LongAnswers,
     vouched: Vouched,
     failures: Failures,
     status: Status,
@@ -200,6 +208,7 @@ pub struct ApiParts {
 
 impl Handler for Api {
     fn left(&self, number: u64) {
+        self.http_shares.left(number);
         for client in self.client_gauge.left(number) {
             self.announce("delete", &client);
         }
@@ -227,12 +236,16 @@ impl Api {
 
     /// Creates an API without any clients.
     pub fn new(parts: ApiParts) -> Self {
-        let bodies = Bodies::new(parts.limits.body_bytes);
+        let body_bytes = parts.limits.body_bytes;
+        let (bodies, long_answers) = (Bodies::new(body_bytes), LongAnswers::new(body_bytes));
+        let http_shares = HttpShares::new(parts.limits.descriptors);
         Self {
             parts,
             client_gauge: Arc::default(),
+            http_shares,
             refusals: Refusals::default(),
             bodies,
+            long_answers,
             vouched: Vouched::default(),
             failures: Failures::default(),
             status: Status::new(Instant::now()),
@@ -261,11 +274,6 @@ impl Api {
     /// Works for a while on this thread, which must not delay events that wait for the shards to be woken.
     fn at_length<T>(&self, work: impl FnOnce() -> T) -> T {
         at_length(&self.broker, work)
-    }
-
-    /// Reads a body of at most `limit` bytes, inflating it if necessary.
-    async fn read_body(&self, request: Request<Incoming>, limit: usize) -> Result<Whole, ApiError> {
-        self.bodies.read(request, limit, || self.broker.wake_shards()).await
     }
 
     async fn route(&self, request: Request<Incoming>, caller: &Caller) -> Result<Answer, ApiError> {
@@ -327,6 +335,20 @@ impl Api {
             tracing::info!(target: AUDIT, principal = %identity.principal(), %peer, "login");
             self.announce("create", &connection);
         }
+        if is_lasting {
+            return self.perform((route, value), request, caller, identity).await;
+        }
+        let answer = self.perform((route, value), request, caller, Arc::clone(&identity)).await?;
+        self.long_answers.hold(answer, identity.principal())
+    }
+
+    async fn perform(
+        &self,
+        (route, value): (Route, &str),
+        mut request: Request<Incoming>,
+        caller: &Caller,
+        identity: Arc<Identity>,
+    ) -> Result<Answer, ApiError> {
         let query = request.uri().query();
         match route {
             Route::Connections => self.list_connections(request, caller, &identity).await,
@@ -334,7 +356,7 @@ impl Api {
             Route::DeleteConnection => self.delete_connection(value, request, caller, &identity).await,
             Route::RunnerConnections(scope) => self.runner_connections(scope, value, request, caller, &identity).await,
             Route::Websocket if request.method() == Method::GET => {
-                self.websocket(&mut request, peer, Arc::unwrap_or_clone(identity))
+                self.websocket(&mut request, caller.peer, Arc::unwrap_or_clone(identity))
             }
             Route::Websocket => Err(ApiError::NotAHandshake(crate::transport::upgrade::UpgradeError::Method)),
             Route::Stream => self.stream(&request, caller, Arc::unwrap_or_clone(identity)).await,

@@ -95,7 +95,7 @@ impl Api {
         if is_short(registrations) {
             return check(registrations);
         }
-        for portion in portions(registrations) {
+        for portion in portions(registrations, is_long) {
             let turn = self.parsing.take(identity.principal()).await.inspect_err(|_| {
                 self.broker.metrics().rejected(Rejection::Limited);
             })?;
@@ -133,10 +133,16 @@ fn is_short(registrations: &[Box<str>]) -> bool {
 }
 
 /// Splits registrations into portions, one per turn: those that are short together, or a single one.
-fn portions(mut rest: &[Box<str>]) -> impl Iterator<Item = &[Box<str>]> {
+/// Each is looked at twice at most.
+fn portions(mut rest: &[Box<str>], mut is_long: impl FnMut(&str) -> bool) -> impl Iterator<Item = &[Box<str>]> {
     std::iter::from_fn(move || {
-        let counts = (1..=rest.len()).take_while(|&count| count == 1 || is_short(&rest[..count]));
-        let (portion, others) = rest.split_at(counts.last()?);
+        let mut bytes = 0;
+        let mut fits = |spec: &str| {
+            bytes += spec.len();
+            bytes <= SHORT_SPEC && !is_long(spec)
+        };
+        let count = rest.iter().take_while(|spec| fits(spec)).count().max(1);
+        let (portion, others) = rest.split_at_checked(count)?;
         rest = others;
         Some(portion)
     })
@@ -178,9 +184,23 @@ mod tests {
         let long = "x".repeat(SHORT_SPEC + 1);
         let half = "y".repeat(SHORT_SPEC / 2);
         let texts = ["a", "b", "Re(x)", "c", &long, &half, &half, "d"].map(Box::<str>::from);
-        let portions: Vec<usize> = portions(&texts).map(<[_]>::len).collect();
+        let portions: Vec<usize> = portions(&texts, is_long).map(<[_]>::len).collect();
         assert_eq!(portions, [2, 1, 1, 1, 2, 1]);
         assert!(is_short(&texts[..2]) && !is_short(&texts[2..3]) && !is_short(&texts[5..]));
+    }
+
+    /// Empty ones add nothing to the length of a portion.
+    #[test]
+    fn each_registration_is_looked_at_twice_at_most() {
+        let mut texts = vec![Box::<str>::default(); 3000];
+        texts.push("x".repeat(SHORT_SPEC + 1).into());
+        let mut looked = 0;
+        let count = |spec: &str| {
+            looked += 1;
+            is_long(spec)
+        };
+        assert_eq!(portions(&texts, count).map(<[_]>::len).collect::<Vec<_>>(), [3000, 1]);
+        assert!(looked <= 2 * texts.len(), "{looked}");
     }
 
     #[test]

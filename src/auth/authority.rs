@@ -10,13 +10,12 @@
 //! The generation changes with this server's files. While it is unchanged, verified credentials of the server's own
 //! users need not be verified again. The revision also grows when the endpoint's users change.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use thiserror::Error;
 use tokio::sync::watch;
 
 use super::access::{Access, Interner};
@@ -31,30 +30,9 @@ use super::password::PasswordHash;
 use super::state::{State, own_rights};
 use super::store::file::Directory;
 use super::store::{DEFAULT_PASSWORD, DEFAULT_USER, Store, StoreError};
+use super::watched::{AuthFile, Watched};
 use crate::clock;
-use crate::files::{Marks, Refusal};
 use crate::overflow::RolePolicies;
-
-/// A file that determines rights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthFile {
-    /// Users, roles and tenants.
-    Users,
-    /// The keys that sign tokens.
-    TokenKeys,
-    /// The public keys of the external issuer, if one is configured.
-    IssuerKeys,
-}
-
-impl AuthFile {
-    /// All the files.
-    pub const ALL: [Self; 3] = [Self::Users, Self::TokenKeys, Self::IssuerKeys];
-}
-
-/// Changes that were refused, one error per file. Changes to other files are in force.
-#[derive(Debug, Error)]
-#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-pub struct ReloadError(pub Vec<StoreError>);
 
 /// The result of opening the data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,10 +75,10 @@ pub struct Authority {
     /// Users of the endpoint.
     accounts: ArcSwap<Accounts>,
     changes: watch::Sender<u64>,
-    /// Serializes reloads, so that an older version never replaces a newer one.
-    reloading: Mutex<()>,
-    /// The refusal of each file, indexed by [`AuthFile`].
-    refusals: Mutex<[Option<Refusal>; AuthFile::ALL.len()]>,
+    /// What is known of each file, indexed by [`AuthFile`].
+    pub(super) watched: [Watched; AuthFile::ALL.len()],
+    /// Held while a file that has been read is put in force.
+    pub(super) replacing: Mutex<()>,
 }
 
 impl Authority {
@@ -154,100 +132,9 @@ impl Authority {
             interner: Interner::default(),
             accounts: ArcSwap::default(),
             changes: watch::Sender::new(1),
-            reloading: Mutex::new(()),
-            refusals: Mutex::default(),
+            watched: Default::default(),
+            replacing: Mutex::new(()),
         })
-    }
-
-    /// Reads the files again. Returns whether anything has changed. Blocks.
-    ///
-    /// # Errors
-    /// [`ReloadError`] lists the files that are missing or invalid; their previous content stays in force.
-    pub fn reload(&self) -> Result<bool, ReloadError> {
-        let mut changed = false;
-        let mut errors = Vec::new();
-        for file in AuthFile::ALL {
-            match self.reload_file(file) {
-                Ok(other) => changed |= other,
-                Err(error) => errors.push(error),
-            }
-        }
-        if errors.is_empty() { Ok(changed) } else { Err(ReloadError(errors)) }
-    }
-
-    /// Reads a changed file and logs the result. Returns whether it could be read, even if its content is refused.
-    pub(super) fn follow_up(&self, file: AuthFile) -> bool {
-        let before = self.refusal(file).map(|refusal| refusal.reason);
-        match self.reload_file(file) {
-            Ok(true) => {
-                let (path, generation) = (self.path_of(file).unwrap_or_default(), self.generation());
-                tracing::info!(file = %path.display(), generation, "reloaded a changed file");
-            }
-            Ok(false) => {}
-            Err(error) => {
-                if self.refusal(file).map(|refusal| refusal.reason) != before {
-                    tracing::error!(%error, "cannot use the changed file; its previous contents stay in force");
-                }
-                return !error.may_pass();
-            }
-        }
-        true
-    }
-
-    /// Returns the marks of a file as it is now. Blocks.
-    pub(super) fn marks(&self, file: AuthFile) -> Marks {
-        Marks::of(self.path_of(file).as_deref())
-    }
-
-    fn path_of(&self, file: AuthFile) -> Option<PathBuf> {
-        let issuer = self.options.issuer.as_ref();
-        match file {
-            AuthFile::Users => Some(self.directory.users_path()),
-            AuthFile::TokenKeys => Some(self.directory.keys_path()),
-            AuthFile::IssuerKeys => issuer.map(|issuer| self.directory.foreign_path(&issuer.jwks)),
-        }
-    }
-
-    /// Returns the changes that are not in force.
-    pub fn refusals(&self) -> Vec<(AuthFile, Refusal)> {
-        AuthFile::ALL.into_iter().filter_map(|file| Some((file, self.refusal(file)?))).collect()
-    }
-
-    fn refusal(&self, file: AuthFile) -> Option<Refusal> {
-        self.refusals.lock()[file as usize].clone()
-    }
-
-    fn reload_file(&self, file: AuthFile) -> Result<bool, StoreError> {
-        let _one = self.reloading.lock();
-        let taken = self.next_state(file);
-        let reason = taken.as_ref().err().map(ToString::to_string);
-        Refusal::note(&mut self.refusals.lock()[file as usize], reason, clock::now());
-        let Some(next) = taken? else { return Ok(false) };
-        self.state.store(Arc::new(next));
-        self.signal();
-        Ok(true)
-    }
-
-    /// Returns the state in force with a file's current content; `None` if that content has not changed.
-    fn next_state(&self, file: AuthFile) -> Result<Option<State>, StoreError> {
-        let last = self.state.load();
-        let (mut store, mut keys, mut issuers) =
-            (Arc::clone(&last.store), Arc::clone(&last.keys), last.issuers.clone());
-        let directory = &self.directory;
-        match file {
-            AuthFile::Users => {
-                store = Arc::new(directory.read_store()?.ok_or_else(|| directory.missing_store())?);
-                if store.users().is_empty() && !last.store.users().is_empty() {
-                    return Err(directory.no_users());
-                }
-            }
-            AuthFile::TokenKeys => keys = Arc::new(read_keys(directory)?.ok_or_else(|| directory.missing_keys())?),
-            AuthFile::IssuerKeys => issuers = read_issuers(directory, &self.options, issuers)?,
-        }
-        if (&store, &keys, &issuers) == (&last.store, &last.keys, &last.issuers) {
-            return Ok(None);
-        }
-        Ok(Some(last.next(store, keys, issuers)))
     }
 
     /// Returns the users of the endpoint as last reported.
@@ -262,7 +149,7 @@ impl Authority {
     }
 
     /// Notifies the holders of rights. To be called after the change.
-    fn signal(&self) {
+    pub(super) fn signal(&self) {
         self.changes.send_modify(|revision| *revision += 1);
     }
 

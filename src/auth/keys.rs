@@ -5,6 +5,7 @@
 //! Nothing here prints a key.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -61,6 +62,14 @@ impl Hasher {
     pub(super) fn short(&self, parts: &[&[u8]]) -> u64 {
         let hash = self.hash(parts);
         u64::from_be_bytes(hash[..8].try_into().expect("eight of 32 bytes"))
+    }
+}
+
+/// Returns an address as a part of what is hashed; the same for IPv4 and its form in IPv6.
+pub(super) fn address_bytes(peer: IpAddr) -> [u8; 16] {
+    match peer {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! Verifying a token costs one HMAC. Verifying a password costs tens of milliseconds and 19 MiB. Therefore a correct
 //! password is recognized by a keyed hash for a minute after its last use (`drpcli -x` sends it with every request),
-//! equal attempts that arrive together are hashed once, failed logins are rate-limited per user and network, and
-//! [`Authority::login`] hashes on a few threads of its own, in an order in which no client shuts out another.
+//! equal attempts that arrive together from one address are hashed once, failed logins are rate-limited per user and
+//! network, and [`Authority::login`] hashes on a few threads of its own, in an order in which no client shuts out
+//! another.
 //!
 //! Contract: an unknown user costs as much time as a known one, and the caller is never told which it was. No error
 //! repeats anything that was sent. The cost of a password is accounted for even if the caller does not wait for the
-//! result.
+//! result. A password is recognized only at the address where it was accepted: if it were elsewhere, others could try
+//! any number of passwords there, because only the right one would be accepted although they are throttled.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use super::checker::PasswordChecker;
 use super::credential::{Credential, CredentialError, Secret};
 use super::expiry::Expiry;
 use super::identity::{Conditions, Identity, SecretFingerprint, Subject};
+use super::keys::address_bytes;
 use super::password::{MAX_PASSWORD_BYTES, PasswordHash};
 use super::principal::{Principal, PrincipalKind};
 use super::queue::{Attempt, Decision};
@@ -218,7 +221,7 @@ impl Authority {
         let state = self.state.load();
         let found = state.user(user).and_then(|(row, secret)| Some((row.password.clone()?, secret)));
         let name = self.hasher.short(&[user.as_bytes()]);
-        let key = self.password_key(user, found.as_ref(), password);
+        let key = self.password_key(user, found.as_ref(), password, peer);
         let (hash, known) = match found {
             Some((hash, secret)) => (hash, Principal::user(user).ok().map(|principal| (principal, secret))),
             None => (state.decoy(name).unwrap_or(&self.decoy).clone(), None),
@@ -231,23 +234,25 @@ impl Authority {
         Ok(Begun::Hash(Box::new(Pending { attempt, known })))
     }
 
-    /// Returns the key under which a right password of a user is cached.
-    pub(super) fn key_of_password(&self, user: &str, password: &Secret) -> [u8; 32] {
+    /// Returns the key under which a right password of a user is cached for an address.
+    pub(super) fn key_of_password(&self, user: &str, password: &Secret, peer: IpAddr) -> [u8; 32] {
         let state = self.state.load();
         let found = state.user(user).and_then(|(row, secret)| Some((row.password.clone()?, secret)));
-        self.password_key(user, found.as_ref(), password)
+        self.password_key(user, found.as_ref(), password, peer)
     }
 
-    /// Returns a hash of a password and all that it is checked against.
+    /// Returns a hash of a password, all that it is checked against, and the address that it comes from.
     fn password_key(
         &self,
         user: &str,
         found: Option<&(PasswordHash, SecretFingerprint)>,
         password: &Secret,
+        peer: IpAddr,
     ) -> [u8; 32] {
         let (hash, fingerprint) =
             found.map_or(("", &[][..]), |(hash, secret)| (hash.text(), secret.fingerprint.bytes()));
-        self.hasher.hash(&[user.as_bytes(), hash.as_bytes(), fingerprint, password.expose().as_bytes()])
+        let password = password.expose().as_bytes();
+        self.hasher.hash(&[user.as_bytes(), hash.as_bytes(), fingerprint, password, &address_bytes(peer)])
     }
 }
 

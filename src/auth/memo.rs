@@ -58,6 +58,14 @@ impl<K: Eq + Hash> Memo<K> {
     }
 }
 
+#[cfg(test)]
+impl<K> Memo<K> {
+    /// Returns the number of names that count.
+    pub(super) fn names(&self) -> usize {
+        self.kept.lock().names
+    }
+}
+
 impl<K> Kept<K> {
     fn of(generation: u64) -> Self {
         Self { generation, rights: HashMap::new(), counted: HashSet::new(), names: 0 }

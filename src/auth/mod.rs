@@ -34,6 +34,7 @@ mod password;
 mod principal;
 mod queue;
 mod recent;
+mod reload;
 mod remembered;
 mod sight;
 mod state;
@@ -42,9 +43,10 @@ mod throttle;
 mod token;
 mod visibility;
 mod watch;
+mod watched;
 
 pub use access::{Access, AccessId};
-pub use authority::{AuthFile, Authority, Opened, ReloadError, Rights};
+pub use authority::{Authority, Opened, Rights};
 pub use certificate::{CertificateName, ClientCertificate};
 pub use claim::{Claim, ClaimError, Terms};
 pub use credential::{Credential, CredentialError, Secret};
@@ -63,3 +65,4 @@ pub use store::{DEFAULT_USER, Role, SUPERUSER, Store, StoreError, TenantRow, Use
 pub use throttle::Limits as ThrottleLimits;
 pub use token::{MAX_TOKEN_BYTES, TokenError, TtlError, parse_ttl};
 pub use visibility::{ClaimMatch, Visibility};
+pub use watched::{AuthFile, ReloadError};

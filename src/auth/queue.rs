@@ -1,13 +1,10 @@
-//! Passwords that wait to be hashed. Equal attempts share one hash, and the order is chosen so that no client can shut
-//! out another.
+//! Passwords that wait to be hashed. Equal attempts from one address share one hash, and the order is chosen so that no
+//! client can shut out another.
 //!
 //! The queue serves, in this order: users who have logged in from the same network before; networks with fewer failed
 //! and running attempts (for IPv6 the /48 is compared first, then the /56, then the /64); the network that arrived
 //! last; and within a network, first come, first served. During a flood from many networks the newest network is the
 //! one whose client is still waiting, so the flood's own attempts pile up behind it.
-//!
-//! Equal attempts from different networks wait separately, each with the standing of its own network: no network
-//! inherits the rank or the waiting time of another. Once one of them has been hashed, all of them get its outcome.
 //!
 //! Contract: pure; the caller passes the time of the monotonic clock. The queue is bounded: when it is full, the
 //! attempt that would be served last is refused. An attempt whose callers have all gone is dropped before it is hashed
@@ -33,7 +30,7 @@ pub(super) struct Attempt {
     pub(super) exists: bool,
     /// A keyed hash of the user's name.
     pub(super) name: u64,
-    /// A keyed hash of all that the outcome depends on. Equal attempts have equal keys.
+    /// A keyed hash of all that the outcome depends on and of `peer`. Equal attempts have equal keys.
     pub(super) key: [u8; 32],
     pub(super) peer: IpAddr,
     /// Whether the user has logged in from this network with the right password before.
@@ -84,15 +81,12 @@ impl Queue {
         self.waiting.len()
     }
 
-    /// Queues an attempt. If an equal one is being hashed, or is queued from the same network, only adds the reply to
-    /// it.
+    /// Queues an attempt. If an equal one is being hashed or queued, only adds the reply to it.
     pub(super) fn push(&mut self, attempt: Attempt, reply: Reply, throttle: &Throttle, now: Instant) {
         if let Some(replies) = self.running.get_mut(&attempt.key) {
             return replies.push(reply);
         }
-        let network = Network::narrowest(attempt.peer);
-        let is_equal = |other: &Attempt| other.key == attempt.key && Network::narrowest(other.peer) == network;
-        if let Some(equal) = self.waiting.iter_mut().find(|waiting| is_equal(&waiting.attempt)) {
+        if let Some(equal) = self.waiting.iter_mut().find(|waiting| waiting.attempt.key == attempt.key) {
             equal.attempt.seen |= attempt.seen;
             return equal.replies.push(reply);
         }
@@ -123,10 +117,7 @@ impl Queue {
             throttle.check(name, peer, seen, now).is_ok()
         };
         let next = (0..ranks.len()).filter(free).min_by_key(|&at| ranks[at])?;
-        let Waiting { attempt, mut replies } = self.waiting.remove(next);
-        for equal in self.waiting.extract_if(.., |waiting| waiting.attempt.key == attempt.key) {
-            replies.extend(equal.replies);
-        }
+        let Waiting { attempt, replies } = self.waiting.remove(next);
         self.running.insert(attempt.key, replies);
         Some(attempt)
     }

@@ -1,8 +1,9 @@
 //! Remembers recently verified passwords, and from which networks users have logged in.
 //!
 //! Contract: the caller passes the time of the monotonic clock; all tables are bounded in size and age. A password is
-//! stored only as a keyed hash over everything it was checked against, so a changed hash or secret of the user makes
-//! another entry. An entry may therefore live as long as it is used; it ends `lifetime` after its last use.
+//! stored only as a keyed hash over everything it was checked against and the address that it came from, so a changed
+//! hash or secret of the user makes another entry, and so does another address. An entry may therefore live as long as
+//! it is used; it ends `lifetime` after its last use.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

@@ -4,11 +4,13 @@
 //! Contract: only the value of the `Authorization` header counts, and of it only a keyed hash is stored. What was
 //! verified is valid only as long as nothing that rights depend on has changed ([`Authority::generation`]), and until
 //! the token expires. A password must still be known ([`super::recent`]); recognizing it here counts as a use there, so
-//! it ends a minute after its last use as everywhere else. Rights are not remembered: they are looked up for every
+//! it ends a minute after its last use as everywhere else. It must also come from the address where it was accepted:
+//! the connection of a proxy has requests of several clients. Rights are not remembered: they are looked up for every
 //! request. Credentials that the endpoint has accepted are never remembered here.
 //!
 //! The generation is read before the credentials are verified, so a change in the meantime makes the result stale.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -31,8 +33,8 @@ struct Proof {
     /// The generation in which it was shown.
     generation: u64,
     identity: Arc<Identity>,
-    /// The password's key in the table of recent ones, if it was a password.
-    password: Option<[u8; 32]>,
+    /// The password's key in the table of recent ones, and the address that it came from, if it was a password.
+    password: Option<([u8; 32], IpAddr)>,
 }
 
 /// A caller that needs no verification.
@@ -46,12 +48,18 @@ pub struct Recognized {
 
 impl Authority {
     /// Returns the caller if its connection has shown this `Authorization` header before and nothing has changed since.
-    pub fn recognize(&self, remembered: &Remembered, header: &[u8], now: ClockReading) -> Option<Recognized> {
+    pub fn recognize(
+        &self,
+        remembered: &Remembered,
+        header: &[u8],
+        peer: IpAddr,
+        now: ClockReading,
+    ) -> Option<Recognized> {
         let remembered = remembered.0.lock();
         let is_current = |proof: &&Proof| proof.generation == self.generation() && !proof.identity.is_expired(now.wall);
         let is_same = |proof: &&Proof| proof.length == header.len() && proof.hash == self.hash_of(header);
         let proof = remembered.as_ref().filter(is_current).filter(is_same)?;
-        if proof.password.is_some_and(|key| !self.checker.knows(&key, now.instant)) {
+        if proof.password.is_some_and(|(key, from)| from != peer || !self.checker.knows(&key, now.instant)) {
             return None;
         }
         Some(Recognized { identity: Arc::clone(&proof.identity), is_ambient: proof.password.is_some() })
@@ -62,7 +70,7 @@ impl Authority {
         &self,
         remembered: &Remembered,
         (header, generation): (&[u8], u64),
-        credential: &Credential,
+        (credential, peer): (&Credential, IpAddr),
         identity: &Arc<Identity>,
     ) {
         if identity.is_endpoints() {
@@ -70,7 +78,7 @@ impl Authority {
         }
         let password = match credential {
             Credential::Bearer(_) => None,
-            Credential::Basic { user, password } => Some(self.key_of_password(user, password)),
+            Credential::Basic { user, password } => Some((self.key_of_password(user, password, peer), peer)),
             Credential::Certificate(_) => return,
         };
         let (length, hash, identity) = (header.len(), self.hash_of(header), Arc::clone(identity));

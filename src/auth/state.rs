@@ -34,13 +34,25 @@ struct Known {
     class: usize,
 }
 
+/// The length in bytes from which a name counts as several.
+const LONG_NAME: usize = 64;
+
 /// The subject of compiled rights.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Base {
     Class(usize),
     Runner(Arc<str>),
     Plugin,
+    /// The names of roles in a token of another issuer; there may be no such roles.
     Roles(Arc<[String]>),
+}
+
+impl Base {
+    /// Returns how many names it takes the memory of.
+    fn names(&self) -> usize {
+        let Self::Roles(roles) = self else { return 0 };
+        roles.iter().map(|role| 1 + role.len() / LONG_NAME).sum()
+    }
 }
 
 /// An immutable version of the users, roles, tenants and keys that decide rights. Replaced as a whole on every change.
@@ -137,7 +149,7 @@ impl State {
             return Ok(access);
         }
         let access = interner.intern(self.content(&key.0, &key.1));
-        let names = key.1.iter().map(Restriction::names).sum();
+        let names = key.0.names() + key.1.iter().map(Restriction::names).sum::<usize>();
         self.memo.keep(self.generation, key, names, &access);
         Ok(access)
     }
@@ -305,6 +317,30 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+
+    /// Tokens of another issuer may name as many groups as they have room for, whether there are such roles or not.
+    #[test]
+    fn the_roles_of_foreign_tokens_count_in_the_memo() {
+        let keys = Arc::new(KeyRing::make(Timestamp::UNIX_EPOCH).unwrap());
+        let state = State::new(Arc::new(Store::first().unwrap()), keys, None);
+        let interner = Interner::default();
+        let counted = |roles: Vec<String>| {
+            let identity = Identity {
+                principal: crate::auth::Principal::user("alice").unwrap(),
+                expires_at: crate::auth::expiry::Expiry::NEVER,
+                subject: Subject::External { roles: roles.into() },
+                conditions: crate::auth::identity::Conditions::default(),
+                restrictions: Arc::default(),
+            };
+            let before = state.memo.names();
+            state.access(&identity, &interner).unwrap();
+            state.memo.names() - before
+        };
+        // The rights, which are the same for all, count once.
+        counted(vec!["none".to_owned()]);
+        assert_eq!(counted((0..3000).map(|n| format!("group{n}")).collect()), 3000);
+        assert_eq!(counted(vec!["x".repeat(16 << 10)]), 257, "a long name counts as several");
+    }
 
     #[test]
     fn tenants_are_compiled_again_only_if_they_are_others() {

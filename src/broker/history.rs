@@ -345,7 +345,7 @@ impl History {
 
 /// Returns the earliest time that another clock may show at this time of the own one: an archive is searched by the
 /// times at which its server stored the events.
-fn by_any_clock(time: Timestamp) -> Timestamp {
+pub(crate) fn by_any_clock(time: Timestamp) -> Timestamp {
     time.checked_sub(CLOCKS).unwrap_or(time)
 }
 

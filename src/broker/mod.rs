@@ -154,7 +154,7 @@ impl Broker {
             (Since::Position(position), _) => (self.history.moment(position, now.wall), None),
         };
         if let Some(time) = time
-            && (start.gap.is_some() || self.has_loss_since(start.sequence, time) || may_precede)
+            && (start.gap.is_some() || self.has_loss_since(start.sequence, start.time) || may_precede)
         {
             let begin = begin.or(start.time.is_none().then_some(time));
             start.gap = None;
@@ -163,9 +163,12 @@ impl Broker {
         Ok(start)
     }
 
-    fn has_loss_since(&self, sequence: u64, time: Timestamp) -> bool {
+    /// Returns whether this node may lack events from a number on, and from a time on if that is what was requested:
+    /// whoever requests a number has had what came before it.
+    fn has_loss_since(&self, sequence: u64, time: Option<Timestamp>) -> bool {
         let loss_mark = self.sequencer.lock().loss_mark;
-        loss_mark.is_some_and(|loss_mark| sequence < loss_mark.sequence || time <= loss_mark.time)
+        let includes = |mark: LossMark| sequence < mark.sequence || time.is_some_and(|time| time <= mark.time);
+        loss_mark.is_some_and(includes)
     }
 
     /// Records that events of other nodes are missing among those accepted so far.
@@ -384,7 +387,10 @@ impl Broker {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::broker::archive::{PageChannel, Reading};
     use crate::broker::inbox::{InboxLimits, inbox};
     use crate::event::Draft;
     use history::HistoryLimits;
@@ -401,6 +407,40 @@ mod tests {
         });
         broker.publish(vec![Draft::new("a", "b", "c").seal(clock::now())], Source::Upstream).unwrap();
         assert_eq!(*observed.lock(), [("c".to_owned(), Source::Upstream, false)]);
+    }
+
+    /// An archive that is named, but never read.
+    #[derive(Debug)]
+    struct Unread;
+
+    impl Archive for Unread {
+        fn read(&self, _: Reading, _: &str, _: PageChannel) {}
+    }
+
+    /// A client that resumes there was told of the loss. Each node marks one whenever it has lost its connection.
+    #[test]
+    fn the_archive_is_read_for_what_precedes_a_loss_and_for_nothing_behind_it() {
+        clock::simulated::begin();
+        let history = History::new(HistoryLimits { events: 100, bytes: 1 << 20 }, 1, clock::now());
+        let broker = Broker::new(Arc::new(Metrics::new()), clock::instant(), history);
+        broker.set_archive(Arc::new(Unread));
+        let mut times = Vec::new();
+        for at in 0..10 {
+            if at == 5 {
+                broker.mark_loss();
+            }
+            clock::simulated::pass(Duration::from_secs(1));
+            times.push(clock::now());
+            broker.publish(vec![Draft::new("a", "b", "c").seal(clock::now())], Source::Post).unwrap();
+        }
+        let is_read = |since| broker.resolve(since, "", clock::both()).unwrap().beyond.is_some();
+        for sequence in 0..10 {
+            let position = Position { epoch: 1, sequence };
+            assert_eq!(is_read(Since::Position(position)), sequence < 5, "{sequence}");
+        }
+        for (at, time) in times.into_iter().enumerate() {
+            assert_eq!(is_read(Since::Time(time)), at < 5, "{at}");
+        }
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! `hydrant serve`: runs the broker with its listeners, until SIGTERM or SIGINT.
 //!
 //! Signals: SIGTERM and SIGINT drain and end with 0. A second one ends at once with 1, even while the server drains;
-//! one during startup ends with 0. SIGHUP reloads users, roles, keys and the certificate. Logs go to standard error and
-//! block nothing ([`crate::logging`]); standard output gets only what the user should try next.
+//! one during startup ends with 0. SIGHUP reloads users, roles, keys and the certificate, on a thread of its own: a file
+//! that hangs delays neither a drain nor its end. Logs go to standard error and block nothing ([`crate::logging`]); standard output gets only what the user should try next.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 use super::console;
@@ -82,11 +83,11 @@ async fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError
         // The user of the demonstration may have closed its output; the server continues.
         let _ = write_hints(&server, out);
     }
-    while signals.next().await == Asked::Reload {
+    let reload = || {
         manager.reloading();
-        server.reload();
-        manager.ready(&server);
-    }
+        tasks::spawn_blocking(server.reloading())
+    };
+    until_end(async || signals.next().await, reload, || manager.ready(&server)).await;
     manager.stopping();
     tracing::info!("stopping: delivering accepted events, then closing all connections");
     tokio::select! {
@@ -95,6 +96,42 @@ async fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError
             Ok(())
         }
         () = signals.end() => Err(ServeError::Hurried),
+    }
+}
+
+/// Reloads whenever asked, until asked to end. One reload runs at a time. Those asked for meanwhile are one more, so
+/// that what was written before is read. If a reload does not return, none ends any more, but the process can.
+async fn until_end(
+    mut next: impl AsyncFnMut() -> Asked,
+    mut reload: impl FnMut() -> JoinHandle<()>,
+    mut reloaded: impl FnMut(),
+) {
+    let (mut running, mut is_due) = (None::<JoinHandle<()>>, false);
+    loop {
+        let ended = async {
+            match &mut running {
+                Some(reload) => reload.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            asked = next() => match asked {
+                Asked::End => return,
+                Asked::Reload => is_due = true,
+            },
+            ended = ended => {
+                running = None;
+                match ended {
+                    // The manager waits for the last one.
+                    Ok(()) if is_due => {}
+                    Ok(()) => reloaded(),
+                    Err(error) => tracing::error!(%error, "the thread that reloads failed"),
+                }
+            }
+        }
+        if is_due && running.is_none() {
+            (running, is_due) = (Some(reload()), false);
+        }
     }
 }
 
@@ -227,5 +264,56 @@ impl Signals {
 
     async fn end(&mut self) {
         while self.next().await == Asked::Reload {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reload_that_hangs_does_not_keep_the_server_from_ending() {
+        let (signal, mut signals) = unbounded_channel();
+        let (_never, hanging) = oneshot::channel::<()>();
+        let mut hanging = Some(hanging);
+        signal.send(Asked::Reload).unwrap();
+        signal.send(Asked::Reload).unwrap();
+        signal.send(Asked::End).unwrap();
+        let reload = || {
+            let file = hanging.take().expect("one at a time");
+            tasks::spawn(async { drop(file.await) })
+        };
+        until_end(async || signals.recv().await.unwrap(), reload, || panic!("it hangs")).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_while_a_reload_runs_is_done_after_it() {
+        let (signal, mut signals) = unbounded_channel();
+        let (answer, hanging) = oneshot::channel::<()>();
+        let (mut hanging, mut answer) = (Some(hanging), Some(answer));
+        signal.send(Asked::Reload).unwrap();
+        signal.send(Asked::Reload).unwrap();
+        let (mut begun, mut asked) = (0, 0);
+        let reload = || {
+            begun += 1;
+            let file = hanging.take();
+            tasks::spawn(async {
+                if let Some(file) = file {
+                    file.await.unwrap();
+                }
+            })
+        };
+        let next = async || {
+            asked += 1;
+            if asked == 3 {
+                answer.take().unwrap().send(()).unwrap();
+            }
+            signals.recv().await.unwrap()
+        };
+        until_end(next, reload, || signal.send(Asked::End).unwrap()).await;
+        assert_eq!(begun, 2);
     }
 }

@@ -2,9 +2,13 @@
 
 use super::error::printable;
 use crate::json;
+use crate::websocket::frame;
 
 /// Longest query, in bytes, that registrations are put into; proxies commonly accept 8 KiB.
 const QUERY_BYTES: usize = 6 << 10;
+
+/// Maximum number of bytes of a refused message that a server repeats.
+const ECHO: usize = 256;
 
 /// A received message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +44,18 @@ pub(super) fn field(text: &str, name: &str) -> Option<String> {
     json::as_string(member.value).map(std::borrow::Cow::into_owned)
 }
 
+/// Returns whether a text of Type `websocket` answers the registration of `spec`. Its Key is the SPEC, or the refused
+/// message, which may be cut.
+pub(super) fn answers(text: &str, spec: &str) -> bool {
+    let key = field(text, "Key").unwrap_or_default();
+    let message = format!("register {spec}");
+    match field(text, "Action").as_deref() {
+        Some("register") => key.trim() == spec.trim(),
+        Some("error") => [spec, &message, frame::cut(&message, ECHO)].iter().any(|sent| key.trim() == sent.trim()),
+        _ => false,
+    }
+}
+
 /// Returns the messages of an answer with Action `error`.
 pub(super) fn complaint(text: &str) -> String {
     let texts = texts(text, "Messages");
@@ -70,6 +86,30 @@ pub(super) fn fits_query(query: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_names_what_it_answers() {
+        let answer = |action: &str, key: &str| format!(r#"{{"Type":"websocket","Action":"{action}","Key":"{key}"}}"#);
+        let long = &*format!("{}.*.*", "a".repeat(300));
+        let cut = &*format!("register {}", "a".repeat(256 - "register ".len()));
+        for (action, key, spec) in [
+            ("register", "a.*.*", "a.*.*"),
+            ("register", "a.*.*", " a.*.* "),
+            ("error", "register a.*.*", "a.*.*"),
+            ("error", "a.*.*", "a.*.*"),
+            ("error", cut, long),
+            ("register", long, long),
+        ] {
+            assert!(answers(&answer(action, key), spec), "{action} {key}");
+        }
+        let others =
+            [("register", "b.*.*"), ("deregister", "a.*.*"), ("error", ""), ("error", "register"), ("", "a.*.*")];
+        for (action, key) in others {
+            assert!(!answers(&answer(action, key), "a.*.*"), "{action} {key}");
+        }
+        assert!(!answers(&answer("error", &cut[..255]), long));
+        assert!(!answers("{}", "a.*.*"));
+    }
 
     #[test]
     fn refused_registrations_keep_the_servers_words() {

@@ -11,3 +11,10 @@ pub use health::{Health, Report, StreamReport};
 /// Errors of NATS; there are none in this build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NatsError {}
+
+impl NatsError {
+    /// Returns whether the settings are at fault.
+    pub fn is_configuration(&self) -> bool {
+        match *self {}
+    }
+}

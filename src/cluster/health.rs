@@ -1,8 +1,12 @@
-//! The state of the NATS connection and of the replay stream, as `/readyz` reports it.
+//! The state of the NATS connection and of the replay stream, as `/readyz` and the status report it.
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
+
+use crate::metrics::Metrics;
 
 /// The state of the NATS connection.
 #[derive(Debug, Clone, Serialize)]
@@ -18,6 +22,10 @@ pub struct Report {
     /// The stream that replays are read from, if configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<StreamReport>,
+    /// Events of other nodes that did not arrive, since the start.
+    pub lost_in: u64,
+    /// Events that other nodes do not receive, since the start.
+    pub lost_out: u64,
 }
 
 /// The state of the replay stream.
@@ -37,16 +45,22 @@ pub struct StreamReport {
 
 /// The latest report: the receiving task writes the connection's state, the stream's keeper that of the stream.
 #[derive(Debug)]
-pub struct Health(Mutex<Report>);
+pub struct Health {
+    report: Mutex<Report>,
+    /// Counts the lost events.
+    metrics: Arc<Metrics>,
+}
 
 impl Health {
     /// Creates a report that says "not connected".
-    pub(super) fn new(now: Timestamp) -> Self {
-        Self(Mutex::new(Report { connected: false, since: now.to_string(), error: None, stream: None }))
+    pub(super) fn new(metrics: Arc<Metrics>, now: Timestamp) -> Self {
+        let since = now.to_string();
+        let report = Report { connected: false, since, error: None, stream: None, lost_in: 0, lost_out: 0 };
+        Self { report: Mutex::new(report), metrics }
     }
 
     pub(super) fn set(&self, connected: bool, since: Timestamp) {
-        let mut report = self.0.lock();
+        let mut report = self.report.lock();
         report.connected = connected;
         report.since = since.to_string();
         if connected {
@@ -56,7 +70,7 @@ impl Health {
 
     /// Records why there is no connection. Returns whether the error differs from the last one.
     pub(super) fn set_error(&self, error: String) -> bool {
-        let mut report = self.0.lock();
+        let mut report = self.report.lock();
         let is_new = report.error.as_ref() != Some(&error);
         report.error = Some(error);
         is_new
@@ -64,7 +78,7 @@ impl Health {
 
     /// Records the error of the stream `name`, or none. Returns whether its state has changed.
     pub(super) fn set_stream(&self, name: &str, error: Option<String>, since: Timestamp) -> bool {
-        let mut report = self.0.lock();
+        let mut report = self.report.lock();
         if report.stream.as_ref().is_some_and(|stream| stream.error == error) {
             return false;
         }
@@ -75,6 +89,22 @@ impl Health {
 
     /// Returns the current report.
     pub fn report(&self) -> Report {
-        self.0.lock().clone()
+        let [lost_out, lost_in] = self.metrics.nats.lost();
+        Report { lost_in, lost_out, ..self.report.lock().clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_has_the_losses_of_both_directions() {
+        let metrics = Arc::new(Metrics::new());
+        let health = Health::new(Arc::clone(&metrics), Timestamp::UNIX_EPOCH);
+        metrics.nats.lost_in(5);
+        metrics.nats.lost_out(3);
+        let report = health.report();
+        assert_eq!((report.lost_in, report.lost_out), (5, 3));
     }
 }

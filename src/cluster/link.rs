@@ -276,6 +276,8 @@ async fn echo(next: &mut Session, ahead: &mut Ahead, node: u64) -> Result<bool, 
                 next.outgoing.pong();
                 next.outgoing.flush().await?;
             }
+            // It may announce its own shutdown, which it does only once.
+            Op::Info(info) => next.info = info,
             _ => {}
         }
     }

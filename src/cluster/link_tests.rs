@@ -30,7 +30,8 @@ fn link() -> (Link, Waiting) {
     let exports = broker.share(ExportLimits { batches: 1, bytes: 1 }, 1);
     let (filler, queue) = waiting(WaitingLimits { messages: 100, bytes: 100_000 });
     let gathering = Gathering::new(&broker, filler, PREFIX, Duration::ZERO);
-    let (gate, health) = (Arc::<Gate>::default(), Arc::new(Health::new(Timestamp::UNIX_EPOCH)));
+    let health = Arc::new(Health::new(Arc::clone(&metrics), Timestamp::UNIX_EPOCH));
+    let gate = Arc::<Gate>::default();
     let (name, stopped) = ((NODE, PREFIX.to_owned()), watch::channel(false).1);
     let sender = Sender::new(broker, exports, name.clone(), Arc::clone(&gate), stopped);
     let dialer = Dialer::new(Vec::new(), Arc::new(Login::Nobody), Tls::default(), "test".to_owned());
@@ -40,7 +41,11 @@ fn link() -> (Link, Waiting) {
 
 /// Returns a heartbeat of a node as the server sends it.
 fn heartbeat(node: u64) -> String {
-    let beat = Beat { state: State::Up, greets: false, idle: Duration::ZERO, ahead: None };
+    beat(node, false)
+}
+
+fn beat(node: u64, greets: bool) -> String {
+    let beat = Beat { state: State::Up, greets, idle: Duration::ZERO, ahead: None };
     let headers = heartbeat_headers(NodePosition { node, number: 0 }, beat);
     let length = headers.len();
     format!("HMSG {} {SIGNS} {length} {length}\r\n{headers}\r\n", subject::sign(PREFIX))
@@ -99,6 +104,17 @@ async fn a_move_does_not_wait_for_ever_and_fails_if_the_new_server_does_not_answ
             Err(error) => assert!(answer.is_empty() && matches!(error, SessionError::Silent), "{error}"),
         }
     }
+}
+
+/// It says so once, and it may be the next one to be restarted.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_announces_its_end_during_the_move_is_left_after_it() {
+    let (mut next, mut server) = Session::in_memory();
+    let info = r#"INFO {"max_payload":7,"ldm":true,"connect_urls":["other:4222"]}"#;
+    server.write_all(format!("{info}\r\n{}", beat(NODE, true)).as_bytes()).await.unwrap();
+    assert!(echo(&mut next, &mut Ahead::default(), NODE).await.unwrap());
+    assert_eq!((next.info.ldm, next.info.max_payload), (true, 7));
+    assert_eq!(next.info.connect_urls, ["other:4222"]);
 }
 
 #[test]

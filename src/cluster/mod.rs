@@ -85,7 +85,8 @@ pub async fn start(
     exports: Exports,
     stop: &watch::Receiver<bool>,
 ) -> Result<Running, NatsError> {
-    let (health, gate) = (Arc::new(Health::new(clock::now())), Arc::new(Gate::default()));
+    let health = Arc::new(Health::new(Arc::clone(broker.metrics()), clock::now()));
+    let gate = Arc::<Gate>::default();
     let dialer = options.dialer()?;
     let mut tasks = keep_stream(options, broker, &health, stop).await?;
     let (filler, queue) = waiting(WaitingLimits { messages: options.pending, bytes: options.pending_bytes });

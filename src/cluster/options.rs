@@ -35,6 +35,13 @@ pub enum NatsError {
     Stream(#[from] StreamError),
 }
 
+impl NatsError {
+    /// Returns whether the settings are at fault rather than the state of the NATS servers.
+    pub fn is_configuration(&self) -> bool {
+        if let Self::Stream(error) = self { error.is_configuration() } else { true }
+    }
+}
+
 /// Settings of the connection to NATS and of what is exchanged over it.
 pub struct NatsOptions {
     /// Server addresses (`nats://` and `tls://`), tried in random order.

@@ -97,7 +97,8 @@ fn now() -> Instant {
 impl Member {
     /// Creates the tasks of a node that is not connected yet. At most `pending` received messages wait.
     pub(crate) fn new(broker: &Arc<Broker>, exports: Exports, node: NodeId, pending: usize) -> Self {
-        let (gate, health) = (Arc::<Gate>::default(), Arc::new(Health::new(clock::now())));
+        let health = Arc::new(Health::new(Arc::clone(broker.metrics()), clock::now()));
+        let gate = Arc::<Gate>::default();
         let (status, connection) = watch::channel(Status::default());
         let (stop, stopped) = watch::channel(false);
         let options = options(node, pending);

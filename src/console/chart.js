@@ -4,21 +4,19 @@ import { fill, h, svg } from "./dom.js";
 
 const WIDTH = 600;
 const HEIGHT = 120;
-const MINUTE = 60 * 1000;
-// Possible spans of a chart, in minutes.
+const MINUTE = 60000;
+// In minutes.
 const SPANS = [1, 2, 5, 10, 15];
 
 // A chart of the named `series`; `draw(times, rows)` takes a row of values for each.
 export function chart(title, series, format) {
   const plot = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none",
     role: "img", class: "plot" });
-  const legend = h("div", { class: "legend" });
-  const top = h("span", { class: "top" });
-  const tip = h("div", { class: "tip", hidden: true });
-  const box = h("div", { class: "plot-box" }, plot, top, tip);
+  const legend = h("div.legend");
+  const top = h("span.top");
+  const tip = h("div.tip", { hidden: true });
+  const box = h("div.plot-box", plot, top, tip);
   const from = h("span");
-  const axis = h("div", { class: "axis" }, from, h("span", "now"));
-  const element = h("section", { class: "chart" }, h("header", h("h2", title), legend), box, axis);
   let shown = null;
   const words = (at) => series.map((name, which) => `${name} ${format(shown.rows[which].at(at))}`).join(", ");
 
@@ -43,12 +41,12 @@ export function chart(title, series, format) {
       plot.append(svg("path", { d: path.join("") || "M0 0", class: `line line-${which}` }));
     });
     fill(legend, series.map((name, which) => (!some || isThere(rows[which])) &&
-      h("span", { class: `key key-${which}` }, `${name} `, h("b", format(rows[which]?.at(-1))))));
+      h(`span.key.key-${which}`, `${name} `, h("b", format(rows[which]?.at(-1))))));
     top.textContent = most > 1e-8 ? format(most / 1.08) : "";
     plot.ariaLabel = `${title}, last ${minutes} min: now ${words(-1)}`;
   }
 
-  box.addEventListener("pointermove", (event) => {
+  box.onpointermove = (event) => {
     if (!shown?.times.length) return;
     const { left, width } = box.getBoundingClientRect();
     const time = shown.now - shown.span + (shown.span * (event.clientX - left)) / width;
@@ -58,7 +56,8 @@ export function chart(title, series, format) {
     tip.textContent = `${date.toLocaleTimeString()} ${words(nearest)}`;
     tip.title = date.toISOString();
     tip.hidden = false;
-  });
-  box.addEventListener("pointerleave", () => (tip.hidden = true));
-  return { element, draw };
+  };
+  box.onpointerleave = () => (tip.hidden = true);
+  return { draw, element: h("section.chart", h("header", h("h2", title), legend), box,
+    h("div.axis", from, h("span", "now"))) };
 }

@@ -1,7 +1,7 @@
-// Completion of registrations: operators, and the types, actions, keys and fields of events so far.
+// The field of a SPEC: its check, and its completion by operators and the types, actions, keys and fields of events.
 
-import { onSession } from "./api.js";
-import { fill, h } from "./dom.js";
+import { onSession, post } from "./api.js";
+import { VERBATIM, button, count, fill, h } from "./dom.js";
 
 const fresh = () => ({
   types: new Set(["*", "machines", "jobs", "work_orders", "machine_jobs", "work_order_jobs",
@@ -11,14 +11,13 @@ const fresh = () => ({
   fields: new Set(),
 });
 let known = fresh();
-// Forgets the names when the user changes.
+let lists = 0;
 onSession(() => (known = fresh()));
 const OPERATORS = ["Eq(", "Ne(", "In(", "Nin(", "Re(", "Exists()", "Changed("];
 const MOST = 400;
 
 const note = (set, value) => set.size < MOST && typeof value === "string" && value && set.add(value);
 
-// Learns the names of an event.
 export function learn(event) {
   note(known.types, event.Type);
   note(known.actions, event.Action);
@@ -47,12 +46,19 @@ function candidates(text) {
   return [word, new Set([...known.fields].map((field) => `${field}=`))];
 }
 
-// A list of completions for an input; arrows select, Tab or Enter accepts.
-export function suggest(input) {
-  const list = h("ul", { class: "tips", role: "listbox", hidden: true });
+// Completions of an input: arrows select, Tab or Enter accepts.
+function suggest(input) {
+  const id = `tips-${++lists}`;
+  const list = h("ul.tips", { role: "listbox", id, "aria-label": "Completions" });
+  input.setAttribute("aria-controls", id);
   let at = -1;
   let found = [];
   let word = "";
+
+  function open(is) {
+    list.hidden = !is;
+    input.ariaExpanded = is;
+  }
 
   function draw() {
     const text = input.value.slice(0, input.selectionStart);
@@ -61,14 +67,15 @@ export function suggest(input) {
     found = [...names].filter((name) => name.toLowerCase().startsWith(typed.toLowerCase()) && name !== typed)
       .sort().slice(0, 8);
     at = -1;
-    list.hidden = !found.length || !typed && text.length > 0 && !text.endsWith(".");
-    fill(list, found.map((name, index) => h("li", { role: "option", "aria-selected": "false",
+    open(found.length > 0 && (typed !== "" || !text || text.endsWith(".")));
+    fill(list, found.map((name, index) => h("li", { role: "option", "aria-selected": "false", id: `${id}-${index}`,
       onpointerdown: (event) => { event.preventDefault(); take(index); } }, name)));
   }
 
   function move(by) {
     at = (at + by + found.length) % found.length;
     [...list.children].forEach((item, index) => (item.ariaSelected = index === at));
+    input.setAttribute("aria-activedescendant", `${id}-${at}`);
   }
 
   function take(index) {
@@ -77,23 +84,68 @@ export function suggest(input) {
     const start = input.value.slice(0, end - word.length) + found[index];
     input.value = start + rest;
     input.setSelectionRange(start.length, start.length);
-    list.hidden = true;
+    open(false);
     input.dispatchEvent(new Event("input"));
   }
 
   input.addEventListener("input", draw);
-  input.addEventListener("blur", () => (list.hidden = true));
-  input.addEventListener("keydown", (event) => {
-    if (list.hidden || !found.length) return;
+  input.onblur = () => open(false);
+  input.onkeydown = (event) => {
+    if (list.hidden) return;
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
       move(event.key === "ArrowDown" ? 1 : -1);
     } else if (event.key === "Escape") {
-      list.hidden = true;
+      open(false);
     } else if (event.key === "Tab" && !event.shiftKey || event.key === "Enter" && at >= 0) {
       event.preventDefault();
       take(Math.max(0, at));
     }
-  });
+  };
+  open(false);
   return list;
+}
+
+// The class and text of the note under an accepted SPEC.
+function praise({ Warnings: warnings, Looked: looked, Matched: matched }) {
+  const past = looked > 0 ? `Would have matched ${count(matched)} of the last ${count(looked)} events.` : "";
+  return [warnings.length ? "attention" : "quiet", [...warnings.map((text) => `▲ ${text}`), past].join("\n").trim()];
+}
+
+// The same for a refused one.
+const blame = (error) => (error.status === 400 ? ["bad", error.messages.join("\n")] : ["quiet", ""]);
+
+// A field; `commit(value)` takes a new SPEC that is accepted.
+export function specField(spec, message, commit, drop) {
+  const note = h("pre.note");
+  const input = h("input.spec", { value: spec, "aria-label": "SPEC: type.action.key.filter", "data-key": "spec",
+    role: "combobox", ...VERBATIM });
+  const tips = suggest(input);
+  let timer;
+
+  function say([kind, said]) {
+    note.className = `note ${kind}`;
+    note.textContent = said;
+    input.ariaInvalid = kind === "bad";
+    return kind !== "bad";
+  }
+
+  // Says what is wrong. Returns the SPEC if it is accepted, and the field has not changed meanwhile.
+  async function check() {
+    const value = input.value.trim();
+    const found = await post("hydrant/check", JSON.stringify({ Spec: value })).then(praise, blame);
+    return value === input.value.trim() && input.isConnected && say(found) && value;
+  }
+
+  input.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(check, 250);
+  });
+  input.onchange = async () => {
+    const value = await check();
+    if (value !== false) commit(value);
+  };
+  if (message) say(["bad", message.join("\n")]);
+  else check();
+  return h("div.field", h("div.field-line", input, drop && button("Remove", drop)), note, tips);
 }

@@ -1,21 +1,21 @@
 // Connections: the slowest first. A row opens to its registrations.
 
-import { get, may, remove, userName } from "./api.js";
+import { RefusedError, curl, get, may, remove } from "./api.js";
 import {
-  ago, announce, bytes, button, count, curl, empty, fact, failure, fill, h, millis, quiet, sortable, table,
+  ago, announce, bytes, button, count, empty, fact, failure, fill, h, millis, quiet, sortable, table,
 } from "./dom.js";
 import { AGE, MOST, cut, listing } from "./pane.js";
 import { parameters, setParameters } from "./route.js";
 import { state } from "./status.js";
 
-export const title = "Connections";
+const ENDED = "This connection has ended.";
 
 // Heads and sort keys; numbers from `Age` to `Dropped`.
-const COLUMNS = [
-  ["Principal", "Principal"], ["From", "RemoteAddr"], ["Age", "CreateTime"], ["Registrations", "Registrations"],
-  ["Queued", "QueuedBytes"], ["Oldest", "QueuedAgeMilliseconds"], ["Delivered", "DeliveredEvents"],
-  ["Dropped", "DroppedEvents"], ["Policy", "Overflow"], ["Encoding", "Encoding"],
-].map(([head, key], at) => ({ head, key, number: at > 1 && at < 8 }));
+const COLUMNS = Object.entries({
+  Principal: "Principal", From: "RemoteAddr", Age: "CreateTime", Registrations: "Registrations", Queued: "QueuedBytes",
+  Oldest: "QueuedAgeMilliseconds", Delivered: "DeliveredEvents", Dropped: "DroppedEvents", Policy: "Overflow",
+  Encoding: "Encoding",
+}).map(([head, key], at) => ({ head, key, number: at > 1 && at < 8 }));
 
 export function show(element) {
   const note = quiet();
@@ -39,7 +39,8 @@ export function show(element) {
       view.again();
     }));
     const rows = sorted(all, sort).map((one) => ({
-      attributes: { class: one.RemoteAddr === open ? "chosen" : one.DroppedEvents > 0 ? "attention" : "" },
+      attributes: { "data-row": one.RemoteAddr,
+        class: one.RemoteAddr === open ? "chosen" : one.DroppedEvents > 0 ? "attention" : "" },
       cells: [
         button(one.Principal, () => view.choose(one.RemoteAddr), { class: "link" }),
         one.RemoteAddr, ago(one.CreateTime), count(one.Registrations), bytes(one.QueuedBytes),
@@ -47,21 +48,40 @@ export function show(element) {
           one.Overflow ?? "–", one.Encoding ?? "–",
       ],
     }));
-    return rows.length ? table("Connections", columns, rows) : state.word === "hidden" ?
-      empty("The list requires the claim connections/list.") :
-      empty("No client is connected. Connect one:",
-        curl(userName(), `-N '${location.origin}/api/v3/events?register=machines.*.*'`));
+    return rows.length ? table("Connections", columns, rows)
+      : state.word === "hidden" ? empty("The list requires the claim connections/list.")
+      : empty("No client is connected. Connect one:",
+        curl(`-N '${location.origin}/api/v3/events?register=machines.*.*'`));
   }
 
-  async function inspect(address) {
-    const one = await get(`connections/${encodeURIComponent(address)}`);
-    return [h("h2", one.Principal), facts(one), specs(one), closing(one)];
+  // The opened connection: {path, made, place, end}.
+  let opened;
+
+  // Another client may have got its address.
+  async function fresh(own) {
+    const one = await get(own.path);
+    own.made ??= one.CreateTime;
+    if (one.CreateTime !== own.made) throw new RefusedError(404, [ENDED]);
+    return one;
   }
 
-  function closing(one) {
-    const place = h("div", { class: "closing" });
+  async function inspect(address, isNew) {
+    if (isNew) opened = { path: `connections/${encodeURIComponent(address)}` };
+    const own = opened;
+    const one = !own.end && await fresh(own).catch((error) => {
+      if (error.status !== 404) throw error;
+      own.end = ["p.attention", ENDED];
+    });
+    if (own.end) return [h("h2", address), h(...own.end)];
+    own.place ??= closing(one, own);
+    return [h("h2", one.Principal), facts(one), specs(one), own.place];
+  }
+
+  function closing(one, own) {
+    // Not to be taken for another node.
+    const place = h("div.closing", { "data-row": "closing" });
     const path = encodeURIComponent(one.RemoteAddr);
-    const explain = h("a", { class: "button", href: `#explain?connection=${path}` }, "Explain an event for it");
+    const explain = h("a.button", { href: `#explain?connection=${path}` }, "Explain an event for it");
     const first = (allowed) => fill(place, allowed && button("Close connection…", ask), explain,
       !allowed && quiet("Closing it requires the claim connections/delete."));
     const ask = () => fill(place,
@@ -69,9 +89,10 @@ export function show(element) {
       button("Close now", close, { class: "danger" }), button("Cancel", () => first(true)));
     async function close() {
       try {
-        await remove(`connections/${path}`);
+        await fresh(own);
+        await remove(own.path);
+        own.end = ["p.good", "Closed."];
         announce("Closed");
-        fill(place, h("p", { class: "good" }, "Closed."));
         view.again(0);
       } catch (error) {
         fill(place, failure(error));
@@ -89,15 +110,14 @@ function facts(one) {
   return h("dl", fact("From", one.RemoteAddr), fact("Since", new Date(one.CreateTime).toLocaleString()),
     fact("Encoding", one.Encoding), fact("Policy", one.Overflow), fact("Delivered", count(one.DeliveredEvents)),
     fact("Queued", `${count(one.QueuedEvents)} events, ${bytes(one.QueuedBytes)}`),
-    fact("Lost", one.DroppedEvents ? `${count(one.DroppedEvents)} events, because the client was too slow`
-      : "nothing"));
+    fact("Lost", one.DroppedEvents ? `${count(one.DroppedEvents)} events: the client was too slow` : "nothing"));
 }
 
 function specs(one) {
-  const columns = [{ head: "Registration" }, { head: "Hits", number: true }, { head: "Last", number: true },
+  const columns = ["Registration", "#Hits", "#Last",
     { head: "Cost", number: true, title: "Total work of the filter in milliseconds" }];
-  const rows = (one.Specs ?? []).map((spec) => [h("code", spec.Spec), count(spec.Hits),
-    ago(spec.LastHit), spec.FilterBytes ? millis(spec.FilterWork / 1e6) : "–"]);
+  const rows = (one.Specs ?? []).map((spec) => [h("code", spec.Spec), count(spec.Hits), ago(spec.LastHit),
+    spec.FilterBytes ? millis(spec.FilterWork / 1e6) : "–"]);
   return rows.length ? table("Registrations", columns, rows)
-    : h("p", { class: "attention" }, "This connection has no registrations, so it receives no events.");
+    : h("p.attention", "This connection has no registrations, so it receives no events.");
 }

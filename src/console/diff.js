@@ -25,9 +25,11 @@ const short = (value) => {
 // The differences in a line: "Stage none → local, Params +2".
 export function changed(event) {
   const { Object: after, Original: before } = event;
-  if (event.Type === "hydrant" && event.Action === "gap") return `${after?.Events ?? "some"} events are missing here`;
+  if (event.Type === "hydrant" && event.Action === "gap") {
+    return `${short(after?.Events ?? "some")} events are missing here`;
+  }
   if (!isObject(after)) return "";
-  if (!isObject(before)) return event.Action === "create" ? "new" : after.Name ?? "";
+  if (!isObject(before)) return event.Action === "create" ? "new" : typeof after.Name === "string" && after.Name;
   const words = [];
   for (const name of Object.keys({ ...before, ...after })) {
     // These fields change with every update.

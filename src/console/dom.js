@@ -1,9 +1,14 @@
 // Creates all nodes, and formats numbers and times.
 //
-// Data of the server becomes a text or an attribute, never markup, so an event cannot contain any.
+// Data of the server becomes a text or an attribute, never markup.
 
-// An element; attributes may be omitted. A function becomes a listener, a text never does.
-export const h = (tag, ...parts) => made(document.createElement(tag), parts);
+// An element, as "div" or "div.class"; attributes may be omitted. A function becomes a listener, a text never does.
+export function h(tag, ...parts) {
+  const [name, ...classes] = tag.split(".");
+  const element = document.createElement(name);
+  if (classes[0]) element.className = classes.join(" ");
+  return made(element, parts);
+}
 
 export const svg = (tag, attributes) =>
   made(document.createElementNS("http://www.w3.org/2000/svg", tag), [attributes]);
@@ -11,7 +16,7 @@ export const svg = (tag, attributes) =>
 function made(element, parts) {
   const attributes = parts[0]?.constructor === Object ? parts.shift() : {};
   for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    if (typeof value === "function") element[name] = value;
     else if (value !== false && value != null && !/^on/i.test(name)) {
       element.setAttribute(name, value === true ? "" : value);
     }
@@ -19,21 +24,51 @@ function made(element, parts) {
   return fill(element, parts);
 }
 
+const present = (children) => children.flat(Infinity).filter((child) => child != null && child !== false);
+
 export function fill(element, ...children) {
-  element.replaceChildren(...children.flat(Infinity).filter((child) => child != null && child !== false));
+  element.replaceChildren(...present(children));
   return element;
 }
 
-// Announces a text to screen readers.
-export function announce(text) {
-  document.getElementById("announcer").textContent = text;
+// Fills an element again and keeps its nodes, with focus, selection and clicks that have begun. Nodes are matched in
+// their order, by their name and `data-row`.
+export function renew(element, ...children) {
+  const name = (node) => node.nodeName + node.dataset?.row;
+  const focused = document.activeElement;
+  const old = Map.groupBy(element.childNodes, name);
+  const nodes = present(children).map((child) => {
+    const node = child.nodeType ? child : new Text(child);
+    return merged(old.get(name(node))?.shift() ?? node, node);
+  });
+  old.forEach((rest) => rest.forEach((node) => node.remove()));
+  nodes.forEach((node, at) => {
+    if (element.childNodes[at] !== node) element.insertBefore(node, element.childNodes[at]);
+  });
+  // A node that is moved loses the focus.
+  if (focused !== document.activeElement && element.contains(focused)) focused.focus({ preventScroll: true });
 }
+
+function merged(old, node) {
+  if (old === node) return old;
+  if (old.nodeName === "#text") {
+    if (old.data !== node.data) old.data = node.data;
+    return old;
+  }
+  for (const { name } of [...old.attributes]) if (!node.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of node.attributes) old.setAttribute(name, value);
+  old.onclick = node.onclick;
+  renew(old, ...node.childNodes);
+  return old;
+}
+
+// Announces a text to screen readers.
+export const announce = (text) => (document.getElementById("announcer").textContent = text);
 
 export const count = (n) => (n == null ? "–" : Math.round(n).toLocaleString("en-US"));
 
 export const rate = (n) => (n == null ? "–" : n < 10 ? String(Math.round(n * 10) / 10) : count(n));
 
-// Bytes, in powers of 1,024.
 export function bytes(n) {
   if (n == null) return "–";
   const at = n < 1024 ? 0 : Math.min(4, Math.floor(Math.log2(n) / 10));
@@ -47,54 +82,54 @@ export function micros(us) {
   return us < 1e6 ? `${trim(us / 1000)} ms` : `${trim(us / 1e6)} s`;
 }
 
-// Milliseconds; a dash for none.
 export const millis = (ms) => (ms ? micros(ms * 1000) : "–");
 
 const trim = (n) => (n < 10 && !Number.isInteger(n) ? n.toFixed(1) : String(Math.round(n)));
 
-export function ago(text) {
-  if (!text || text.startsWith("0001-")) return "–";
-  const seconds = Math.max(0, (Date.now() - Date.parse(text)) / 1000);
+// Milliseconds by which the server's clock is ahead. `Date` has whole seconds.
+let ahead = 0;
+
+export function noteTime(text) {
+  const found = Date.parse(text) - Date.now();
+  if (Math.abs(found - ahead) > 2000) ahead = found;
+}
+
+export const ago = (text) => !text || text.startsWith("0001-") ? "–" : span(Date.now() + ahead - Date.parse(text));
+
+export function span(ms) {
+  const seconds = Math.max(0, ms / 1000);
   if (seconds < 90) return `${Math.round(seconds)} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   return seconds < 172800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86400)} d`;
 }
 
-// A time of day in the viewer's zone.
 export function clock(text) {
   const date = new Date(text);
   if (Number.isNaN(date.getTime())) return text;
   return `${date.toTimeString().slice(0, 8)}.${String(date.getMilliseconds()).padStart(3, "0")}`;
 }
 
-// A text quoted for a shell.
+// Quoted for a shell.
 export const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 // A line of a list of facts; nothing without a value.
 export const fact = (name, value) => value && h("div", h("dt", name), h("dd", value));
 
-// A curl command with the user's name; curl prompts for the password.
-export const curl = (user, options) => `curl -k -u ${quote(user)} ${options}`;
-
 // A sentence; parts between backticks become code.
 export const spoken = (text) => text.split("`").map((part, at) => (at % 2 ? h("code", part) : part));
 
-// A secondary paragraph.
-export const quiet = (...children) => h("p", { class: "quiet" }, children);
+export const quiet = (...children) => h("p.quiet", children);
 
 export const field = (label, input, hint) =>
-  h("div", { class: "field" }, h("label", { for: input.id }, label), input, hint && quiet(hint));
+  h("div.field", h("label", { for: input.id }, label), input, hint && quiet(hint));
 
 // Attributes of a field for names and code.
-export const VERBATIM = { type: "text", spellcheck: "false", autocapitalize: "off", autocomplete: "off" };
+export const VERBATIM = { spellcheck: "false", autocapitalize: "off", autocomplete: "off" };
 
-export function button(label, onclick, attributes = {}) {
-  return h("button", { type: "button", onclick, ...attributes }, label);
-}
+export const button = (label, onclick, attributes) => h("button", { type: "button", onclick, ...attributes }, label);
 
-// A button that copies a text.
 export function copier(label, text) {
-  const it = button(label, async () => {
+  return button(label, async ({ currentTarget: it }) => {
     try {
       await navigator.clipboard.writeText(text);
     } catch {
@@ -105,36 +140,32 @@ export function copier(label, text) {
     announce("Copied");
     setTimeout(() => (it.textContent = label), 1500);
   });
-  return it;
 }
 
-// A table: `columns` are {head, number, title}, `rows` arrays of nodes or texts.
-export function table(caption, columns, rows, attributes = {}) {
-  const cells = (row) =>
-    row.map((cell, at) => h("td", { class: columns[at].number ? "number" : "", "data-head": columns[at].head }, cell));
-  const heads = columns.map((column) =>
-    h("th", { scope: "col", class: column.number ? "number" : "", title: column.title, "aria-sort": column.sorted },
-      column.node ?? column.head));
-  return h("table", attributes, h("caption", { class: "unseen" }, caption), h("thead", h("tr", heads)),
+// A table: `columns` are {head, number, title} or texts, with # before numbers; `rows` arrays of nodes or texts.
+export function table(caption, given, rows) {
+  const columns = given.map((one) => one.head ? one : { head: one.replace("#", ""), number: one[0] === "#" });
+  const number = (column) => (column.number ? ".number" : "");
+  const cells = (row) => row.map((cell, at) => h(`td${number(columns[at])}`, { "data-head": columns[at].head }, cell));
+  const heads = columns.map((column) => h(`th${number(column)}`,
+    { scope: "col", title: column.title, "aria-sort": column.sorted }, column.node ?? column.head));
+  return h("table", h("caption.unseen", caption), h("thead", h("tr", heads)),
     h("tbody", rows.map((row) => h("tr", row.attributes ?? {}, cells(row.cells ?? row)))));
 }
 
-// A column whose head sorts the table.
 export function sortable(column, isSorted, onclick) {
   return { ...column, sorted: isSorted ? "descending" : undefined,
     node: button(`${column.head}${isSorted ? " ▾" : ""}`, onclick, { class: "sort" }) };
 }
 
-// The empty state of a list: what to do, with a command to copy.
-export function empty(text, command) {
-  return h("div", { class: "empty" }, h("p", text), command && h("pre", command),
-    command && copier("Copy", command));
-}
+// What to do where a list is empty, with a command to copy.
+export const empty = (text, command) =>
+  h("div.empty", h("p", text), command && [h("pre", command), copier("Copy", command)]);
 
-// An error; with the interval in seconds if the request is repeated.
+// An error; with the seconds after which the request is repeated.
 export function failure(error, seconds) {
   const inWords = (text) => text.replace(/^Requires: (\S+) (\S+) (\S+)$/, "You need the claim $1/$2/$3.");
   const lines = (error.messages ?? [error.message]).map(inWords);
-  return h("div", { class: "failure", role: "alert" }, h("pre", lines.join("\n")),
+  return h("div.failure", { role: "alert" }, h("pre", lines.join("\n")),
     seconds && error.status === 0 && h("p", `Retrying every ${seconds} s.`));
 }

@@ -1,6 +1,6 @@
 // Now: what needs attention, in sentences.
 
-import { ago, count, h, micros } from "./dom.js";
+import { ago, count, h, micros, span } from "./dom.js";
 import { runOf } from "./status.js";
 
 // Thresholds of warnings: ms of queueing, us at p99, % of a shard's time.
@@ -11,6 +11,8 @@ const CONNECTIONS = "#connections";
 // Counts that should stay zero: severity, count, name, link.
 const LOSSES = [
   ["bad", (s) => s.Refused, "Events refused because the inboxes were full"],
+  ["bad", (s) => s.Upstreams.reduce((n, link) => n + link.Gaps, 0), "Gaps in the events of endpoints"],
+  ["bad", ({ Nats: nats }) => nats?.LostIn + nats?.LostOut, "Events lost between nodes"],
   ["attention", (s) => s.Disconnects.slow_consumer, "Slow consumers closed", CONNECTIONS],
   ["attention", (s) => s.Dropped.drop_oldest, "Events dropped for slow clients", CONNECTIONS],
   ["attention", (s) => s.Disconnects.filter_work, "Clients closed because their filters cost too much",
@@ -34,7 +36,7 @@ function growth(history, pick) {
   const last = {};
   return history.reduce((sum, { status }) => {
     if (!status) return sum;
-    const [run, n] = [runOf(status), pick(status) ?? 0];
+    const [run, n] = [runOf(status), pick(status) || 0];
     const grown = n - (last[run] ?? n);
     last[run] = n;
     return sum + grown;
@@ -63,5 +65,5 @@ export function health(status, history, busy) {
       `Shard ${shard} is busy ${percent.toFixed(0)} % of the time.`))].flat(3).filter(Boolean);
   if (!found.length) found.push(line("good", "Nothing needs attention."));
   return [h("ul", { class: "plain health" }, found),
-    h("p", { class: "quiet note" }, `Losses counted over the last ${ago(new Date(history[0].time).toISOString())}.`)];
+    h("p", { class: "quiet note" }, `Losses counted over the last ${span(Date.now() - history[0].time)}.`)];
 }

@@ -3,8 +3,6 @@
 import { currentToken, get, me, userName } from "./api.js";
 import { VERBATIM, button, copier, fact, failure, field, fill, h, quiet, quote } from "./dom.js";
 
-export const title = "Me";
-
 const FIELDS = [["ttl", "Valid for", "12h", "30m, 12h, 7d"], ["scope", "Types", "machines,jobs", "* for all"],
   ["action", "Actions", "get", "get allows all events of an object"], ["specific", "Keys", "*", "* for all"]];
 
@@ -13,24 +11,25 @@ export function show(element) {
   const name = userName();
   const facts = h("dl", fact("User", name || "unknown"));
   me().then((caller) => fill(facts, known(caller)), () => {});
-  const form = h("form", { class: "form" }, h("div", { class: "four" }, FIELDS.map(([id, label, value, hint]) =>
+  const form = h("form.form", h("div.four", FIELDS.map(([id, label, value, hint]) =>
     field(label, h("input", { id, value, ...VERBATIM }), hint))),
-    h("button", { type: "submit", class: "primary" }, "Create a restricted token"));
-  form.addEventListener("submit", async (event) => {
+    h("button.primary", "Create a restricted token"));
+  form.onsubmit = async (event) => {
     event.preventDefault();
     const query = new URLSearchParams(FIELDS.map(([id]) => [id, form.elements[id].value.trim()]));
     try {
       const { Token: token } = await get(`users/${encodeURIComponent(name)}/token?${query}`);
-      fill(made, h("h3", "Your token"), h("pre", { class: "raw" }, token), copier("Copy token", token),
+      fill(made, h("h3", "Your token"), h("pre.raw", token), copier("Copy token", token),
         snippets(token));
     } catch (error) {
       fill(made, failure(error));
     }
-  });
+  };
+
   fill(element,
     h("h2", "Who you are"), facts,
     h("h2", "A token with fewer rights"),
-    quiet("It allows only those of your events that match what you enter here, and never more than you may see."),
+    quiet("It allows only those of your events that match what you enter here."),
     form, made,
     quiet("For programs: ", h("a", { href: "/api/v3/hydrant/openapi.json" }, "OpenAPI"), " and ",
       h("a", { href: "/api/v3/hydrant/asyncapi.json" }, "AsyncAPI"), "."),
@@ -38,21 +37,19 @@ export function show(element) {
     button("Show commands", (event) => event.target.replaceWith(snippets(currentToken()))));
 }
 
-// Maximum number of claims shown.
 const MOST = 30;
 
 function known(me) {
   const [all, narrowing] = [me.Claims, me.Narrowing];
-  const list = (claims) => h("ul", { class: "plain" }, claims.slice(0, MOST)
-    .map((claim) => h("li", h("code", claim), h("span", { class: "quiet" }, ` ${inWords(claim)}`))),
-    claims.length > MOST && h("li", { class: "quiet" }, `and ${claims.length - MOST} more`));
+  const list = (claims) => h("ul.plain", claims.slice(0, MOST)
+    .map((claim) => h("li", h("code", claim), h("span.quiet", ` ${inWords(claim)}`))),
+    claims.length > MOST && h("li.quiet", `and ${claims.length - MOST} more`));
   return [fact("Principal", me.Principal), fact("Token until", me.Expires && new Date(me.Expires).toLocaleString()),
     fact("Claims", all.length ? list(all) : "none: you see only events about your own connections"),
     narrowing.length > 0 && fact("Restricted to", list(narrowing)),
     me.HasTenant && fact("Tenant", "yes: for the types that it lists, you see only the objects that it lists")];
 }
 
-// A claim in words.
 function inWords(claim) {
   const [scope, action, specific] = claim.split("/");
   const actions = action.split(",");
@@ -65,28 +62,25 @@ function inWords(claim) {
 function snippets(token) {
   const spec = "machines.*.*";
   const query = `register=${encodeURIComponent(spec)}`;
-  const host = location.host;
-  const socket = `${location.protocol === "https:" ? "wss" : "ws"}://${host}/api/v3/ws?token=${token}&${query}`;
   const stream = `${location.origin}/api/v3/events?${query}`;
   const all = {
-    "Websocket URL": socket,
+    "Websocket URL": `${location.origin.replace("http", "ws")}/api/v3/ws?token=${token}&${query}`,
     curl: `curl -N -k -H ${quote(`Authorization: Bearer ${token}`)} ${quote(stream)}`,
-    Python: `import json, ssl, urllib.request
+    Python: `import ssl, urllib.request
 request = urllib.request.Request("${stream}",
     headers={"Authorization": "Bearer ${token}", "Accept": "application/x-ndjson"})
 context = ssl._create_unverified_context()
 for line in urllib.request.urlopen(request, context=context):
-    if line.strip():
-        print(json.loads(line)["Key"])`,
+    print(line.decode().strip())`,
     JavaScript: `const events = new EventSource("${stream}&token=${token}");
 events.onmessage = ({ data }) => console.log(JSON.parse(data));`,
     Go: `package main
 
 import (
-	"bufio"
 	"crypto/tls"
-	"fmt"
+	"io"
 	"net/http"
+	"os"
 )
 
 func main() {
@@ -98,17 +92,12 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
-	events := bufio.NewScanner(answer.Body)
-	events.Buffer(nil, 64<<20)
-	for events.Scan() {
-		fmt.Println(events.Text())
-	}
+	io.Copy(os.Stdout, answer.Body)
 }`,
     hydrant: `RS_TOKEN=${quote(token)} hydrant watch -E ${location.origin} ${quote(spec)}`,
   };
-  const note = quiet(
-    "-k, the context in Python and InsecureSkipVerify in Go accept any certificate, which a self-signed one requires. ",
+  const note = quiet("-k, the context in Python and InsecureSkipVerify in Go accept any certificate. ",
     "Omit them if yours is signed by an authority.");
-  return h("div", note, Object.entries(all).map(([name, text]) => h("section", { class: "snippet" },
-    h("h3", name), h("pre", { class: "raw" }, text), copier("Copy", text))));
+  return h("div", note, Object.entries(all).map(([name, text]) => h("section.snippet",
+    h("h3", name), h("pre.raw", text), copier("Copy", text))));
 }

@@ -1,15 +1,13 @@
-// Now: is it healthy? Four charts, then what is behind them in rows.
+// Now: is it healthy? Four charts, and what is behind them.
 
 import { get, repeat } from "./api.js";
 import { chart } from "./chart.js";
-import { ago, bytes, count, fact, fill, h, micros, millis, quiet, rate, table } from "./dom.js";
+import { ago, bytes, count, fact, fill, h, micros, millis, quiet, rate, renew, table } from "./dom.js";
 import { health, line, losses } from "./health.js";
 import { clients, incomplete } from "./pane.js";
 import { before, history, latest, quantiles, rates, received, state, values, watch } from "./status.js";
 
-export const title = "Now";
-
-const SOURCES = ["post", "upstream", "nats", "demo"];
+const SOURCES = ["post", "upstream", "nats", "demo", "connections"];
 
 export function show(element) {
   const charts = [
@@ -18,44 +16,45 @@ export function show(element) {
     chart("Queued for clients", ["queued"], bytes),
     chart("Latency, received to written", ["p50", "p99"], micros),
   ];
-  const slow = h("div");
-  const rows = h("div", { class: "panels" });
+  // Returns what the panel of the slowest clients shows.
+  let slow = () => null;
+  const rows = h("div.panels");
   const problem = h("div");
   const verdict = h("div");
-  const all = h("div", { class: "charts" }, charts.map((one) => one.element));
+  const all = h("div.charts", charts.map((one) => one.element));
   fill(element, problem, verdict, all, rows);
 
   function draw() {
     const status = latest();
     all.hidden = state.word === "hidden";
-    fill(problem, all.hidden && h("p", { class: "empty" },
+    renew(problem, all.hidden && h("p.empty",
       "The server's status requires the claim connections/list, and is not shown to users of a tenant."));
     // Keeps the last answer on the page.
-    if (state.word === "reconnecting") fill(verdict, h("ul", { class: "plain health" }, line("bad", state.detail)));
-    else fill(verdict, status && health(status, history, busy(status).map((percent) => percent ?? 0)));
+    if (state.word === "reconnecting") renew(verdict, h("ul.plain.health", line("bad", state.detail)));
+    else renew(verdict, status && health(status, history, busy(status).map((percent) => percent ?? 0)));
     const times = history.map((point) => point.time);
     charts[0].draw(times, SOURCES.map((source) => rates((s) => s.Received[source] ?? 0)));
     charts[1].draw(times, [rates((s) => s.Delivered)]);
     charts[2].draw(times, [values((s) => s.Queue.Bytes)]);
     charts[3].draw(times, [quantiles(0.5), quantiles(0.99)]);
-    if (status) fill(rows, shards(status), around(status), lost(status), panel("Slowest clients", slow));
+    if (status) renew(rows, shards(status), around(status), lost(status), panel("Slowest clients", slow()));
   }
 
   async function lookAtSlow() {
     try {
-      fill(slow, slowest(await get("connections?Type=In(websocket,stream)&sort=queued&limit=5", 2)));
+      const all = await get("connections?Type=In(websocket,stream)&sort=queued&limit=5", 2);
+      slow = () => slowest(all);
     } catch (error) {
-      if (error.status !== 401) fill(slow, h("p", error.message));
+      slow = () => h("p", error.message);
     }
+    draw();
   }
 
   const ends = [repeat(lookAtSlow, 4000), watch(draw)];
   return () => ends.forEach((end) => end());
 }
 
-function panel(name, ...children) {
-  return h("section", { class: "panel" }, h("h2", name), children);
-}
+const panel = (name, ...children) => h("section.panel", h("h2", name), children);
 
 // The busy percentage of each shard; null where unknown.
 function busy(status) {
@@ -69,13 +68,13 @@ function shards(status) {
   const percent = busy(status);
   const rows = status.Shards.map((shard, at) => [String(at), count(shard.Connections), count(shard.InboxEvents),
     percent[at] == null ? "–" : `${Math.max(0, percent[at]).toFixed(0)} %`, millis(shard.LongestTurnMilliseconds)]);
-  const columns = ["Shard", "Clients", "Inbox", "Busy", "Longest turn"]
-    .map((head, at) => ({ head, number: at > 0, title: at === 4 ? "In the last minute" : undefined }));
+  const columns = ["Shard", "#Clients", "#Inbox", "#Busy",
+    { head: "Longest turn", number: true, title: "In the last minute" }];
   return panel("Shards", table("Shards", columns, rows));
 }
 
 function around(status) {
-  const mark = (good, yes, no) => h("span", { class: good ? "good" : "bad" }, good ? yes : no);
+  const mark = (good, yes, no) => h(`span.${good ? "good" : "bad"}`, good ? yes : no);
   const line = (what, where, link, state) => link && [what, where, state, ago(link.Since)];
   const { Upstreams: upstreams, Nats: nats, Identity: identity } = status;
   const lines = [
@@ -85,10 +84,10 @@ function around(status) {
     line("Identity", identity?.Endpoint, identity,
       mark(identity?.Readable, "readable", identity?.Error || "not read yet")),
   ].filter(Boolean);
-  const columns = [{ head: "What" }, { head: "Where" }, { head: "State" }, { head: "Since", number: true }];
   const from = status.Received.demo ? "from the simulated fleet and by POST" : "by POST";
-  const none = quiet(`No endpoint and no other nodes: events arrive ${from}.`);
-  return panel("This server", lines.length ? table("Around the broker", columns, lines) : none,
+  return panel("This server",
+    lines.length ? table("Around the broker", ["What", "Where", "State", "#Since"], lines)
+      : quiet(`No endpoint and no other nodes: events arrive ${from}.`),
     h("dl", fact("Clients", `${count(status.Connections)}, ${count(status.Registrations)} registrations`),
       fact("Node", h("code", status.Id)), fact("Up for", ago(status.Started)),
       fact("History", `${ago(status.HistoryFrom)} back`),
@@ -97,11 +96,10 @@ function around(status) {
 
 function lost(status) {
   const lines = losses(status);
-  return panel("Refused and dropped since the start", lines.length ? h("ul", lines)
-    : quiet("Nothing was dropped or refused."),
-  quiet(
-    `${count(received(status))} events received, ${count(status.Delivered)} deliveries, `,
-    `${bytes(status.DeliveredBytes)}.`));
+  return panel("Refused and dropped since the start",
+    lines.length ? h("ul", lines) : quiet("Nothing was dropped or refused."),
+    quiet(`${count(received(status))} events received, ${count(status.Delivered)} deliveries, `,
+      `${bytes(status.DeliveredBytes)}.`));
 }
 
 function slowest(all) {

@@ -1,10 +1,10 @@
 // A list that is polled, and beside it a pane with the row named by the parameter `open`.
 
 import { repeat } from "./api.js";
-import { button, bytes, count, failure, fill, h, millis, quiet, table } from "./dom.js";
+import { button, bytes, count, failure, fill, h, millis, quiet, renew, table } from "./dom.js";
 import { parameters, setParameters } from "./route.js";
 
-// Maximum number of rows; more make a page slow.
+// More rows make a page slow.
 export const MOST = 150;
 // Poll interval and permitted age of an answer, in seconds.
 const PAUSE = 3;
@@ -13,71 +13,72 @@ export const AGE = 2;
 // The note on a list that may be cut off.
 export const cut = (all) => all.length >= MOST && `The ${MOST} connections with the most queued bytes`;
 
-// A short table of connections, with links.
 export function clients(caption, all) {
-  const columns = ["Client", "From", "Queued", "Oldest", "Dropped"].map((head, at) => ({ head, number: at > 1 }));
-  const rows = all.map((one) => [
-    h("a", { href: `#connections?open=${encodeURIComponent(one.RemoteAddr)}` }, one.Principal), one.RemoteAddr,
-    bytes(one.QueuedBytes), millis(one.QueuedAgeMilliseconds), count(one.DroppedEvents)]);
-  return rows.length ? table(caption, columns, rows)
+  const rows = all.map((one) => ({
+    attributes: { "data-row": one.RemoteAddr },
+    cells: [h("a", { href: `#connections?open=${encodeURIComponent(one.RemoteAddr)}` }, one.Principal), one.RemoteAddr,
+      bytes(one.QueuedBytes), millis(one.QueuedAgeMilliseconds), count(one.DroppedEvents)],
+  }));
+  return rows.length ? table(caption, ["Client", "From", "#Queued", "#Oldest", "#Dropped"], rows)
     : quiet("No connection that you may see has it. This requires the claim connections/get.");
 }
 
-// Why a list is incomplete.
 const LACKS = {
   endpoint: "The endpoint did not return its connections; the server's log says why.",
   warnings: "Types and actions were not compared with those of events: the server was too busy.",
 };
 
-// A note on what a list lacks.
 export const incomplete = ({ lacks }) => lacks &&
-  h("p", { class: "attention", role: "status" }, `This list is incomplete. ${LACKS[lacks] ?? lacks}`);
+  h("p.attention", { role: "status" }, `This list is incomplete. ${LACKS[lacks] ?? lacks}`);
 
-// Fills a view: `look` requests the list, `draw` and `load(name)` return what the list and the pane show. Returns
-// `choose(name)` to open a row, `again(age)` to poll at once, and `end`.
+// Fills a view: `look` requests the list, `draw` and `load(name, isNew)` return what the list and the pane show.
+// Returns `choose(name)` to open a row, `again(age)` to poll at once, and `end`.
 export function listing(element, label, note, look, draw, load) {
-  const [list, problem] = [h("div", { class: "list" }), h("div")];
-  const pane = h("aside", { class: "detail", hidden: true, "aria-label": label });
+  const [list, problem] = [h("div.list"), h("div")];
+  const pane = h("aside.detail", { hidden: true, "aria-label": label });
+  const corner = button("Close detail", close, { class: "corner" });
   let looks = 0;
+  let opened = null;
 
   async function again(age) {
     const own = ++looks;
+    inspect(parameters().open);
     try {
       const all = await look(age);
       // A newer request may have another order.
       if (own !== looks) return;
-      const found = draw(all);
-      // A focused button keeps the focus.
-      const focused = list.contains(document.activeElement) && document.activeElement.textContent;
-      fill(problem, incomplete(all));
-      fill(list, found);
-      if (focused) [...list.querySelectorAll("button, a")].find((one) => one.textContent === focused)?.focus();
+      renew(problem, incomplete(all));
+      renew(list, draw(all));
     } catch (error) {
       // Keeps the last answer on the page.
-      if (own === looks && error.status !== 401) fill(problem, failure(error, PAUSE));
+      if (own === looks && error.status !== 401) renew(problem, failure(error, PAUSE));
     }
   }
 
   async function inspect(name) {
-    pane.hidden = false;
-    const found = await load(name).then((body) => [body], (error) => [h("h2", name), failure(error)]);
+    const isNew = name !== opened;
+    opened = name;
+    pane.hidden = !name;
+    if (!name) return;
+    if (isNew) fill(pane, corner, h("h2", name));
+    // Without an answer the last one stays.
+    const found = await load(name, isNew).catch((error) => (isNew || error.status) && [h("h2", name), failure(error)]);
     // Another row may have been opened meanwhile.
-    if (parameters().open === name) fill(pane, button("Close detail", close, { class: "corner" }), ...found);
+    if (found && parameters().open === name) renew(pane, corner, found);
   }
 
   function choose(name) {
+    opened = null;
     setParameters({ open: name });
     again();
-    return inspect(name);
   }
 
   function close() {
     setParameters({ open: null });
-    pane.hidden = true;
     again();
+    list.querySelector(".chosen button")?.focus();
   }
 
-  fill(element, h("div", { class: "split" }, h("div", { class: "list-side" }, note, problem, list), pane));
-  if (parameters().open) inspect(parameters().open);
+  fill(element, h("div.split", h("div.list-side", note, problem, list), pane));
   return { choose, again, end: Object.assign(repeat(again, PAUSE * 1000), { keys: { Escape: close } }) };
 }

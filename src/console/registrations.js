@@ -5,8 +5,6 @@ import { ago, button, count, empty, h, millis, quiet, sortable, spoken, table } 
 import { AGE, MOST, clients, cut, listing } from "./pane.js";
 import { parameters, setParameters } from "./route.js";
 
-export const title = "Registrations";
-
 const SORTS = { hits: "Hits", deliveries: "Deliveries", work: "Cost" };
 
 export function show(element) {
@@ -18,24 +16,25 @@ export function show(element) {
 
   async function holders(spec) {
     const query = new URLSearchParams({ Spec: spec, sort: "queued", limit: MOST });
-    const all = await get(`connections?${query}`);
+    const all = await get(`connections?${query}`, AGE);
     return [h("h2", h("code", spec)), quiet(cut(all)), clients("Who has it", all)];
   }
 
   function draw(all) {
     const columns = [
-      { head: "Registration" },
+      "Registration",
       ...Object.entries(SORTS).map(([key, head]) => sortable({ head, number: true,
         title: key === "work" ? "Total work of the filter" : undefined }, key === sort(), () => {
         setParameters({ sort: key });
         view.again();
       })),
-      { head: "Last hit", number: true }, { head: "Shared by", number: true, title: "Connections" }, { head: "Tail" },
+      "#Last hit", { head: "Shared by", number: true, title: "Connections" }, "Tail",
     ];
     const rows = all.map((one) => ({
-      attributes: { class: one.Spec === parameters().open ? "chosen" : one.Hits === 0 ? "dim" : "" },
+      attributes: { "data-row": one.Spec,
+        class: one.Spec === parameters().open ? "chosen" : one.Hits === 0 ? "dim" : "" },
       cells: [[h("code", one.Spec),
-        one.Warnings?.map((text) => h("p", { class: "attention note" }, "▲ ", spoken(text)))],
+        one.Warnings?.map((text) => h("p.attention.note", "▲ ", spoken(text)))],
         count(one.Hits), count(one.Deliveries), one.FilterBytes ? millis(one.FilterWork / 1e6) : "–",
         one.LastHit ? ago(one.LastHit) : "never",
           button(count(one.Shared), () => view.choose(one.Spec), { class: "link", title: "Who has it" }),

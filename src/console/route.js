@@ -1,15 +1,12 @@
-// The fragment of a view: `#view?name=value&...`. A credential (`#token=`) is removed at once.
+// The fragment of a view: `#view?name=value&...`. A credential (`#token=`, of the first view) is removed at once.
 
-// The view and its parameters.
 export function place() {
-  const [view, query = ""] = window.location.hash.slice(1).split("?");
+  const [view, query] = location.hash.replace(/^#token=/, "#now?token=").slice(1).split("?");
   return { view: view || "now", query: new URLSearchParams(query) };
 }
 
-// The last value of each parameter.
 export const parameters = () => Object.fromEntries(place().query);
 
-// All values of a parameter.
 export const all = (name) => place().query.getAll(name);
 
 // Sets parameters without leaving the view; null removes one, a list sets several values.
@@ -21,6 +18,5 @@ export function setParameters(changes) {
       if (one != null && one !== "") query.append(name, one);
     }
   }
-  const text = query.toString();
-  window.history.replaceState(null, "", `#${view}${text ? `?${text}` : ""}`);
+  history.replaceState(null, "", `#${view}${query.size ? `?${query}` : ""}`);
 }

@@ -1,27 +1,26 @@
-// The status of the broker: polled every two seconds while signed in, kept for fifteen minutes.
+// The status of the broker: polled while signed in, kept for fifteen minutes.
 
-import { currentToken, get, isSignedIn, onSession } from "./api.js";
+import { currentToken, get, onSession } from "./api.js";
 
 const EVERY = 2000;
-// Poll interval in ms without the claim.
+// Poll intervals in ms without the claim, and while the page is hidden.
 const HIDDEN = 60000;
-// Poll interval in ms while the page is hidden.
 const UNSEEN = 10000;
-// Milliseconds over which rates and latencies are measured, as by the server.
+// Rates and latencies are measured over so many ms, as by the server.
 const WINDOW = 5000;
-const KEPT = (15 * 60 * 1000) / EVERY;
+const KEPT = 15 * 60 * 1000;
 
-// Points of the last fifteen minutes: {time, status}; status is null after a failed request.
+// Points: {time, status}; status is null after a failed request.
 export const history = [];
 
-// "live", "reconnecting", "hidden" (without the claim) or "out"; with a detail.
+// "live", "reconnecting", "hidden" (without the claim) or "out".
 export const state = { word: "out", detail: "" };
 
 const listeners = new Set();
 const notify = () => listeners.forEach((listener) => listener());
 let timer = null;
 
-// Calls a listener after each answer. Returns a function that removes it.
+// Calls a listener now and after each answer. Returns its removal.
 export function watch(listener) {
   listeners.add(listener);
   listener();
@@ -32,35 +31,31 @@ export const latest = () => history.at(-1)?.status ?? null;
 
 // The token of the request in progress.
 let asking = null;
-let hiddenUntil = 0;
-let looked = 0;
+let [hiddenUntil, looked] = [0, 0];
 
 async function look() {
   const token = currentToken();
-  // At most one request is in progress.
   if (asking === token || Date.now() < hiddenUntil || document.hidden && Date.now() - looked < UNSEEN) return;
   asking = token;
   looked = Date.now();
-  let status = null;
   let now = { word: "live", detail: "" };
-  try {
-    status = await get("hydrant/status", 1);
-  } catch (error) {
+  const status = await get("hydrant/status", 1).catch((error) => {
     now = error.status === 403 ? { word: "hidden", detail: "" }
       : { word: "reconnecting", detail: `${error.message} Retrying in ${EVERY / 1000} s.` };
-  }
+    return null;
+  });
   if (asking === token) asking = null;
-  // Ignores the answer to a session that has ended.
+  // The session may have ended.
   if (token !== currentToken()) return;
   if (now.word === "hidden") hiddenUntil = Date.now() + HIDDEN;
   Object.assign(state, now);
   history.push({ time: Date.now(), status });
-  if (history.length > KEPT) history.shift();
+  while (looked - history[0].time > KEPT) history.shift();
   notify();
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (isSignedIn() && !document.hidden) look();
+  if (currentToken() && !document.hidden) look();
 });
 
 onSession(() => {
@@ -69,15 +64,15 @@ onSession(() => {
   history.length = 0;
   Object.assign(state, { word: "out", detail: "" });
   notify();
-  if (!isSignedIn()) return;
+  if (!currentToken()) return;
   timer = setInterval(look, EVERY);
   look();
 });
 
-// Identifies the run of the node that answered. Counters can be compared within one run only.
+// The run of the node that answered. Counters can be compared within one only.
 export const runOf = (status) => status && status.Id + status.Started;
 
-// The point with which to compare the one at this index: WINDOW earlier if the run is that old; null if unknown.
+// The point with which to compare the one at this index, WINDOW earlier if the run is that old; null if unknown.
 export function before(at) {
   const { time, status } = history[at];
   const run = runOf(status);
@@ -91,7 +86,7 @@ const steps = (compare) => history.map((point, at) => {
   return one ? compare(one, point) : null;
 });
 
-// The growth per second of a counter at each point; null where unknown.
+// The growth per second of a counter; null where unknown.
 export function rates(pick) {
   return steps((before, point) => {
     const grown = pick(point.status) - pick(before.status);
@@ -99,10 +94,9 @@ export function rates(pick) {
   });
 }
 
-// A figure at each point.
 export const values = (pick) => history.map((point) => (point.status ? pick(point.status) : null));
 
-// A quantile of the latency at each point, in us: the upper bound of its bucket.
+// A quantile of the latency at each point: the upper bound of its bucket.
 export function quantiles(share) {
   return steps((before, point) => {
     const { BoundsMicroseconds: bounds, Counts: now } = point.status.Latency;

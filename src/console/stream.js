@@ -1,35 +1,38 @@
 // Streams events: Server-Sent Events over fetch, so that the credential stays in a header.
 //
 // It reconnects after growing pauses and resumes with `Last-Event-ID`. Another node or run would answer that with its
-// whole history: it is asked again, by time, and duplicates are dropped (docs/protocol.md, "Resuming", rule 5). The
-// stream ends when it is closed or refused.
+// whole history: it is asked again, by time, and duplicates are dropped (docs/protocol.md, "Resuming", rule 5).
 
-import { open } from "./api.js";
+import { RefusedError, raw } from "./api.js";
 
-const LONGEST_PAUSE = 15000;
-// Milliseconds after which a connection resets the pause.
-const STEADY = 5000;
-// Milliseconds without a byte until a connection is lost, if the server does not send its ping interval.
-const SILENCE = 90000;
+// In milliseconds: the longest pause; after what a connection resets the pause; without a byte until it is lost, if the
+// server does not send its ping interval; until a hidden page ends its stream, since browsers permit six to a server;
+// what is requested again, because nodes' orders and clocks differ; the tolerated clock skew.
+const [LONGEST, STEADY, SILENCE, UNSEEN, OVERLAP, SKEW] = [15000, 5000, 90000, 180000, 5000, 240000];
 const LOST = "the connection was lost";
-// Milliseconds that are requested again, because nodes' orders and clocks differ.
-const OVERLAP = 5000;
-// Tolerated clock skew in ms.
-const SKEW = 240000;
-// Number of events remembered to drop duplicates.
+// The policy if this page is slow, unless it is not allowed.
+const POLICY = "drop-oldest";
+// Events remembered to drop duplicates.
 const KNOWN = 20000;
 
 // The EPOCH of a position, undefined for a time.
 const runOf = (position) => position?.match(/^\w{16}(?=:)/)?.[0];
+// Integers that a number would round, as BigInt.
+const exact = (_, value, context) => /^-?\d{16,}$/.test(context?.source) ? BigInt(context.source) : value;
+BigInt.prototype.toJSON = function toJSON() {
+  return JSON.rawJSON(this);
+};
+// Whether the client has to change. After other closes, refused credentials are found out by the next request.
+const isFinal = ({ Code: code, Reason: reason }) => [1002, 1007, 1009].includes(code) || /^filters/.test(reason);
 const early = (time) => new Date(time - OVERLAP).toISOString();
 
-// Follows registrations. `on` has event(json text, id, event), answer(event), state(word, detail), refused(error).
+// Follows registrations. `on` has event(json text, id, event), answer(event), state(word, detail, again): `again`
+// continues a stream that stopped.
 export function follow(specs, on, since) {
-  const controller = new AbortController();
+  let ended = false;
   let last = null;
   // The times of the beginning and of the last event; 0 if unknown.
-  let first = Date.parse(since) || 0;
-  let time = 0;
+  let [first, time] = [Date.parse(since) || 0, 0];
   // The start of the replay until an event with a later Time has arrived.
   let from = since;
   const recent = [];
@@ -39,21 +42,23 @@ export function follow(specs, on, since) {
   let same;
   let pause = 500;
   let attempt = null;
-  let heard = 0;
-  let silence = SILENCE;
+  let [heard, silence, seen] = [0, SILENCE, Date.now()];
+  const isUnseen = () => document.hidden && Date.now() - seen > UNSEEN;
   // A lost network reports no error, so silence ends the connection.
-  const timer = setInterval(() => Date.now() - heard > silence && attempt?.abort(), 1000);
+  const timer = setInterval(() => {
+    if (!document.hidden) seen = Date.now();
+    if (Date.now() - heard > silence || isUnseen()) attempt?.abort();
+  }, 1000);
   const query = new URLSearchParams(specs.map((spec) => ["register", spec]));
-  query.append("overflow", "drop-oldest");
+  query.append("overflow", POLICY);
 
   async function once() {
     if (time - OVERLAP > first) from = early(time);
     if (from) query.set("since", from);
-    const headers = { Accept: "text/event-stream", ...(last && { "Last-Event-ID": last }) };
-    heard = Date.now();
-    silence = SILENCE;
+    [heard, silence] = [Date.now(), SILENCE];
     attempt = new AbortController();
-    const answer = await open(`events?${query}`, headers, attempt.signal);
+    const headers = { Accept: "text/event-stream", ...(last && { "Last-Event-ID": last }) };
+    const answer = await raw(`events?${query}`, { headers, signal: attempt.signal });
     const position = answer.headers.get("X-Hydrant-Sequence");
     same = runOf(last);
     const asked = same ?? (first && runOf(from));
@@ -68,7 +73,7 @@ export function follow(specs, on, since) {
     old = new Map();
     for (const one of recent) old.set(one, (old.get(one) ?? 0) + 1);
     const begun = Date.now();
-    on.state("live");
+    on.state("live", query.has("overflow") ? "" : `${POLICY} is not allowed here: a slow tail may be disconnected`);
     // Three pings may be missed.
     silence = answer.headers.get("X-Hydrant-Ping") * 4000 || SILENCE;
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -76,27 +81,23 @@ export function follow(specs, on, since) {
     for (;;) {
       heard = Date.now();
       const { value, done } = await reader.read();
-      if (done) return LOST;
+      if (done) return;
       const messages = (rest + value).split("\n\n");
       rest = messages.pop();
       if (Date.now() - begun > STEADY) pause = 500;
-      for (const message of messages) {
-        const ended = take(message);
-        if (ended) return ended;
-      }
+      messages.forEach(take);
     }
   }
 
   function take(message) {
     const fields = message.split("\n").map((line) => line.split(/: (.*)/s));
     const { event: name, data, id } = Object.fromEntries(fields);
-    if (!data) return null;
-    if (name === "close") return JSON.parse(data).Reason;
-    const event = JSON.parse(data);
+    if (!data) return;
+    const event = JSON.parse(data, /\d{16}/.test(data) ? exact : null);
+    if (name === "close") throw new RefusedError(isFinal(event) ? 400 : 0, [event.Reason]);
     if (name === "answer") on.answer(event);
     else if (isNew(event, id)) on.event(data, id, event);
     last = id ?? last;
-    return null;
   }
 
   function isNew(event, id) {
@@ -116,30 +117,42 @@ export function follow(specs, on, since) {
   }
 
   async function run() {
-    while (!controller.signal.aborted) {
-      let reason;
+    while (!ended) {
+      let reason = LOST;
       try {
-        reason = await once();
+        await once();
       } catch (error) {
-        if (controller.signal.aborted) return;
-        if (error.status >= 400 && error.status < 500 && error.status !== 429) {
-          clearInterval(timer);
-          return on.refused(error);
+        if (ended) return;
+        if (error.message.startsWith(`overflow=${POLICY} `) && query.has("overflow")) {
+          query.delete("overflow");
+          continue;
         }
-        reason = attempt.signal.aborted ? LOST : error.message;
+        // 404 and 408 may be a balancer's.
+        if (error.status >= 400 && error.status < 500 && ![404, 408, 429].includes(error.status)) {
+          return on.state("stopped", error.message, () => {
+            on.state("reconnecting", "trying again");
+            run();
+          });
+        }
+        if (!attempt.signal.aborted) reason = error.message;
       }
-      if (controller.signal.aborted) return;
+      if (ended) return;
       const wait = pause * (0.5 + Math.random() / 2);
+      if (isUnseen()) {
+        on.state("paused", "the page is hidden");
+        await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
+        continue;
+      }
       on.state("reconnecting", `${reason}; retrying in ${(wait / 1000).toFixed(1)} s`);
       await new Promise((done) => setTimeout(done, wait));
-      pause = Math.min(pause * 2, LONGEST_PAUSE);
+      pause = Math.min(pause * 2, LONGEST);
     }
   }
 
   run();
   return () => {
     clearInterval(timer);
-    controller.abort();
+    ended = true;
     attempt?.abort();
   };
 }

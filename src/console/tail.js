@@ -1,112 +1,104 @@
 // Tail: events as they arrive. Only the visible rows are in the page.
 
-import { checkSpec, userName } from "./api.js";
-import { VERBATIM, announce, button, clock, count, curl, empty, fill, h, quote, rate } from "./dom.js";
+import { curl } from "./api.js";
+import { learn, specField } from "./complete.js";
 import { detail } from "./detail.js";
 import { changed } from "./diff.js";
+import { announce, button, clock, count, empty, fill, h, quote, rate } from "./dom.js";
 import { all, parameters, setParameters } from "./route.js";
 import { follow } from "./stream.js";
-import { suggest, learn } from "./complete.js";
-
-export const title = "Tail";
 
 const MOST = 10000;
-// Maximum total length of the kept events.
+// Characters of all kept events.
 const LARGEST = 64e6;
-// Redraw interval in ms.
-const REDRAW_INTERVAL = 80;
-// Pixels; on a phone a row has two lines.
-const phone = window.matchMedia("(max-width: 720px)");
-const rowHeight = () => (phone.matches ? 46 : 28);
+const REDRAW_MS = 80;
+// On a phone a row has two lines.
+const rowHeight = () => (matchMedia("(max-width: 720px)").matches ? 46 : 28);
 
 export function show(element) {
   const kept = [];
-  let held = [];
-  let [seen, size, missed] = [0, 0, 0];
-  let paused = false;
-  let chosen = null;
-  let stop = null;
-  let arrivals = [];
-  let due = false;
-  let waiting = null;
+  // `draws`: the times of those in the last five seconds, and how many events had been seen.
+  let [held, draws, seen, size, missed] = [[], [], 0, 0, 0];
+  let [paused, chosen, stop, due, waiting] = [false];
   // Rows added above the visible ones since the last draw.
   let scrolled = 0;
+  // The entries whose rows are in the page.
+  let drawn = new Set();
+  let lines = 0;
 
-  const fields = h("div", { class: "specs" });
-  const word = h("span", { class: "quiet" });
-  const pause = button("Pause", () => setPaused(!paused), { "data-key": "pause" });
+  const fields = h("div.specs");
+  const word = h("span.quiet");
+  const pause = button("Pause", togglePause);
   const link = h("span", { role: "status" });
-  const bar = h("div", { class: "toolbar" }, pause, button("Clear", clear),
-    button("Add a SPEC", () => change([...specs(), "jobs.*.*"])), word, link);
-  const head = h("div", { class: "row head", "aria-hidden": "true" },
-    ["Time", "Type", "Action", "Name, key", "Principal", "What changed"].map((name) => h("span", name)));
-  const spacer = h("div", { class: "spacer" });
-  const rows = h("div", { class: "rows", tabindex: "0", role: "listbox", "aria-label": "Events" }, spacer);
-  const side = h("aside", { class: "detail", hidden: true, "aria-label": "Event" });
+  const spacer = h("div.spacer");
+  const rows = h("div.rows", { tabindex: "0", role: "listbox", "aria-label": "Events" }, spacer);
+  const side = h("aside.detail", { hidden: true, "aria-label": "Event" });
   const nothing = h("div");
-  fill(element, fields, bar, h("div", { class: "split" }, h("div", { class: "list-side" }, head, rows, nothing), side));
+  fill(element, fields, h("div.toolbar", pause, button("Clear", clear),
+    button("Add a SPEC", () => change([...specs(), "jobs.*.*"])), word, link),
+  h("div.split", h("div.list-side", h("div.row.head", { "aria-hidden": "true" },
+    ["Time", "Type", "Action", "Name, key", "Principal", "What changed"].map((name) => h("span", name))),
+  rows, nothing), side));
 
   function draw() {
-    due = false;
+    clearTimeout(waiting);
+    due = waiting = null;
     const height = rowHeight();
     spacer.style.setProperty("--height", `${kept.length * height}px`);
-    // Keeps the visible rows in place.
-    if (scrolled) rows.scrollTop += scrolled * height;
+    rows.scrollTop += scrolled * height;
     scrolled = 0;
     const from = Math.max(0, Math.floor(rows.scrollTop / height) - 4);
     const until = Math.min(kept.length, from + Math.ceil(rows.clientHeight / height) + 8);
-    const visible = [];
-    for (let at = from; at < until; at += 1) visible.push(line(kept[kept.length - 1 - at], at * height));
-    spacer.replaceChildren(...visible);
-    const now = Date.now();
-    arrivals = arrivals.filter((time) => now - time < 5000);
-    const figures = [`${rate(arrivals.length / 5)} events/s`, `${count(seen)} seen`, `${count(kept.length)} kept`];
-    if (held.length) figures.push(`${count(held.length)} held while paused`);
-    if (missed) figures.push(`${count(missed)} dropped while paused`);
-    word.textContent = figures.join(", ");
-    nothing.hidden = kept.length > 0;
-    rows.hidden = kept.length === 0;
-  }
-
-  function later() {
-    if (!due) {
-      due = true;
-      requestAnimationFrame(draw);
+    const visible = new Set(kept.slice(kept.length - until, kept.length - from).reverse());
+    for (const entry of drawn) {
+      if (visible.has(entry)) continue;
+      entry.row.remove();
+      entry.row = null;
     }
+    drawn = visible;
+    // Rows that stay are not moved, so that text in them can be selected.
+    let [next, top] = [spacer.firstChild, from * height];
+    for (const entry of visible) {
+      const row = entry.row ??= line(entry);
+      if (row === next) next = next.nextSibling;
+      else spacer.insertBefore(row, next);
+      row.style.setProperty("--top", `${top}px`);
+      row.ariaSelected = entry === chosen;
+      top += height;
+    }
+    rows.setAttribute("aria-activedescendant", chosen?.row?.id ?? "");
+    const now = Date.now();
+    draws = [...draws.filter(([time]) => now - time < 5000), [now, seen]];
+    const [[began, had]] = draws;
+    const figure = (n, what) => n > 0 && `, ${count(n)} ${what} while paused`;
+    fill(word, `${rate((seen - had) * 1000 / Math.max(1000, now - began))} events/s, ${count(seen)} seen, `,
+      `${count(kept.length)} kept`, figure(held.length, "held"), figure(missed, "dropped"));
+    rows.hidden = !kept.length;
+    nothing.hidden = !rows.hidden;
   }
 
-  // Redraws at most every `REDRAW_INTERVAL` ms.
-  function atLeisure() {
-    waiting ??= setTimeout(() => {
-      waiting = null;
-      later();
-    }, REDRAW_INTERVAL);
-  }
+  const later = () => due ??= requestAnimationFrame(draw);
 
-  function line(entry, top) {
+  // A row is opened by pressing: at the release another may be under the pointer.
+  function line(entry) {
     const { event } = entry;
-    const cells = [[clock(event.Time), event.Time], [event.Type], [event.Action], named(event), [event.Principal],
-      [entry.words ??= changed(event)]];
-    const it = h("div", {
-      class: `row${entry === chosen ? " chosen" : ""}${event.Type === "hydrant" ? " attention" : ""}`, role: "option",
-      "aria-selected": String(entry === chosen), onclick: () => choose(entry),
-    }, cells.map(([text, title = text]) => h("span", { title }, text)));
-    it.style.setProperty("--top", `${top}px`);
-    return it;
+    const { Time: time, Type: type, Action: action, Principal: principal } = event;
+    const cells = [[clock(time), time], [type], [action], named(event), [principal], [changed(event)]];
+    return h(`div.row${type === "hydrant" ? ".attention" : ""}`, { id: `row-${++lines}`, role: "option",
+      onmousedown: ({ button }) => button || choose(entry) },
+    cells.map(([text, title = text]) => h("span", { title }, text)));
   }
 
   function take(text, id, event) {
     seen += 1;
-    arrivals.push(Date.now());
-    if (arrivals.length > 20000) arrivals.splice(0, 10000);
-    const entry = { text, id, event, words: null };
+    const entry = { text, id, event, row: null };
     learn(event);
     size += text.length;
     (paused ? held : kept).push(entry);
     if (paused && (held.length > MOST || size > LARGEST)) drop(held, Math.ceil(held.length / 20));
     trim();
     if (!paused && rows.scrollTop > 0) scrolled += 1;
-    atLeisure();
+    waiting ??= setTimeout(later, REDRAW_MS);
   }
 
   function trim() {
@@ -119,12 +111,13 @@ export function show(element) {
     if (list === held) missed += number;
   }
 
-  function setPaused(value) {
-    paused = value;
+  function togglePause() {
+    paused = !paused;
     pause.textContent = paused ? "Resume" : "Pause";
     pause.ariaPressed = paused;
     announce(paused ? "Paused" : "Resumed");
     if (!paused) {
+      if (rows.scrollTop > 0) scrolled += held.length;
       kept.push(...held);
       held = [];
       trim();
@@ -134,16 +127,19 @@ export function show(element) {
 
   function clear() {
     kept.length = 0;
-    held = [];
-    [seen, size, missed] = [0, 0, 0];
+    [held, draws, seen, size, missed] = [[], [], 0, 0, 0];
     later();
   }
 
   function choose(entry) {
     chosen = entry;
     side.hidden = false;
-    detail(side, entry, { specs: specs(), close: () => { chosen = null; side.hidden = true; later(); rows.focus(); },
-      start });
+    detail(side, entry, specs(), start, () => {
+      chosen = null;
+      side.hidden = true;
+      later();
+      rows.focus();
+    });
     later();
   }
 
@@ -158,42 +154,30 @@ export function show(element) {
     if (top + height > rows.scrollTop + rows.clientHeight) rows.scrollTop = top + height - rows.clientHeight;
   }
 
-  const specs = () => {
-    const found = all("spec").filter(Boolean);
-    return found.length ? found : ["*.*.*"];
-  };
+  const specs = () => [all("spec"), ["*.*.*"]].find((list) => list.some(Boolean));
 
-  function start(since) {
+  function start(since = parameters().since) {
     stop?.();
     clear();
     const messages = new Map();
-    fill(nothing, empty("No events yet. Send one:", curl(userName(), "-H 'Content-Type: application/json' " +
-      `${quote(`${location.origin}/api/v3/events`)} -d ${quote(example(specs()[0]))}`)));
+    fill(nothing, empty("No events yet. Send one:", curl(
+      `-H 'Content-Type: application/json' '${location.origin}/api/v3/events' -d ${quote(example(specs()[0]))}`)));
     stop = follow(specs(), {
       event: take,
-      answer: (answer) => {
-        if (answer.Action !== "error") return;
-        messages.set(answer.Key, answer.Object.Messages);
-        drawFields(messages);
+      answer: ({ Action: action, Key: spec, Object: object }) =>
+        action === "error" && drawFields(messages.set(spec, object.Messages)),
+      state: (word, why, again) => {
+        fill(link, why && `${word}: ${why}`, again && [" ", button("Try again", again)]);
+        link.className = word === "live" ? "quiet" : "attention";
       },
-      state: (word, why) => {
-        link.textContent = word === "live" ? "" : `${word}: ${why}`;
-        link.className = word === "live" ? "" : "attention";
-      },
-      refused: (error) => {
-        for (const spec of specs()) messages.set(spec, error.messages);
-        drawFields(messages);
-      },
-    }, since ?? parameters().since);
+    }, since);
   }
 
   function drawFields(messages = new Map()) {
     const list = specs();
-    fill(fields, list.map((spec, at) => field(spec, messages.get(spec), (value) => {
-      const next = [...list];
-      next[at] = value;
-      if (value !== spec) change(next.filter(Boolean));
-    }, list.length > 1 && (() => change(list.filter((_, other) => other !== at))))));
+    fill(fields, list.map((spec, at) => specField(spec, messages.get(spec),
+      (value) => value !== spec && change(list.with(at, value).filter(Boolean)),
+      list.length > 1 && (() => change(list.toSpliced(at, 1))))));
   }
 
   function change(next) {
@@ -202,42 +186,13 @@ export function show(element) {
     start();
   }
 
-  function field(spec, message, commit, drop) {
-    const note = h("pre", { class: "note" });
-    const input = h("input", { value: spec, "aria-label": "SPEC: type.action.key.filter", "data-key": "spec",
-      class: "spec", ...VERBATIM });
-    let timer;
-    const tips = suggest(input);
-
-    // Shows under the field what is wrong. Returns whether it is accepted.
-    async function check() {
-      const value = input.value.trim();
-      const [kind, said] = await checkSpec(value).then(praise, blame);
-      if (value === input.value.trim()) {
-        note.className = `note ${kind}`;
-        note.textContent = said;
-        input.ariaInvalid = kind === "bad";
-      }
-      return kind !== "bad";
-    }
-
-    input.addEventListener("input", () => {
-      clearTimeout(timer);
-      timer = setTimeout(check, 250);
-    });
-    input.addEventListener("change", async () => {
-      const value = input.value.trim();
-      // The view may have changed meanwhile.
-      if (await check() && input.isConnected) commit(value);
-    });
-    if (message) [note.className, note.textContent] = ["note bad", message.join("\n")];
-    else check();
-    return h("div", { class: "field" }, h("div", { class: "field-line" }, input, drop && button("Remove", drop)),
-      note, tips);
-  }
-
-  rows.addEventListener("scroll", later);
-  phone.addEventListener("change", later);
+  rows.onkeydown = (event) => {
+    const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    step(by);
+  };
+  rows.onscroll = later;
   const timer = setInterval(later, 1000);
   drawFields();
   start();
@@ -245,39 +200,26 @@ export function show(element) {
   return Object.assign(() => {
     clearInterval(timer);
     clearTimeout(waiting);
-    phone.removeEventListener("change", later);
     stop?.();
   }, {
     keys: {
-      " ": () => setPaused(!paused), j: () => step(1), k: () => step(-1), Enter: () => chosen && choose(chosen),
+      " ": togglePause, j: () => step(1), k: () => step(-1),
+      Enter: () => side.querySelector("button")?.focus(),
       Escape: () => side.querySelector("button")?.click(),
-      e: () => chosen && (window.location.hash = side.querySelector("[data-key=explain]")?.getAttribute("href") ?? ""),
+      e: () => chosen && side.querySelector("[data-key=explain]").click(),
     },
   });
 }
 
 // An event that a registration without a filter matches.
 function example(spec) {
-  const [Type, Action, Key] = ["machines", "update", "m1"].map((usual, at) => {
-    const [name] = (spec.split(".")[at] ?? "*").split(",");
-    return name === "*" ? usual : name;
-  });
+  const [Type, Action, Key] = ["machines", "update", "m1"].map((usual, at) =>
+    spec.split(".")[at]?.replace(/,.*/, "").replace("*", "") || usual);
   return JSON.stringify({ Type, Action, Key, Object: { Stage: "local" } });
 }
 
-// The name of an event's object, if it has one, and the key.
 function named({ Key: key, Object: object }) {
   const name = object?.Name;
   if (typeof name !== "string" || !name || name === key) return [key];
-  return [[name, h("span", { class: "quiet" }, ` ${key}`)], `${name} ${key}`];
+  return [[name, h("span.quiet", ` ${key}`)], `${name} ${key}`];
 }
-
-// The class and text of the note under an accepted registration.
-function praise({ Warnings: warnings, Looked: looked, Matched: matched }) {
-  const past = looked > 0 ? `Would have matched ${count(matched)} of the last ${count(looked)} events.` : "";
-  return warnings.length ? ["attention", [...warnings.map((text) => `▲ ${text}`), past].join("\n").trim()]
-    : ["quiet", past];
-}
-
-// The same for a refused one; empty if the server did not answer.
-const blame = (error) => (error.status === 400 ? ["bad", error.messages.join("\n")] : ["quiet", ""]);

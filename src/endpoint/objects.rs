@@ -29,7 +29,7 @@ pub async fn types(upstream: &Upstream) -> Option<Vec<String>> {
         if let Ok(credential) = upstream.own_credential()
             && let Ok(answer) = upstream.get(PATH, &credential, ANSWER).await
         {
-            if answer.status == StatusCode::NOT_FOUND {
+            if answer.is_missing() {
                 return None;
             }
             // Other content with status 200, such as a web page, is not a list.

@@ -9,6 +9,7 @@ use crate::auth::{AuthOptions, Authority, Credential, Secret};
 use crate::event::{Draft, Event};
 use crate::index::Limits;
 use crate::overflow::Overflow;
+use crate::protocol::Close;
 use crate::stats::OutboxLimits;
 use crate::websocket::frame::Encoding;
 
@@ -68,5 +69,34 @@ fn whoever_holds_the_most_memory_is_shed_however_little_it_is_sent() {
             Overflow::Disconnect => (true, true),
         };
         assert_eq!(lost, expected, "{policy:?} {encoding:?}");
+    }
+}
+
+/// What is queued when a client closes, or the server drains, is still sent. Whoever does not read it, and comes back
+/// at once, would hold as much again.
+#[test]
+fn a_connection_that_is_closing_is_shed_before_others_that_hold_less() {
+    for (policy, close) in [Overflow::Disconnect, Overflow::DropOldest]
+        .into_iter()
+        .flat_map(|policy| [Close::Normal(1000), Close::Draining].map(|close| (policy, close)))
+    {
+        let healthy = (0..20).map(|_| (Overflow::Disconnect, Encoding::Plain, "small"));
+        let (mut shard, conns) = connect([(policy, Encoding::Plain, "large")].into_iter().chain(healthy));
+        let (large, healthy) = conns.split_first().unwrap();
+        (0..20).for_each(|_| shard.publish(&event("small", 1000), 0));
+        (0..28).for_each(|_| shard.publish(&event("large", 256 << 10), 0));
+        shard.close(*large, close);
+        assert_eq!(shard.take_closing(), [(*large, close)]);
+        let budget = Budget::new(BUDGET, 1);
+        for _ in 0..4 {
+            shard.fanout().begin_turn();
+            shard.keep_budget(&budget, 0);
+        }
+        assert!(!budget.is_exceeded(), "{policy:?} {close:?}");
+        assert_eq!(shard.fanout().totals(*large).1, if policy == Overflow::Disconnect { 28 } else { 15 });
+        assert!(
+            healthy.iter().all(|conn| shard.fanout().depth(*conn).events == 21 && !shard.fanout().is_closing(*conn))
+        );
+        assert!(shard.take_closing().is_empty(), "nobody is closed, nor twice");
     }
 }

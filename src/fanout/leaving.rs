@@ -3,7 +3,7 @@
 //!
 //! A connection may have thousands of registrations, and hundreds of such connections may close, or get other rights,
 //! at once. So a connection with more than [`AT_ONCE`] entries in the index waits for [`Shard::let_go`] or
-//! [`Shard::move_on`].
+//! [`Shard::move_on`]. The same goes for the index of its own that a replay has.
 //!
 //! Contract: a connection that is gone receives nothing more, and its number is not reused until its registrations are
 //! out of the index. While the registrations of a connection with new rights move, its events are checked again before
@@ -26,8 +26,14 @@ impl Shard {
         self.unwarned.remove(&conn);
         let Some(session) = self.sessions[conn.0 as usize].as_mut().filter(|session| !session.is_gone) else { return };
         session.is_gone = true;
-        if let Some(place) = session.replay.take().and_then(|replay| replay.lag) {
-            self.lagging.take(place);
+        if let Some(replay) = session.replay.take() {
+            if let Some(place) = replay.lag {
+                self.lagging.take(place);
+            }
+            let registered = replay.into_registered();
+            if registered.is_heavier_than(AT_ONCE) {
+                self.ended.push_back(registered);
+            }
         }
         self.unsubscribe(conn);
         match self.leaving_slot(conn) {
@@ -52,7 +58,7 @@ impl Shard {
     }
 
     /// Removes the registrations of closed connections from the index, one connection after the other, up to this
-    /// number of index entries.
+    /// number of index entries, and then those of their replays.
     pub fn let_go(&mut self, places: usize) {
         let mut left = places;
         while left > 0
@@ -69,11 +75,19 @@ impl Shard {
             }
             self.leaving.pop_front();
         }
+        while left > 0
+            && let Some(registered) = self.ended.front_mut()
+        {
+            left = left.saturating_sub(1 + registered.strip(left));
+            if registered.is_empty() {
+                self.ended.pop_front();
+            }
+        }
     }
 
-    /// Returns whether registrations of closed connections are still in the index, or some have yet to move.
+    /// Returns whether registrations of closed connections are still in an index, or some have yet to move.
     pub fn has_leaving(&self) -> bool {
-        !self.leaving.is_empty() || !self.moving.is_empty()
+        !self.leaving.is_empty() || !self.ended.is_empty() || !self.moving.is_empty()
     }
 
     fn end_leaving(&mut self, conn: ConnId, slot: Slot) {

@@ -24,7 +24,7 @@ use super::outbox::Budget;
 use super::outbox::DeflatePolicy;
 use super::outbox::Frame;
 use super::outbox::{ConnId, Fanout, Largest};
-use super::replay::Replay;
+use super::replay::{Registered, Replay};
 use super::replay_work::ReplayWork;
 use crate::auth::{Access, Principal};
 use crate::broker::CONNECTIONS;
@@ -66,6 +66,8 @@ pub struct Shard {
     pub(super) closing: Vec<(ConnId, Close)>,
     /// Closed connections whose registrations are still in the index.
     pub(super) leaving: VecDeque<ConnId>,
+    /// Registrations of the replays of closed connections, which have yet to be freed.
+    pub(super) ended: VecDeque<Registered>,
     /// Connections whose rights have changed and whose registrations have yet to follow.
     pub(super) moving: VecDeque<ConnId>,
     pub(super) commands: Commands,
@@ -110,6 +112,7 @@ impl Shard {
             overflowed: Vec::new(),
             closing: Vec::new(),
             leaving: VecDeque::new(),
+            ended: VecDeque::new(),
             moving: VecDeque::new(),
             commands: Commands::default(),
             seen: Seen::default(),
@@ -246,12 +249,13 @@ impl Shard {
         let least = budget.least(number, found.first().map_or(0, |&(bytes, _)| bytes), waiting);
         for (_, conn) in found {
             // Part of it may have been written since it was found.
-            if self.fanout.footprint(conn) < least || self.fanout.is_closing(conn) {
+            if self.fanout.footprint(conn) < least {
                 continue;
             }
             budget.shed(number);
             let Depth { events, bytes } = self.fanout.depth(conn);
-            if !self.fanout.shrink(conn) {
+            // One that is closing already loses its close frame too: whoever gets none knows that something is missing.
+            if !self.fanout.shrink(conn) && !self.fanout.is_closing(conn) {
                 self.close(conn, Close::SlowConsumer { events, bytes });
             }
             let may_go_on = self.fanout.sweep_shed();
@@ -345,7 +349,8 @@ impl Shard {
 
     /// Returns whether the shard holds nothing for closed connections.
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty() && self.fanout.frames() == 0 && self.sessions.iter().all(Option::is_none)
+        let is_empty = self.index.is_empty() && self.ended.is_empty() && self.fanout.frames() == 0;
+        is_empty && self.sessions.iter().all(Option::is_none)
     }
 }
 

@@ -62,6 +62,11 @@ pub(crate) trait Socket: fmt::Debug + Sized {
 
     /// Shuts down the writing side.
     fn finish(&mut self) -> io::Result<()>;
+
+    /// Returns how many received bytes wait for the rest of their record.
+    fn undigested_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// A non-blocking client socket owned by a shard, plain or TLS.
@@ -128,6 +133,10 @@ impl Socket for Link {
             tls.close(&mut self.stream)?;
         }
         self.stream.shutdown(Shutdown::Write)
+    }
+
+    fn undigested_bytes(&self) -> usize {
+        self.tls.as_ref().map_or(0, |tls| tls.undigested_bytes())
     }
 }
 

@@ -174,7 +174,8 @@ impl Accounts {
     }
 
     /// Pauses or resumes a subscriber from the next event on. While paused, no predicate is evaluated for it. Passing
-    /// over one costs it a few units, so that many filters of paused subscribers cannot hold up the others for free.
+    /// over one costs it a few units, and looking up a field for many like it what that takes ([`Accounts::bill`]), so
+    /// that filters of paused subscribers cannot hold up the others for free.
     pub(super) fn pause(&mut self, subscriber: u32, paused: bool) {
         let account = self.of(subscriber);
         account.owner = account.owner & !PAUSED | if paused { PAUSED } else { 0 };
@@ -227,7 +228,20 @@ impl Accounts {
             self.stop(subscriber, Overdrawn::Event);
         } else if (account.second == second && account.portion > 0) || self.renew(subscriber) {
             self.of(subscriber).portion -= PASSED_OVER;
+            self.beside += u64::from(PASSED_OVER.unsigned_abs());
         }
+    }
+
+    /// Charges a subscriber that was refused for this event, if it is paused and has not been reported; returns whether
+    /// it is charged. If that exceeds a limit, it is reported when it is refused again.
+    pub(super) fn bill(&mut self, subscriber: u32, units: u64) -> bool {
+        let account = self.of(subscriber);
+        let is_charged = account.is_paused() && account.owner & STOPPED == 0;
+        if is_charged {
+            let units = u32::try_from(units).unwrap_or(u32::MAX);
+            account.portion = account.portion.saturating_sub_unsigned(units);
+        }
+        is_charged
     }
 
     /// Takes the next portion; returns false if there is none.
@@ -416,10 +430,25 @@ mod tests {
         for second in 2..4 {
             accounts.begin_second(second);
             accounts.begin_event(second);
-            let passed_over = (0..).take_while(|_| accounts.open(0).is_none() && accounts.overdrawn.is_empty()).count();
+            let is_passed_over = |_: &u32| accounts.open(0).is_none() && accounts.overdrawn.is_empty();
+            let passed_over = (0..10_000).take_while(is_passed_over).count();
             assert_eq!(passed_over, 4_000, "of 4 units each");
             assert_eq!(accounts.take_overdrawn(), Some((0, Overdrawn::Second)));
+            assert_eq!(accounts.take_overdrawn(), None, "once");
         }
+        assert_eq!(accounts.beside(), 2 * 4_000 * 4);
+    }
+
+    #[test]
+    fn who_is_paused_is_billed_and_reported_when_it_is_refused_again() {
+        let mut accounts = accounts(Work { event: 1_000, second: 16_000, owner: u64::MAX }, &[1, 1]);
+        accounts.pause(0, true);
+        assert_eq!((accounts.open(0), accounts.bill(0, 15_990)), (None, true));
+        assert_eq!((accounts.open(0), accounts.take_overdrawn()), (None, None));
+        assert_eq!((accounts.open(0), accounts.take_overdrawn()), (None, None));
+        assert_eq!((accounts.open(0), accounts.take_overdrawn()), (None, Some((0, Overdrawn::Second))));
+        assert!(!accounts.bill(0, 1), "it has been reported");
+        assert!(!accounts.bill(1, 1), "it could have paid");
     }
 
     #[test]

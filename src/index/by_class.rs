@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::Class;
+use super::filter::shrink::{shrink_inline, shrink_map};
 use super::filter::{Engine, FilterId, Leaf};
 
 /// Up to this many classes are searched linearly.
@@ -69,11 +70,13 @@ impl ByClass {
 
     fn drop_leaf(&mut self, at: usize) {
         let (class, _) = self.leaves.swap_remove(at);
+        shrink_inline(&mut self.leaves);
         let Some(positions) = &mut self.positions else { return };
         positions.remove(&class);
         if let Some((moved, _)) = self.leaves.get(at) {
             positions.insert(*moved, at);
         }
+        shrink_map(positions);
         if self.leaves.is_empty() {
             *self = Self::default();
         }

@@ -88,6 +88,52 @@ fn a_long_list_of_values_for_one_topic_is_filed_and_goes_by_parts() {
     assert!(index.is_empty());
 }
 
+/// Returns the number of entries for which leaves have room.
+fn room(index: &mut Index<u32>) -> usize {
+    let mut sum = 0;
+    index.trie.each_leaf(|leaf| {
+        let classes = leaf.filtered().into_iter().flat_map(by_class::ByClass::iter_mut);
+        sum += classes.map(|(_, leaf)| leaf.room()).sum::<usize>();
+    });
+    sum
+}
+
+/// Limits are given back with what is deregistered. If its memory were not, it would have no bound: there are tables
+/// for each topic.
+#[test]
+fn the_values_of_what_was_deregistered_take_no_memory() {
+    let mut index = Index::new(Limits::default());
+    let slot = index.subscribe(1, Class(0));
+    for topic in 0..4 {
+        for n in 0..9 {
+            index.register(slot, &format!("q.q.k{topic}.F=Eq(s{n})")).unwrap();
+        }
+        let spec = |n: usize| format!("q.q.k{topic}.F=In({})", list(&format!("{n}v"), 4_096));
+        (0..8).for_each(|n| assert_eq!(index.register(slot, &spec(n)), Ok(true)));
+        assert!(room(&mut index) > 8 * 4_096);
+        (0..8).for_each(|n| index.deregister(slot, &spec(n)).unwrap());
+        let room = room(&mut index);
+        assert!(room < 1_000 * (topic + 1), "{room}");
+        assert_eq!(hits(&mut index, &event(&format!("k{topic}"), r#"{"F":"s8"}"#)), [1]);
+    }
+}
+
+#[test]
+fn the_topics_of_what_was_deregistered_take_no_memory() {
+    let mut index = Index::new(Limits::default());
+    let slot = index.subscribe(1, Class(0));
+    for action in ["a", "b", "c"] {
+        let spec = |n: usize| format!("q.{action}.{}", list(&format!("{n}k"), 1_024));
+        index.register(slot, &format!("q.{action}.k")).unwrap();
+        (0..7).for_each(|n| assert_eq!(index.register(slot, &spec(n)), Ok(true)));
+        assert!(index.trie.room() > 7 * 1_024);
+        (0..7).for_each(|n| index.deregister(slot, &spec(n)).unwrap());
+        assert!(index.trie.room() < 100, "{}", index.trie.room());
+    }
+    let event = Draft::new("q", "b", "k").seal(jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(hits(&mut index, &event), [1]);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Register(u32, String),

@@ -2,7 +2,8 @@
 //! one match.
 //!
 //! Contract: insert and remove are O(1) for any size of the group. A fleet that reconnects removes and adds every
-//! machine; with a scan per removal that would be quadratic.
+//! machine; with a scan per removal that would be quadratic. A group is no larger than its members need
+//! ([`shrink`](super::filter::shrink)), and takes nothing in the heap when it has gone.
 
 use std::cell::Cell;
 use std::hash::BuildHasher;
@@ -12,6 +13,7 @@ use smallvec::SmallVec;
 
 use super::Class;
 use super::filter::FilterId;
+use super::filter::shrink::shrink_inline;
 use super::leaf::Placement;
 use super::trie::Topic;
 
@@ -171,13 +173,16 @@ impl Groups {
         self.free_memberships.push(membership.0);
         let members = &mut self.members[group as usize].slots;
         members.swap_remove(at as usize);
+        shrink_inline(members);
         let Registered { key, numbers, placement } = &mut self.registered[group as usize];
         numbers.swap_remove(at as usize);
+        shrink_inline(numbers);
         if let Some(&moved) = numbers.get(at as usize) {
             self.memberships[moved as usize].at = at;
         }
         let removed = Removed { group, key: *key, placement: *placement, is_last: members.is_empty() };
         if removed.is_last {
+            (*members, *numbers) = Default::default();
             self.free.push(group);
             let hash = self.hasher.hash_one(removed.key);
             if let Ok(entry) = self.by_key.find_entry(hash, |&other| other == group) {
@@ -237,6 +242,26 @@ pub(super) const SIZE: usize = size_of::<Members>() + size_of::<Registered>();
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_keeps_no_room_for_members_that_have_gone() {
+        let mut groups = Groups::default();
+        let key = |class| GroupKey { topic: Topic::Event(None, None, None), filter: None, class: Class(class) };
+        let room = |groups: &Groups, group: u32| {
+            let (members, registered) = (&groups.members[group as usize], &groups.registered[group as usize]);
+            members.slots.capacity() + registered.numbers.capacity()
+        };
+        let other = groups.insert(key(1), 7);
+        let all: Vec<Inserted> = (0..1_000).map(|subscriber| groups.insert(key(0), subscriber)).collect();
+        let group = all[0].group;
+        assert!(room(&groups, group) >= 2_000);
+        for (left, inserted) in (0..1_000).rev().zip(&all) {
+            assert_eq!(groups.remove(inserted.membership).is_last, left == 0);
+            assert!(room(&groups, group) <= 16 * left + 40, "{} for {left}", room(&groups, group));
+        }
+        assert_eq!(room(&groups, group), 8, "what is inline");
+        assert_eq!(groups.get(other.group).slots(), [7]);
+    }
 
     #[test]
     fn work_that_is_too_much_for_a_group_is_handed_on() {

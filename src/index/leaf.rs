@@ -10,6 +10,7 @@
 
 use super::Class;
 use super::by_class::ByClass;
+use super::filter::shrink::shrink_list;
 use super::filter::{Engine, FilterId};
 use super::node::Node;
 
@@ -131,6 +132,7 @@ impl Leaf {
             (Placement::Whole | Placement::Numbered, _) => self.inline_slot = InlineSlot::default(),
             (Placement::Listed(at), Some(rest)) => {
                 rest.groups.swap_remove(at as usize);
+                shrink_list(&mut rest.groups);
                 let moved = rest.groups.get(at as usize).copied();
                 self.drop_rest();
                 return moved;

@@ -298,6 +298,11 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Payers for &mut Hits<'_, S, 
         })
     }
 
+    #[cold]
+    fn bill(&mut self, group: u32, units: u64) {
+        let _billed = self.groups.get(group).slots().iter().any(|member| self.accounts.bill(*member, units));
+    }
+
     #[inline]
     fn found(&mut self, group: u32) {
         self.mark(self.groups.get(group).slots());

@@ -18,8 +18,10 @@
 //!
 //! Contract: pure and single-threaded, no I/O, no clock. Generic over a small `Copy` subscriber id; knows neither
 //! sockets nor claims. One call of [`Index::matches`] reports each subscriber at most once, in no particular order.
-//! Deregistering returns everything that registering took. Registering costs O(combinations) up to
-//! [`Limits::expanded`] and O(length) beyond, deregistering the same, and matching O(groups hit + members +
+//! Deregistering returns everything that registering took: the tables of a topic, a level of the trie, a group, a
+//! subscriber or an owner get smaller with what they hold (`filter/shrink.rs`); those that exist only once keep the room
+//! for the most that they have held, which the limits bound. Registering costs O(combinations) up to
+//! [`Limits::expanded`] and O(length) beyond, deregistering amortized the same, and matching O(groups hit + members +
 //! registrations that are not expanded, `wide.rs`); the number of other registrations does not matter.
 //!
 //! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places, but the trie
@@ -332,8 +334,9 @@ impl<S: Copy> Index<S> {
         subscriber.registrations.len().max(expanded as usize).max(filter_bytes as usize / BYTES_PER_ENTRY)
     }
 
-    /// Pauses or resumes a subscriber from the next event on. While paused, no predicate is evaluated for it and
-    /// nothing is charged to it; it may still be hit.
+    /// Pauses or resumes a subscriber from the next event on. While paused, no predicate is evaluated for it; it may
+    /// still be hit. Its filters cost it a few units each for being passed over, and the lookup of a field for which
+    /// nobody else pays.
     pub fn pause(&mut self, slot: Slot, paused: bool) {
         self.accounts.pause(slot.0, paused);
     }

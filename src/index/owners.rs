@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 
 use super::accounts::NOBODY;
 use super::filter::FilterId;
+use super::filter::shrink::{shrink_list, shrink_map};
 use super::symbols::Symbol;
 
 /// What one subscriber has registered for about its owner. Types and keys are compared when it registers, so the cost
@@ -139,12 +140,16 @@ impl Owners {
             let left = wanted.filters.entry(filter).and_modify(|count| *count -= 1).or_default();
             if *left == 0 {
                 wanted.filters.remove(&filter);
+                shrink_map(&mut wanted.filters);
             }
         } else {
             wanted.plain -= 1;
         }
         if wanted.plain == 0 && wanted.filters.is_empty() {
-            watching.entry(subscriber).and_modify(|watch| drop(watch.wanted.remove(&action)));
+            watching.entry(subscriber).and_modify(|watch| {
+                watch.wanted.remove(&action);
+                shrink_map(&mut watch.wanted);
+            });
         }
         self.forget_idle(number, subscriber);
     }
@@ -158,6 +163,7 @@ impl Owners {
     pub(super) fn unwatch_wide(&mut self, number: u32, subscriber: u32, wide: u32) {
         if let Some(watch) = self.all[number as usize].watching.get_mut(&subscriber) {
             watch.wide.retain(|other| *other != wide);
+            shrink_list(&mut watch.wide);
         }
         self.forget_idle(number, subscriber);
     }
@@ -166,12 +172,15 @@ impl Owners {
         let watching = &mut self.all[number as usize].watching;
         if watching.get(&subscriber).is_some_and(|watch| watch.wanted.is_empty() && watch.wide.is_empty()) {
             watching.remove(&subscriber);
+            shrink_map(watching);
         }
     }
 
     /// Removes all records of a subscriber.
     pub(super) fn silence(&mut self, number: u32, subscriber: u32) {
-        self.all[number as usize].watching.remove(&subscriber);
+        let watching = &mut self.all[number as usize].watching;
+        watching.remove(&subscriber);
+        shrink_map(watching);
     }
 
     /// Forgets a subscriber.
@@ -199,5 +208,34 @@ impl Owners {
     /// Returns the bytes of all filters of an owner, mutable.
     pub(super) fn bytes(&mut self, number: u32) -> &mut usize {
         &mut self.all[number as usize].bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::filter::{Engine, Filter, Limits};
+    use super::*;
+
+    /// A subscriber may have thousands of filters for one action, then for the next one.
+    #[test]
+    fn what_is_no_longer_watched_takes_no_memory() {
+        let mut engine = Engine::new();
+        let filters: Vec<FilterId> = (0..1_000)
+            .map(|n| engine.intern(&Filter::parse(&format!("A=Ne({n})"), &Limits::default()).unwrap()))
+            .collect();
+        let mut owners = Owners::default();
+        let owner = owners.acquire("alice");
+        (0..200).for_each(|subscriber| owners.watch(owner, subscriber, None, Some(filters[0])));
+        filters[1..].iter().for_each(|filter| owners.watch(owner, 0, None, Some(*filter)));
+        (1..200).for_each(|subscriber| owners.unwatch(owner, subscriber, None, Some(filters[0])));
+        filters[1..].iter().for_each(|filter| owners.unwatch(owner, 0, None, Some(*filter)));
+        let watching = &owners.all[owner as usize].watching;
+        let wanted = &watching[&0].wanted[&None];
+        assert_eq!((watching.len(), wanted.filters.len()), (1, 1));
+        assert!(watching.capacity() < 20 && wanted.filters.capacity() < 20);
+        (0..500).for_each(|wide| owners.watch_wide(owner, 0, wide));
+        (1..500).for_each(|wide| owners.unwatch_wide(owner, 0, wide));
+        let watch = &owners.all[owner as usize].watching[&0];
+        assert!(watch.wide == [0] && watch.wide.capacity() < 20);
     }
 }

@@ -5,6 +5,7 @@
 //! have by default is a copy of 160 KB at worst.
 
 use super::filter::FilterId;
+use super::filter::shrink::shrink_list;
 use super::groups::Membership;
 use super::places::Places;
 
@@ -122,6 +123,7 @@ impl Registrations {
     pub(super) fn remove(&mut self, text: &str) -> Option<Registration> {
         let at = self.find(text).ok()?;
         let (_, registration) = self.0.remove(at);
+        shrink_list(&mut self.0);
         if self.0.is_empty() {
             self.0 = Vec::new();
         }

@@ -1,6 +1,7 @@
 //! The three-level trie: type, action, key. Each level is hashed and has a branch for `*` beside the names.
 //!
-//! Contract: a leaf exists exactly as long as it holds a group. Finding the leaves of an event follows at most two
+//! Contract: a leaf exists exactly as long as it holds a group, and a level is no larger than its branches need
+//! ([`shrink`](super::filter::shrink)). Finding the leaves of an event follows at most two
 //! branches per level, so at most eight leaves, whatever the number of registrations. The job indexes are the same
 //! structure without the first level.
 //!
@@ -10,8 +11,8 @@
 //! number: the probes of one event depend only on the event, so the processor has them in flight at the same time.
 
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 
+use super::filter::shrink::shrink_table;
 use super::leaf::Leaf;
 use super::node::Node;
 use super::symbols::{Name, Symbol, Symbols};
@@ -80,13 +81,11 @@ impl<N: Node> Level<N> {
     }
 
     fn prune_named(&mut self, symbols: &Symbols, name: Symbol, change: impl FnOnce(&mut N)) {
-        let rehash = |branch: &Branch<N>| symbols.hash_of(branch.name);
-        let entry = self.named.entry(symbols.hash_of(name), |branch| branch.name == name, rehash);
-        if let Entry::Occupied(mut branch) = entry {
-            change(&mut branch.get_mut().node);
-            if branch.get().node.is_empty() {
-                branch.remove();
-            }
+        let Ok(mut branch) = self.named.find_entry(symbols.hash_of(name), |branch| branch.name == name) else { return };
+        change(&mut branch.get_mut().node);
+        if branch.get().node.is_empty() {
+            branch.remove();
+            shrink_table(&mut self.named, |branch| symbols.hash_of(branch.name));
         }
     }
 }
@@ -183,6 +182,17 @@ impl Trie {
         for jobs in [&mut self.machine_jobs, &mut self.work_order_jobs] {
             jobs.all(|owners| owners.all(&mut visit));
         }
+    }
+
+    /// Returns the number of branches for which there is room, in all levels below the types.
+    #[cfg(test)]
+    pub(super) fn room(&mut self) -> usize {
+        let mut room = 0;
+        self.events.all(|actions| {
+            room += actions.named.num_buckets();
+            actions.all(|keys| room += keys.named.num_buckets());
+        });
+        room
     }
 
     /// Returns the types of all branches, or `None` if any type may match or there are more than `most`.

@@ -15,6 +15,7 @@ use hashbrown::HashMap;
 
 use super::Spec;
 use super::filter::FilterId;
+use super::filter::shrink::shrink_list;
 use super::tallies::{Tallies, Tally};
 use crate::event::Event;
 
@@ -116,6 +117,7 @@ impl Wides {
         let place = self.places[&slot];
         let numbers = &mut self.by_slot[place].numbers;
         numbers.swap_remove(at);
+        shrink_list(numbers);
         if let Some(&moved) = numbers.get(at) {
             self.all[moved as usize].as_mut().expect("listed").at = at;
         }

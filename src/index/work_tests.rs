@@ -245,10 +245,67 @@ fn nothing_is_asked_for_who_is_paused() {
     let slot = subscriber(&mut index, 1, 0, "mallory", &patterns(8));
     index.pause(slot, true);
     assert!(hits(&mut index, &long(20_000), |_| true).is_empty());
-    assert_eq!((index.take_overdrawn(), index.filter_counters().work), (None, 0));
+    assert_eq!(index.take_overdrawn(), None);
+    assert_eq!(index.filter_counters(), Counters { work: 8 * 4, ..Counters::default() }, "only passed over");
     index.pause(slot, false);
     hits(&mut index, &long(20_000), |_| true);
     assert_eq!(index.take_overdrawn(), Some((1, Overdrawn::Event)));
+}
+
+/// Otherwise every event would pass over them for nothing: a client that does not read could have thousands.
+#[test]
+fn filters_of_who_is_paused_are_passed_over_within_its_budget() {
+    let work = Work { event: u64::MAX, second: 100_000, owner: u64::MAX };
+    let mut index = Index::new(Limits { work, ..Limits::default() });
+    let filters: Vec<String> = (0..1_000).map(|n| format!("Name=Ne({n})")).collect();
+    let slot = subscriber(&mut index, 1, 0, "mallory", &filters);
+    index.pause(slot, true);
+    for second in 1..4 {
+        index.begin_second(second);
+        for _ in 0..25 {
+            assert!(hits(&mut index, &long(100), |_| true).is_empty());
+            assert_eq!(index.take_overdrawn(), None);
+        }
+    }
+    hits(&mut index, &long(100), |_| true);
+    assert_eq!(index.take_overdrawn(), Some((1, Overdrawn::Second)));
+}
+
+/// Thousands may lag and wait for values of one field. Asking each of them would cost more than to look it up.
+#[test]
+fn a_field_for_which_many_wait_is_looked_up_though_they_are_paused() {
+    let mut index = Index::new(Limits::default());
+    for id in 0..1_000 {
+        let slot = subscriber(&mut index, id, 0, "alice", &[format!("Name=Eq(m{id})")]);
+        index.pause(slot, id != 700);
+    }
+    let event = event("a", "k", r#"{"Name":"m700"}"#);
+    for events in 1..4 {
+        assert_eq!(hits(&mut index, &event, |_| true), [700], "it can pay, whoever is asked before");
+        assert!(index.filter_counters().work < events * 200, "{:?}", index.filter_counters());
+        assert_eq!(index.filter_counters().field_lookups, events);
+    }
+}
+
+#[test]
+fn the_lookup_of_a_field_is_billed_to_one_that_is_paused() {
+    let work = Work { event: u64::MAX, second: 1_600_000, owner: u64::MAX };
+    let mut index = Index::new(Limits { work, ..Limits::default() });
+    let filters: Vec<String> = (0..1_000).map(|n| format!(r#"Params=Eq({{"a":{n}}})"#)).collect();
+    let slot = subscriber(&mut index, 1, 0, "mallory", &filters);
+    index.pause(slot, true);
+    let long = |bytes: usize| event("a", "k", &format!(r#"{{"Params":{{"a":"{}"}}}}"#, "x".repeat(bytes)));
+    let event = long(3_000);
+    let events =
+        (0..100).take_while(|_| hits(&mut index, &event, |_| true).is_empty() && index.take_overdrawn().is_none());
+    let events = events.count();
+    assert!((30..34).contains(&events), "{events} that take 50,000 units each");
+    // What takes longer than to ask everybody is not done.
+    index.begin_second(9);
+    let before = index.filter_counters().work;
+    assert!(hits(&mut index, &long(100_000), |_| true).is_empty());
+    let taken = index.filter_counters().work - before;
+    assert!((50_000 + 4_000..60_000).contains(&taken), "{taken} for walking over it and passing over all");
 }
 
 #[test]
@@ -262,4 +319,24 @@ fn elements_of_an_array_are_paid_for_up_to_the_last_that_somebody_asks_for() {
     };
     let (first, last) = (cost("0=Exists()"), cost("10000=Eq(7)"));
     assert!(first < 20_002 && last == first + 8 * 10_000, "{first} {last}");
+}
+
+/// Whoever is the first to look into an array would otherwise pay for what others look up in it.
+#[test]
+fn nobody_pays_for_elements_that_only_others_ask_for() {
+    let event = event("a", "k", &format!("[{}7]", "0,".repeat(10_000)));
+    let work = Work { event: 20_000, ..Work::UNLIMITED };
+    for order in [[1, 2], [2, 1]] {
+        let mut index = Index::new(Limits { work, ..Limits::default() });
+        let slots = order.map(|id| {
+            let filter = if id == 1 { "0=Exists()" } else { "9999999=Exists()" };
+            subscriber(&mut index, id, 0, &format!("owner {id}"), &[filter.to_owned()])
+        });
+        assert_eq!(hits(&mut index, &event, |_| true), [1], "{order:?}");
+        assert_eq!((index.take_overdrawn(), index.take_overdrawn()), (Some((2, Overdrawn::Event)), None), "{order:?}");
+        index.pause(slots[usize::from(order[0] == 1)], true);
+        let before = index.filter_counters().work;
+        assert_eq!(hits(&mut index, &event, |_| true), [1]);
+        assert!(index.filter_counters().work - before < 20_000, "nobody asks for the others");
+    }
 }

@@ -352,6 +352,7 @@ mod tests {
             "hydrant_delivery_latency_seconds_bucket{le=\"0.000064\"} 2",
             "hydrant_delivery_latency_seconds_count 2",
             "hydrant_disconnects_total{reason=\"slow_consumer\"} 0",
+            "process_start_time_seconds",
             "process_open_fds",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");

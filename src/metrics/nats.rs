@@ -114,12 +114,9 @@ impl NatsMetrics {
     pub fn lost_in(&self, events: u64) {
         self.lost.with_label_values(&["in"]).inc_by(events);
     }
-}
 
-#[cfg(test)]
-impl NatsMetrics {
     /// Returns the number of events that did not leave this node, and of other nodes' events that did not arrive.
-    pub(crate) fn lost(&self) -> [u64; 2] {
+    pub fn lost(&self) -> [u64; 2] {
         ["out", "in"].map(|direction| self.lost.with_label_values(&[direction]).get())
     }
 }

@@ -34,6 +34,8 @@ pub enum Close {
         /// Name of the setting with the limit.
         setting: &'static str,
     },
+    /// The connections of the client's principal hold too much input that is not complete.
+    Incomplete,
     /// The client does not read events as fast as they arrive.
     SlowConsumer {
         /// Number of queued events.
@@ -59,7 +61,7 @@ impl Close {
             Self::Revoked | Self::Expired | Self::FilterWork { .. } => 1008,
             Self::TooBig => 1009,
             Self::Internal => 1011,
-            Self::SlowConsumer { .. } | Self::Stale { .. } => 1013,
+            Self::Incomplete | Self::SlowConsumer { .. } | Self::Stale { .. } => 1013,
         }
     }
 
@@ -77,6 +79,7 @@ impl Close {
             Self::TooBig => "message too big",
             Self::Silent => "no sign of life",
             Self::Internal => "internal error",
+            Self::Incomplete => "too many incomplete messages",
             Self::FilterWork { setting } => return Cow::Owned(format!("filters cost too much: over {setting}")),
             Self::SlowConsumer { events, bytes } => {
                 return Cow::Owned(format!("slow consumer: {events} events, {bytes} bytes queued"));
@@ -105,6 +108,7 @@ impl Close {
             Self::Silent => "silent",
             Self::Internal => "internal",
             Self::FilterWork { .. } => "filter_work",
+            Self::Incomplete => "incomplete",
             Self::SlowConsumer { .. } | Self::Stale { .. } => "slow_consumer",
         }
     }
@@ -117,6 +121,7 @@ impl Close {
             Self::SlowConsumer { .. } | Self::Stale { .. } => {
                 "reconnect after a pause; read faster or register for less"
             }
+            Self::Incomplete => "reconnect after a pause; send messages as a whole",
             Self::Protocol | Self::BadUtf8 | Self::BadDeflate | Self::TooBig => {
                 "do not reconnect automatically: fix the client"
             }
@@ -126,7 +131,7 @@ impl Close {
     }
 
     /// All reasons, for documents and metrics.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Normal(1000),
         Self::Draining,
         Self::Deleted,
@@ -139,6 +144,7 @@ impl Close {
         Self::FilterWork { setting: "SETTING" },
         Self::TooBig,
         Self::Internal,
+        Self::Incomplete,
         Self::SlowConsumer { events: 0, bytes: 0 },
         Self::Stale { seconds: 0 },
     ];

@@ -66,7 +66,10 @@ pub enum StartError {
 impl StartError {
     /// Returns whether the settings are at fault rather than the state of the machine.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::DefaultCredentials { .. } | Self::Nats(_) | Self::Spans(_))
+        match self {
+            Self::Nats(error) => error.is_configuration(),
+            _ => matches!(self, Self::DefaultCredentials { .. } | Self::Spans(_)),
+        }
     }
 }
 

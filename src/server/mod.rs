@@ -92,12 +92,13 @@ impl Server {
     /// [`StartError`]; nothing runs then.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let (epoch, metrics) = (Instant::now(), Arc::new(Metrics::new()));
-        let bound = Bound::all(&settings, files::prepare(&settings), &metrics)?;
+        let descriptors = files::prepare(&settings);
+        let bound = Bound::all(&settings, descriptors, &metrics)?;
         let authority = authority::open(&settings)?;
         let tls = certificate::live(&settings)?.map(Arc::new);
         let broker = Arc::new(Broker::new(metrics, epoch, history(&settings)?).with_spans(spans::of(&settings)?));
         let nats = nats::options(&settings, broker.history().position().epoch)?;
-        let api = api(&settings, &bound.addresses(), broker, authority, epoch)?;
+        let api = api((&settings, descriptors), &bound.addresses(), broker, authority, epoch)?;
         let (server, nats) = Self::new(settings, api, tls, &bound).share(nats).await?;
         Ok(server.run(bound, nats))
     }
@@ -203,15 +204,24 @@ impl Server {
         move || broker.metrics().stalled_shards() == 0
     }
 
-    /// Reloads users, roles, tenants and keys, and the certificate.
+    /// Reloads users, roles, tenants and keys, and the certificate. Blocks.
     pub fn reload(&self) {
-        if let Some(tls) = &self.tls {
-            tls.reload_and_report(self.api.broker.metrics());
-        }
-        match self.api.authority.reload() {
-            Ok(changed) => tracing::info!(changed, "reloaded users, roles, tenants and keys"),
-            Err(error) => tracing::error!(%error, "some files cannot be reloaded and stay as they were; the others \
-                are in force"),
+        self.reloading()();
+    }
+
+    /// Returns a function that does what [`Server::reload`] does, for a thread of its own: it blocks for as long as the
+    /// file system of one of the files does not answer.
+    pub fn reloading(&self) -> impl FnOnce() + Send + 'static {
+        let (api, tls) = (Arc::clone(&self.api), self.tls.clone());
+        move || {
+            match api.authority.reload() {
+                Ok(changed) => tracing::info!(changed, "reloaded users, roles, tenants and keys"),
+                Err(error) => tracing::error!(%error, "some files cannot be reloaded and stay as they were; the \
+                    others are in force"),
+            }
+            if let Some(tls) = tls {
+                tls.reload_and_report(api.broker.metrics());
+            }
         }
     }
 }
@@ -257,7 +267,7 @@ fn guarded(what: &'static str, work: impl Future<Output = ()> + Send + 'static) 
 
 /// Creates everything behind the listeners and starts the shards.
 fn api(
-    settings: &Settings,
+    (settings, descriptors): (&Settings, u64),
     addresses: &[SocketAddr],
     broker: Arc<Broker>,
     authority: Arc<Authority>,
@@ -281,7 +291,12 @@ fn api(
         deflate: settings.deflate.mode == DeflateMode::On,
         overflow: settings.outbox.overflow,
         query_overflow: settings.outbox.query_overflow.clone(),
-        limits: api_limits(settings),
+        limits: ApiLimits {
+            body_bytes: limits.body_bytes,
+            event_bytes: limits.event_bytes,
+            post_events: limits.post_events,
+            descriptors,
+        },
         about: about(id, addresses, settings),
         upstream,
         forwarded_for: forwarded_for(settings),
@@ -303,10 +318,6 @@ fn shards(settings: &Settings) -> usize {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         shards => shards,
     }
-}
-
-fn api_limits(Settings { limits, .. }: &Settings) -> ApiLimits {
-    ApiLimits { body_bytes: limits.body_bytes, event_bytes: limits.event_bytes, post_events: limits.post_events }
 }
 
 fn shard_settings(settings: &Settings) -> ShardSettings {

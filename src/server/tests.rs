@@ -257,6 +257,38 @@ async fn whatever_takes_long_waits_for_its_turn() {
     assert_eq!(<[String; 8]>::from(statuses), expected);
 }
 
+/// A few bytes that inflate to many take no memory for them while they wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn questions_are_not_inflated_before_their_turn() {
+    let data = tempfile::tempdir().unwrap();
+    let limits = [("limits.body_bytes", "4MiB"), ("limits.event_bytes", "2MiB")];
+    let server = Server::start(settings_with(data.path(), &limits)).await.unwrap();
+    let _turns = server.api.take_all_turns().await;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut gzip, &vec![b' '; 3 << 20]).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let ask = async |path: &str| {
+        let mut socket = TcpStream::connect(server.addresses()[0]).await.unwrap();
+        let head = format!(
+            "POST /api/v3/hydrant/{path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
+             Authorization: Basic cm9ja2V0c2thdGVzOnIwY2tldHNrOHRz\r\nContent-Encoding: gzip\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n",
+            gzip.len()
+        );
+        socket.write_all(&[head.as_bytes(), &gzip].concat()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    // All that bodies may take, 16 MiB, has room for five of them once they are inflated.
+    let answers = futures_util::future::join_all((0..20).map(|_| ask("explain"))).await;
+    for answer in answers {
+        assert!(answer.contains("other explanations are in progress"), "{answer}");
+    }
+    // It would be too long.
+    assert!(ask("check").await.contains("other explanations are in progress"));
+}
+
 /// A shard that is stuck holds up only the questions about connections that it may have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_asks_about_a_connection_of_a_stuck_shard_holds_up_no_other_question() {

@@ -181,6 +181,11 @@ impl Session {
         self.outgoing.write_to(socket)
     }
 
+    /// Returns how many received bytes wait for the rest of their record or handshake message.
+    pub fn undigested_bytes(&self) -> usize {
+        self.undigested.len()
+    }
+
     /// Sends records after those that wait. Records that the socket does not accept wait too.
     fn send(&mut self, socket: &mut impl Write, mut records: &[u8]) -> io::Result<()> {
         while self.outgoing.is_empty() && !records.is_empty() {

@@ -41,6 +41,8 @@ pub struct Caller {
     /// Whether the sender of this request has shown valid credentials. A proxy's connection may carry requests of
     /// others too.
     has_shown: AtomicBool,
+    /// Whether the connection counts for a principal.
+    counted: AtomicBool,
     handover: Arc<Handover>,
     accepting: Accepting,
 }
@@ -59,6 +61,7 @@ impl Caller {
             remembered: Arc::default(),
             slot,
             has_shown: AtomicBool::new(false),
+            counted: AtomicBool::new(false),
             handover,
             accepting: Accepting::new(socket.signs()),
         }
@@ -81,6 +84,7 @@ impl Caller {
             remembered: Arc::clone(&self.remembered),
             slot,
             has_shown: AtomicBool::new(false),
+            counted: AtomicBool::new(false),
             handover,
             accepting: self.accepting.clone(),
         }
@@ -108,6 +112,16 @@ impl Caller {
         // Dropped outside the lock.
         let slot = self.slot.lock().take();
         drop(slot);
+    }
+
+    /// Notes that the connection counts for a principal.
+    pub fn count(&self) {
+        self.counted.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the connection counts for a principal.
+    pub fn is_counted(&self) -> bool {
+        self.counted.load(Ordering::Relaxed)
     }
 
     /// Returns whether the sender has shown valid credentials. On a proxy's connection each request is checked again.

@@ -19,8 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
@@ -39,6 +38,7 @@ use super::reading::Reading;
 use super::refusal::{MAX_HEAD, MAX_HEADERS, Refusal};
 use super::relay::Relay;
 use super::signs::Signs;
+use super::slices::Slices;
 use super::socket::Socket;
 use super::tls::LiveTls;
 use super::tracked::Tracked;
@@ -48,7 +48,7 @@ use crate::metrics::{Metrics, Rejection};
 use crate::tasks::{self, Work};
 
 /// The body of a response: available at once, or received from elsewhere while it is sent.
-pub type Body = Either<Full<Bytes>, Relay>;
+pub type Body = Either<Slices, Relay>;
 
 /// The response to a request.
 pub type Answer = Response<Body>;
@@ -152,22 +152,7 @@ impl Listener {
     /// Accepts connections until told to stop, and then waits until the requests in progress have been answered. If it
     /// is aborted before, they are cancelled.
     pub async fn serve(self, handler: Arc<dyn Handler>, mut stop: watch::Receiver<bool>) {
-        let Self { tcp, tls, limits, metrics, doors, is_proxied } = self;
-        let server = Arc::new(Server {
-            opener: Opener::new(
-                tls,
-                is_proxied.then(|| Arc::clone(&doors.proxies)),
-                OpeningBounds { handshake: limits.handshake, stalled: limits.stalled, send_buffer: limits.send_buffer },
-                Arc::clone(&metrics),
-            ),
-            room: WaitingRoom::new(limits.pending, limits.waiting, Arc::clone(&metrics)),
-            limits,
-            metrics,
-            handler,
-            doors,
-            refused: Arc::new(Semaphore::new(REFUSED_AT_A_TIME)),
-            shortage: Summary::default(),
-        });
+        let (tcp, server) = self.with_handler(handler);
         let mut connections = JoinSet::new();
         {
             // One future, because it may be in a pause after an error.
@@ -192,6 +177,26 @@ impl Listener {
             }
         }
         while connections.join_next().await.is_some() {}
+    }
+
+    fn with_handler(self, handler: Arc<dyn Handler>) -> (TcpListener, Arc<Server>) {
+        let Self { tcp, tls, limits, metrics, doors, is_proxied } = self;
+        let server = Arc::new(Server {
+            opener: Opener::new(
+                tls,
+                is_proxied.then(|| Arc::clone(&doors.proxies)),
+                OpeningBounds { handshake: limits.handshake, stalled: limits.stalled, send_buffer: limits.send_buffer },
+                Arc::clone(&metrics),
+            ),
+            room: WaitingRoom::new(limits.pending, limits.waiting, Arc::clone(&metrics)),
+            limits,
+            metrics,
+            handler,
+            doors,
+            refused: Arc::new(Semaphore::new(REFUSED_AT_A_TIME)),
+            shortage: Summary::default(),
+        });
+        (tcp, server)
     }
 }
 
@@ -288,7 +293,7 @@ impl Server {
         mut stop: watch::Receiver<bool>,
     ) {
         let (signs, cut) = (slot.signs(), slot.cut());
-        let served = async {
+        let mut served = pin!(async {
             let begun = tokio::select! {
                 begun = self.opener.open(stream, peer, &slot) => begun,
                 () = stopped_unless_new(&mut stop, &signs) => None,
@@ -297,14 +302,17 @@ impl Server {
                 let caller = Caller::new(peer, &socket, slot);
                 self.serve(socket, &caller, &signs, stop).await;
             }
-        };
+        });
         tokio::select! {
-            () = served => {}
-            () = cut.notified() => {
-                self.metrics.rejected(Rejection::Limited);
-                tracing::debug!(%peer, "closed an idle or unauthenticated connection to make room for another");
-            }
+            () = served.as_mut() => return,
+            () = cut.notified() => {}
         }
+        if !signs.evict() {
+            // A request has come since this connection was chosen.
+            return served.await;
+        }
+        self.metrics.rejected(Rejection::Limited);
+        tracing::debug!(%peer, "closed an idle or unauthenticated connection to make room for another");
     }
 
     async fn serve(&self, socket: Socket, caller: &Caller, signs: &Arc<Signs>, mut stop: watch::Receiver<bool>) {
@@ -355,7 +363,8 @@ impl Server {
             signs.upgraded();
             return answer.map(|body| Tracked::new(body, None));
         }
-        if asked || unread || *stopping.borrow() || self.doors.leaving.load(Ordering::Acquire) {
+        let evicted = signs.is_evicted();
+        if asked || unread || evicted || *stopping.borrow() || self.doors.leaving.load(Ordering::Acquire) {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         answer.map(|body| Tracked::new(body, Some(Arc::clone(signs))))
@@ -370,5 +379,96 @@ fn asks_to_close<B>(request: &Request<B>) -> bool {
         tokens.any(|token| token.eq_ignore_ascii_case("close"))
     } else {
         !tokens.any(|token| token.eq_ignore_ascii_case("keep-alive"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    /// Answers when told.
+    #[derive(Default)]
+    struct Slow {
+        asked: Notify,
+        told: Notify,
+        trusts: bool,
+    }
+
+    impl Handler for Slow {
+        fn handle<'a>(&'a self, _: Request<Incoming>, caller: &'a Caller) -> Answering<'a> {
+            Box::pin(async move {
+                self.asked.notify_one();
+                self.told.notified().await;
+                if self.trusts {
+                    caller.trust();
+                }
+                Response::new(Either::Left(Full::from("done")))
+            })
+        }
+    }
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    /// A connection whose slot is given to another while its request is being processed. Returns the client's end, and
+    /// the connection's task.
+    async fn evicted(slow: &Arc<Slow>) -> (TcpStream, tokio::task::JoinHandle<()>) {
+        let long = Duration::from_mins(1);
+        let limits = ListenLimits {
+            handshake: long,
+            header: long,
+            stalled: long,
+            pending: 1,
+            waiting: 0,
+            descriptors: u64::MAX,
+            send_buffer: 0,
+        };
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits, Arc::new(Metrics::new())).unwrap();
+        let address = listener.address().unwrap();
+        let handler: Arc<dyn Handler> = slow.clone();
+        let (tcp, server) = listener.with_handler(handler);
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let (stream, peer) = tcp.accept().await.unwrap();
+        let slot = server.room.enter(peer.ip()).unwrap().slot().await.unwrap();
+        let cut = slot.cut();
+        let serving = tokio::spawn(async move {
+            let (_running, stop) = watch::channel(false);
+            server.connection(stream, peer, slot, stop).await;
+        });
+        client.write_all(REQUEST).await.unwrap();
+        slow.asked.notified().await;
+        cut.notify_one();
+        // The connection notices.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        slow.told.notify_one();
+        (client, serving)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_loses_its_slot_within_a_request_ends_with_its_response() {
+        let (mut client, serving) = evicted(&Arc::default()).await;
+        let mut response = String::new();
+        client.read_to_string(&mut response).await.unwrap();
+        assert!(response.starts_with("HTTP/1.1 200") && response.ends_with("\r\n\r\ndone"), "{response}");
+        assert!(response.contains("connection: close"), "{response}");
+        serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_has_shown_valid_credentials_meanwhile_needs_no_slot() {
+        let slow = Arc::new(Slow { trusts: true, ..Slow::default() });
+        let (mut client, serving) = evicted(&slow).await;
+        client.write_all(REQUEST).await.unwrap();
+        slow.asked.notified().await;
+        slow.told.notify_one();
+        client.shutdown().await.unwrap();
+        let mut responses = String::new();
+        client.read_to_string(&mut responses).await.unwrap();
+        assert_eq!(responses.matches("HTTP/1.1 200").count(), 2, "{responses}");
+        serving.await.unwrap();
     }
 }

@@ -21,6 +21,7 @@ pub mod relay;
 mod request_line;
 mod secured;
 pub mod signs;
+pub mod slices;
 pub mod socket;
 pub mod tls;
 mod tracked;

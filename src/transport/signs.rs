@@ -40,6 +40,9 @@ pub struct Signs {
     /// Whether the client may still send data that will not be read.
     unread: AtomicBool,
     answer: AtomicU8,
+    /// Whether the connection needs a slot, and whether its slot was given to another.
+    needs_slot: AtomicBool,
+    evicted: AtomicBool,
     /// The body of the current request, if it has one.
     body: Mutex<Option<Reading>>,
 }
@@ -64,8 +67,9 @@ impl Signs {
         let phase = AtomicU8::new(Phase::Silent as u8);
         let answer = AtomicU8::new(Stage::Done as u8);
         let (since, requests) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (needs_slot, evicted) = (AtomicBool::new(true), AtomicBool::new(false));
         let (unread, body) = (AtomicBool::new(false), Mutex::new(None));
-        Self { begun: Instant::now(), phase, since, requests, unread, answer, body }
+        Self { begun: Instant::now(), phase, since, requests, unread, answer, needs_slot, evicted, body }
     }
 
     /// Notes that data has been received.
@@ -138,6 +142,23 @@ impl Signs {
     /// Returns whether no request is being answered: what hyper writes then answers a request that it could not parse.
     pub(super) fn is_between_requests(&self) -> bool {
         self.answer.load(Ordering::Relaxed) == Stage::Done as u8
+    }
+
+    /// Notes that the connection has given up its slot: its client has shown valid credentials, or it has ended.
+    pub(super) fn free_slot(&self) {
+        self.needs_slot.store(false, Ordering::Release);
+    }
+
+    /// Notes that the slot was given to another connection. Returns whether this one ends at once: not in the middle of
+    /// a request, nor if it needs no slot.
+    pub(super) fn evict(&self) -> bool {
+        self.evicted.store(true, Ordering::Release);
+        self.is_evicted() && !self.is_answering()
+    }
+
+    /// Returns whether the connection is without the slot that it needs, so that it ends with its response.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Acquire) && self.needs_slot.load(Ordering::Acquire)
     }
 
     /// Notes that the client may still send data that will not be read.

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::header::{
     CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 
 use super::listener::Answer;
+use super::slices::Slices;
 use super::socket::Socket;
 use crate::tasks;
 use crate::websocket::extension;
@@ -98,7 +99,7 @@ where
     if let Some(agreed) = agreed {
         answer.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(agreed));
     }
-    Ok(answer.map(|_| Either::Left(Full::default())))
+    Ok(answer.map(|_| Either::Left(Slices::default())))
 }
 
 #[cfg(test)]

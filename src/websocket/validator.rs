@@ -12,8 +12,8 @@
 //! Contract: sans I/O. [`FrameValidator::feed`] accepts bytes as they arrive and returns units: a control frame, or
 //! all frames of one message. The caller may stop after any unit and continue later; the bytes after it are kept until
 //! then. Memory grows only with bytes received, never with an announced length: at most about twice the message limit
-//! besides what the caller stopped at, and nothing between frames. After an error the connection must be closed;
-//! feeding more bytes keeps failing.
+//! besides what the caller stopped at, and nothing between frames or after an error. After an error the connection must
+//! be closed; feeding more bytes keeps failing.
 
 use std::ops::ControlFlow;
 
@@ -135,14 +135,26 @@ impl FrameValidator {
                 bytes.extend_from_slice(input);
                 self.split(&bytes, limit, &mut emit).map(|(used, stopped)| {
                     bytes.drain(..used);
+                    // The rest may not come for a long time.
+                    bytes.shrink_to(2 * bytes.len());
                     self.hold(bytes);
                     stopped
                 })
             }
         };
-        self.held.take_if(|held| held.partial.is_empty() && held.message.is_empty());
+        self.held.take_if(|held| result.is_err() || (held.partial.is_empty() && held.message.is_empty()));
         self.failed = result.as_ref().err().copied();
         result
+    }
+
+    /// Returns how many bytes are kept until more arrive. They take at most twice as much memory.
+    pub fn held_bytes(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.partial.len() + held.message.len())
+    }
+
+    /// Drops the bytes that are kept. Feeding more fails.
+    pub fn give_up(&mut self) {
+        (self.held, self.failed) = (None, Some(FrameError::TooBig));
     }
 
     /// Keeps bytes for the next [`FrameValidator::feed`].
@@ -301,10 +313,6 @@ mod tests {
         Ok(units)
     }
 
-    fn held(validator: &FrameValidator) -> usize {
-        validator.held.as_ref().map_or(0, |held| held.partial.len() + held.message.len())
-    }
-
     #[test]
     fn whole_frames_pass_however_they_are_cut() {
         let (ping, text, long) = (frame(0x89, b"p"), frame(0x81, b"hello"), frame(0x82, &[7; 900]));
@@ -431,7 +439,7 @@ mod tests {
             result = validator.feed(&empty, LIMIT, |_| ControlFlow::Continue(()));
         }
         assert_eq!(result, Err(FrameError::TooBig));
-        assert!(held(&validator) < 3 * LIMIT + 2048);
+        assert!(validator.held_bytes() < 3 * LIMIT + 2048);
     }
 
     proptest! {
@@ -442,7 +450,7 @@ mod tests {
             let mut validator = FrameValidator::default();
             for chunk in &chunks {
                 let _ = validator.feed(chunk, LIMIT, |_| ControlFlow::Continue(()));
-                prop_assert!(held(&validator) < 4 * LIMIT);
+                prop_assert!(validator.held_bytes() < 4 * LIMIT);
             }
         }
     }

@@ -35,6 +35,15 @@ async fn equal_right_passwords_at_once_are_one_hash() {
     assert_eq!(realm.authority.passwords_hashed(), 2);
 }
 
+/// The decision on a password that is being hashed for one address is told to no other.
+#[tokio::test]
+async fn equal_passwords_from_two_addresses_are_hashed_for_each() {
+    let realm = Realm::with(AuthOptions::default(), usual);
+    let logins = join_all((0..6).map(|n| realm.authority.login(basic("alice", PASSWORD), network(n / 2)))).await;
+    assert!(logins.iter().all(Result::is_ok));
+    assert_eq!(realm.authority.passwords_hashed(), 3);
+}
+
 #[tokio::test]
 async fn after_a_restart_a_thousand_clients_are_a_hundred_hashes() {
     let realm = Realm::with(AuthOptions::default(), |store| {

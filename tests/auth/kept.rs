@@ -1,5 +1,6 @@
 //! What a connection has shown before is not verified again, until anything that it depends on has changed.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hydrant::auth::{AuthOptions, Credential, Identity, PasswordHash, Recognized, Remembered, Secret, TokenRequest};
@@ -11,25 +12,27 @@ use super::support::{HASH, PASSWORD, PEER, Realm, at, clocks, now, options, usua
 struct Kept<'r> {
     realm: &'r Realm,
     remembered: Remembered,
+    /// The client's address.
+    peer: IpAddr,
 }
 
 impl<'r> Kept<'r> {
     fn new(realm: &'r Realm) -> Self {
-        Self { realm, remembered: Remembered::default() }
+        Self { realm, remembered: Remembered::default(), peer: PEER }
     }
 
     /// What a request with these credentials does; whether it was recognized.
     fn request(&self, header: &str, credential: &Credential, now: Timestamp) -> Option<(Arc<Identity>, bool)> {
         let authority = &self.realm.authority;
         if let Some(Recognized { identity, is_ambient }) =
-            authority.recognize(&self.remembered, header.as_bytes(), clocks(now))
+            authority.recognize(&self.remembered, header.as_bytes(), self.peer, clocks(now))
         {
             assert_eq!(is_ambient, credential.is_ambient());
             return Some((identity, true));
         }
         let generation = authority.generation();
-        let identity = Arc::new(authority.authenticate(credential, PEER, clocks(now)).ok()?);
-        authority.remember(&self.remembered, (header.as_bytes(), generation), credential, &identity);
+        let identity = Arc::new(authority.authenticate(credential, self.peer, clocks(now)).ok()?);
+        authority.remember(&self.remembered, (header.as_bytes(), generation), (credential, self.peer), &identity);
         Some((identity, false))
     }
 
@@ -113,7 +116,7 @@ fn a_change_during_the_verification_ends_it_too() {
     let generation = realm.authority.generation();
     let identity = Arc::new(realm.authority.authenticate(&credential, PEER, clocks(now())).unwrap());
     realm.edit(|store| store.remove_user("alice"));
-    realm.authority.remember(&kept.remembered, (header.as_bytes(), generation), &credential, &identity);
+    realm.authority.remember(&kept.remembered, (header.as_bytes(), generation), (&credential, PEER), &identity);
     assert_eq!(kept.bearer(&token, now()), None);
 }
 
@@ -131,6 +134,17 @@ fn a_password_is_known_for_a_minute_after_its_last_use() {
     assert_eq!(kept.basic("alice", "wrong", at(289)), None);
     realm.edit(|store| store.set_password("alice", PasswordHash::make("another-horse")?));
     assert_eq!(kept.basic("alice", PASSWORD, at(290)), None);
+}
+
+/// The connection of a proxy has requests of several clients.
+#[test]
+fn the_same_password_from_another_address_is_verified_there() {
+    let realm = Realm::usual();
+    let mut kept = Kept::new(&realm);
+    assert_eq!([(); 2].map(|()| kept.basic("alice", PASSWORD, now())), [Some(false), Some(true)]);
+    kept.peer = "192.0.2.8".parse().unwrap();
+    assert_eq!([(); 2].map(|()| kept.basic("alice", PASSWORD, now())), [Some(false), Some(true)]);
+    assert_eq!(realm.authority.passwords_hashed(), 2);
 }
 
 #[test]

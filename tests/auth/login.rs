@@ -162,6 +162,28 @@ fn a_thousand_wrong_passwords_are_hardly_hashed_and_lock_nobody_else_out() {
     assert_eq!(realm.authority.authenticate(&wrong, elsewhere, clocks(now())).unwrap_err(), AuthError::Denied);
 }
 
+/// If the right one were accepted at once where guesses are throttled, anybody could try any number of them.
+#[test]
+fn a_password_that_is_known_elsewhere_is_throttled_like_a_guess() {
+    let realm = Realm::with(AuthOptions::default(), usual);
+    realm.user("alice");
+    let guess = |password: &str, peer: &str| {
+        let credential = Credential::Basic { user: "alice".to_owned(), password: Secret::new(password) };
+        realm.authority.authenticate(&credential, peer.parse().unwrap(), clocks(now()))
+    };
+    for (guesser, victim) in
+        [("198.51.100.1", "198.51.100.2"), ("2001:db8::1", "2001:db8::2"), ("192.0.2.8", "192.0.2.7")]
+    {
+        let _ = guess(PASSWORD, victim);
+        let wrong = (0..6).map(|n| guess(&format!("wrong{n}"), guesser).unwrap_err()).collect::<Vec<_>>();
+        assert!(matches!(wrong[..], [.., AuthError::Denied, AuthError::Throttled { .. }]), "{wrong:?}");
+        let right = guess(PASSWORD, guesser).unwrap_err();
+        assert_eq!(right, wrong[5], "{guesser}");
+        assert!(guess(PASSWORD, victim).is_ok(), "the client that is known by it is not held back");
+    }
+    assert!(guess(PASSWORD, "::ffff:192.0.2.7").is_ok(), "an IPv4 address in the form of IPv6");
+}
+
 /// Who fails with nothing left waits longer than it takes for one more attempt to be there: twelve seconds.
 #[test]
 fn whoever_goes_on_guessing_waits_twice_as_long() {

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 struct Service {
     child: Child,
     manager: UnixDatagram,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Service {
@@ -33,7 +33,7 @@ impl Service {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Self { child, manager, _dir: dir }
+        Self { child, manager, dir }
     }
 
     /// The next message but signs of life.
@@ -105,6 +105,22 @@ fn a_service_manager_is_told_of_start_reload_end_and_life() {
     service.signal("HUP");
     let reloading = service.told();
     assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+    assert!(service.told().starts_with("READY=1\n"));
+    service.signal("TERM");
+    assert_eq!(service.told(), "STOPPING=1\nSTATUS=Draining\n");
+    service.ends_well();
+}
+
+/// Whoever opens a pipe waits for its other end.
+#[test]
+fn a_pipe_in_place_of_a_file_keeps_the_server_neither_from_reloading_nor_from_ending() {
+    let service = Service::start("60000000");
+    assert!(service.told().starts_with("READY=1\n"));
+    let keys = service.dir.path().join("data/token-keys.toml");
+    std::fs::remove_file(&keys).unwrap();
+    assert!(Command::new("mkfifo").arg(&keys).status().unwrap().success());
+    service.signal("HUP");
+    assert!(service.told().starts_with("RELOADING=1\n"));
     assert!(service.told().starts_with("READY=1\n"));
     service.signal("TERM");
     assert_eq!(service.told(), "STOPPING=1\nSTATUS=Draining\n");

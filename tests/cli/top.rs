@@ -2,6 +2,7 @@
 //! Debian).
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +25,9 @@ fn one_picture_has_all_there_is() {
         assert!(done.out.contains(part), "{part}: {}", done.out);
     }
     assert!(!done.out.contains('\u{1b}'));
+    let (_, connections) = done.out.split_once("\nConnections\n").unwrap();
+    let (connections, _) = connections.split_once("\n\nRegistrations\n").unwrap();
+    assert_eq!(connections.lines().count(), 2, "the head and the watcher, but not the command itself: {connections}");
     let done = broker.run(&["top", "--once", "--json", "-i", "0.5"], "");
     let picture: Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!(picture["Status"]["Received"]["post"], 1);
@@ -31,6 +35,31 @@ fn one_picture_has_all_there_is() {
     assert_eq!(picture["Registrations"][0]["Spec"], "machines.*.*.Stage=Eq(local)");
     let kinds: Vec<&Value> = picture["Connections"].as_array().unwrap().iter().map(|one| &one["Type"]).collect();
     assert!(kinds.contains(&&Value::from("websocket")), "{kinds:?}");
+}
+
+/// Opens a stream, as the first user.
+fn stream(address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let login = "Basic cm9ja2V0c2thdGVzOnIwY2tldHNrOHRz";
+    let request =
+        format!("GET /api/v3/events?register=a.b.c HTTP/1.1\r\nHost: {address}\r\nAuthorization: {login}\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    assert_eq!(status, *b"HTTP/1.1 200");
+    stream
+}
+
+#[test]
+fn json_has_every_connection_and_text_says_that_it_has_not() {
+    let broker = Broker::start();
+    let streams: Vec<TcpStream> = (0..501).map(|_| stream(&broker.address)).collect();
+    let done = broker.run(&["top", "--once", "--json", "-i", "0.5"], "");
+    let picture: Value = serde_json::from_str(&done.out).unwrap();
+    let found = picture["Connections"].as_array().unwrap().iter().filter(|one| one["Type"] == "stream");
+    assert_eq!(found.count(), streams.len());
+    let done = broker.run(&["top", "--once", "-i", "0.5"], "");
+    assert!(done.out.contains("... of the 500 with the most queued bytes"), "{}", done.out);
 }
 
 #[test]

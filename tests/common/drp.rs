@@ -192,6 +192,16 @@ impl Drp {
         self.state.sessions.lock().iter().for_each(|session| session.send(bytes.to_vec()));
     }
 
+    /// Waits until there is a connection.
+    pub async fn until_greeted(&self) {
+        let greeted = async {
+            while self.state.sessions.lock().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        patiently("a connection", greeted).await;
+    }
+
     /// Cuts all connections.
     pub fn cut(&self) {
         for session in std::mem::take(&mut *self.state.sessions.lock()) {

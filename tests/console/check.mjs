@@ -13,11 +13,16 @@ import { join } from "node:path";
 import { Chromium, until } from "./chromium.mjs";
 import { resumes } from "./eventsource.mjs";
 import { Hydrant, update } from "./hydrant.mjs";
+import { closesTheDialogue, followsAConnection, keepsTheFocus, opensARow, tellsWhatIsSelected } from "./input.mjs";
 import {
-  asksForWhatAnotherClockHas, comparesNoOtherNodes, continuesAtAnotherRun, expires, forgetsTheSessionBefore,
-  isRefusedOnce, keepsHeadsAndRowsTogether, noticesSilence, offersWhatIsPermitted, saysWhatTheEndpointLacks,
-  saysWhereAListEnds, takesATokenLater,
+  asksForWhatAnotherClockHas, chartsWhatTheBarCounts, comparesNoOtherNodes, continuesAtAnotherRun,
+  countsByTheServersClock, expires, forgetsTheSessionBefore, isRefusedOnce, keepsHeadsAndRowsTogether, noticesSilence,
+  offersWhatIsPermitted, saysWhatTheEndpointLacks, saysWhereAListEnds, takesATokenLater, tellsOfLostEvents,
 } from "./session.mjs";
+import {
+  drawsEveryEvent, explainsWhatTheHistoryLost, keepsIntegers, restsWhileItIsHidden, showsTheRate, staysWhereItIsRead,
+  stopsWhereItIsRefused, takesThePolicyOfTheServer,
+} from "./tail.mjs";
 
 const [program, axe] = process.argv.slice(2);
 const VIEWS = ["now", "tail?spec=machines.*.*", "connections", "registrations", "explain", "me"];
@@ -291,13 +296,16 @@ try {
   }
   await timed(takesATokenFromALink.name, takesATokenFromALink(browser, server));
   for (const step of [
-    takesATokenLater, forgetsTheSessionBefore, comparesNoOtherNodes, expires, isRefusedOnce, saysWhereAListEnds,
-    keepsHeadsAndRowsTogether,
+    takesATokenLater, forgetsTheSessionBefore, comparesNoOtherNodes, tellsOfLostEvents, expires, isRefusedOnce,
+    saysWhereAListEnds, keepsHeadsAndRowsTogether, opensARow, keepsTheFocus, followsAConnection, closesTheDialogue,
+    stopsWhereItIsRefused, drawsEveryEvent, chartsWhatTheBarCounts, restsWhileItIsHidden, keepsIntegers, showsTheRate,
+    staysWhereItIsRead, countsByTheServersClock, tellsWhatIsSelected,
   ]) {
     await timed(step.name, step(browser, server));
   }
   for (const step of [
     continuesAtAnotherRun, asksForWhatAnotherClockHas, noticesSilence, saysWhatTheEndpointLacks,
+    takesThePolicyOfTheServer, explainsWhatTheHistoryLost,
   ]) {
     await timed(step.name, step(browser, program));
   }

@@ -209,8 +209,17 @@ export class Page {
     await this.#send("Input.insertText", { text });
   }
 
+  /** Presses the mouse's button at the middle of what is found, or releases it there. */
+  async mouse(type, selector) {
+    const [x, y] = await this.until(selector, (selector) => {
+      const box = document.querySelector(selector)?.getBoundingClientRect();
+      return box?.width > 0 && [box.x + box.width / 2, box.y + box.height / 2];
+    }, selector);
+    await this.#send("Input.dispatchMouseEvent", { type, x, y, button: "left", clickCount: 1 });
+  }
+
   async key(key) {
-    const code = { Enter: 13, Escape: 27, Tab: 9, " ": 32 }[key];
+    const code = { Enter: 13, Escape: 27, Tab: 9, " ": 32, ArrowDown: 40 }[key];
     const text = key === "Enter" ? "\r" : key.length === 1 ? key : undefined;
     await this.#send("Input.dispatchKeyEvent", { type: "keyDown", key, text, windowsVirtualKeyCode: code });
     await this.#send("Input.dispatchKeyEvent", { type: "keyUp", key, windowsVirtualKeyCode: code });

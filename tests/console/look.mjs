@@ -69,7 +69,7 @@ const SCENES = {
     await take(page, "tail-list");
     await until("an update", () => page.evaluate(() => {
       const row = [...document.querySelectorAll(".rows .row")].find((one) => one.innerText.includes("Stage"));
-      row?.click();
+      row?.dispatchEvent(new MouseEvent("mousedown"));
       return Boolean(row);
     }));
     await take(page, "tail");

@@ -12,7 +12,7 @@ async function token(server, restrictions) {
 }
 
 /** Opens a view with a token of one's own, does something there, and closes the page. */
-async function opened(browser, server, fragment, restrictions, work, expected = []) {
+export async function opened(browser, server, fragment, restrictions, work, expected = []) {
   const url = `${server.url}/hydrant/#${fragment}&token=${await token(server, restrictions)}`;
   const page = await browser.page(url, { expected });
   try {
@@ -104,7 +104,8 @@ export function keepsHeadsAndRowsTogether(browser, server) {
     await page.evaluate(() => {
       window.seen = [];
       const note = () => window.seen.push(document.querySelector(".list").innerText);
-      new MutationObserver(note).observe(document.querySelector(".list"), { childList: true, subtree: true });
+      new MutationObserver(note).observe(document.querySelector(".list"),
+        { childList: true, subtree: true, characterData: true, attributes: true });
       window.late();
     });
     await page.until("the next list", () => window.asked.deliveries > 1 && window.seen.length > 0);
@@ -212,6 +213,34 @@ export function comparesNoOtherNodes(browser, server) {
   });
 }
 
+/** Gaps of an endpoint and events lost between nodes need attention, and stay on the page. */
+export function tellsOfLostEvents(browser, server) {
+  return opened(browser, server, "now?", {}, async (page) => {
+    await page.evaluate(() => {
+      const ask = window.fetch;
+      let looks = 0;
+      window.fetch = async (path, options) => {
+        const answer = await ask(path, options);
+        if (!path.includes("hydrant/status")) return answer;
+        looks += 1;
+        const [Connected, Since, Error] = [true, new Date().toISOString(), ""];
+        const upstream = (Gaps) => ({ Endpoint: "https://drp", Connected, Since, Error, Gaps });
+        const Nats = { Connected, Since, LostIn: 100 + looks, LostOut: 1000 + looks };
+        const Upstreams = [upstream(5), upstream(7 + looks)];
+        return Response.json({ ...await answer.json(), Id: "front", Upstreams, Nats });
+      };
+    });
+    // Counted from the first answer on.
+    for (const what of ["Gaps in the events of endpoints", "Events lost between nodes"]) {
+      await page.until(what, (what) => {
+        const found = [...document.querySelectorAll(".health .bad")].find((one) => one.innerText.includes(what));
+        return found && Number(/: (\d+)\./.exec(found.innerText)[1]) < 100;
+      }, what);
+    }
+    await page.shows("Events lost between nodes: 1,1");
+  });
+}
+
 /** Another run repeats what a page has, and the page does not. */
 export async function continuesAtAnotherRun(browser, program) {
   const server = await Hydrant.start(program);
@@ -305,4 +334,50 @@ export async function saysWhatTheEndpointLacks(browser, program) {
     drp.close();
     await server.end();
   }
+}
+
+/** The chart of received events has all that the figure above it counts, and nothing from before its picture. */
+export function chartsWhatTheBarCounts(browser, server) {
+  return opened(browser, server, "now?", {}, async (page) => {
+    await page.evaluate(() => {
+      const ask = window.fetch;
+      let events = 0;
+      window.fetch = async (path, options) => {
+        const answer = await ask(path, options);
+        if (!path.includes("hydrant/status")) return answer;
+        events += 1000;
+        return Response.json({ ...await answer.json(), Received: { post: events, connections: events } });
+      };
+    });
+    await page.until("a status", async () => {
+      const { history } = await import("/hydrant/status.js");
+      if (!history[0]?.status) return false;
+      const spike = { ...history[0].status, Queue: { ...history[0].status.Queue, Bytes: 1e9 } };
+      return history.unshift({ time: Date.now() - 16 * 60 * 1000, status: spike });
+    });
+    await page.until("the source", () => document.querySelector(".legend").innerText.includes("connections"));
+    await page.until("both in one", () => {
+      const number = (text) => Number(text.replaceAll(",", ""));
+      const parts = [...document.querySelector(".legend").querySelectorAll("b")].map((one) => number(one.innerText));
+      const all = number(document.querySelector(".figures a b").innerText);
+      return all > 100 && Math.abs(all - parts.reduce((sum, part) => sum + part, 0)) <= 2;
+    });
+    const top = await page.evaluate(() => document.querySelectorAll(".plot-box .top")[2].innerText);
+    if (/[MG]B/.test(top)) throw new Error(`the scale is that of long ago: ${top}`);
+  });
+}
+
+/** Ages are those of the server's clock. */
+export function countsByTheServersClock(browser, server) {
+  return opened(browser, server, "tail?spec=clock.*.*", {}, (open) =>
+    opened(browser, server, "now?", {}, async (page) => {
+      await open.until("the tail", () => document.querySelector(".state.live"));
+      await page.evaluate(() => {
+        const now = Date.now;
+        Date.now = () => now() + 600_000;
+        location.hash = "#connections";
+      });
+      await page.until("an age in seconds", () =>
+        [...document.querySelectorAll("td[data-head=Age]")].some((one) => one.innerText.endsWith(" s")));
+    }));
 }

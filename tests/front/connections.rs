@@ -117,6 +117,17 @@ async fn an_endpoint_that_has_no_list_makes_no_list_incomplete() {
     }
 }
 
+/// An ingress answers 404 while it has no endpoint behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_404_of_a_server_in_front_of_the_endpoint_makes_a_list_incomplete() {
+    let (drp, hydrant) = front().await;
+    *drp.state.page.lock() = Some(("/api/v3/", 404));
+    for path in ["/api/v3/connections".to_owned(), format!("/api/v3/machines/{MACHINE}/connections")] {
+        let reply = ask(&hydrant, "all", "GET", &path).await;
+        assert_eq!((reply.status.as_u16(), reply.header("x-hydrant-incomplete")), (200, "endpoint"), "{path}");
+    }
+}
+
 /// A 401 or 403 ends the session of a page. It must be about the caller: if the endpoint refuses hydrant's own user,
 /// that is an error of this server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -114,8 +114,9 @@ pub struct State {
     pub tells_secrets: AtomicBool,
     /// Whether questions for users, roles, tenants, preferences and the connections of a machine are never answered.
     pub hangs: AtomicBool,
-    /// Everything is answered by a page, with 200, as a proxy in front of an endpoint does during maintenance.
-    pub maintenance: AtomicBool,
+    /// Paths that begin like this are answered by a page with this status, as by a proxy in front of an endpoint during
+    /// maintenance (200), or by one that has no endpoint behind it (404, 503).
+    pub page: Mutex<Option<(&'static str, u16)>>,
     /// `GET tenants` is answered 404.
     pub loses_tenants: AtomicBool,
     /// What is answered with 500: `roles`, `prefs` and the like.
@@ -175,7 +176,7 @@ impl Drp {
             tells_base: AtomicBool::new(true),
             tells_secrets: AtomicBool::new(true),
             hangs: AtomicBool::new(false),
-            maintenance: AtomicBool::new(false),
+            page: Mutex::default(),
             loses_tenants: AtomicBool::new(false),
             breaks: Mutex::default(),
             refuses: Mutex::new(("nothing", 0)),
@@ -302,8 +303,8 @@ impl State {
             self.got.lock().push(Got { method, target, headers });
         }
         let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
-        if self.maintenance.load(Ordering::Relaxed) {
-            return full(200, "text/html", "<html><body>Back in a moment</body></html>");
+        if let Some((_, status)) = self.page.lock().filter(|(begin, _)| path.starts_with(begin)) {
+            return full(status, "text/html", "<html><body>Back in a moment</body></html>");
         }
         if let Some(rest) = path.strip_prefix("/api/v3/") {
             return self.rest(rest, request).await;

@@ -168,11 +168,34 @@ async fn answers_and_nonsense_never_enter() {
     drp.send_raw(&drp::text(r#"{"Type":"websocket","Action":"register","Key":"x.*.*"}"#));
     drp.publish(&numbered(1));
     assert_eq!(client.event().await.key, "1");
-    assert_eq!(metric(&server, "unusable_total", &drp).await, 5);
+    assert_eq!(metric(&server, "unusable_total", &drp).await, 6);
     until_events(&server, 1, &drp).await;
     assert_eq!(server.metric("hydrant_events_received_total{source=\"upstream\"}").await, 1);
     // The link stands.
     assert_eq!(metric(&server, "reconnects_total", &drp).await, 0);
+}
+
+/// Whoever may post events at the endpoint could otherwise end the link, or have it stand too early.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn posted_events_that_look_like_answers_answer_nothing() {
+    let drp = Drp::start().await;
+    drp.set_mute(true);
+    let server = Hydrant::start(&drp.settings("register = [\"a.*.*\", \"b.*.*\"]\n")).await;
+    drp.until_greeted().await;
+    let send = |action: &str, key: &str| {
+        let event = serde_json::json!({"Type": "websocket", "Action": action, "Key": key, "Object": null});
+        drp.send_raw(&drp::text(&event.to_string()));
+    };
+    send("register", "a.*.*");
+    [("error", "x"), ("register", "x"), ("deregister", "b.*.*")]
+        .into_iter()
+        .for_each(|(action, key)| send(action, key));
+    let unusable = format!("hydrant_upstream_unusable_total{{endpoint=\"{}\"}}", drp.address);
+    server.until(&unusable, 3).await;
+    assert_eq!(metric(&server, "connected", &drp).await, 0, "one answer is missing");
+    send("register", "b.*.*");
+    until_connected(&server).await;
+    assert_eq!(drp.attempts(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -224,6 +247,8 @@ async fn a_link_that_is_lost_is_made_again_and_the_gap_is_told() {
     assert_eq!([other.event().await.key, other.event().await.key], ["1", "3"]);
     assert_eq!(metric(&server, "gaps_total", &drp).await, 1);
     assert_eq!(metric(&server, "reconnects_total", &drp).await, 1);
+    let status = server.request("GET", "/api/v3/hydrant/status", &[], "").await.json();
+    assert_eq!(status["Upstreams"][0]["Gaps"], 1, "{status}");
     until_connected(&server).await;
     assert_eq!(readyz(&server).await.0, 200);
 }

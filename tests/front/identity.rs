@@ -203,13 +203,20 @@ async fn an_endpoint_that_does_not_tell_its_users_keeps_nobody_waiting_for_long(
     }
 }
 
-/// A proxy that shows a page with status 200 would otherwise let everybody in as anybody, superusers included.
+/// A proxy that shows a page with status 200 would otherwise let everybody in as anybody, superusers included, and one
+/// that answers 404 while it has no endpoint behind it would refuse everybody for good.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_that_says_200_is_no_judgement() {
+async fn a_page_of_a_server_in_front_of_the_endpoint_is_no_judgement() {
+    for status in [200, 404] {
+        behind_a_page(status).await;
+    }
+}
+
+async fn behind_a_page(status: u16) {
     let (drp, hydrant) = front("").await;
     by_password(&hydrant, ALICE).await.unwrap();
     let token = drp.token("alice", &json!({}));
-    drp.state.maintenance.store(true, Ordering::Relaxed);
+    *drp.state.page.lock() = Some(("/", status));
     assert_eq!(refused(by_password(&hydrant, "alice:WRONG").await).status, 503);
     let other_key =
         tokens::seal(&tokens::jwt(&json!({"jti": "alice", "exp": 4_102_444_800_i64}), "k"), &"k".repeat(32));
@@ -218,7 +225,7 @@ async fn a_page_that_says_200_is_no_judgement() {
     assert_eq!(refused(by_token(&hydrant, &plain).await).status, 503);
     // What can be judged without the endpoint still is, and nothing of the page was remembered.
     by_token(&hydrant, &token).await.unwrap();
-    drp.state.maintenance.store(false, Ordering::Relaxed);
+    *drp.state.page.lock() = None;
     let wrong = async {
         while refused(by_password(&hydrant, "alice:WRONG").await).status == 503 {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -383,9 +390,9 @@ async fn an_endpoint_that_cannot_tell_its_key_now_ends_no_token() {
         ask_for_keys(&drp, &hydrant).await;
     }
     *drp.state.refuses.lock() = ("nothing", 0);
-    drp.state.maintenance.store(true, Ordering::Relaxed);
+    *drp.state.page.lock() = Some(("/", 200));
     ask_for_keys(&drp, &hydrant).await;
-    drp.state.maintenance.store(false, Ordering::Relaxed);
+    *drp.state.page.lock() = None;
     assert_eq!(seen(&hydrant, &mut alice, &[("machines", "m1"), ("tasks", "t1")]).await, ["machines.update.m1"]);
     let another = json!({"exp": hydrant::clock::now().as_second() + 1800});
     by_token(&hydrant, &drp.token("alice", &another)).await.unwrap();

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::common::ws::Client;
-use crate::common::{Hydrant, event, patiently};
+use crate::common::{Hydrant, basic, event, http, patiently};
 use crate::endpoint::{Drp, User};
 use crate::identity::{ALICE, by_password, by_token, reader, refused, seen, told};
 
@@ -102,6 +102,27 @@ async fn a_user_about_whom_the_endpoint_says_too_much_is_none_and_keeps_out_nobo
     assert_eq!(bob.closed().await.0, 1008);
     assert_eq!(refused(by_password(&hydrant, "bob:builder").await).status, 503);
     by_password(&hydrant, ALICE).await.unwrap();
+}
+
+/// An ingress answers so while the endpoint restarts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_404_that_is_not_the_endpoints_denies_and_removes_nobody() {
+    let (drp, hydrant) = front("fresh = \"1ms\"\n[throttle]\nfailures = 1\n").await;
+    let mut alice = watching(&hydrant, ALICE).await;
+    *drp.state.page.lock() = Some(("/api/v3/users/alice", 404));
+    for _ in 0..3 {
+        by_password(&hydrant, ALICE).await.unwrap();
+        assert_eq!(refused(by_password(&hydrant, "alice:guess").await).status, 503, "it is not judged");
+    }
+    assert_eq!(hydrant.metric(&verdicts("denied")).await, 0);
+    // What the first answer says has been considered when she is asked for again.
+    let before = drp.asked("/api/v3/users/alice");
+    told(&drp, &hydrant, "users", "save", "alice").await;
+    until_asked(&drp, "/api/v3/users/alice", before + 2).await;
+    assert_eq!(seen(&hydrant, &mut alice, &[("machines", "m1")]).await, ["machines.update.m1"]);
+    drp.state.users.lock().remove("alice");
+    *drp.state.page.lock() = None;
+    assert_eq!(alice.closed().await.0, 1008);
 }
 
 /// The password was right when the endpoint was asked, and is another's by the time when the user is read.
@@ -202,14 +223,24 @@ async fn a_user_who_is_new_is_judged_by_the_tenants_of_now() {
     assert_eq!(seen(&hydrant, &mut bob, &[("machines", "m2"), ("machines", "m1")]).await, ["machines.update.m1"]);
 }
 
-/// A token that can be opened here is good for no longer than a password that was found right.
+/// A token that can be opened here is good for no longer than a password that was found right, whether nobody answers
+/// or a server in front of the endpoint does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_that_are_opened_here_are_good_for_so_long_without_the_endpoint() {
+    for page in [None, Some(("/", 503)), Some(("/", 200))] {
+        without_the_endpoint(page).await;
+    }
+}
+
+async fn without_the_endpoint(page: Option<(&'static str, u16)>) {
     let (mut drp, hydrant) = front("fresh = \"1ms\"\naway = \"5s\"\n").await;
     let token = |n: i64| drp.token("alice", &json!({"iat": n}));
     let tokens: Vec<String> = (1..=3).map(token).collect();
     by_token(&hydrant, &tokens[0]).await.unwrap();
-    drp.stop().await;
+    *drp.state.page.lock() = page;
+    if page.is_none() {
+        drp.stop().await;
+    }
     by_token(&hydrant, &tokens[1]).await.unwrap();
     let ends = async {
         for token in tokens.iter().cycle() {
@@ -224,7 +255,10 @@ async fn tokens_that_are_opened_here_are_good_for_so_long_without_the_endpoint()
     for token in &tokens {
         assert_eq!(refused(by_token(&hydrant, token).await).status, 503);
     }
-    drp.resume().await;
+    if page.is_none() {
+        drp.resume().await;
+    }
+    *drp.state.page.lock() = None;
     let back = async { while by_token(&hydrant, &tokens[0]).await.is_err() {} };
     patiently("the endpoint", Box::pin(back)).await;
 }
@@ -267,6 +301,26 @@ async fn a_known_password_is_taken_while_guesses_are_held_back() {
     by_password(&hydrant, ALICE).await.unwrap();
     assert_eq!(drp.asked("/api/v3/users/alice/token"), asked);
     assert_eq!(hydrant.metric(&verdicts("stale")).await, 1);
+}
+
+/// It is known only where it was accepted: elsewhere the right one would stand out among guesses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_is_known_elsewhere_is_throttled_like_a_guess() {
+    let drp = Drp::start().await;
+    drp.state.users.lock().insert("alice".to_owned(), User::new("wonder", &["reader"]));
+    reader(&drp, "machines");
+    let toml = format!("trusted_proxies = [\"127.0.0.1\"]\n{}[throttle]\nfailures = 1\n", drp.settings());
+    let hydrant = Hydrant::start_tls(&toml).await;
+    let from = async |peer: &str, login: &str| {
+        let headers = [("authorization", &*basic(login)), ("x-forwarded-for", peer)];
+        http::request(hydrant.address(), true, "GET", "/api/v3/hydrant/me", &headers, "").await.status.as_u16()
+    };
+    assert_eq!(from("192.0.2.1", ALICE).await, 200);
+    assert_eq!(from("192.0.2.2", "alice:guess").await, 403);
+    assert_eq!(from("192.0.2.2", ALICE).await, 429);
+    let asked = drp.asked("/api/v3/users/alice/token");
+    assert_eq!(from("192.0.2.1", ALICE).await, 200);
+    assert_eq!(drp.asked("/api/v3/users/alice/token"), asked);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

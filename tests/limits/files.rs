@@ -5,6 +5,8 @@ use std::process::Stdio;
 
 use tokio::net::TcpStream;
 
+use crate::common::http::Http;
+use crate::common::{LOGIN, basic, patiently};
 use crate::outside::Outside;
 
 /// Sockets that say nothing stay for as long as a head may take.
@@ -34,6 +36,40 @@ async fn clients_do_not_take_the_last_files() {
     assert!(said.contains("at most 48 connections fit, although limits.connections is 100000"), "{said}");
     assert!(said.contains("no file descriptors are left for clients"), "{said}");
     assert!(!said.contains("cannot accept"), "{said}");
+}
+
+/// A machine's agent holds as many connections as it gets; each has shown its credentials.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_principal_does_not_take_the_files_of_all() {
+    let server = Outside::start("ulimit -n 256", Stdio::null(), PATIENT).await;
+    let path = "/api/v3/machines/3f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e/token";
+    let login = [("authorization", &*basic(LOGIN))];
+    let token = Http::connect(server.api, false).await.request("GET", path, &login, "").await.json();
+    let bearer = format!("Bearer {}", token["Token"].as_str().unwrap());
+    let mut kept = Vec::new();
+    let refused = loop {
+        let mut http = Http::connect(server.api, false).await;
+        let reply = http.request("GET", "/api/v3/hydrant/me", &[("authorization", &bearer)], "").await;
+        if reply.status == 429 {
+            break reply;
+        }
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        kept.push(http);
+    };
+    assert_eq!((kept.len(), refused.header("connection")), ((256 - 64) / 8, "close"));
+    assert!(refused.body.contains("too many HTTP connections of this principal: at most 24"), "{}", refused.body);
+    for http in &mut kept {
+        assert_eq!(http.request("GET", "/api/v3/hydrant/me", &[("authorization", &bearer)], "").await.status, 200);
+    }
+    server.websocket().await;
+    kept.pop();
+    let mut again = Http::connect(server.api, false).await;
+    let one_more = async {
+        while again.request("GET", "/api/v3/hydrant/me", &[("authorization", &bearer)], "").await.status != 200 {
+            again = Http::connect(server.api, false).await;
+        }
+    };
+    patiently("the place of one that has left", one_more).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

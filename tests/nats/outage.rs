@@ -160,11 +160,14 @@ async fn what_nats_does_not_take_before_the_end_counts_as_lost() {
     patiently("the connection", until(|| node.health.report().connected)).await;
     nats.signal("STOP");
     node.publish(Source::Post, 0..1000);
+    let health = Arc::clone(&node.health);
     let broker = patiently("the end", node.stop()).await;
     nats.signal("CONT");
     broker.metrics().nats.show(false);
     let text = broker.metrics().render(0);
     assert!(text.contains("hydrant_nats_lost_total{direction=\"out\"} 1000\n"), "{text}");
+    let report = health.report();
+    assert_eq!((report.lost_out, report.lost_in), (1000, 0));
 }
 
 /// A server that lets everybody in and closes. Returns its address, and counts who comes.

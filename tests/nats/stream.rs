@@ -434,7 +434,7 @@ async fn a_replay_outlives_nats_and_says_what_it_did_not_get() {
 }
 
 /// What `/readyz` says of the stream.
-async fn stream(node: &Hydrant) -> serde_json::Value {
+pub(crate) async fn stream(node: &Hydrant) -> serde_json::Value {
     let reply = http::request(node.server.probe_address().unwrap(), false, "GET", "/readyz", &[], "").await;
     assert_eq!(reply.status.as_u16(), 200);
     reply.json()["Nats"]["Stream"].clone()

@@ -4,9 +4,12 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::common::http::Reply;
-use crate::common::{Hydrant, basic};
+use crate::common::people::HASH;
+use crate::common::raw::Raw;
+use crate::common::{Hydrant, basic, patiently};
 
 const LOGIN: &str = "rocketskates:r0cketsk8ts";
+const ALICE: &str = "alice:correct-horse";
 
 async fn asked(server: &Hydrant, question: &Value) -> Reply {
     let authorization = basic(LOGIN);
@@ -36,6 +39,54 @@ async fn a_question_is_no_longer_than_a_body_may_be() {
     let question = |bytes| json!({"Event": event(bytes), "Spec": "machines.*.*"});
     assert_eq!(asked(&server, &question(4_000)).await.status, 200);
     asked(&server, &question(9_000)).await.error(413);
+}
+
+/// The caller has a long event already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_event_of_the_caller_is_not_repeated() {
+    let server = Hydrant::start("").await;
+    let question = |bytes| json!({"Event": event(bytes), "Spec": "machines.*.*"});
+    let (short, long) = (asked(&server, &question(60_000)).await, asked(&server, &question(70_000)).await);
+    assert_eq!(short.json()["Event"]["Object"].as_str().unwrap().len(), 60_000);
+    assert!(long.json()["Event"].is_null() && long.json()["Delivered"] == true, "{long:?}");
+}
+
+/// Sends a question whose answer has some megabytes, and reads only the head of the answer.
+async fn unread(server: &Hydrant, login: &str) -> (Raw, String) {
+    let spec = format!("machines.*.{}", "x".repeat(1_000_000));
+    let question = json!({"Event": event(10), "Spec": spec}).to_string();
+    let (authorization, length) = (basic(login), question.len());
+    let mut raw = server.dial().await;
+    let head = format!(
+        "POST /api/v3/hydrant/explain HTTP/1.1\r\nHost: a\r\nAuthorization: {authorization}\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    );
+    raw.send(&[head.as_bytes(), question.as_bytes()].concat()).await;
+    let status = raw.head().await.split(' ').nth(1).unwrap().to_owned();
+    (raw, status)
+}
+
+/// Answers that are not read take a bounded part of the memory, and those of one caller a part of that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_answers_that_nobody_reads_are_bounded() {
+    let toml = "limits = { event_bytes = \"1MiB\", body_bytes = \"4MiB\", socket_buffer = \"64KiB\" }";
+    let server = Hydrant::with_people(toml, |store| store.add_user("alice", HASH.clone(), &[])).await;
+    let mut held = Vec::new();
+    loop {
+        let (raw, status) = unread(&server, ALICE).await;
+        if status != "200" {
+            assert_eq!(status, "503");
+            break;
+        }
+        held.push(raw);
+        assert!(held.len() < 20, "a quarter of 64 MiB has room for sixteen at most");
+    }
+    assert!(held.len() >= 2, "{}", held.len());
+    assert_eq!(unread(&server, LOGIN).await.1, "200", "others are not kept from theirs");
+    drop(held);
+    // An answer counts until hydrant has noticed that its connection is gone.
+    let again = async { while unread(&server, ALICE).await.1 != "200" {} };
+    patiently("room for an answer", again).await;
 }
 
 /// A few such questions would otherwise keep others from posting.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hydrant::fanout::outbox::gather::Gathered;
 use hydrant::fanout::outbox::{ConnId, Fanout, Frame};
 use hydrant::metrics::Metrics;
@@ -73,7 +73,7 @@ impl Handler for Echo {
         };
         let answer = upgrade::check(&request).and_then(|()| upgrade::accept(&mut request, true, talk));
         let answer = answer.unwrap_or_else(|error| {
-            let mut answer = Response::new(Either::Left(Full::from(error.to_string())));
+            let mut answer = Response::new(Either::Left(Bytes::from(error.to_string()).into()));
             *answer.status_mut() = StatusCode::BAD_REQUEST;
             answer
         });

@@ -1,10 +1,12 @@
 //! The command line.
 
+mod check;
 mod examples;
 mod hostile;
 mod peers;
 mod run;
 mod target;
+mod value;
 
 use std::path::PathBuf;
 
@@ -68,23 +70,6 @@ pub enum Command {
     Report(ReportArgs),
 }
 
-impl Command {
-    /// Returns the output files.
-    pub fn output(&self) -> &Output {
-        match self {
-            Self::Floor(args) => &args.work.run.output,
-            Self::Burst(args) => &args.work.run.output,
-            Self::Compare(args) => &args.run.output,
-            Self::Fleet(args) => &args.run.output,
-            Self::Stall(args) => &args.run.output,
-            Self::Idle(args) => &args.run.output,
-            Self::Storm(args) => &args.run.output,
-            Self::Hostile(args) => &args.run.output,
-            Self::Report(args) => &args.output,
-        }
-    }
-}
-
 /// The arguments of `floor`.
 #[derive(Debug, Clone, Args)]
 pub struct FloorArgs {
@@ -129,7 +114,7 @@ pub struct BurstArgs {
     #[command(flatten)]
     pub post: PostArgs,
     /// Time limit for a turn in seconds; what has not arrived by then is lost.
-    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub turn_timeout: u64,
     /// Measure the server only.
     #[arg(long)]
@@ -154,6 +139,13 @@ pub enum Kind {
     Stall,
     /// Memory per connection, plain and TLS.
     Idle,
+}
+
+impl Kind {
+    /// Returns the name on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 /// The arguments of `compare`.
@@ -193,7 +185,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,
     /// Seconds per round, system and work.
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = value::seconds)]
     pub seconds: f64,
     /// Time limit for a turn of a peer, in seconds. A slower peer is left out of that work, and the report says so.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
@@ -307,7 +299,7 @@ pub struct StallSize {
     #[arg(long, value_name = "MB", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub megabytes: u32,
     /// Size of an event as delivered, in bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = 1_024)]
+    #[arg(long, value_name = "BYTES", default_value_t = 1_024, value_parser = value::payload)]
     pub payload: usize,
     /// Events per turn.
     #[arg(long = "k", value_name = "K", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1_024))]
@@ -390,7 +382,7 @@ pub struct ReportArgs {
     pub after: PathBuf,
     /// By how many percent a figure must be worse to count as a regression; it must also be outside the spread of the
     /// earlier one.
-    #[arg(long, value_name = "PERCENT", default_value_t = 10.0)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 10.0, value_parser = value::percent)]
     pub tolerance: f64,
     /// Output files.
     #[command(flatten)]
@@ -403,6 +395,7 @@ mod documented_tests;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::usage::UsageError;
     use clap::CommandFactory as _;
 
     fn burst(more: &[&str]) -> Result<BurstArgs, clap::Error> {
@@ -459,10 +452,64 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_before_anything_is_done() {
-        for bad in [["--k", "0"], ["--k", "5000"], ["--seconds", "0"], ["--payload", "99999999"], ["--turns", "0"]] {
-            let args = burst(&["--serve", "x", "--no-pin", bad[0], bad[1]]).unwrap();
-            assert!(args.work.checked().is_err(), "{bad:?}");
+    fn a_file_is_checked_by_opening_it_and_left_as_it_was() {
+        let home = tempfile::tempdir().unwrap();
+        let (new, old) = (home.path().join("new.json"), home.path().join("old.json"));
+        std::fs::write(&old, "before").unwrap();
+        let output = |file: &PathBuf| Output { json: Some(file.clone()), html: None }.checked();
+        output(&new).unwrap();
+        output(&old).unwrap();
+        assert!(!new.exists());
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "before");
+        // Not even root may open it for writing.
+        let refused = output(&PathBuf::from("/proc/sys/kernel/version")).unwrap_err();
+        assert!(format!("{refused:#}").contains("--json /proc/sys/kernel/version: cannot be written"), "{refused:#}");
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_the_name_of_the_flag() {
+        let refused = |work: &str, more: &[&str]| {
+            let error = Cli::try_parse_from([&["hydrant-loadtest", work], more].concat()).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{error}");
+            error.to_string()
+        };
+        for (flag, values) in [
+            ("--k", &["0", "5000"][..]),
+            ("--seconds", &["0", "nan", "1e20"]),
+            ("--payload", &["0", "99999999"]),
+            ("--turns", &["0"]),
+            ("--turn-timeout", &["0", "18446744073709551615"]),
+        ] {
+            for value in values {
+                let message = refused("burst", &["--serve", "x", flag, value]);
+                assert!(message.contains(flag) && message.contains(value), "{message}");
+            }
         }
+        assert!(refused("compare", &["--serve", "x", "--seconds=-1"]).contains("--seconds"));
+        assert!(refused("stall", &["--serve", "x", "--payload", "0"]).contains("--payload"));
+        for value in ["nan", "inf", "=-1"] {
+            assert!(refused("report", &["a", "b", "--tolerance", value]).contains("--tolerance"), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_impossible_together_is_refused_before_anything_is_done() {
+        for line in [
+            &["fleet", "--serve", "x", "--runners", "5", "--machines", "4"][..],
+            &["fleet", "--serve", "x", "--runners", "0", "--portals", "0", "--scripts", "0"],
+            &["storm", "--endpoint", "http://127.0.0.1:1", "--loss", "kill"],
+            &["burst", "--endpoint", "http://127.0.0.1:1", "--key", "nobody"],
+            &["burst", "--endpoint", "127.0.0.1:1"],
+            &["storm", "--endpoint", "http://127.0.0.1:1", "--metrics", "WRONG"],
+            &["idle", "--serve", "x", "--html", "/no/such/place/page.html"],
+        ] {
+            let cli = Cli::try_parse_from([&["hydrant-loadtest"], line, &["--no-pin"]].concat()).unwrap();
+            let error = cli.command.unwrap().checked().unwrap_err();
+            let named = line.iter().any(|word| word.starts_with("--") && error.to_string().contains(word));
+            assert!(named && error.downcast_ref::<UsageError>().is_some(), "{line:?}: {error:#}");
+        }
+        let cli = Cli::try_parse_from(["hydrant-loadtest", "idle", "--serve", "x", "--server-core", "9999"]).unwrap();
+        let error = cli.command.unwrap().checked().unwrap_err();
+        assert!(error.to_string().contains("--server-core") && error.downcast_ref::<UsageError>().is_some());
     }
 }

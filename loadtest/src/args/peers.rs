@@ -8,6 +8,7 @@ use clap::Args;
 use super::PostArgs;
 use crate::cpu::Cores;
 use crate::server::{Launch, System};
+use crate::usage::UsageError;
 
 /// The peers to compare with.
 #[derive(Debug, Clone, Args)]
@@ -59,7 +60,8 @@ impl PeerArgs {
         }
         for (flag, named) in [("--nats", &self.nats), ("--mosquitto", &self.mosquitto)] {
             if let Some(program) = named {
-                ensure!(program.is_file(), "{flag} {}: no such program", program.display());
+                let missing = || UsageError(format!("{flag} {}: no such program", program.display()));
+                ensure!(program.is_file(), missing());
             }
         }
         let cores =

@@ -1,14 +1,18 @@
 //! The amount of work, the cores of its threads, and the output files.
 
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde::Serialize;
 
+use super::value;
 use crate::cpu::{self, Cores};
 use crate::floor::{Bounds, K_MAX};
+use crate::usage::UsageError;
 
 /// The amount and duration of work.
 #[derive(Debug, Clone, Args)]
@@ -23,19 +27,25 @@ pub struct Work {
     )]
     pub connections: u32,
     /// Sizes of an event as delivered, in bytes; separated by commas.
-    #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "1024")]
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "1024", value_parser = value::payload)]
     pub payload: Vec<usize>,
     /// Events per turn; separated by commas.
-    #[arg(long = "k", value_name = "K", value_delimiter = ',', default_value = "1,16,64")]
+    #[arg(
+        long = "k",
+        value_name = "K",
+        value_delimiter = ',',
+        default_value = "1,16,64",
+        value_parser = clap::value_parser!(u64).range(1..=K_MAX)
+    )]
     pub k: Vec<u64>,
     /// Number of times that everything is measured; the rounds of all K and payloads are interleaved.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,
     /// Seconds per round, K and payload, separately for the server and for the floor.
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = value::seconds)]
     pub seconds: f64,
     /// Maximum turns per round, K and payload.
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub turns: u64,
     /// Every event goes to one connection only, by its Key, in turn.
     #[arg(long)]
@@ -90,19 +100,32 @@ pub struct Output {
 }
 
 impl Output {
-    /// Checks whether the files can be created, before the work rather than after it.
+    /// Checks whether the files can be written, before the work rather than after it. Nothing is changed: a file that
+    /// exists keeps its content, another one is removed again.
     ///
     /// # Errors
-    /// Fails if the directory of a file does not exist, or if a file is a directory.
+    /// Fails if the directory of a file does not exist, or if a file is a directory or cannot be opened for writing.
     pub fn checked(&self) -> Result<()> {
         for (flag, file) in [("--json", &self.json), ("--html", &self.html)] {
             let Some(file) = file else { continue };
             let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-            ensure!(parent.is_none_or(Path::is_dir), "{flag} {}: no such directory", file.display());
-            ensure!(!file.is_dir(), "{flag} {}: is a directory, not a file", file.display());
+            let wrong = |what| UsageError(format!("{flag} {}: {what}", file.display()));
+            ensure!(parent.is_none_or(Path::is_dir), wrong("no such directory"));
+            ensure!(!file.is_dir(), wrong("is a directory, not a file"));
+            is_writable(file).with_context(|| format!("{flag} {}: cannot be written", file.display()))?;
         }
         Ok(())
     }
+}
+
+fn is_writable(file: &Path) -> io::Result<()> {
+    let is_new = !file.exists();
+    if !is_new && !file.is_file() {
+        // Opening a pipe has effects on its other end.
+        return Ok(());
+    }
+    OpenOptions::new().append(true).create(true).open(file)?;
+    if is_new { fs::remove_file(file) } else { Ok(()) }
 }
 
 impl RunArgs {
@@ -119,19 +142,6 @@ impl RunArgs {
 }
 
 impl Work {
-    /// Checks the amount of work, and returns the cores if they are available.
-    ///
-    /// # Errors
-    /// Fails if a value is not possible on this machine.
-    pub fn checked(&self) -> Result<Cores> {
-        ensure!(self.seconds > 0.0 && self.seconds <= 3_600.0, "--seconds must be above 0 and at most 3600");
-        ensure!(!self.k.is_empty() && self.k.iter().all(|k| (1..=K_MAX).contains(k)), "--k must be from 1 to {K_MAX}");
-        let sizes = 1..=16 << 20;
-        ensure!(self.payload.iter().all(|size| sizes.contains(size)), "--payload must be at most 16 MiB");
-        ensure!(self.turns > 0, "--turns must be at least 1");
-        self.run.checked()
-    }
-
     /// Returns when a round ends.
     pub fn bounds(&self) -> Bounds {
         Bounds { time: Duration::from_secs_f64(self.seconds), turns: self.turns }

@@ -1,15 +1,17 @@
 //! The server under test and its credentials.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::{ArgGroup, Args};
-use hydrant::client::Credentials;
+use hydrant::client::{Credentials, Endpoint as Location};
 
 use crate::cpu::Cores;
 use crate::endpoint::Endpoint;
 use crate::server::{Launch, System};
 use crate::tls::Trust;
+use crate::usage::UsageError;
 
 /// The user that a server creates at its first start, as DRP does.
 const FIRST_USER: &str = "rocketskates:r0cketsk8ts";
@@ -58,13 +60,33 @@ pub struct Target {
     pub token: Option<String>,
 }
 
-impl std::fmt::Debug for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Target").field("endpoint", &self.endpoint).field("serve", &self.serve).finish_non_exhaustive()
     }
 }
 
 impl Target {
+    /// Checks the URL, the address of the metrics, and the credentials.
+    ///
+    /// # Errors
+    /// Fails with a [`UsageError`] if one of them is not what its flag takes.
+    pub(super) fn checked(&self) -> Result<()> {
+        if let Some(url) = &self.endpoint {
+            let wrong = |why: &dyn fmt::Display| UsageError(format!("--endpoint {url}: {why}"));
+            ensure!(url.contains("://"), wrong(&"it is not a URL such as https://host:8092"));
+            url.parse::<Location>().map_err(|error| wrong(&error))?;
+        }
+        if let Some(metrics) = &self.metrics {
+            let port = metrics.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+            ensure!(port.is_some(), UsageError(format!("--metrics {metrics}: it is not HOST:PORT")));
+        }
+        if self.token.is_none() {
+            self.user_and_password()?;
+        }
+        Ok(())
+    }
+
     /// Returns how to start the server, if --serve is given.
     pub fn launch(&self, cores: Cores) -> Option<Launch> {
         let program = self.serve.clone()?;
@@ -129,7 +151,7 @@ impl Target {
 
     fn user_and_password(&self) -> Result<(&str, &str)> {
         let parts = self.key.split_once(':');
-        ensure!(parts.is_some(), "--key (RS_KEY) must be USER:PASSWORD");
+        ensure!(parts.is_some(), UsageError("--key (RS_KEY) must be USER:PASSWORD".to_owned()));
         Ok(parts.unwrap_or_default())
     }
 }

@@ -49,15 +49,21 @@ impl Group {
         }
     }
 
+    /// Returns how many files this process opens for these candidates and the floor.
+    pub fn files(candidates: &[Candidate]) -> u64 {
+        let connections = candidates.iter().map(|candidate| candidate.clients as u64).sum::<u64>();
+        let first = candidates.first().map_or(0, |candidate| candidate.clients);
+        connections + first as u64 * 2 + OTHER_FILES
+    }
+
     /// Runs every shape on every candidate, in turns. Returns what the servers report about themselves, and the
     /// results.
     ///
     /// # Errors
     /// Fails if a server cannot be started or reached, or refuses.
     pub fn run(&self, shapes: &[Shape], candidates: &[Candidate]) -> Result<(Vec<Value>, Vec<Case>)> {
-        let connections = candidates.iter().map(|candidate| candidate.clients as u64).sum::<u64>();
         let first = candidates.first().map_or(0, |candidate| candidate.clients);
-        cpu::raise_file_limit(connections + first as u64 * 2 + OTHER_FILES)?;
+        cpu::raise_file_limit(Self::files(candidates))?;
         let mut floor = if self.floor { Some(Floor::new(first, self.cores)?) } else { None };
         cpu::pin(self.cores.client)?;
         let selective = shapes.first().is_some_and(|shape| shape.selective);

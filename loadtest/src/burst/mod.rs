@@ -34,7 +34,7 @@ pub(crate) const OTHER_FILES: u64 = 128;
 /// # Errors
 /// Fails if the machine is not capable of it.
 pub fn run_floor(args: &FloorArgs) -> Result<Report> {
-    let cores = args.work.checked()?;
+    let cores = args.work.run.checked()?;
     let machine = Machine::here();
     cpu::raise_file_limit(u64::from(args.work.connections) * 2 + OTHER_FILES)?;
     let mut floor = Floor::new(args.work.clients(), cores)?.joined(args.joined);
@@ -60,7 +60,7 @@ pub fn run_floor(args: &FloorArgs) -> Result<Report> {
 /// # Errors
 /// Fails if the server cannot be started or reached, or refuses.
 pub fn run(args: &BurstArgs) -> Result<Report> {
-    let cores = args.work.checked()?;
+    let cores = args.work.run.checked()?;
     let machine = Machine::here();
     let mut group = Group::new(&args.work, "burst", cores);
     group.floor = !args.no_floor;

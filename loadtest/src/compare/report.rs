@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::args::{CompareArgs, Peer, StallSize};
+use crate::args::{CompareArgs, Kind, Peer, StallSize};
 use crate::idle::{self, Weight};
 use crate::report::{Figure, Machine, Outcome, Page, Report as Closed, Verdict};
 use crate::server::System;
@@ -20,6 +20,8 @@ pub struct Report {
     pub(super) closed: Vec<(&'static str, Closed)>,
     pub(super) stall: Vec<Runs>,
     pub(super) idle: Vec<Weight>,
+    /// The kinds of work that could not be done to the end, with the reason.
+    failures: Vec<(Kind, String)>,
 }
 
 pub(super) fn stall_size(args: &CompareArgs) -> StallSize {
@@ -42,7 +44,15 @@ impl Report {
             facts.push((peer.system.name().to_owned(), told));
         }
         facts.push(("settings".to_owned(), settings(args)));
-        Self { machine, size: stall_size(args), facts, closed: Vec::new(), stall: Vec::new(), idle: Vec::new() }
+        Self {
+            machine,
+            size: stall_size(args),
+            facts,
+            closed: Vec::new(),
+            stall: Vec::new(),
+            idle: Vec::new(),
+            failures: Vec::new(),
+        }
     }
 
     /// Returns the verdict: whether hydrant has faults, and whether others have some.
@@ -52,7 +62,18 @@ impl Report {
             && self.stall.iter().all(stall::is_clean)
             && self.idle.iter().all(idle::is_clean);
         let others = if self.is_clean() && !is_good { "; faults of others are below" } else { "" };
-        format!("{ours}{others}")
+        let failed = if self.failures.is_empty() { "" } else { "; not everything could be measured" };
+        format!("{ours}{others}{failed}")
+    }
+
+    /// Notes that hydrant could not do a kind of work to its end.
+    pub(super) fn failed(&mut self, kind: Kind, error: &anyhow::Error) {
+        self.failures.push((kind, format!("{error:#}")));
+    }
+
+    /// Returns whether nothing has been measured.
+    pub(super) fn is_empty(&self) -> bool {
+        self.closed.is_empty() && self.stall.is_empty() && self.idle.is_empty()
     }
 
     /// Notes what a peer could not do.
@@ -90,10 +111,19 @@ impl Outcome for Report {
         cases.all(|case| case.counts.is_clean()) && runs.all(stall::is_clean) && weights.all(idle::is_clean)
     }
 
+    fn failure(&self) -> Option<String> {
+        let named = |(kind, reason): &(Kind, String)| format!("{}: {reason}", kind.name());
+        let all: Vec<String> = self.failures.iter().map(named).collect();
+        (!all.is_empty()).then(|| format!("not everything could be measured: {}", all.join("; ")))
+    }
+
     fn page(&self) -> Page {
         let mut page = Page::new("hydrant-loadtest compare", &self.machine);
         for (name, value) in &self.facts {
             page.fact(name, value);
+        }
+        for (kind, reason) in &self.failures {
+            page.fact("failed", format!("{}: {reason}", kind.name()));
         }
         page.sections.extend(self.closed.iter().map(|(title, closed)| closed.section(title)));
         if !self.stall.is_empty() {
@@ -102,7 +132,7 @@ impl Outcome for Report {
         if !self.idle.is_empty() {
             page.sections.push(idle::section(&self.idle));
         }
-        page.verdict = Some(Verdict { good: self.is_clean(), text: self.verdict() });
+        page.verdict = Some(Verdict { good: self.is_clean() && self.failures.is_empty(), text: self.verdict() });
         page
     }
 
@@ -122,7 +152,7 @@ impl Outcome for Report {
         }
         Ok(json!({
             "work": "compare", "machine": self.machine, "facts": self.facts, "closed": closed, "stall": self.stall,
-            "idle": self.idle,
+            "idle": self.idle, "failed": self.failures,
         }))
     }
 }

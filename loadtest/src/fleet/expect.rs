@@ -264,6 +264,11 @@ impl Expectations {
         self.forget();
     }
 
+    /// Expects nothing of a client that an earlier run has lost.
+    pub(super) fn leave_out(&mut self, client: usize) {
+        self.clients[client].gone = true;
+    }
+
     /// Ends the run: what is missing is lost.
     pub(super) fn give_up(&mut self) {
         self.counts.lost += self.outstanding;

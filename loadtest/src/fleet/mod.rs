@@ -14,9 +14,10 @@ mod pace;
 mod poster;
 mod report;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use hydrant::demo::Fleet;
 
 pub use self::pace::Sample;
@@ -51,7 +52,6 @@ const CAPACITY_SECONDS: u32 = 5;
 pub fn run(args: &FleetArgs) -> Result<Report> {
     let cores = args.run.checked()?;
     let machine = Machine::here();
-    ensure!(args.runners <= args.machines, "--runners must be at most --machines");
     let clients = u64::from(args.runners) + u64::from(args.portals) + u64::from(args.scripts);
     cpu::raise_file_limit(clients * 3 + OTHER_FILES)?;
     let session = Session::open(&args.target, cores)?;
@@ -109,7 +109,7 @@ impl Watchers {
         let interests: Vec<Interest> = (0..count).map(|_| Interest::All).collect();
         let swarm = registered(session, &interests)?;
         let destination = Destination::Server(Box::new(Poster::connect(&session.endpoint, &swarm)?));
-        Ok(Self(Bench { fleet, interests, swarm, destination }))
+        Ok(Self(Bench { fleet, interests, swarm, destination, lost: HashSet::new() }))
     }
 
     /// Publishes `rate` events per second for `seconds`, each for every client. `meanwhile` is called about once per
@@ -146,17 +146,16 @@ fn fleet(args: &FleetArgs) -> Fleet {
 fn server(args: &FleetArgs, session: &Session) -> Result<Bench> {
     let fleet = fleet(args);
     let interests = interests(args, &fleet);
-    ensure!(!interests.is_empty(), "there are no clients: see --runners, --portals and --scripts");
     let swarm = registered(session, &interests)?;
     let destination = Destination::Server(Box::new(Poster::connect(&session.endpoint, &swarm)?));
-    Ok(Bench { fleet, interests, swarm, destination })
+    Ok(Bench { fleet, interests, swarm, destination, lost: HashSet::new() })
 }
 
 fn floor(args: &FleetArgs, cores: Cores) -> Result<Bench> {
     let fleet = fleet(args);
     let interests = interests(args, &fleet);
     let (writer, swarm) = Writer::start(interests.len(), cores.server)?;
-    Ok(Bench { fleet, interests, swarm, destination: Destination::Floor(writer) })
+    Ok(Bench { fleet, interests, swarm, destination: Destination::Floor(writer), lost: HashSet::new() })
 }
 
 /// Runs `work` and adds the CPU time and memory that the server used, and what it says about its latency.

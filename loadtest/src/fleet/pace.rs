@@ -7,7 +7,7 @@
 //! Events are made, and their receivers found, before the run, so that this costs the readers' core nothing while it is
 //! measured; beyond [`PREPARED_BYTES`] it is done while the run goes on.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -82,6 +82,8 @@ pub(super) struct Bench {
     pub(super) interests: Vec<Interest>,
     pub(super) swarm: Swarm,
     pub(super) destination: Destination,
+    /// The clients that lost their connection, which a run has counted: nobody expects anything of them any more.
+    pub(super) lost: HashSet<usize>,
 }
 
 /// One run.
@@ -131,7 +133,14 @@ impl Bench {
 
     /// Prepares a run of at most `most` events.
     fn start(&mut self, rate: u32, most: u64) -> Result<Run<'_>> {
-        let expectations = Expectations::new(&self.interests, Latencies::new()?);
+        let mut expectations = Expectations::new(&self.interests, Latencies::new()?);
+        for client in (0..self.interests.len()).filter(|&client| !self.swarm.is_open(client)) {
+            if self.lost.insert(client) {
+                expectations.lost(client, "the connection ended between two runs");
+            } else {
+                expectations.leave_out(client);
+            }
+        }
         let (until_sent, until_accepted) = (Latencies::new()?, Latencies::new()?);
         let prepared = VecDeque::new();
         let mut run =
@@ -273,6 +282,8 @@ impl Run<'_> {
             self.bench.swarm.poll(TICK, &mut self.expectations)?;
         }
         self.expectations.give_up();
+        let Bench { interests, swarm, lost, .. } = &mut *self.bench;
+        lost.extend((0..interests.len()).filter(|&client| !swarm.is_open(client)));
         let counts = self.expectations.counts;
         #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
         let frames_by_read = counts.received as f64 / (self.bench.swarm.visits - begun.visits).max(1) as f64;

@@ -15,6 +15,7 @@ mod page;
 
 use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,11 @@ pub trait Outcome {
     /// Returns the result for humans.
     fn page(&self) -> Page;
 
+    /// Returns why a part of the work could not be done; the rest was measured, and should be kept.
+    fn failure(&self) -> Option<String> {
+        None
+    }
+
     /// Returns the figures for comparisons.
     fn figures(&self) -> Vec<Figure>;
 
@@ -80,27 +86,71 @@ pub trait Outcome {
     fn json(&self) -> Result<Value>;
 }
 
-/// Writes an outcome to the requested files, then as text to `out`: what took minutes to measure is kept even if nobody
-/// reads the text any more, which is no failure.
+/// Writes an outcome to the requested files, then as text to `out`. What took minutes to measure is kept: each is
+/// written even if another cannot be, and that nobody reads the text any more is no failure.
 ///
 /// # Errors
-/// Fails if a file or `out` cannot be written.
+/// Fails if a file or `out` cannot be written, with the first error, after everything else has been written.
 pub fn publish(outcome: &dyn Outcome, output: &Output, out: &mut dyn Write) -> Result<()> {
     let mut page = outcome.page();
     page.verdict.get_or_insert_with(|| Verdict::of_faults(outcome.is_clean()));
-    if let Some(path) = &output.json {
-        let mut value = outcome.json()?;
-        value["figures"] = serde_json::to_value(outcome.figures())?;
-        fs::write(path, format!("{value:#}\n")).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    if let Some(path) = &output.html {
-        fs::write(path, html::document(&page)).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    page.write_text(out)
+    let json = output.json.as_deref().map_or(Ok(()), |path| keep(path, || json(outcome)));
+    let html = output.html.as_deref().map_or(Ok(()), |path| keep(path, || Ok(html::document(&page))));
+    let text = page
+        .write_text(out)
         .and_then(|()| Ok(out.flush()?))
-        .or_else(|error| if is_closed(&error) { Ok(()) } else { Err(error) })
+        .or_else(|error| if is_closed(&error) { Ok(()) } else { Err(error) });
+    json.and(html).and(text)
+}
+
+/// Writes a text to a file.
+fn keep(path: &Path, text: impl FnOnce() -> Result<String>) -> Result<()> {
+    fs::write(path, text()?).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn json(outcome: &dyn Outcome) -> Result<String> {
+    let mut value = outcome.json()?;
+    value["figures"] = serde_json::to_value(outcome.figures())?;
+    Ok(format!("{value:#}\n"))
 }
 
 fn is_closed(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Outcome for Nothing {
+        fn is_clean(&self) -> bool {
+            true
+        }
+
+        fn page(&self) -> Page {
+            Page::new("what took an hour", &Machine::here())
+        }
+
+        fn figures(&self) -> Vec<Figure> {
+            Vec::new()
+        }
+
+        fn json(&self) -> Result<Value> {
+            Ok(serde_json::json!({}))
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_costs_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        let [json, html] = ["gone/out.json", "out.html"].map(|name| Some(home.path().join(name)));
+        let mut out = Vec::new();
+        let error = publish(&Nothing, &Output { json, html: html.clone() }, &mut out).unwrap_err();
+        assert!(error.to_string().contains("out.json"), "{error:#}");
+        for text in [String::from_utf8(out).unwrap(), fs::read_to_string(html.unwrap()).unwrap()] {
+            assert!(text.contains("what took an hour"), "{text}");
+        }
+    }
 }

@@ -43,6 +43,8 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// One run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Round {
+    /// Events published in the first half, without the stalled clients.
+    events_without: u64,
     /// Events published in the second half.
     events: u64,
     /// Latency of the healthy clients, from the start of the turn to each delivery.
@@ -97,9 +99,14 @@ pub fn run(args: &StallArgs) -> Result<Report> {
 /// # Errors
 /// Fails like [`run`].
 pub fn once(size: &StallSize, user: &str, session: &Session, core: Option<usize>) -> Result<Round> {
-    cpu::raise_file_limit(u64::from(size.healthy) + u64::from(size.stalled) + OTHER_FILES)?;
+    cpu::raise_file_limit(files(size))?;
     cpu::pin(core)?;
     measure(size, user, session, core).map_err(|error| session.explain(error))
+}
+
+/// Returns how many files this process opens for this work.
+pub fn files(size: &StallSize) -> u64 {
+    u64::from(size.healthy) + u64::from(size.stalled) + OTHER_FILES
 }
 
 fn measure(size: &StallSize, user: &str, session: &Session, core: Option<usize>) -> Result<Round> {
@@ -122,6 +129,7 @@ fn measure(size: &StallSize, user: &str, session: &Session, core: Option<usize>)
     let events = with.turns * size.k;
     let aftermath = run.listen(&mut idle, Aftermath::new(stalled, first, events, session.endpoint.wire()))?;
     Ok(Round {
+        events_without: first,
         events,
         latency_without: without.latencies.quantiles(),
         latency_with: with.latencies.quantiles(),
@@ -277,8 +285,13 @@ pub fn section(size: &StallSize, results: &[Runs]) -> Section {
             if let Some(reason) = &round.reason {
                 section.note(format!("{}: close reason of the first: {reason}", result.name));
             }
-            if round.events < wanted {
-                section.note(format!("{}: ended after {} of {wanted} events of a half", result.name, round.events));
+            for (half, events) in [("without", round.events_without), ("with", round.events)] {
+                if events < wanted {
+                    let name = &result.name;
+                    section.note(format!(
+                        "{name}: the half {half} stalled clients ended after {events} of {wanted} events"
+                    ));
+                }
             }
             if !round.counts.is_clean() {
                 section.fault(format!("{}, healthy: {}", result.name, round.counts));
@@ -331,5 +344,34 @@ impl Outcome for Report {
 
     fn json(&self) -> Result<Value> {
         Ok(serde_json::to_value(self)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_half_that_ended_early_is_told_whichever_it_was() {
+        let quantiles = Latencies::new().unwrap().quantiles();
+        let round = |events_without, events| Round {
+            events_without,
+            events,
+            latency_without: quantiles,
+            latency_with: quantiles,
+            resident_growth: None,
+            counts: Counts::default(),
+            fates: Fates::default(),
+            reason: None,
+        };
+        let size = StallSize { healthy: 1, stalled: 1, megabytes: 1, payload: 1_000, k: 10 };
+        let notes = |round| {
+            let mut notes = section(&size, &[Runs { name: "server".to_owned(), rounds: vec![round] }]).notes;
+            notes.split_off(1)
+        };
+        assert!(notes(round(1_000, 1_000)).is_empty());
+        let early = |half| vec![format!("server: the half {half} stalled clients ended after 500 of 1000 events")];
+        assert_eq!(notes(round(500, 1_000)), early("without"));
+        assert_eq!(notes(round(1_000, 500)), early("with"));
     }
 }

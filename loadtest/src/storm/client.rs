@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use serde_json::Value;
 
 use crate::endpoint::{Endpoint, Stream, unconnected};
 use crate::frame::{self, Opcode};
@@ -13,6 +14,12 @@ use crate::idle::specs;
 
 /// A text that all answers to a registration contain, and no event.
 const ANSWER: &[u8] = br#""Type":"websocket","Action":"register""#;
+
+/// A text that all answers to a message that was refused contain, and no event.
+const REFUSAL: &[u8] = br#""Type":"websocket","Action":"error""#;
+
+/// Maximum number of characters of a refusal's reason, by which failures are counted.
+const REASON_MAX: usize = 200;
 
 /// The progress of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,9 +158,12 @@ impl Client {
         let mut at = 0;
         while let Some(frame) = frame::first(&self.input[at..])? {
             match (frame.opcode, self.phase) {
-                (Opcode::Text, Phase::Registering(answers)) if is_answer(frame.payload) => {
+                (Opcode::Text, Phase::Registering(answers)) if has(frame.payload, ANSWER) => {
                     let all = answers + 1 == specs(self.index).len();
                     self.phase = if all { Phase::Back } else { Phase::Registering(answers + 1) };
+                }
+                (Opcode::Text, Phase::Registering(_)) if has(frame.payload, REFUSAL) => {
+                    bail!("registration refused{}", self.reason(frame.payload));
                 }
                 (Opcode::Ping, _) => frame::write_masked(Opcode::Pong, frame.payload, [7; 4], &mut self.out)?,
                 (Opcode::Close, _) => {
@@ -167,11 +177,21 @@ impl Client {
         self.input.drain(..at);
         Ok(())
     }
+
+    /// Returns why a registration was refused, without what only this client has registered, so that refusals can be
+    /// counted by kind.
+    fn reason(&self, answer: &[u8]) -> String {
+        let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+        let messages = answer["Object"]["Messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let text: Vec<&str> = messages.iter().filter_map(Value::as_str).collect();
+        let plain = |text: String, spec: String| text.replace(&spec, "SPEC");
+        let text = specs(self.index).into_iter().fold(text.join("; "), plain);
+        if text.is_empty() { text } else { format!(": {}", text.chars().take(REASON_MAX).collect::<String>()) }
+    }
 }
 
-/// Returns whether a message is an answer, not an event.
-fn is_answer(text: &[u8]) -> bool {
-    text.windows(ANSWER.len()).any(|part| part == ANSWER)
+fn has(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 /// Returns an error of the system in few words, so that errors can be counted by kind.
@@ -184,5 +204,36 @@ fn kind(error: &io::Error) -> Failure {
         io::ErrorKind::TimedOut => "timed out".to_owned(),
         io::ErrorKind::InvalidData => "TLS".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that has sent its registrations and receives this text.
+    fn hearing(text: &str) -> (Client, Result<()>) {
+        let mut client = Client::new(7);
+        client.phase = Phase::Registering(2);
+        client.input = [&[0x81, 126], &u16::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat();
+        let result = client.understand();
+        (client, result)
+    }
+
+    #[test]
+    fn a_refused_registration_is_a_failure_with_its_reason() {
+        let spec = &specs(7)[1];
+        let answer = hydrant::protocol::answer::refused(
+            &format!("register {spec}"),
+            &format!("{spec}: too many registrations"),
+            "user:rocketskates",
+            hydrant::clock::now(),
+        );
+        let error = hearing(answer.json()).1.unwrap_err().to_string();
+        assert_eq!(error, "registration refused: SPEC: too many registrations");
+        let short = r#"{"Type":"websocket","Action":"error","Key":"","Object":null}"#;
+        assert_eq!(hearing(short).1.unwrap_err().to_string(), "registration refused");
+        let (client, result) = hearing(r#"{"Type":"websocket","Action":"register","Key":"","Object":null}"#);
+        assert!(result.is_ok() && client.phase == Phase::Back);
     }
 }

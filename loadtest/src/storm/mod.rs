@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -36,6 +36,14 @@ const REST: Duration = Duration::from_secs(2);
 pub struct Held {
     connections: u64,
     registrations: u64,
+}
+
+impl Held {
+    /// Returns the counts with so many clients more, each with three registrations.
+    fn with(self, clients: u32) -> Self {
+        let clients = u64::from(clients);
+        Self { connections: self.connections + clients, registrations: self.registrations + 3 * clients }
+    }
 }
 
 /// One storm.
@@ -73,8 +81,6 @@ pub struct Report {
 pub fn run(args: &StormArgs) -> Result<Report> {
     let cores = args.run.checked()?;
     let machine = Machine::here();
-    let is_ours = args.target.serve.is_some();
-    ensure!(args.loss == Loss::Cut || is_ours, "--loss restart and kill need --serve");
     cpu::raise_file_limit(u64::from(args.connections) + OTHER_FILES)?;
     let mut session = Session::open(&args.target, cores)?;
     cpu::pin(cores.client)?;
@@ -91,7 +97,7 @@ fn measure(args: &StormArgs, session: &mut Session, machine: Machine) -> Result<
     }
     let mut rounds = Vec::new();
     for _ in 0..args.rounds {
-        rounds.push(storm(args, session, &mut swarm, timeout)?);
+        rounds.push(storm(args, session, &mut swarm, held_before)?);
     }
     swarm.disconnect_all();
     let held_after = held_before.map(|before| settled(session, before));
@@ -107,7 +113,13 @@ fn reconnect_all(swarm: &mut ReconnectSwarm, timeout: Duration, is_lost: &dyn Fn
     reconnection
 }
 
-fn storm(args: &StormArgs, session: &mut Session, swarm: &mut ReconnectSwarm, timeout: Duration) -> Result<Round> {
+fn storm(
+    args: &StormArgs,
+    session: &mut Session,
+    swarm: &mut ReconnectSwarm,
+    held_before: Option<Held>,
+) -> Result<Round> {
+    let timeout = Duration::from_secs(u64::from(args.patience));
     swarm.rest(REST)?;
     let resident_before = session.resident()?;
     let (reconnection, down) = match args.loss {
@@ -118,8 +130,7 @@ fn storm(args: &StormArgs, session: &mut Session, swarm: &mut ReconnectSwarm, ti
         Loss::Restart | Loss::Kill => restarted(args.loss == Loss::Kill, session, swarm, timeout)?,
     };
     swarm.rest(REST)?;
-    let all = u64::from(args.connections);
-    let counted = held(session).map(|_| settled(session, Held { connections: all, registrations: 3 * all }));
+    let counted = held(session).and(held_before).map(|before| settled(session, before.with(args.connections)));
     Ok(Round { reconnection, down, resident_before, resident_after: session.resident()?, held: counted })
 }
 
@@ -180,8 +191,6 @@ impl Reconnection {
 
 impl Report {
     fn leaks(&self) -> Vec<String> {
-        let all = u64::from(self.connections);
-        let expected = Held { connections: all, registrations: 3 * all };
         let told = |what: &str, held: Held, expected: Held| {
             let Held { connections, registrations } = held;
             let (c, r) = (expected.connections, expected.registrations);
@@ -191,8 +200,10 @@ impl Report {
             )
         };
         let rounds = self.rounds.iter().filter(|round| round.reconnection.back.len() == self.connections as usize);
-        let held = rounds.filter_map(|round| round.held).filter(|held| *held != expected);
-        let mut leaks: Vec<String> = held.map(|held| told("with all clients back", held, expected)).collect();
+        let expected = self.held_before.map(|before| before.with(self.connections));
+        let pairs = rounds.filter_map(|round| round.held.zip(expected)).filter(|(held, expected)| held != expected);
+        let mut leaks: Vec<String> =
+            pairs.map(|(held, expected)| told("with all clients back", held, expected)).collect();
         if let (Some(before), Some(after)) = (self.held_before, self.held_after)
             && before != after
         {

@@ -64,6 +64,60 @@ fn what_comes_too_often_or_out_of_order_is_seen_by_a_fleet() {
 }
 
 #[test]
+fn a_client_that_one_run_has_lost_is_not_missed_by_the_next() {
+    let size = ["--machines", "5", "--runners", "0", "--portals", "2", "--scripts", "0"];
+    let line = [&size[..], &["--rate", "50", "--seconds", "1", "--rounds", "3"]].concat();
+    let (clean, table, json) = run_with(Fault::Close, "fleet", &line);
+    assert!(!clean, "{table}");
+    let runs = json["rates"][0]["server"].as_array().unwrap().iter().map(|run| &run["counts"]);
+    let counts: Vec<[u64; 3]> =
+        runs.map(|counts| ["received", "lost", "closed"].map(|name| counts[name].as_u64().unwrap())).collect();
+    assert_eq!((counts[0][2], &counts[1..]), (1, &[[50, 0, 0], [50, 0, 0]][..]), "{table}");
+}
+
+#[test]
+fn a_registration_that_is_refused_is_counted_as_such() {
+    let (clean, table, json) = run_with(Fault::Refuse, "storm", &["-n", "3"]);
+    assert!(clean, "it is allowed at the second attempt: {table}");
+    assert_eq!(json["arrival"]["errors"], serde_json::json!({ "registration refused": 1 }), "{table}");
+}
+
+/// The exit status and standard error of the program.
+fn program(line: &[&str], limit: &str) -> (Option<i32>, String) {
+    let program = env!("CARGO_BIN_EXE_hydrant-loadtest");
+    let limited = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+    let done = std::process::Command::new("sh").args(["-c", &limited, program]).args(line).output().unwrap();
+    (done.status.code(), String::from_utf8(done.stderr).unwrap())
+}
+
+#[test]
+fn an_impossible_command_line_has_an_exit_status_of_its_own() {
+    let fleet = ["fleet", "--no-pin", "--serve", "/no/hydrant", "--machines", "4"];
+    let (code, error) = program(&[&fleet[..], &["--runners", "5"]].concat(), "1000");
+    assert!(code == Some(2) && error.contains("--runners"), "{error}");
+    let (code, error) = program(&[&fleet[..], &["--runners", "0", "--rate", "0"]].concat(), "1000");
+    assert!(code == Some(2) && error.contains("--rate"), "{error}");
+    let (code, error) = program(&[&fleet[..], &["--runners", "4"]].concat(), "1000");
+    assert!(code == Some(1) && error.contains("/no/hydrant"), "{error}");
+}
+
+#[test]
+fn too_few_files_for_the_last_kind_of_work_are_known_before_the_first() {
+    let line = ["compare", "--no-pin", "--no-peers", "--serve", "/no/hydrant", "--only", "plain,idle", "-n", "10"];
+    let (code, error) = program(&[&line[..], &["--idle", "1000"]].concat(), "500");
+    assert!(code == Some(1) && error.contains("needs 1328 open files, but the hard limit is 500"), "{error}");
+}
+
+#[test]
+fn metrics_that_cannot_be_read_are_no_missing_figure() {
+    let fake = Fake::start(Fault::None);
+    let url = fake.url();
+    let line = ["hydrant-loadtest", "storm", "--no-pin", "-n", "3", "--endpoint", &url, "--metrics", &url[7..]];
+    let error = hydrant_loadtest::run(&Cli::try_parse_from(line).unwrap(), &mut Vec::new()).unwrap_err();
+    assert!(format!("{error:#}").contains("(--metrics 127.0.0.1:"), "{error:#}");
+}
+
+#[test]
 fn what_does_not_come_is_seen_by_a_fleet() {
     assert_eq!(fleet_fault(Fault::Lose, ["0", "1"]), one("lost"));
 }

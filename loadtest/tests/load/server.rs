@@ -1,5 +1,8 @@
 //! The work against hydrant itself, in this process, and against peers where they are installed.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use clap::Parser as _;
 use hydrant::auth::{AuthOptions, Authority, PasswordHash, TokenRequest, edit_store};
 use hydrant::config::{FlagValue, Settings, Sources};
@@ -86,6 +89,9 @@ fn command(line: &[&str]) -> (bool, String, Value) {
     (clean, table, serde_json::from_slice(&std::fs::read(json.path()).unwrap()).unwrap())
 }
 
+/// The first user's.
+const LOGIN: &str = "Basic cm9ja2V0c2thdGVzOnIwY2tldHNrOHRz";
+
 const SHORT: [&str; 8] = ["-n", "20", "--rounds", "1", "--turns", "3", "--k", "8"];
 
 #[test]
@@ -149,6 +155,23 @@ fn everybody_comes_back_and_nothing_is_left_over() {
     let held = &json["rounds"][1]["held"];
     assert_eq!((held["connections"].as_u64(), held["registrations"].as_u64()), (Some(50), Some(150)), "{table}");
     assert_eq!(json["held_before"], json["held_after"], "{table}");
+}
+
+#[test]
+fn clients_of_others_are_no_leak() {
+    let server = Hydrant::start("off");
+    let address = server.url.strip_prefix("http://").unwrap();
+    let mut other = TcpStream::connect(address).unwrap();
+    let head =
+        format!("GET /api/v3/events?register=a.b.c HTTP/1.1\r\nHost: {address}\r\nAuthorization: {LOGIN}\r\n\r\n");
+    other.write_all(head.as_bytes()).unwrap();
+    let mut status = [0; 12];
+    other.read_exact(&mut status).unwrap();
+    assert_eq!(status, *b"HTTP/1.1 200");
+    let (clean, table, json) = run(&server, "storm", &["-n", "10"]);
+    assert!(clean, "{table}");
+    assert_eq!(json["held_before"]["connections"], 1, "{table}");
+    assert_eq!(json["rounds"][0]["held"], json!({ "connections": 11, "registrations": 31 }), "{table}");
 }
 
 /// A short form of what `make bench` measures: counts and bounds, no times, since the machine is not quiet.

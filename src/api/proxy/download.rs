@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Either, Full};
+use http_body_util::{BodyExt, Either};
 use hyper::body::{Body as _, Frame, Incoming};
 use prometheus::IntCounter;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -15,6 +15,7 @@ use crate::tasks;
 use crate::transport::listener::Body;
 use crate::transport::relay::{Feed, Gone, relay};
 use crate::transport::signs::Accepting;
+use crate::transport::slices::Slices;
 
 /// Length of a part of a body that is there as a whole, in bytes.
 const PART: usize = 16 << 10;
@@ -23,7 +24,7 @@ const PART: usize = 16 << 10;
 /// notices. `held` is released at the end, when the last part has been accepted.
 pub(super) fn download(body: Incoming, idle: Duration, held: Held, client: Accepting) -> Body {
     if body.is_end_stream() {
-        return Either::Left(Full::new(Bytes::new()));
+        return Either::Left(Slices::default());
     }
     let (feed, relay) = relay();
     tasks::spawn(async move {

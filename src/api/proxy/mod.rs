@@ -22,7 +22,7 @@ pub(super) mod vouch;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Either, Empty, Full};
+use http_body_util::{BodyExt, Either, Empty};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, AUTHORIZATION, CONTENT_LENGTH, ETAG, HOST, HeaderName,
@@ -35,11 +35,12 @@ use thiserror::Error;
 
 use super::{Api, ApiError, ForwardedFor, query};
 use crate::auth::Identity;
-use crate::endpoint::http::{Activity, Asker, Slot, Upstream, UpstreamError};
+use crate::endpoint::http::{Activity, Asker, Slot, Upstream, UpstreamError, Whole};
 use crate::places::network;
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 use crate::transport::reading::Reading;
+use crate::transport::slices::Slices;
 use exchange::ProxiedExchange;
 use held::Held;
 pub(super) use upload::BodyLimit;
@@ -59,6 +60,9 @@ const LONGEST_EDITED: usize = 1 << 20;
 /// The same of a list, of which only a few are read at a time.
 const LONGEST_LIST: usize = 16 << 20;
 
+/// The same of an Error.
+const LONGEST_ERROR: usize = 64 << 10;
+
 /// Marks a request with the service's own credential.
 #[derive(Debug, Clone, Copy)]
 struct AsService;
@@ -72,6 +76,9 @@ pub(super) enum FetchError {
     /// There is no answer.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// The endpoint has no such resource.
+    #[error("the endpoint has no such resource")]
+    Missing,
     /// The answer has another status than 200.
     #[error("the endpoint answered with status {0}")]
     Status(StatusCode),
@@ -177,10 +184,19 @@ impl Api {
     ) -> Result<Bytes, FetchError> {
         PARTIAL.iter().for_each(|name| drop(request.headers_mut().remove(name)));
         let Sent { answer, held, .. } = self.send(upstream, request, caller).await?;
-        if answer.status() != StatusCode::OK {
-            return Err(FetchError::Status(answer.status()));
+        let status = answer.status();
+        let longest = match status {
+            StatusCode::OK => LONGEST_LIST,
+            StatusCode::NOT_FOUND => LONGEST_ERROR,
+            _ => return Err(FetchError::Status(status)),
+        };
+        let body = held.whole(upstream, answer.into_body(), longest).await.map_err(ApiError::from)?;
+        let answer = Whole { status, body };
+        match status {
+            StatusCode::OK => Ok(answer.body),
+            _ if answer.is_missing() => Err(FetchError::Missing),
+            _ => Err(FetchError::Status(status)),
         }
-        Ok(held.whole(upstream, answer.into_body(), LONGEST_LIST).await.map_err(ApiError::from)?)
     }
 
     async fn send(&self, upstream: &Upstream, mut request: Inquiry, caller: &Caller) -> Result<Sent, ApiError> {
@@ -323,5 +339,5 @@ fn passed(answer: Response<Incoming>, upstream: &Upstream, held: Held, caller: &
 fn switched(mut answer: Response<Incoming>, client: OnUpgrade, held: Held) -> Answer {
     tunnel::join(client, hyper::upgrade::on(&mut answer), held);
     let (parts, _) = to_client(answer, true);
-    Response::from_parts(parts, Either::Left(Full::default()))
+    Response::from_parts(parts, Either::Left(Slices::default()))
 }

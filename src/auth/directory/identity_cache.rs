@@ -5,12 +5,14 @@
 //! are removed first, then what callers have beyond their share, then the oldest: the others need theirs during an
 //! outage. A search for room frees more than one entry takes, so that not every login causes one. Machines and plugins
 //! are callers like users. A user can get a token for each of them; such entries count as the user's. A credential is
-//! stored only as a keyed hash; its key ends with the process. Only acceptances are cached. A fresh one is used without
+//! stored only as a keyed hash; its key ends with the process. A password is stored for the address that it came from:
+//! elsewhere it has to pass the throttle like a wrong one. Only acceptances are cached. A fresh one is used without
 //! asking; an older one only while the endpoint cannot be reached. Forgetting a user costs as much as that user has
 //! entries.
 
 use std::cmp::Reverse;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
@@ -18,7 +20,7 @@ use parking_lot::Mutex;
 
 use crate::auth::credential::Credential;
 use crate::auth::identity::Identity;
-use crate::auth::keys::Hasher;
+use crate::auth::keys::{Hasher, address_bytes};
 use crate::auth::principal::Principal;
 use crate::clock::ClockReading;
 
@@ -184,11 +186,12 @@ impl IdentityCache {
         Ok(Self { hasher: Hasher::random()?, table: Mutex::default(), fresh, good: good.max(fresh), entries })
     }
 
-    /// Returns the key of a credential; `None` for a certificate, which no endpoint checks.
-    pub fn key(&self, credential: &Credential) -> Option<Key> {
+    /// Returns the key of a credential from this address; `None` for a certificate, which no endpoint checks.
+    pub fn key(&self, credential: &Credential, peer: IpAddr) -> Option<Key> {
         Some(match credential {
             Credential::Basic { user, password } => {
-                self.hasher.hash(&[b"basic", user.as_bytes(), password.expose().as_bytes()])
+                let (user, password) = (user.as_bytes(), password.expose().as_bytes());
+                self.hasher.hash(&[b"basic", user, password, &address_bytes(peer)])
             }
             Credential::Bearer(token) => self.hasher.hash(&[b"bearer", token.expose().as_bytes()]),
             Credential::Certificate(_) => return None,

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::auth::password::PasswordError;
 use crate::auth::principal::PrincipalError;
+use crate::files::HANGS;
 
 /// The reason why the store cannot be read, changed or written.
 #[derive(Debug, Error)]
@@ -44,6 +45,12 @@ pub enum StoreError {
     /// The file changes faster than it can be read.
     #[error("{} is being written by another process; try again", path.display())]
     Changing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Somebody reads the file and has not come to an end: its file system does not answer.
+    #[error("cannot read {}: an earlier attempt has not returned for {} s", path.display(), HANGS.as_secs())]
+    Hanging {
         /// The file.
         path: PathBuf,
     },
@@ -111,6 +118,6 @@ pub enum StoreError {
 impl StoreError {
     /// Returns whether the error may go away although the file stays as it is.
     pub(in crate::auth) fn may_pass(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::Changing { .. } | Self::Locked { .. })
+        matches!(self, Self::Io { .. } | Self::Changing { .. } | Self::Locked { .. } | Self::Hanging { .. })
     }
 }

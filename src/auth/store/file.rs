@@ -175,7 +175,7 @@ fn missing() -> std::io::Error {
 fn read_whole(path: &Path) -> Result<String, StoreError> {
     for _ in 0..READ_TRIES {
         let before = Marks::of([path]);
-        let text = std::fs::read_to_string(path).map_err(|source| io("read", path, source))?;
+        let text = files::read_text(path).map_err(|source| io("read", path, source))?;
         if Marks::of([path]) == before {
             return Ok(text);
         }

@@ -4,8 +4,8 @@
 //! written at once, compressed ones no later than [`OLDEST`]. After a failed write (a full disk) the file is truncated
 //! to its last whole event. A file with a partial event at its end, because its recording was killed, is repaired
 //! before it is appended to. A recording that is replaced stays until there is something to replace it with
-//! ([`Sink::replace`]): with a mistyped password nothing would be recorded. Only the owner can read the file: events
-//! may be confidential.
+//! ([`Sink::replace`]): with a mistyped password nothing would be recorded. Only the owner can read a new file: events
+//! may be confidential. One with contents keeps its permissions.
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -312,6 +312,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         std::fs::write(&path, "old\n").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(Sink::open(&path, Existing::Refuse), Err(RecordError::Exists(_))));
         let empty = dir.path().join("empty");
         std::fs::write(&empty, "").unwrap();
@@ -329,6 +330,7 @@ mod tests {
         assert_eq!(read(&path), "old\n", "nothing has come at all");
         sink.replace().unwrap();
         assert_eq!((read(&path).as_str(), sink.length()), ("", 0));
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640, "who may read it is known");
         assert!(matches!(Sink::open(&path, Existing::Append), Err(RecordError::Busy(_))));
         assert!(matches!(Sink::open(Path::new("-"), Existing::Append), Err(RecordError::StandardOutput)));
     }

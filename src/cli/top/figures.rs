@@ -69,6 +69,7 @@ pub(super) struct Upstream {
     pub(super) connected: bool,
     pub(super) since: String,
     pub(super) error: String,
+    pub(super) gaps: u64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -78,6 +79,8 @@ pub(super) struct Nats {
     pub(super) since: String,
     pub(super) error: Option<String>,
     pub(super) stream: Option<NatsStream>,
+    pub(super) lost_in: u64,
+    pub(super) lost_out: u64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -105,7 +108,6 @@ pub(super) struct Connection {
     pub(super) create_time: String,
     pub(super) principal: String,
     pub(super) remote_addr: String,
-    pub(super) r#type: String,
     pub(super) registrations: u64,
     pub(super) queued_bytes: u64,
     pub(super) delivered_events: u64,

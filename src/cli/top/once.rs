@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use tokio::time::sleep;
 
 use super::error::TopError;
-use super::poll::{Asker, Rows, read_rows, status_of};
+use super::poll::{Asker, Extent, Rows, read_rows, status_of};
 use super::state::{Look, RegistrationSort, State};
 use super::trend::Rates;
 use super::view;
@@ -54,14 +54,18 @@ pub(super) async fn once(
 ) -> Result<(), TopError> {
     let mut state = State::new(target.endpoint.to_string());
     let mut asker = Asker::new(target);
+    let extent = if is_json { Extent::All } else { Extent::Shown };
     let first = asker.status().await?;
-    let connections = read_rows(asker.connections().await?, "connections")?;
-    let look = Look { status: status_of(&first)?, connections: Some(connections), registrations: None };
-    state.looked(look);
+    // The text has rates of connections, JSON has none.
+    let connections = match extent {
+        Extent::Shown => Some(read_rows(asker.connections(extent).await?, "connections")?),
+        Extent::All => None,
+    };
+    state.looked(Look { status: status_of(&first)?, connections, registrations: None });
     sleep(interval).await;
     let status = asker.status().await?;
-    let connections = asker.connections().await?;
-    let registrations = asker.registrations(RegistrationSort::default()).await?;
+    let connections = asker.connections(extent).await?;
+    let registrations = asker.registrations(RegistrationSort::default(), extent).await?;
     let look = Look {
         status: status_of(&status)?,
         connections: Some(read_rows(connections.clone(), "connections")?),

@@ -62,6 +62,15 @@ fn lacks_claim(refusal: &RefusedError) -> bool {
     refusal.status == 403 && refusal.messages.iter().any(|message| message.starts_with("Requires:"))
 }
 
+/// How much of a list to request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// The first rows of those that the display shows.
+    Shown,
+    /// Everything that the server has.
+    All,
+}
+
 /// What to request besides the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wanted {
@@ -107,11 +116,13 @@ impl Asker {
     pub(super) async fn look(&mut self, wanted: Wanted) -> Result<Look, LookError> {
         let status = self.status().await?;
         let connections = match wanted.tab {
-            Tab::Connections => Some(read_rows(self.connections().await?, "connections")?),
+            Tab::Connections => Some(read_rows(self.connections(Extent::Shown).await?, "connections")?),
             _ => None,
         };
         let registrations = match wanted.tab {
-            Tab::Registrations => Some(read_rows(self.registrations(wanted.sort).await?, "registrations")?),
+            Tab::Registrations => {
+                Some(read_rows(self.registrations(wanted.sort, Extent::Shown).await?, "registrations")?)
+            }
             _ => None,
         };
         Ok(Look { status: read(&status, STATUS)?, connections, registrations })
@@ -124,13 +135,19 @@ impl Asker {
     }
 
     /// Requests the connections, most queued first.
-    pub(super) async fn connections(&mut self) -> Result<Rows, LookError> {
-        self.rows(&format!("/api/v3/connections?sort=queued&limit={MOST_ROWS}"), "connections").await
+    pub(super) async fn connections(&mut self, extent: Extent) -> Result<Rows, LookError> {
+        let shown = match extent {
+            // Nothing is queued for connections of requests, such as that of this command.
+            Extent::Shown => format!("&limit={MOST_ROWS}&Type=In(websocket,stream)"),
+            Extent::All => String::new(),
+        };
+        self.rows(&format!("/api/v3/connections?sort=queued{shown}"), "connections").await
     }
 
     /// Requests the registrations.
-    pub(super) async fn registrations(&mut self, sort: RegistrationSort) -> Result<Rows, LookError> {
-        let path = format!("/api/v3/hydrant/registrations?sort={}&limit={MOST_ROWS}", sort.name());
+    pub(super) async fn registrations(&mut self, sort: RegistrationSort, extent: Extent) -> Result<Rows, LookError> {
+        let limit = if extent == Extent::Shown { format!("&limit={MOST_ROWS}") } else { String::new() };
+        let path = format!("/api/v3/hydrant/registrations?sort={}{limit}", sort.name());
         self.rows(&path, "registrations").await
     }
 

@@ -159,10 +159,8 @@ impl State {
             return;
         }
         self.trend.add(&look.status);
-        if let Some(mut connections) = look.connections {
-            if let Ok(List { rows: all, .. }) = &mut connections {
-                // Nothing is queued for connections of requests, such as that of this command.
-                all.retain(|one| one.r#type != "api");
+        if let Some(connections) = look.connections {
+            if let Ok(List { rows: all, .. }) = &connections {
                 self.trend.add_connections(all, look.status.moment());
             }
             self.connections = Some(connections);

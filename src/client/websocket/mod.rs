@@ -6,8 +6,9 @@
 //! alive whatever the consumer does: while nothing is read, no ping is answered, so every ping we send is accompanied
 //! by an unsolicited pong, which satisfies servers that count only pongs (RFC 6455, section 5.5.3, allows it).
 //!
-//! The server answers every command once and in order (`docs/protocol.md`, section 2), so answers need no names: an
-//! answer belongs to the oldest unanswered command.
+//! The server answers every command once and in order (`docs/protocol.md`, section 2), so an answer belongs to the
+//! oldest unanswered command. It must also name that command: at a DRP endpoint anybody who may post events can post
+//! some that look like answers. Those are passed on like other events.
 
 mod frames;
 mod reading;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket, WebSocketError, handshake};
+use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket, handshake};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use hyper::upgrade::Upgraded;
@@ -34,7 +35,7 @@ use tokio::time::timeout;
 use super::endpoint::Target;
 use super::error::ClientError;
 use super::http::{Http, broken, refusal};
-use super::received::{Received, complaint, field, fits_query, query, registered};
+use super::received::{Received, answers, complaint, field, fits_query, query, registered};
 use reading::{Content, Heard, Message, NORMAL, Reading};
 
 use crate::tasks;
@@ -60,7 +61,8 @@ pub struct Bounds {
     pub message_bytes: usize,
     /// Interval after which an idle connection is kept alive by a ping.
     pub ping: Duration,
-    /// A server that sends nothing for this long is considered gone, even if the connection looks open.
+    /// A server that sends nothing for this long, or accepts no frame, is considered gone, even if the connection looks
+    /// open.
     pub silence: Duration,
 }
 
@@ -117,7 +119,7 @@ impl Session {
         let (outgoing, outgoing_rx) = mpsc::channel(OUTGOING);
         let heard = Arc::new(Heard::new());
         let writer = WebSocket::after_handshake(join(empty(), write), Role::Client);
-        tasks::spawn(write_all(writer, outgoing_rx, bounds.ping));
+        tasks::spawn(write_all(writer, outgoing_rx, bounds));
         let reading = Reading::new(read, target.clone(), bounds, Arc::clone(&heard));
         let reader = tasks::spawn(reading.run(incoming_tx, outgoing.clone()));
         let mut session = Self { incoming, outgoing, unanswered: VecDeque::new(), heard, headers, reader };
@@ -166,12 +168,8 @@ impl Session {
     /// # Cancel safety
     /// Nothing is lost if the future is dropped.
     pub async fn receive(&mut self) -> Result<Received, ClientError> {
-        loop {
-            let message = self.incoming.recv().await;
-            if let Some(received) = self.sort(message.unwrap_or_else(|| Err(gone()))?)? {
-                return Ok(received);
-            }
-        }
+        let message = self.incoming.recv().await;
+        self.sort(message.unwrap_or_else(|| Err(gone()))?)
     }
 
     /// Returns a message that has already arrived, if there is one, so that several can be written together.
@@ -179,26 +177,24 @@ impl Session {
     /// # Errors
     /// Fails like [`Session::receive`].
     pub fn receive_ready(&mut self) -> Result<Option<Received>, ClientError> {
-        while let Ok(message) = self.incoming.try_recv() {
-            if let Some(received) = self.sort(message?)? {
-                return Ok(Some(received));
-            }
-        }
-        Ok(None)
+        let Ok(message) = self.incoming.try_recv() else { return Ok(None) };
+        self.sort(message?).map(Some)
     }
 
-    /// Distinguishes events from answers; answers without a command are dropped.
-    fn sort(&mut self, message: Message) -> Result<Option<Received>, ClientError> {
+    /// Distinguishes events from answers.
+    fn sort(&mut self, message: Message) -> Result<Received, ClientError> {
         let text = match message.content {
             Content::Text(text) => text,
-            Content::Skipped(bytes) => return Ok(Some(Received::Skipped { bytes })),
+            Content::Skipped(bytes) => return Ok(Received::Skipped { bytes }),
         };
         if field(&text, "Type").as_deref() != Some("websocket") {
-            return Ok(Some(Received::Event(text)));
+            return Ok(Received::Event(text));
         }
-        let Some(spec) = self.unanswered.pop_front() else { return Ok(None) };
+        let Some(spec) = self.unanswered.pop_front_if(|spec| answers(&text, spec)) else {
+            return Ok(Received::Event(text));
+        };
         if field(&text, "Action").as_deref() != Some("error") {
-            return Ok(Some(Received::Registered(registered(spec, &text))));
+            return Ok(Received::Registered(registered(spec, &text)));
         }
         Err(ClientError::Registration { spec, message: complaint(&text) })
     }
@@ -273,33 +269,40 @@ fn check(headers: &HeaderMap, key: &str) -> Result<(), &'static str> {
 }
 
 /// Writes until the close, a broken connection or the end of the session; the reader reports why.
-async fn write_all(mut writer: Writer, mut outgoing: mpsc::Receiver<Outgoing>, ping: Duration) {
+async fn write_all(mut writer: Writer, mut outgoing: mpsc::Receiver<Outgoing>, bounds: Bounds) {
     loop {
-        let frame = match timeout(ping, outgoing.recv()).await {
+        let frame = match timeout(bounds.ping, outgoing.recv()).await {
             Ok(Some(Outgoing::Command(text))) => Frame::text(Payload::Owned(text.into_bytes())),
             Ok(Some(Outgoing::Pong(payload))) => Frame::pong(Payload::Owned(payload)),
             Ok(Some(Outgoing::Close(code))) => Frame::close(code, b""),
             Ok(None) => return,
             Err(_) => {
-                if writer.write_frame(Frame::new(true, OpCode::Ping, None, Payload::Borrowed(b""))).await.is_err() {
+                let ping = Frame::new(true, OpCode::Ping, None, Payload::Borrowed(b""));
+                if !send(&mut writer, ping, bounds.silence).await {
                     return;
                 }
                 Frame::pong(Payload::Borrowed(b""))
             }
         };
         let last = frame.opcode == OpCode::Close;
-        if send(&mut writer, frame).await.is_err() || last {
+        if !send(&mut writer, frame, bounds.silence).await || last {
             return;
         }
     }
 }
 
+/// Returns whether the frame was sent. A server that does not accept it within `limit` gets nothing more; otherwise the
+/// connection would outlive its session.
 async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     writer: &mut WebSocket<S>,
     frame: Frame<'static>,
-) -> Result<(), WebSocketError> {
-    writer.write_frame(frame).await?;
-    writer.flush().await
+    limit: Duration,
+) -> bool {
+    let sent = async {
+        writer.write_frame(frame).await?;
+        writer.flush().await
+    };
+    matches!(timeout(limit, sent).await, Ok(Ok(())))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The address of a NATS server: `nats://HOST:PORT`, `tls://HOST:PORT`, or `HOST:PORT` as servers advertise each other.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -27,12 +28,17 @@ pub(in crate::cluster) struct Address {
 
 impl Address {
     /// Parses the address of a server that this one advertised. If it is an IP address, its certificate is verified
-    /// against this server's name.
+    /// against this server's name, unless this one has no name either.
     pub(super) fn named(&self, text: &str) -> Result<Self, AddressError> {
         let named: Self = text.parse()?;
-        let is_address = named.host.parse::<std::net::IpAddr>().is_ok();
-        let name = is_address.then(|| self.name.clone().unwrap_or_else(|| self.host.clone()));
+        let own = self.name.as_ref().or_else(|| (!self.is_ip()).then_some(&self.host));
+        let name = own.filter(|_| named.is_ip()).cloned();
         Ok(Self { tls: self.tls || named.tls, name, ..named })
+    }
+
+    /// Returns whether the host is an IP address.
+    fn is_ip(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok()
     }
 
     /// Returns whether both have the same host and port.
@@ -99,5 +105,18 @@ mod tests {
         let named = server.named("10.0.0.2:4222").unwrap();
         assert_eq!((named.tls, named.name.as_deref()), (true, Some("nats.example")));
         assert!(!named.is_same(&server));
+        assert_eq!(named.named("10.0.0.3").unwrap().name.as_deref(), Some("nats.example"), "it is passed on");
+        assert_eq!(named.named("other.example").unwrap().name, None);
+    }
+
+    #[test]
+    fn who_is_named_by_a_server_without_a_name_has_a_certificate_of_its_own() {
+        for server in ["tls://10.0.0.1", "tls://[fd00::1]:4222"] {
+            let server: Address = server.parse().unwrap();
+            for named in ["10.0.0.2:4222", "[fd00::2]:4222", "nats.example"] {
+                let named = server.named(named).unwrap();
+                assert_eq!((named.tls, named.name), (true, None), "{server}");
+            }
+        }
     }
 }

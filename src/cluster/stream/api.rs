@@ -25,7 +25,11 @@ pub(super) mod code {
     pub(in crate::cluster::stream) const NOT_FOUND: u64 = 10_059;
     pub(in crate::cluster::stream) const OVERLAP: u64 = 10_065;
     pub(in crate::cluster::stream) const NAME_EXISTS: u64 = 10_058;
-    pub(in crate::cluster::stream) const CLUSTER_AWAY: u64 = 10_008;
+    /// No leader, or no servers for the replicas: a cluster that has just been started has none yet.
+    pub(in crate::cluster::stream) const CLUSTER_AWAY: [u64; 2] = [10_008, 10_005];
+    /// Errors about a configuration although their status is that of a server's error: more replicas than a server
+    /// without a cluster has, an invalid configuration, and one beyond the account's limits.
+    pub(in crate::cluster::stream) const CONFIGURATION: [u64; 3] = [10_074, 10_052, 10_053];
 }
 
 /// Why a request failed.
@@ -40,7 +44,7 @@ pub(super) enum ApiError {
     #[error("cannot read JetStream's answer: {0}")]
     Malformed(#[from] serde_json::Error),
     #[error("{description}")]
-    Refused { code: u64, description: String },
+    Refused { status: u64, code: u64, description: String },
 }
 
 /// The relevant part of a stream's configuration.
@@ -76,12 +80,17 @@ impl Info {
     pub(super) fn whole_since(&self, now: Timestamp) -> Timestamp {
         let State { first_seq, last_seq, first_ts, last_ts } = &self.state;
         let since = match first_seq {
-            0 | 1 => &self.created,
+            _ if !self.has_dropped() => &self.created,
             // All messages were dropped: there is no first one, and the server writes a time of the year 1.
             _ if first_seq > last_seq => last_ts,
             _ => first_ts,
         };
         since.parse().ok().filter(|since| *since > Timestamp::UNIX_EPOCH).unwrap_or(now)
+    }
+
+    /// Returns whether the stream has dropped messages.
+    pub(super) fn has_dropped(&self) -> bool {
+        self.state.first_seq > 1
     }
 }
 
@@ -111,9 +120,9 @@ async fn ask<T: DeserializeOwned>(requests: &Requests, subject: String, payload:
     }
     let value: Value = serde_json::from_slice(&message.payload)?;
     if let Some(error) = value.get("error") {
-        let code = error["err_code"].as_u64().unwrap_or_default();
+        let [status, code] = ["code", "err_code"].map(|name| error[name].as_u64().unwrap_or_default());
         let description = error["description"].as_str().unwrap_or("an error without a description").to_owned();
-        return Err(ApiError::Refused { code, description });
+        return Err(ApiError::Refused { status, code, description });
     }
     Ok(serde_json::from_value(value)?)
 }

@@ -82,6 +82,8 @@ pub(super) struct Block {
 pub(super) struct Extent {
     /// The time from which on it holds everything that was published.
     pub(super) whole_since: Timestamp,
+    /// Whether it held more before.
+    pub(super) has_dropped: bool,
     /// The position after its last message.
     pub(super) end: u64,
     /// How many times the stream is known to have been made anew.
@@ -161,13 +163,13 @@ impl PageCache {
 
     async fn look(&self) -> Result<Extent, PageError> {
         let info = self.source.info().await.map_err(|error| PageError::Stream(error.to_string()))?;
-        let (whole_since, end) = (info.whole_since(clock::now()), info.state.last_seq + 1);
+        let (whole_since, has_dropped) = (info.whole_since(clock::now()), info.has_dropped());
         let mut kept = self.kept.lock();
         if kept.created.replace(info.created.clone()).is_some_and(|created| created != info.created) {
             let Kept { query, created, era, .. } = std::mem::take(&mut *kept);
             *kept = Kept { query, created, era: era + 1, ..Kept::default() };
         }
-        Ok(Extent { whole_since, end, era: kept.era })
+        Ok(Extent { whole_since, has_dropped, end: info.state.last_seq + 1, era: kept.era })
     }
 
     /// Returns the page that begins at a position.

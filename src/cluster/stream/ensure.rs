@@ -85,6 +85,14 @@ pub enum StreamError {
     },
 }
 
+impl StreamError {
+    /// Returns whether the settings of the node or of the stream are at fault. A server without `JetStream` may have
+    /// just been started, and not have found those that have it.
+    pub(in crate::cluster) fn is_configuration(&self) -> bool {
+        !matches!(self, Self::Disabled | Self::Away { .. })
+    }
+}
+
 /// Creates the stream if necessary, checks it and reports its state.
 #[derive(Debug)]
 pub(in crate::cluster) struct Keeper {
@@ -165,9 +173,14 @@ impl Keeper {
             ApiError::Nobody => StreamError::Disabled,
             ApiError::Refused { code, .. } if code::NOT_ENABLED.contains(&code) => StreamError::Disabled,
             ApiError::Refused { code: code::OVERLAP, .. } => StreamError::Taken { subjects: self.subjects.clone() },
-            // Another node was faster, or a cluster is electing its leader.
-            ApiError::Refused { code: code::NAME_EXISTS | code::CLUSTER_AWAY, description } => self.away(&description),
-            ApiError::Refused { description, .. } => {
+            ApiError::Refused { status, code, description } => {
+                // Another node was faster, or a server that is needed is away, starts or lacks space.
+                let is_temporary = code == code::NAME_EXISTS
+                    || code::CLUSTER_AWAY.contains(&code)
+                    || (status >= 500 && !code::CONFIGURATION.contains(&code));
+                if is_temporary {
+                    return self.away(&description);
+                }
                 StreamError::Refused { stream: self.options.name.clone(), reason: description }
             }
             error => self.away(&error.to_string()),

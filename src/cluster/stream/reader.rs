@@ -29,6 +29,7 @@ use super::tries::Tries;
 use crate::broker::Broker;
 use crate::broker::archive::{Chunk, Page, PageChannel, PagePermit, Reading};
 use crate::broker::gap::Gap;
+use crate::broker::history::by_any_clock;
 use crate::broker::origin::{Origin, Trace};
 use crate::broker::splice::{Delivered, Splice};
 use crate::clock;
@@ -279,16 +280,26 @@ impl Reader {
             if self.bounded {
                 return Ok((block, None));
             }
-            let Extent { whole_since, era, .. } = self.extent(&block).await?;
-            if block.era == era {
+            let extent = self.extent(&block).await?;
+            if block.era == extent.era {
                 self.bounded = true;
-                let requested = self.reading.time;
-                let lacks = requested < whole_since && self.reading.until.is_none();
-                return Ok((block, lacks.then_some(Gap { from: Some(requested), to: whole_since, events: None })));
+                return Ok((block, self.lacks(&extent)));
             }
             // The page is of a stream that was deleted since.
             self.next = None;
         }
+    }
+
+    /// Returns the gap of what the stream never had or no longer holds of the requested time.
+    ///
+    /// The server's clock may be behind those of the nodes, which know when its stream was created, but not when it
+    /// stored what it has dropped since. The time of a position allows for that already.
+    fn lacks(&self, extent: &Extent) -> Option<Gap> {
+        let Reading { time, begin, until, .. } = self.reading;
+        let is_exact = !extent.has_dropped || begin == Some(time);
+        let earliest = if is_exact { time } else { by_any_clock(time) };
+        let lacks = earliest < extent.whole_since && until.is_none();
+        lacks.then(|| Gap { from: Some(time), to: extent.whole_since.max(time), events: None })
     }
 
     async fn extent(&self, block: &Block) -> Result<Extent, ReadError> {

@@ -349,6 +349,32 @@ async fn a_replay_begins_with_what_was_stored_at_the_very_time() {
     assert_eq!(client.got, [2, 3]);
 }
 
+/// By the nodes' clocks, what it has dropped may have been published that much later. Whoever asks for a later time, or
+/// for a position, whose time allows for it, gets no needless notice.
+#[tokio::test(start_paused = true)]
+async fn what_a_server_whose_clock_is_behind_has_dropped_is_told() {
+    for behind in [0_u8, 20] {
+        let mut world = World::new(10);
+        world.behind[0] = SignedDuration::from_secs(behind.into());
+        let mut times = Vec::new();
+        for _ in 0..200 {
+            clock::simulated::pass(Duration::from_secs(1));
+            times.push(clock::now());
+            world.publish(1);
+        }
+        world.shelf.drop_oldest(50);
+        for (first, is_position) in [(40, false), (40, true), (49, false), (81, false), (81, true)] {
+            let time = times[first];
+            let begin = is_position.then_some(time);
+            let mut client = world.read(Reading { time, begin, ..world.reading() });
+            client.finish().await;
+            let is_told = first < if is_position { 50 } else { 80 } - usize::from(behind);
+            assert_eq!(client.gaps.len(), usize::from(is_told), "{first}, {is_position}, {behind} s behind");
+            assert!(client.gaps.iter().all(|gap| gap.from == Some(time) && gap.to >= time), "{:?}", client.gaps);
+        }
+    }
+}
+
 /// An archive that is named, but never read.
 #[derive(Debug)]
 struct Unread;

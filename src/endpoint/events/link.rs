@@ -111,9 +111,11 @@ impl Link {
     /// Creates a link that is not connected yet.
     pub fn new(service: Service, settings: LinkSettings, broker: Arc<Broker>) -> Self {
         let endpoint = service.endpoint.clone();
+        let intake = Intake::new(broker, endpoint.clone());
+        let gaps = intake.metrics().gaps.clone();
         Self {
-            health: Arc::new(Health::new(endpoint.to_string(), clock::now())),
-            intake: Intake::new(broker, endpoint),
+            health: Arc::new(Health::new(endpoint.to_string(), gaps, clock::now())),
+            intake,
             backoff: Backoff::new(settings.backoff_min, settings.backoff_max),
             service,
             settings,
@@ -162,10 +164,15 @@ impl Link {
         let session = self.session.insert(open(&self.service, &self.settings).await?);
         self.intake.begin();
         self.intake.set_hydrant(session.header(TIER_HEADER).is_some());
-        for spec in &self.settings.register {
-            session.register(spec).await;
-        }
-        let deadline = time::Instant::now() + self.settings.answer;
+        let after = self.settings.answer;
+        let deadline = time::Instant::now() + after;
+        let registering = async {
+            for spec in &self.settings.register {
+                session.register(spec).await;
+            }
+        };
+        // An endpoint that does not read leaves no room for more.
+        timeout_at(deadline, registering).await.map_err(|_| LinkError::NoAnswer { after })?;
         let mut unanswered = self.settings.register.len();
         while unanswered > 0 {
             unanswered = self.turn(unanswered, Some(deadline)).await?;
@@ -271,4 +278,76 @@ fn gather(
         next = if last || intake.is_full() { None } else { session.receive_ready()? };
     }
     Ok(unanswered)
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use sha1::{Digest as _, Sha1};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::broker::history::{History, HistoryLimits};
+    use crate::client::{Login, Secret, SecretSource, Trust};
+    use crate::metrics::Metrics;
+
+    /// Longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_mins(1);
+
+    /// Returns a link to this address that registers so much that it does not fit into any buffer.
+    fn link(address: &str) -> Link {
+        let login = Login::Token(SecretSource::Inline(Secret::new("t")));
+        let endpoint = format!("http://{address}").parse().unwrap();
+        let service = Service { endpoint, login, trust: Trust::Any, receive_buffer: 0 };
+        let settings = LinkSettings {
+            register: vec!["a".repeat(64 << 10); 256],
+            connect: PATIENCE,
+            answer: Duration::from_millis(100),
+            bounds: Bounds::default(),
+            backoff_min: Duration::from_millis(1),
+            backoff_max: Duration::from_millis(1),
+            spread: Duration::ZERO,
+            tier: 1,
+        };
+        let history = History::new(HistoryLimits { events: 1, bytes: 1 }, 1, clock::now());
+        let broker = Broker::new(Arc::new(Metrics::new()), clock::instant(), history);
+        Link::new(service, settings, Arc::new(broker))
+    }
+
+    /// Accepts a connection and upgrades it to a websocket, from which nothing is read.
+    async fn greet(listener: &TcpListener) -> TcpStream {
+        let (mut socket, _) = timeout(PATIENCE, listener.accept()).await.expect("an attempt").unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(socket.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        let key = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("Sec-WebSocket-Key").then_some(value)
+        });
+        let salted = format!("{}258EAFA5-E914-47DA-95CA-C5AB0DC85B11", key.unwrap());
+        let accept = STANDARD.encode(Sha1::digest(salted));
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        socket.write_all(answer.as_bytes()).await.unwrap();
+        socket
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_reads_no_registrations_is_tried_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let link = link(&listener.local_addr().unwrap().to_string());
+        let (health, (_stop, stopped)) = (link.health(), watch::channel(false));
+        let running = tokio::spawn(link.run(stopped));
+        let _deaf = greet(&listener).await;
+        let _again = greet(&listener).await;
+        let error = health.report().error;
+        assert!(error.contains("did not answer the registrations"), "{error}");
+        running.abort();
+    }
 }

@@ -28,6 +28,8 @@ use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -136,6 +138,22 @@ pub struct Whole {
     pub status: StatusCode,
     /// The body.
     pub body: Bytes,
+}
+
+impl Whole {
+    /// Returns whether the endpoint itself answers that it does not have what was requested. A server in front of the
+    /// endpoint answers 404 too, for example while no backend is available, but not with the endpoint's own Error.
+    pub fn is_missing(&self) -> bool {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct DrpError {
+            code: u16,
+            #[serde(rename = "Messages")]
+            _messages: IgnoredAny,
+        }
+        let is_404 = |error: DrpError| error.code == StatusCode::NOT_FOUND.as_u16();
+        self.status == StatusCode::NOT_FOUND && serde_json::from_slice(&self.body).is_ok_and(is_404)
+    }
 }
 
 impl Upstream {

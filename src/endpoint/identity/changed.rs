@@ -107,6 +107,24 @@ impl Changed {
         Self { keys: std::mem::take(&mut self.keys), users, ..Self::default() }
     }
 
+    /// Removes and returns roles and tenants.
+    pub(super) fn take_lists(&mut self) -> Self {
+        let [roles, tenants] = [&mut self.roles, &mut self.tenants].map(std::mem::take);
+        Self { roles, tenants, ..Self::default() }
+    }
+
+    /// Removes and returns the keys, or the roles and tenants, or one of the users listed by name.
+    pub(super) fn take_one(&mut self) -> Self {
+        if std::mem::take(&mut self.keys) {
+            return Self::keys();
+        }
+        let lists = self.take_lists();
+        match &mut self.users {
+            Users::Named(names) if lists.is_empty() => Self::users(names.pop_first()),
+            _ => lists,
+        }
+    }
+
     pub(super) fn add(&mut self, other: Self) {
         self.keys |= other.keys;
         self.roles |= other.roles;
@@ -119,6 +137,18 @@ impl Changed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_thing_is_taken_after_the_other() {
+        let mut changed = Changed::users(["b", "a"].map(str::to_owned));
+        changed.add(Changed { keys: true, ..Changed::lists() });
+        let taken = std::iter::repeat_with(|| changed.take_one()).take_while(|one| !one.is_empty());
+        let user = |name: &str| Changed::users([name.to_owned()]);
+        assert_eq!(taken.collect::<Vec<_>>(), [Changed::keys(), Changed::lists(), user("a"), user("b")]);
+        changed.add(Changed::contents());
+        assert_eq!((changed.take_lists(), changed.take_one()), (Changed::lists(), Changed::default()));
+        assert_eq!(changed.users, Users::All, "all of them are not one");
+    }
 
     #[test]
     fn many_names_become_everybody() {

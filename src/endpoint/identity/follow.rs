@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant as Moment};
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -10,7 +10,8 @@ use tokio::time::{Instant, timeout};
 use super::Delegation;
 use super::changed::{Changed, Users};
 use super::error::IdentityError;
-use super::schedule::Schedule;
+use super::schedule::{APART, Schedule};
+use crate::clock;
 
 /// Minimum interval between two reads, so that a steady stream of events does not cause a steady stream of reads.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -27,6 +28,34 @@ struct Reading {
     error: Option<IdentityError>,
     /// Number of consecutive users that were not answered.
     silent: usize,
+}
+
+/// What events report while users are read.
+#[derive(Debug)]
+struct Meanwhile {
+    waiting: Changed,
+    /// When lists were read last, at most.
+    lists_at: Moment,
+}
+
+impl Meanwhile {
+    fn new() -> Self {
+        Self { waiting: Changed::default(), lists_at: clock::instant() }
+    }
+
+    /// Returns one thing to read of what is `reported`. What was reported together is read before anything else, so
+    /// that no name waits for ever; lists are read when they are due.
+    fn next(&mut self, reported: &mut Changed) -> Changed {
+        if self.waiting.is_empty() {
+            self.waiting = reported.take_single();
+        }
+        let now = clock::instant();
+        if now.saturating_duration_since(self.lists_at) >= APART && (reported.roles || reported.tenants) {
+            self.lists_at = now;
+            self.waiting.add(reported.take_lists());
+        }
+        self.waiting.take_one()
+    }
 }
 
 impl Delegation {
@@ -120,7 +149,9 @@ impl Delegation {
     }
 
     /// Reads users one by one, so that logins do not wait for all of them. A user whose account cannot be read does not
-    /// keep the others from being read, and is read last the next time.
+    /// keep the others from being read, and is read last the next time. Before each, one thing is read of what events
+    /// have reported since: who is removed or loses a right must not keep it until all users are read, and no event
+    /// makes that take more than twice as long.
     async fn read_users(&self, changed: &Changed, reading: &mut Reading) -> Result<(), IdentityError> {
         let accounts = self.authority.accounts();
         // The service's own user is read with the lists.
@@ -130,15 +161,46 @@ impl Delegation {
         let unreadable = self.unreadable.lock().clone();
         let (late, soon): (Vec<&String>, Vec<&String>) =
             names.iter().copied().partition(|name| unreadable.contains(*name));
-        for name in soon.into_iter().chain(late) {
-            if reading.silent < MOST_SILENT {
-                self.read_one(name, reading).await?;
-            } else {
-                reading.left.insert(name.clone());
+        let mut meanwhile = Meanwhile::new();
+        let read = async {
+            for name in soon.into_iter().chain(late) {
+                if reading.silent < MOST_SILENT {
+                    self.read_reported(&mut meanwhile, reading).await?;
+                    self.read_one(name, reading).await?;
+                } else {
+                    reading.left.insert(name.clone());
+                }
             }
+            Ok::<(), IdentityError>(())
+        };
+        let result = read.await;
+        if !meanwhile.waiting.is_empty() {
+            self.note(meanwhile.waiting);
         }
-        self.unreadable.lock().clone_from(&reading.left);
-        Ok(())
+        if result.is_ok() {
+            self.unreadable.lock().clone_from(&reading.left);
+        }
+        result
+    }
+
+    /// Reads one thing of what events have reported, if there is any.
+    async fn read_reported(&self, meanwhile: &mut Meanwhile, reading: &mut Reading) -> Result<(), IdentityError> {
+        let is_known = |name: &String| self.authority.accounts().entries().users.contains_key(name);
+        let next = loop {
+            let next = meanwhile.next(&mut self.changed.lock());
+            if next.users.named().all(is_known) {
+                break next;
+            }
+        };
+        let result = match next.users.named().next() {
+            Some(name) => self.read_one(name, reading).await,
+            None if next.is_empty() => Ok(()),
+            None => self.read(&next).await.map(|again| reading.again.add(again)),
+        };
+        if result.is_err() {
+            meanwhile.waiting.add(next);
+        }
+        result
     }
 
     async fn read_one(&self, name: &str, reading: &mut Reading) -> Result<(), IdentityError> {

@@ -2,7 +2,8 @@
 //!
 //! Contract: keys that cannot be read keep their last value. Without the right to read them there are none, and the
 //! endpoint checks tokens. Until the endpoint has returned its keys or refused them, a token that cannot be opened is
-//! not refused for good. Keys are read like everything else, one reading at a time.
+//! not refused for good. Keys are read like everything else, one reading at a time. A token is opened here only within
+//! [`DelegationLimits::good`](super::DelegationLimits::good) after the endpoint last sent data that rights depend on.
 
 use std::time::{Duration, Instant};
 
@@ -106,6 +107,24 @@ impl Delegation {
         if self.keys.lock().answer != Answer::Refused {
             tracing::info!(%status, "cannot read the endpoint's preferences; the endpoint checks its tokens");
         }
+    }
+
+    /// Ensures that the endpoint's data is not older than a cached identity may be, for a token that is opened here.
+    pub(super) async fn hear_again(&self) -> Result<(), AuthError> {
+        let recent = || self.heard.lock().is_some_and(|heard| heard.elapsed() < self.limits.good);
+        // The keys are the least to ask for, but an endpoint need not return them.
+        for what in [Changed::keys(), Changed::lists()] {
+            if recent() {
+                return Ok(());
+            }
+            self.read_soon(&what, recent).await?;
+        }
+        if recent() { Ok(()) } else { Err(AuthError::EndpointAway) }
+    }
+
+    /// Records that the endpoint has sent data that rights depend on.
+    pub(super) fn note_heard(&self) {
+        *self.heard.lock() = Some(clock::instant());
     }
 
     /// Returns the keys; reads them if that was never done.

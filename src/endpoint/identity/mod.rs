@@ -11,7 +11,8 @@
 //! changed.
 //!
 //! Contract: an acceptance is reused for [`DelegationLimits::fresh`] without asking, and for
-//! [`DelegationLimits::good`] while the endpoint does not answer; a rejection is never cached. Likewise a token is
+//! [`DelegationLimits::good`] while the endpoint does not answer, that of a password only at the same address; a
+//! rejection is never cached. Likewise a token is
 //! opened here for no longer than [`DelegationLimits::good`] after the endpoint was last heard of. A caller who cannot
 //! be authenticated is refused, never let in. Passwords and tokens are stored nowhere. A known caller waits for no
 //! stranger: neither for an answer nor for a slot.
@@ -190,7 +191,7 @@ impl Delegation {
     }
 
     async fn decide(&self, credential: &Credential, peer: IpAddr) -> Result<(IdentityDecision, Identity), AuthError> {
-        let key = self.cache.key(credential).ok_or(AuthError::Denied)?;
+        let key = self.cache.key(credential, peer).ok_or(AuthError::Denied)?;
         if let Some(Known::Fresh(identity)) = self.known(&key) {
             return Ok((IdentityDecision::Known, identity));
         }
@@ -332,25 +333,15 @@ impl Delegation {
         self.ask("/api/v3/info", &header, is_info, asker).await?.map(drop).ok_or(AuthError::Denied)
     }
 
-    /// Ensures that the endpoint's data is not older than a cached identity may be.
-    async fn hear_again(&self) -> Result<(), AuthError> {
-        let recent = || self.heard.lock().is_some_and(|heard| heard.elapsed() < self.limits.good);
-        if recent() { Ok(()) } else { self.read_soon(&Changed::keys(), recent).await }
-    }
-
-    /// Records that the endpoint has sent data that rights depend on.
-    fn note_heard(&self) {
-        *self.heard.lock() = Some(clock::instant());
-    }
-
     /// Ensures that all users that a token depends on are known.
     async fn need_for(&self, token: &EndpointToken) -> Result<(), AuthError> {
         self.need(token.user().into_iter().chain(token.secret_owners())).await
     }
 
     /// Sends a credential to the endpoint. Returns its answer if it accepts the credential, `None` if it rejects it. A
-    /// 200 counts only if the answer is what an endpoint sends to a known user; any other (a maintenance page, a
-    /// captive portal) says nothing about the credential.
+    /// 200 counts only if the answer is what an endpoint sends to a known user, and a 404 only with the endpoint's own
+    /// Error; any other (a maintenance page, a captive portal, an ingress without a backend) says nothing about the
+    /// credential.
     async fn ask(
         &self,
         path: &str,
@@ -374,7 +365,8 @@ impl Delegation {
                 Ok(Some(answer.body))
             }
             StatusCode::OK => Err(self.undecided(&IdentityError::Unreadable { what: "a credential" })),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(None),
+            _ if answer.is_missing() => Ok(None),
             status => {
                 self.lines.undecided(&status);
                 Err(AuthError::EndpointAway)

@@ -81,6 +81,8 @@ impl Delegation {
         let first = !self.has_read();
         let result = self.read_update(changed, first).await;
         match &result {
+            // An answer without the keys, such as a page of a server in front of the endpoint, is no data.
+            Ok(again) if again.keys && !first && *changed == Changed::keys() => self.health.answered(),
             Ok(_) => {
                 self.note_heard();
                 *self.failed.lock() = Failures::default();
@@ -245,8 +247,8 @@ impl Delegation {
         if claims.is_empty() { Ok(()) } else { Err(IdentityError::Lacks { claims }) }
     }
 
-    /// Reads a user; returns `None` if the endpoint answers 404, or with too many bytes. The latter is not an error:
-    /// after an error a user keeps its former rights, and some users can lengthen this answer.
+    /// Reads a user; returns `None` if the endpoint has none of that name, or answers with too many bytes. The latter
+    /// is not an error: after an error a user keeps its former rights, and some users can lengthen this answer.
     async fn read_user(&self, name: &str, own: &HeaderValue) -> Result<Option<Account>, IdentityError> {
         let path = format!("users/{}", utf8_percent_encode(name, NON_ALPHANUMERIC));
         let answer = match self.get(&path, own, LONGEST_USER).await {
@@ -256,7 +258,7 @@ impl Delegation {
             }
             answer => answer?,
         };
-        if answer.status == StatusCode::NOT_FOUND {
+        if answer.is_missing() {
             return Ok(None);
         }
         let account = self.parse(USER, &answer, accounts)?.into_iter().find(|(row, _)| row == name);
@@ -265,7 +267,7 @@ impl Delegation {
 
     async fn read_roles(&self, own: &HeaderValue) -> Result<BTreeMap<String, Vec<Claim>>, IdentityError> {
         let answer = self.get("roles", own, LONGEST).await?;
-        if answer.status == StatusCode::NOT_FOUND {
+        if answer.is_missing() {
             return Err(IdentityError::NoDirectory);
         }
         let Rows { good, bad } = self.parse("roles", &answer, roles)?;
@@ -277,7 +279,7 @@ impl Delegation {
     /// server in front of the endpoint and does not remove them.
     async fn read_tenants(&self, own: &HeaderValue) -> Result<BTreeMap<String, TenantOf>, IdentityError> {
         let answer = self.get("tenants", own, LONGEST).await?;
-        if answer.status == StatusCode::NOT_FOUND && self.authority.accounts().entries().tenants.is_empty() {
+        if answer.is_missing() && self.authority.accounts().entries().tenants.is_empty() {
             return Ok(BTreeMap::new());
         }
         let Rows { mut good, bad } = self.parse("tenants", &answer, tenants)?;

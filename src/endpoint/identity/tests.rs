@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use hyper::StatusCode;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
-use super::changed::Changed;
-use super::schedule::Schedule;
+use super::changed::{Changed, Users};
+use super::error::IdentityError;
+use super::schedule::{APART, Schedule};
 use super::{Delegation, DelegationLimits};
 use crate::auth::directory::Account;
 use crate::auth::{AuthOptions, Authority};
@@ -24,6 +26,9 @@ use crate::logging::summary::{INTERVAL, captured};
 use crate::metrics::Metrics;
 
 const HOUR: Duration = Duration::from_hours(1);
+
+/// What an endpoint says about what it does not have.
+const MISSING: &str = r#"{"Model":"","Key":"x","Type":"GET","Messages":["Not Found"],"Code":404}"#;
 
 /// Returns the delegation for the endpoint at this URL.
 pub(super) fn delegation(data: &Path, endpoint: &str) -> Delegation {
@@ -44,6 +49,8 @@ pub(super) fn delegation(data: &Path, endpoint: &str) -> Delegation {
 struct World {
     delegation: Delegation,
     answers: Mutex<HashMap<&'static str, (u16, String)>>,
+    /// The paths that were asked for.
+    asked: Mutex<Vec<String>>,
     listener: TcpListener,
     runtime: Runtime,
     _data: tempfile::TempDir,
@@ -57,10 +64,10 @@ impl World {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let delegation = delegation(data.path(), &format!("http://{}", listener.local_addr().unwrap()));
         delegation.has_read.store(true, Ordering::Release);
-        Self { delegation, answers: Mutex::default(), listener, runtime, _data: data }
+        Self { delegation, answers: Mutex::default(), asked: Mutex::default(), listener, runtime, _data: data }
     }
 
-    /// Sets the answer to requests for a path; others are answered 404.
+    /// Sets the answer to requests for a path; the endpoint has no others.
     fn answer(&self, path: &'static str, status: u16, body: &str) {
         self.answers.lock().insert(path, (status, body.to_owned()));
     }
@@ -88,10 +95,34 @@ impl World {
         }
         let head = String::from_utf8(head).unwrap();
         let path = head.split(' ').nth(1).and_then(|path| path.strip_prefix("/api/v3/")).unwrap();
-        let (status, body) = self.answers.lock().get(path).cloned().unwrap_or((404, String::new()));
+        self.asked.lock().push(path.to_owned());
+        let (status, body) = self.answers.lock().get(path).cloned().unwrap_or((404, MISSING.to_owned()));
         let length = body.len();
         let answer = format!("HTTP/1.1 {status} \r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
         socket.write_all(answer.as_bytes()).await.unwrap();
+    }
+
+    /// Adds users that are known and whom the endpoint has.
+    fn know(&self, names: &[&'static str]) {
+        let known = self.delegation.authority.accounts();
+        let mut entries = known.entries().clone();
+        entries.users.extend(names.iter().map(|&name| (name.to_owned(), Account::default())));
+        self.delegation.authority.add_accounts(known.next(entries));
+    }
+
+    /// Has all users read, and lets `event` happen once the first of them was asked for. Returns what was asked for.
+    fn read_all(&self, event: impl FnOnce(&Delegation)) -> Vec<String> {
+        let mut schedule = Schedule::new(HOUR, tokio::time::Instant::now());
+        let all = Changed { users: Users::All, ..Changed::default() };
+        let reading = self.delegation.read_by(&mut schedule, all);
+        let happening = async {
+            while self.asked.lock().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            event(&self.delegation);
+        };
+        self.run(async { tokio::join!(reading, happening) });
+        std::mem::take(&mut *self.asked.lock())
     }
 
     /// Reads this from the endpoint ten times. Returns the lines in the log.
@@ -143,14 +174,40 @@ fn what_a_login_could_not_read_is_left_to_be_read_again() {
     assert_eq!(*world.delegation.again.lock(), Changed::keys());
 }
 
+/// Otherwise it would never be away: tokens are opened here for as long as it was heard from lately.
+#[test]
+fn an_answer_without_keys_is_not_the_endpoints() {
+    let world = World::new();
+    for (status, body, heard) in [(503, "", false), (404, "", false), (200, "<html>", false), (200, "{}", true)] {
+        world.answer("prefs", status, body);
+        world.run(world.delegation.read(&Changed::keys())).unwrap();
+        assert_eq!(world.delegation.heard.lock().is_some(), heard, "{status} {body}");
+    }
+}
+
+/// Whatever a server in front of the endpoint answers says nothing about what the endpoint has.
+#[test]
+fn only_the_endpoint_says_what_it_lacks() {
+    let world = World::new();
+    let changed = Changed::users(["alice".to_owned()]);
+    for (body, counts) in [("404 page not found\n", false), (r#"{"status":404}"#, false), ("", false), (MISSING, true)]
+    {
+        world.answer("users/alice", 404, body);
+        let missing = world.run(world.delegation.read(&changed)).unwrap_err();
+        let is_refused = matches!(missing, IdentityError::Refused { status: StatusCode::NOT_FOUND, .. });
+        // If she is missing, roles are read next.
+        assert_eq!((is_refused, matches!(missing, IdentityError::NoDirectory)), (!counts, counts), "{body}: {missing}");
+    }
+    world.answer("roles", 404, "404 page not found\n");
+    let error = world.run(world.delegation.read(&changed)).unwrap_err();
+    assert!(matches!(error, IdentityError::Refused { what: "roles", .. }), "{error}");
+}
+
 /// Whoever may post events at the endpoint can have users read again.
 #[test]
 fn users_that_cannot_be_read_fill_no_log() {
     let world = World::new();
-    let known = world.delegation.authority.accounts();
-    let mut entries = known.entries().clone();
-    entries.users.extend(["alice", "bob"].map(|name| (name.to_owned(), Account::default())));
-    world.delegation.authority.add_accounts(known.next(entries));
+    world.know(&["alice", "bob"]);
     ["users/alice", "users/bob"].into_iter().for_each(|path| world.answer(path, 200, "no account"));
     let lines = world.read_users_often(&["alice", "bob"]);
     assert!(lines.len() == 1 && lines[0].contains("left=2"), "{lines:#?}");
@@ -189,4 +246,56 @@ fn whoever_waits_for_this_thread_is_woken_before_a_list_is_read() {
         drop(world.run(world.delegation.read(&Changed::lists())));
         assert!(woken.load(Ordering::Relaxed) > before, "{path}");
     }
+}
+
+/// Hundreds of users, and the path of the last.
+fn crowd(world: &World) -> &'static str {
+    let names: Vec<&'static str> = (0..300).map(|n| &*format!("u{n:0>3}").leak()).collect();
+    world.know(&names);
+    for name in &names {
+        world.answer(format!("users/{name}").leak(), 200, &format!(r#"{{"Name":"{name}","Roles":[]}}"#));
+    }
+    "users/u299"
+}
+
+/// Otherwise who is removed keeps every right until all others have been read.
+#[test]
+fn a_user_whom_an_event_concerns_waits_for_no_reading_of_all() {
+    let world = World::new();
+    let last = crowd(&world);
+    let asked = world.read_all(|delegation| delegation.saw("users", "save", "u299"));
+    let at = |path: &str| asked.iter().position(|asked| asked == path).unwrap();
+    assert!(at(last) < at("users/u298"), "{asked:?}");
+    assert_eq!(asked.len(), 301, "all others are read too");
+    assert!(world.delegation.changed.lock().is_empty());
+}
+
+/// Whoever may post events there can report each user without an end.
+#[test]
+fn events_make_a_reading_of_all_no_longer_than_twice_as_long() {
+    let world = World::new();
+    crowd(&world);
+    let asked = world.read_all(|delegation| {
+        (0..300).for_each(|n| delegation.saw("users", "save", &format!("u{n:0>3}")));
+        (0..300).for_each(|n| delegation.saw("users", "save", &format!("stranger{n}")));
+    });
+    assert!(asked.len() <= 600 && !asked.iter().any(|path| path.contains("stranger")), "{asked:?}");
+    assert!(!world.delegation.changed.lock().is_empty(), "what was not read is still to be read");
+}
+
+#[test]
+fn a_role_that_an_event_concerns_waits_for_no_reading_of_all() {
+    let world = World::new();
+    let last = crowd(&world);
+    let asked = world.read_all(|delegation| delegation.saw("roles", "save", "reader"));
+    assert!(!asked.iter().any(|path| path == "tenants"), "lists are read once a second");
+    assert_eq!(world.delegation.changed.lock().take_all(), Changed::lists());
+    let asked = world.read_all(|delegation| {
+        delegation.saw("roles", "save", "reader");
+        simulated::pass(APART);
+    });
+    let at = |path: &str| asked.iter().position(|asked| asked == path);
+    assert!(at("tenants").is_some() && at(last).is_none(), "{asked:?}");
+    // This endpoint has no roles, so nothing else is read; but the event is not forgotten.
+    assert_eq!(world.delegation.changed.lock().take_all(), Changed::lists());
 }

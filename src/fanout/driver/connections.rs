@@ -85,6 +85,7 @@ impl<S: Socket> Driver<S> {
             input: Input::Idle,
             speaks: encoding.is_websocket(),
             kept: !early.is_empty() || !registrations.is_empty(),
+            incomplete: 0,
             mark: self.next_number(),
             command: None,
             ending: None,
@@ -199,6 +200,7 @@ impl<S: Socket> Driver<S> {
             let is_taken_back = self.parts.parser.cancel(entry.identity.principal(), *ticket);
             self.parsing -= usize::from(is_taken_back);
         }
+        self.forget_incomplete(entry.identity.principal(), entry.incomplete);
         // Closing the socket would suffice; a failure means that it is already closed.
         drop(entry.link.deregister(self.parts.poll.registry()));
         self.open -= 1;

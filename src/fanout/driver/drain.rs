@@ -116,9 +116,9 @@ impl<S: Socket> Driver<S> {
 
     /// Forgets a connection because the time is over, and notes what it did not receive.
     pub(super) fn cut_off(&mut self, conn: ConnId) {
-        let before = self.parts.shard.fanout().waiting().events;
+        let before = self.queued_events();
         self.vanish(conn);
-        let lost = before - self.parts.shard.fanout().waiting().events;
+        let lost = before - self.queued_events();
         self.undelivered.connections += usize::from(lost > 0);
         self.undelivered.events += lost;
     }
@@ -130,6 +130,14 @@ impl<S: Socket> Driver<S> {
         }
         let unmatched = usize::try_from(self.next_number() - self.parts.shard.position()).unwrap_or(usize::MAX);
         Undelivered { unmatched, ..self.undelivered }
+    }
+
+    /// Returns how many events are queued. Dropped ones count as queued until they are released, so they all are: no
+    /// turn is left for them.
+    fn queued_events(&mut self) -> usize {
+        let fanout = self.parts.shard.fanout();
+        fanout.release_all();
+        fanout.waiting().events
     }
 
     /// Returns whether commands that were read are still to be executed, and there is time for it.

@@ -14,6 +14,7 @@ mod closings;
 mod connections;
 mod drain;
 mod errands;
+mod incomplete;
 mod intake;
 mod listening;
 mod read;
@@ -53,6 +54,7 @@ use connections::Review;
 use drain::Drain;
 pub(super) use drain::Undelivered;
 use errands::Errands;
+use incomplete::Incomplete;
 use listening::{Listening, Moment};
 pub(crate) use ready::Ready;
 use survey::Survey;
@@ -107,6 +109,8 @@ struct Conn<S> {
     speaks: bool,
     /// Whether the frame validator holds complete messages that are not yet handled.
     kept: bool,
+    /// What it holds of incomplete input, as counted by [`Incomplete`].
+    incomplete: u32,
     /// The number of the next event when its last bytes were read.
     mark: u64,
     /// The command that waits for that number, or to be decoded or parsed.
@@ -187,6 +191,7 @@ pub(crate) struct Driver<S: Socket = Link> {
     /// Surveys in progress.
     surveys: VecDeque<Survey>,
     closings: Closings,
+    incomplete: Incomplete,
     listening: Listening,
     /// When the shard last stalled, in microseconds since the broker's epoch.
     stalled_us: u64,
@@ -212,7 +217,7 @@ impl<S: Socket> Driver<S> {
     pub(crate) fn new(mut parts: Parts<S>) -> Self {
         let tick = parts.timing.tick();
         let batch_limit = BatchLimit::of(parts.shard.fanout().limits());
-        let now = clock::instant();
+        let (now, incomplete) = (clock::instant(), Incomplete::new(parts.message_limit));
         Self {
             parts,
             conns: Vec::new(),
@@ -228,6 +233,7 @@ impl<S: Socket> Driver<S> {
             slice: Slice::begin(now),
             surveys: VecDeque::new(),
             closings: Closings::default(),
+            incomplete,
             listening: Listening::begin(now),
             stalled_us: 0,
             dirty: Vec::new(),

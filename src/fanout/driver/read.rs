@@ -90,7 +90,9 @@ impl<S: Socket> Driver<S> {
         entry.input = input;
         let (mark, is_plain) = (entry.mark, entry.link.is_plain());
         match input {
-            Input::Idle | Input::Parsing | Input::Lagging => {}
+            // Otherwise the client waits for the shard.
+            Input::Idle | Input::Lagging => self.count_incomplete(conn),
+            Input::Parsing => {}
             Input::Queued => self.queue.push_back(conn),
             Input::Held => self.held.push_back((mark, conn)),
         }

@@ -199,10 +199,9 @@ fn a_client_that_reads_a_tenth_of_its_events_is_not_silent() {
     assert!((23..=24).contains(&client.pings) && client.gaps > 100, "{} pings, {} gaps", client.pings, client.gaps);
 }
 
-/// Nor one whose answers do not arrive, or whose socket buffers more than it reads in a minute, as long as it reads.
-/// One that reads no more is gone, and one that follows has no need of this.
+/// However many of its answers do not arrive. One that reads no more is gone, and one that follows has no need of this.
 #[test]
-fn what_a_client_accepts_is_a_sign_of_life_while_it_has_a_gap() {
+fn that_a_client_makes_room_in_its_socket_is_a_sign_of_life() {
     let mut world = World::new(Overflow::DropOldest, LIMITS);
     world.client.0.borrow_mut().is_mute = true;
     // Until there is a gap.
@@ -229,6 +228,27 @@ fn what_a_client_accepts_is_a_sign_of_life_while_it_has_a_gap() {
         world.step(10 * EVENTS * BYTES);
     }
     assert!(world.is_closing() && world.client.0.borrow().gaps == 0);
+}
+
+/// It gets the pings behind what it has yet to read, or none if there is no room for them.
+#[test]
+fn a_client_that_takes_minutes_to_read_a_burst_is_not_silent() {
+    for (overflow, is_mute) in [Overflow::Disconnect, Overflow::Conflate]
+        .into_iter()
+        .flat_map(|overflow| [false, true].map(|is_mute| (overflow, is_mute)))
+    {
+        let mut world = World::new(overflow, OutboxLimits { bytes: 1 << 20, ..LIMITS });
+        world.client.0.borrow_mut().is_mute = is_mute;
+        world.post(500, BYTES);
+        for _ in 0..steps(Duration::from_mins(5)) {
+            world.step(SLOW);
+            assert!(!world.is_closing(), "{overflow:?} {is_mute}");
+        }
+        (0..steps(Duration::from_secs(58))).for_each(|_| world.step(0));
+        assert!(!world.is_closing(), "a minute has not passed");
+        (0..steps(Duration::from_secs(4))).for_each(|_| world.step(0));
+        assert!(world.is_closing(), "it reads no more");
+    }
 }
 
 /// The socket of a TLS client that reads fast is never known to be full. Each write takes a part of a large frame, and

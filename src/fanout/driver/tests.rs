@@ -27,6 +27,9 @@ use crate::websocket::frame::{self, Encoding};
 #[path = "archived_tests.rs"]
 mod archived_tests;
 
+#[path = "incomplete_tests.rs"]
+mod incomplete_tests;
+
 const HOUR: Duration = Duration::from_hours(1);
 
 struct World {
@@ -722,6 +725,36 @@ fn registrations_of_connections_that_are_closed_at_once_leave_by_and_by() {
     assert!(world.driver.parts.shard.is_empty());
 }
 
+/// A replay has an index of its own, which holds the connection's filters once more.
+#[test]
+fn registrations_of_a_replay_whose_connection_is_gone_are_freed_by_and_by() {
+    let mut world = World::new();
+    let replaying = |world: &mut World, specs: &mut dyn Iterator<Item = String>| {
+        let (conn, client) = world.connect_since();
+        specs.for_each(|spec| world.driver.parts.shard.text(conn, &format!("register {spec}"), crate::clock::now()));
+        world.driver.vanish(conn);
+        drop(client);
+        // Those in the index of the shard leave first.
+        world.driver.parts.shard.let_go(1 + 200);
+        assert_eq!(world.driver.parts.shard.take_size().registrations, 0);
+    };
+    replaying(&mut world, &mut (0..200).map(|n| format!("a.b.{n}")));
+    for _ in 0..4 {
+        assert!(world.driver.parts.shard.has_leaving());
+        world.driver.parts.shard.let_go(50);
+    }
+    assert!(!world.driver.parts.shard.has_leaving());
+    let values = (0..1_000).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    replaying(&mut world, &mut (0..3).map(|n| format!("a.b.c.F{n}=In({values})")));
+    for _ in 0..3 {
+        assert!(world.driver.parts.shard.has_leaving(), "by the size of their filters");
+        world.driver.parts.shard.let_go(50);
+    }
+    assert!(!world.driver.parts.shard.has_leaving());
+    replaying(&mut world, &mut (0..20).map(|n| format!("a.b.{n}")));
+    assert!(!world.driver.parts.shard.has_leaving(), "few are freed at once");
+}
+
 /// Thousands of registrations are moved gradually; meanwhile nothing is delivered that the new rights do not show.
 #[test]
 fn registrations_of_a_connection_whose_rights_change_follow_by_and_by() {
@@ -1015,10 +1048,11 @@ fn the_thread_ends_soon_after_the_deadline_in_any_case() {
     assert!(world.driver.is_done(), "though the connection is open");
 }
 
-/// Whether the connection had been sent its close frame, or events were still to be matched.
+/// Whether the connection had been sent its close frame, or events were still to be matched; and whether its queue is
+/// emptied at once, or by parts.
 #[test]
 fn what_is_left_at_the_deadline_is_counted_and_reported() {
-    for is_matched in [false, true] {
+    for (is_matched, queued) in [(false, 3), (true, 3), (false, 40), (true, 40)] {
         let mut world = World::new();
         let ((conn, _client), (_reader, _reading)) = (world.connect(), world.connect());
         world.turn();
@@ -1027,6 +1061,9 @@ fn what_is_left_at_the_deadline_is_counted_and_reported() {
             world.post("a", 64 << 10);
             world.turn();
         }
+        (3..queued).for_each(|_| world.post("a", 1));
+        world.turn();
+        assert_eq!(world.driver.parts.shard.fanout().depth(conn).events, queued);
         world.driver.drain(crate::clock::instant() + Duration::from_millis(50));
         if is_matched {
             world.turn();
@@ -1036,10 +1073,11 @@ fn what_is_left_at_the_deadline_is_counted_and_reported() {
         crate::clock::simulated::pass(Duration::from_millis(200));
         let metrics = Arc::clone(world.driver.parts.metrics.all());
         let undelivered = world.driver.run();
-        assert_eq!(undelivered, Undelivered { connections: 1, events: 3, unmatched: if is_matched { 0 } else { 2 } });
+        let unmatched = if is_matched { 0 } else { 2 };
+        assert_eq!(undelivered, Undelivered { connections: 1, events: queued, unmatched });
         assert_eq!(metrics.connections.get(), 0);
         let text = metrics.render(0);
-        assert!(text.contains("hydrant_deliveries_dropped_total{reason=\"closed\"} 3"), "{text}");
+        assert!(text.contains(&format!("hydrant_deliveries_dropped_total{{reason=\"closed\"}} {queued}\n")), "{text}");
     }
 }
 

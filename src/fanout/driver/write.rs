@@ -25,10 +25,14 @@ pub(super) const LEAST_BYTES: usize = 64 << 10;
 
 impl<S: Socket> Driver<S> {
     pub(super) fn writable(&mut self, conn: ConnId) {
-        if self.conn(conn).is_some() {
-            self.parts.shard.fanout().mark_dirty(conn);
-            self.flush_link(conn);
+        let listened = self.listening.now();
+        let Some(entry) = self.conns.get_mut(conn.0 as usize).and_then(Option::as_mut) else { return };
+        // The client has read, so that there is room in the socket again: one that is gone frees none. Our pings may be
+        // behind what it has yet to read.
+        if self.parts.shard.fanout().unblock(conn) {
+            entry.seen = listened;
         }
+        self.flush_link(conn);
     }
 
     /// Flushes encrypted bytes, and shuts down a connection whose last frame is written.
@@ -101,10 +105,8 @@ impl<S: Socket> Driver<S> {
         drop(gathered);
         match result {
             Ok(n) => {
-                // Reading our data is a sign of life where others may be missing: nothing is read from a lagging client
-                // meanwhile, and one whose outbox was full may get our pings late. Its socket was full too, so that a
-                // client that is gone accepts no more bytes.
-                if n > 0 && (entry.input == Input::Lagging || fanout.has_gap(conn)) {
+                // Accepting our data is a sign of life where there is no other: nothing is read from a lagging client.
+                if n > 0 && entry.input == Input::Lagging {
                     entry.seen = listened;
                 }
                 fanout.advance(conn, n, now_us);

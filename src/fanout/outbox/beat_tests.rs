@@ -93,3 +93,20 @@ fn a_later_pong_follows_the_one_that_is_partly_written() {
     fanout.advance(conn, 3, 1);
     assert_eq!((fanout.frames(), fanout.depth(conn)), (0, Depth::default()));
 }
+
+/// It is moved behind no other then.
+#[test]
+fn a_pong_that_is_partly_written_is_no_answer_however_often_the_rest_is_dropped() {
+    let mut fanout = Fanout::new(LIMITS);
+    let conn = fanout.open(Overflow::DropOldest);
+    fanout.offer(conn, Frame::Pong((*b"p1").into()));
+    fanout.advance(conn, 1, 1);
+    assert!((0..40).all(|_| fanout.send(conn, Frame::Control((*b"answer").into()))));
+    assert!(!fanout.shrink(conn), "answers are not dropped");
+    fanout.finish(conn, Frame::Control((*b"bye").into()), Some(Dropped::SlowConsumer));
+    assert_eq!(text(&mut fanout, conn), "1bye");
+    assert_eq!((fanout.depth(conn).events, fanout.totals(conn)), (2, (0, 0)));
+    fanout.remove(conn);
+    fanout.release_all();
+    assert_eq!((fanout.frames(), fanout.waiting()), (0, Depth::default()));
+}

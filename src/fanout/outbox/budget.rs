@@ -3,9 +3,9 @@
 //! What counts is memory: the bytes of the distinct queued frames, each once per process, however many shards and
 //! connections queue it, and the plain frame of the event with each that is deflated or text for a stream; each shard's
 //! entries for them; and the rings of frame numbers, which thousands of connections with short events fill to a quarter
-//! of a megabyte each. The sum of the queues would be the wrong measure: a thousand clients that stall together hold
-//! the same frames, and closing them for a thousand times that size would free nothing. Gap notices do not count:
-//! between two of them is an answer that does.
+//! of a megabyte each. Free entries do not count; their memory is given back [gradually](super::slab). The sum of the
+//! queues would be the wrong measure: a thousand clients that stall together hold the same frames, and closing them for
+//! a thousand times that size would free nothing. Gap notices do not count: between two of them is an answer that does.
 //!
 //! Contract: each shard reports once per turn how much more or less it holds; no lock, and no work per delivery. When
 //! the budget is exceeded each shard sheds its largest outboxes. Three rules protect clients that keep up:
@@ -19,8 +19,8 @@
 //! - **Small outboxes are left alone**: those less than half as large as the largest of all shards, and those below an
 //!   equal share of the budget for each outbox with queued frames. An outbox is as large as the
 //!   [memory](super::footprint) of its frames, whatever their encoding. So while the outboxes hold more than the limit,
-//!   some outbox is above that share, and there is always one to shed. What else is held goes by itself: frames that
-//!   have been dropped, and outboxes of connections that are closing.
+//!   some outbox is above that share, and there is always one to shed, be it of a connection that is closing. What else
+//!   is held goes by itself: frames that have been dropped.
 
 use super::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 

@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 
 use super::barriers::Object;
 use super::gap::{Gap, Time};
+use super::slab::{self, Slab};
 use crate::event::Event;
 use crate::websocket::frame::Encoding;
 
@@ -153,8 +154,7 @@ pub(super) enum Released {
 /// All frames of a shard.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
-    held: Vec<Option<Held>>,
-    free: Vec<u32>,
+    held: Slab<Held>,
     /// Conflated frames by span, so that each is made once and not for every connection.
     conflated: HashMap<Span, FrameId>,
     /// How many bytes this shard holds more than at the last [`Frames::take_more`], entries included; events count only
@@ -171,13 +171,7 @@ impl Frames {
     /// Stores a frame with no references yet.
     pub(super) fn insert_event(&mut self, frame: Frame, span: Span, object: Object) -> FrameId {
         self.more += frame.hold() + size(SIZE);
-        let held = Some(Held { frame, references: 0, object, span });
-        if let Some(free) = self.free.pop() {
-            self.held[free as usize] = held;
-            return FrameId(free);
-        }
-        self.held.push(held);
-        FrameId(u32::try_from(self.held.len() - 1).expect("fewer than 4 billion frames fit into memory"))
+        FrameId(self.held.insert(Held { frame, references: 0, object, span }))
     }
 
     /// Replaces a frame that is not an event. Returns the bytes of the previous one.
@@ -188,11 +182,11 @@ impl Frames {
     }
 
     fn held(&self, id: FrameId) -> &Held {
-        self.held[id.0 as usize].as_ref().expect("an outbox holds a reference to its frames")
+        self.held.get(id.0).expect("an outbox holds a reference to its frames")
     }
 
     fn held_mut(&mut self, id: FrameId) -> &mut Held {
-        self.held[id.0 as usize].as_mut().expect("an outbox holds a reference to its frames")
+        self.held.get_mut(id.0).expect("an outbox holds a reference to its frames")
     }
 
     /// Returns a frame.
@@ -333,10 +327,18 @@ impl Frames {
         if span.first != span.last {
             self.forget_conflated(span);
         }
-        if let Some(held) = self.held[id.0 as usize].take() {
+        if let Some(held) = self.held.remove(id.0) {
             self.more -= held.frame.let_go() + size(SIZE);
         }
-        self.free.push(id.0);
+    }
+
+    /// Gives back memory of entries, if most are free: some in every turn.
+    pub(super) fn trim(&mut self) {
+        self.held.trim();
+        let needed = self.conflated.len().max(slab::KEPT);
+        if self.conflated.capacity() >= slab::SPARSE * needed {
+            self.conflated.shrink_to(2 * needed);
+        }
     }
 
     /// Returns how many more bytes are held than at the last call. See [`super::budget::Budget`].
@@ -344,8 +346,14 @@ impl Frames {
         std::mem::take(&mut self.more)
     }
 
+    /// Returns for how many frames there is memory.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.held.capacity()
+    }
+
     /// Returns the number of frames held.
     pub(super) fn len(&self) -> usize {
-        self.held.len() - self.free.len()
+        self.held.len()
     }
 }

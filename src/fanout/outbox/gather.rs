@@ -45,26 +45,27 @@ impl Fanout {
 
     /// Adds a connection to the dirty list if frames are queued for it.
     pub fn mark_dirty(&mut self, conn: ConnId) {
+        self.unblock(conn);
+    }
+
+    /// Like [`Fanout::mark_dirty`], when the socket accepts something. Returns whether it accepted nothing until now.
+    pub fn unblock(&mut self, conn: ConnId) -> bool {
         let outbox = self.outbox(conn);
-        outbox.set_blocked(false);
+        let was_blocked = outbox.unblock();
         if outbox.depth().events > 0 && outbox.mark_dirty() {
             self.dirty.push(conn);
         }
+        was_blocked
     }
 
     /// Notes that the socket accepts nothing now: the connection stays off the dirty list until [`Fanout::mark_dirty`].
     pub fn set_blocked(&mut self, conn: ConnId) {
-        self.outbox(conn).set_blocked(true);
+        self.outbox(conn).block();
     }
 
     /// Returns whether any connection is dirty.
     pub fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
-    }
-
-    /// Returns whether a gap notice is queued for a connection.
-    pub fn has_gap(&self, conn: ConnId) -> bool {
-        self.outboxes.get(conn.at()).and_then(Option::as_ref).is_some_and(Outbox::has_gaps)
     }
 
     /// Gathers the next frames of a connection, up to `max_bytes` but at least one, without the written part of the

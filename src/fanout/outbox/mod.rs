@@ -34,6 +34,7 @@ mod pause;
 mod queue;
 mod ring;
 mod room;
+mod slab;
 mod waste;
 mod weight;
 

@@ -269,8 +269,9 @@ impl Fanout {
     pub(super) fn resume_passes(&mut self) {
         for _ in 0..self.postponed.len() {
             let Some(&conn) = self.postponed.front() else { return };
-            let waiting = self.outboxes[conn.at()].as_ref().filter(|outbox| !outbox.is_closing());
-            // An outbox that was drained meanwhile costs nothing; neither does a number that was reused.
+            let is_waiting = |outbox: &&Outbox| outbox.postponed && !outbox.is_closing();
+            let waiting = self.outboxes[conn.at()].as_ref().filter(is_waiting);
+            // An outbox that was drained or conflated meanwhile costs nothing; neither does a number that was reused.
             let frames = waiting
                 .map_or(0, |outbox| if outbox.is_below_the_earliest(&self.limits) { 0 } else { outbox.depth().events });
             if frames > 0 && self.awaits_deflating(conn) {

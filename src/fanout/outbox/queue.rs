@@ -383,8 +383,14 @@ impl Outbox {
         std::mem::take(&mut self.dirty)
     }
 
-    pub(super) fn set_blocked(&mut self, blocked: bool) {
-        self.blocked = blocked;
+    /// Keeps the outbox from being marked dirty.
+    pub(super) fn block(&mut self) {
+        self.blocked = true;
+    }
+
+    /// Ends [`Outbox::block`]. Returns whether it was in force.
+    pub(super) fn unblock(&mut self) -> bool {
+        std::mem::take(&mut self.blocked)
     }
 }
 

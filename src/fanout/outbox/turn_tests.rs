@@ -304,3 +304,45 @@ fn only_events_count_as_dropped_when_a_long_queue_goes() {
         assert_eq!(fanout.take_counts().dropped.iter().sum::<u64>(), 99, "{policy:?}");
     }
 }
+
+/// A pass that was forced meanwhile leaves its connection among those that wait for one. Without a pass, others would
+/// reach their bounds.
+#[test]
+fn a_pass_that_is_not_needed_any_more_takes_no_time_from_others() {
+    let limits = OutboxLimits { bytes: 64 << 20, events: 65_536 };
+    let mut fanout = Fanout::new(limits);
+    let [forced, waiting] = [(); 2].map(|()| fanout.open(Overflow::Conflate));
+    let give = |fanout: &mut Fanout, conn, at: usize| {
+        let event = Draft::new("machines", "update", &at.to_string()).seal(jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(deliver(fanout, &[conn], &Arc::new(event)), [Delivery::Queued]);
+    };
+    while fanout.effort.try_pass(usize::MAX) {}
+    (0..=limits.events).for_each(|at| give(&mut fanout, forced, at % 40_000));
+    assert_eq!((fanout.depth(forced).events, fanout.has_leftovers()), (40_001, true), "at its bounds");
+    (0..=limits.events / 4).for_each(|at| give(&mut fanout, waiting, at % 100));
+    assert!(fanout.depth(waiting).events > limits.events / 4);
+    // Nothing is left of what these deliveries have earned.
+    fanout.effort.renew();
+    fanout.begin_turn();
+    assert_eq!((fanout.depth(waiting).events, fanout.has_leftovers()), (100, false));
+}
+
+/// Pings that are answered and not read, for example.
+#[test]
+fn the_memory_for_a_burst_of_frames_is_given_back_when_they_are_gone() {
+    let frames = 300_000;
+    let mut fanout = Fanout::new(OutboxLimits { bytes: 64 << 20, events: frames });
+    let [stalled, other] = [(); 2].map(|()| fanout.open(Overflow::Disconnect));
+    (0..frames).for_each(|_| fanout.offer(stalled, Frame::Pong([0; 6].into())));
+    assert!(fanout.frames() == frames && fanout.frames.capacity() >= frames);
+    fanout.remove(stalled);
+    let mut turns = 0;
+    while fanout.has_leftovers() || turns < 200 {
+        fanout.offer(other, Frame::Pong([0; 6].into()));
+        fanout.advance(other, 6, 0);
+        fanout.begin_turn();
+        turns += 1;
+    }
+    assert_eq!((fanout.frames(), fanout.take_held()), (0, 0));
+    assert!(fanout.frames.capacity() <= 65_536, "{}", fanout.frames.capacity());
+}

@@ -54,13 +54,25 @@ impl Fanout {
     /// Begins a turn with new limits on the work for slow consumers, and continues what was left of the last turn.
     pub fn begin_turn(&mut self) {
         self.effort.renew();
-        let left = self.release_shed(self.effort.releasable());
+        self.release_some(self.effort.releasable());
+        self.frames.trim();
+        self.resume_passes();
+    }
+
+    /// Releases all frames that have been dropped, at a cost without a bound: what is queued then is what nobody has
+    /// dropped. For a shard that ends.
+    pub fn release_all(&mut self) {
+        self.release_some(usize::MAX);
+    }
+
+    /// Releases up to `allowed` frames, those of outboxes that were shed first.
+    fn release_some(&mut self, allowed: usize) {
+        let left = self.release_shed(allowed);
         let before = self.waste.others.len();
         let mut others = std::mem::take(&mut self.waste.others);
         self.release(&mut others, left);
         self.waste.awaited = self.waste.awaited.saturating_sub(before - others.len());
         self.waste.others = others;
-        self.resume_passes();
     }
 
     /// Returns whether work is left for the next turn.
@@ -157,7 +169,8 @@ impl Fanout {
             if frames.is_gap(frame) { Kept::Gap(frame) } else { Kept::Frame(frame, weight) }
         });
         let gaps = outbox.gaps;
-        let beats = outbox.kept().take(PRECEDING).map(|frame| u32::from(frames.beat(frame).is_some())).sum::<u32>();
+        // One that is partly written may be the first of the ring.
+        let beats = outbox.frames().take(PRECEDING).map(|frame| u32::from(frames.beat(frame).is_some())).sum::<u32>();
         let lists = outbox.clear_out(kept, spare);
         // How many of them are answers is not known yet, except with drop-oldest.
         let mut asides = 0;

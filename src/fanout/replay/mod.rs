@@ -38,7 +38,8 @@ use crate::fanout::opening::Opening;
 use crate::fanout::replay_work::Spent;
 use crate::index::filter::Counters;
 use crate::index::{Class, Limits, Spec};
-use registered::Registered;
+
+pub(super) use registered::Registered;
 
 /// Maximum number of deregistered registrations that are remembered.
 const MARKS: usize = 1024;
@@ -125,6 +126,11 @@ impl Replay {
             lag: None,
             spent: Spent::default(),
         }
+    }
+
+    /// Ends the replay; returns its registrations, which may take long to free.
+    pub(super) fn into_registered(self) -> Registered {
+        self.registered
     }
 
     /// Returns the `since` that the client requested.

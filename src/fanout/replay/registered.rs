@@ -67,7 +67,7 @@ pub(super) struct Wanted {
 
 /// The registrations of a replaying connection with their progress, matched through an index of their own.
 #[derive(Debug)]
-pub(super) struct Registered {
+pub(in crate::fanout) struct Registered {
     index: Index<u32>,
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
@@ -188,6 +188,40 @@ impl Registered {
             },
         );
         wanted
+    }
+
+    /// Returns whether removing everything takes more than this many steps; see [`Registered::strip`].
+    pub(in crate::fanout) fn is_heavier_than(&self, most: usize) -> bool {
+        let mut weight = 0;
+        self.entries.iter().flatten().any(|entry| {
+            weight += self.weight(entry);
+            weight > most
+        })
+    }
+
+    fn weight(&self, entry: &Entry) -> usize {
+        self.index.weight(entry.slot).max(1)
+    }
+
+    /// Removes entries at the end of the replay, until `most` steps are taken; each entry is removed as a whole. A step
+    /// is an entry in the trie, or as much of a filter. Returns the number taken.
+    pub(in crate::fanout) fn strip(&mut self, most: usize) -> usize {
+        let mut gone = 0;
+        while gone < most
+            && let Some(entry) = self.entries.pop()
+        {
+            gone += entry.as_ref().map_or(1, |entry| self.weight(entry));
+            if let Some(Entry { text, slot, .. }) = entry {
+                self.index.unsubscribe(slot);
+                self.by_text.remove(&text);
+            }
+        }
+        gone
+    }
+
+    /// Returns whether there is no entry.
+    pub(in crate::fanout) fn is_empty(&self) -> bool {
+        self.by_text.is_empty()
     }
 
     /// Returns the cost of matching since the last call.

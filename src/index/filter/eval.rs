@@ -188,6 +188,11 @@ impl Evaluation<'_> {
         self.engine.fields.meter.left()
     }
 
+    /// Returns the units spent by all evaluations of the engine.
+    pub(super) fn spent(&self) -> u64 {
+        self.engine.fields.meter.spent()
+    }
+
     /// Returns whether the filter is true, without counting a match; `None` if the allowance does not suffice.
     pub(in crate::index) fn is_true(&mut self, filter: FilterId) -> Option<bool> {
         let truth = self.truth(filter.signed());

@@ -333,13 +333,26 @@ impl Fields {
     }
 
     fn resolve_child(&mut self, id: u32, view: View<'_>) -> Option<Span> {
-        let node = self.nodes.get(id);
-        let table = self.table(node.parent, view)?;
+        let parent = self.nodes.get(id).parent;
+        let table = self.table(parent, view)?;
         let memo = &self.node_memos[id as usize];
         if table.is_array() {
-            return self.tables.element(table, memo.index?);
+            return self.element(parent, table, memo.index?, view);
         }
         self.tables.member_named(view.text, table, self.nodes.get(id).name.as_bytes(), memo.hash)
+    }
+
+    /// Returns an element of a node's value, which is an array. The elements up to this one are recorded now, if they
+    /// were not: nobody pays for those that only others look up.
+    fn element(&mut self, array: u32, mut table: Table, index: usize, view: View<'_>) -> Option<Span> {
+        let known = table.elements();
+        if index >= known {
+            let start = self.resolve(array, view)?.start as usize;
+            table = self.tables.extend(view.text, start, table, index, &mut self.scanner);
+            self.meter.spend(price::elements(table.elements() - known));
+            self.set_table(array, table);
+        }
+        self.tables.element(table, index)
     }
 
     /// Returns the table of a node's value; empty for a scalar.
@@ -355,7 +368,7 @@ impl Fields {
         };
         let wanted = self.node_memos[id as usize].wanted;
         let (table, end) = self.tables.build(view.text, start, wanted, &mut self.scanner);
-        self.meter.spend(price::walk(end - start.min(end)) + price::elements(table.elements()));
+        self.meter.spend(price::walk(end - start.min(end)));
         if id == OBJECT {
             self.found(OBJECT, Some(Span::new(start, end)));
         }

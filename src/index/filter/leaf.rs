@@ -6,8 +6,8 @@
 //! nothing else) is filed under those values, so an event finds it by hash. Ten thousand `Uuid=Eq(..)` cost an event
 //! one lookup and one probe. Filters without such a field are evaluated one by one.
 //!
-//! Contract: inserting and removing are O(1) in the number of pairs and of fields (and linear in the keys of the
-//! filter). A filter must stay interned as long as it is in a leaf. Results are exact: filters found by hash are still
+//! Contract: inserting and removing are amortized O(1) in the number of pairs and of fields (and linear in the keys of
+//! the filter). Memory is in proportion to what is in the leaf, and not to what was. A filter must stay interned as long as it is in a leaf. Results are exact: filters found by hash are still
 //! evaluated completely.
 
 use smallvec::SmallVec;
@@ -19,6 +19,9 @@ use super::spilled::Spilled;
 
 /// Up to this many pairs a list is cheaper than an index, in time and in memory.
 const SHORT: usize = 8;
+
+/// With this many pairs left the index is given up. Fewer than [`SHORT`], so that it is not made again at once.
+const LEFT: usize = 4;
 
 /// Of the pairs that were there before the index, those with more keys are not filed: a list is fast enough for so few,
 /// and adding a pair must not cost the keys of the others.
@@ -77,7 +80,8 @@ impl Leaf {
     pub fn remove(&mut self, filter: FilterId, member: u32) -> bool {
         if let Some(spilled) = &mut self.spilled {
             let removed = spilled.remove(filter, member);
-            if spilled.len() == 0 {
+            if spilled.len() <= LEFT {
+                self.inline = spilled.pairs().collect();
                 self.spilled = None;
             }
             return removed;
@@ -100,6 +104,12 @@ impl Leaf {
     #[cfg(test)]
     pub(in crate::index) fn postings(&self) -> usize {
         self.spilled.as_ref().map_or(0, |spilled| spilled.postings())
+    }
+
+    /// Returns the number of entries for which there is room, in all tables together.
+    #[cfg(test)]
+    pub(in crate::index) fn room(&self) -> usize {
+        self.inline.capacity() + self.spilled.as_ref().map_or(0, |spilled| spilled.room())
     }
 
     /// Calls [`Payers::found`] once for every pair whose filter is true for the event, in no particular order.
@@ -132,6 +142,105 @@ mod tests {
         leaf.candidates(&mut engine.begin(View::object(r#"{"A":7,"B":7}"#)), |member| found.push(member));
         assert_eq!(found, [7], "once, although both fields hold");
         assert_eq!(engine.counters().predicate_evaluations - before.predicate_evaluations, 1, "nobody else is asked");
+    }
+
+    /// Returns the members whose filters are true for these values, by evaluating each filter.
+    fn expected(engine: &mut Engine, pairs: &[(FilterId, u32)], object: &str) -> Vec<u32> {
+        let mut evaluation = engine.begin(View::object(object));
+        let mut members: Vec<u32> =
+            pairs.iter().filter(|(id, _)| evaluation.matches(*id)).map(|(_, member)| *member).collect();
+        members.sort_unstable();
+        members
+    }
+
+    fn check(engine: &mut Engine, leaf: &mut Leaf, pairs: &[(FilterId, u32)]) {
+        assert_eq!(leaf.len(), pairs.len());
+        for (a, b) in [(0, 0), (3, 400), (401, 5), (1_999, 2_000)] {
+            let object = format!(r#"{{"A":{a},"B":{b}}}"#);
+            let mut found = Vec::new();
+            leaf.candidates(&mut engine.begin(View::object(&object)), |member| found.push(member));
+            found.sort_unstable();
+            assert_eq!(found, expected(engine, pairs, &object), "{object} among {}", pairs.len());
+        }
+    }
+
+    /// What a leaf has held would otherwise take memory as long as one filter is left in it, of whomever.
+    #[test]
+    fn a_leaf_that_was_large_is_small_again_and_finds_what_is_left() {
+        let mut engine = Engine::new();
+        let mut leaf = Leaf::default();
+        let text = |n: u32| match n % 5 {
+            0 => format!("A=In({n},{},{})", n + 1, n + 2),
+            1 => format!("Or(A=Eq({n}),B=Eq({}))", n % 7),
+            2 => format!("And(A=Ne({n}),B=Ne(x))"),
+            3 => format!("And(A=Eq({}),B=Ne({n}))", n % 7),
+            _ => format!("Or(A=Eq({n}),B=In({},{}))", n + 1, n % 5),
+        };
+        let mut pairs = Vec::new();
+        for round in 0..3 {
+            for n in round * 2_000..(round + 1) * 2_000 {
+                let id = engine.intern(&Filter::parse(&text(n), &Limits::default()).unwrap());
+                assert!(leaf.insert(&engine, id, n));
+                pairs.push((id, n));
+            }
+            let mut at = 0;
+            for left in (12 - round as usize * 4..pairs.len()).rev() {
+                at = (at + 7_919) % pairs.len();
+                let (id, member) = pairs.swap_remove(at);
+                assert!(leaf.remove(id, member) && !leaf.remove(id, member));
+                engine.release(id);
+                if left % 150 == 0 || left < 20 {
+                    check(&mut engine, &mut leaf, &pairs);
+                }
+            }
+            let (room, held) = (leaf.room(), leaf.len() + leaf.postings());
+            assert!(room <= 50 * held + 200, "room for {room} in {held}");
+        }
+    }
+
+    /// Refuses to pay for all members but one.
+    struct Payer {
+        able: u32,
+        asked: u64,
+        found: Vec<u32>,
+    }
+
+    impl Payers for &mut Payer {
+        fn ask<T>(
+            &mut self,
+            member: u32,
+            evaluation: &mut Evaluation<'_>,
+            mut question: impl FnMut(&mut Evaluation<'_>) -> Option<T>,
+        ) -> Option<T> {
+            self.asked += 1;
+            evaluation.allow(u64::MAX);
+            if member == self.able { question(evaluation) } else { None }
+        }
+
+        fn found(&mut self, member: u32) {
+            self.found.push(member);
+        }
+    }
+
+    #[test]
+    fn whoever_can_pay_is_found_though_few_are_asked() {
+        let mut engine = Engine::new();
+        let mut leaf = Leaf::default();
+        for member in 0..10_000 {
+            let filter = Filter::parse(&format!("F=Eq({member})"), &Limits::default()).unwrap();
+            let id = engine.intern(&filter);
+            leaf.insert(&engine, id, member);
+        }
+        for able in [0, 5_000, 9_999] {
+            let object = format!(r#"{{"F":{able}}}"#);
+            let mut payer = Payer { able, asked: 0, found: Vec::new() };
+            leaf.candidates(&mut engine.begin(View::object(&object)), &mut payer);
+            assert_eq!(payer.found, [able]);
+            assert!(payer.asked <= 17, "{}", payer.asked);
+            let mut payer = Payer { able: able + 1, asked: 0, found: Vec::new() };
+            leaf.candidates(&mut engine.begin(View::object(&object)), &mut payer);
+            assert!(payer.found.is_empty() && payer.asked <= 17, "{}", payer.asked);
+        }
     }
 
     /// Forty registrations of many fields each would otherwise be a search through all fields for each of their own.

@@ -41,6 +41,7 @@ mod pool;
 pub mod print;
 pub mod regex;
 mod scan;
+pub(in crate::index) mod shrink;
 mod spilled;
 #[cfg(test)]
 mod steps;

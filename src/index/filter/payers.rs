@@ -19,6 +19,11 @@ pub trait Payers {
         question: impl FnMut(&mut Evaluation<'_>) -> Option<T>,
     ) -> Option<T>;
 
+    /// Charges `member`, which could not pay, for work that was done all the same because many wait for it.
+    fn bill(&mut self, member: u32, units: u64) {
+        let _ = (member, units);
+    }
+
     /// Reports a member whose filter is true.
     fn found(&mut self, member: u32);
 }

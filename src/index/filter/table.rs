@@ -3,6 +3,7 @@
 //! A table is built at most once per event and object, when the first of its fields is needed; every further field is
 //! one probe. Tables of one event share their memory, which is reused for the next one. The caller says which names it
 //! may look up ([`Wanted`]): most members of a large object are none of these and are skipped without being hashed.
+//! Elements of an array are recorded when one of them is looked up, up to that one: an array may have millions.
 //!
 //! Contract: compact valid JSON. If several members have a wanted name, the last one is found.
 
@@ -11,7 +12,6 @@ use std::hash::{BuildHasher, Hasher};
 use hashbrown::DefaultHashBuilder;
 
 use super::canonical::decode;
-use super::path::array_index;
 use super::scan::Scanner;
 
 /// A range of the event's text, in bytes.
@@ -39,24 +39,19 @@ fn offset(at: usize) -> u32 {
 /// The names that may be looked up in a table: a bit for each of 64 kinds of names. It always contains the wanted
 /// names, and rarely others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
-    kinds: u64,
-    /// The number of elements up to the last one that is wanted.
-    elements: usize,
-}
+pub(super) struct Wanted(u64);
 
 impl Wanted {
     /// All names.
-    pub(super) const ALL: Self = Self { kinds: !0, elements: usize::MAX };
+    pub(super) const ALL: Self = Self(!0);
 
     /// Adds a name.
     pub(super) fn add(&mut self, name: &str) {
-        self.kinds |= Self::bit(name.as_bytes());
-        self.elements = self.elements.max(array_index(name).map_or(0, |index| index.saturating_add(1)));
+        self.0 |= Self::bit(name.as_bytes());
     }
 
     fn has(self, name: &[u8]) -> bool {
-        self.kinds & Self::bit(name) != 0
+        self.0 & Self::bit(name) != 0
     }
 
     /// Returns the bit for a name, by length, first and last byte: fast, and rarely equal for two fields of one object.
@@ -95,7 +90,7 @@ impl Table {
         self.array
     }
 
-    /// Returns the number of elements that were recorded.
+    /// Returns the number of elements that were recorded so far.
     pub(super) fn elements(self) -> usize {
         if self.array { self.count as usize } else { 0 }
     }
@@ -133,11 +128,12 @@ impl Tables {
         u32::try_from(hasher.finish() & u64::from(u32::MAX)).expect("masked")
     }
 
-    /// Builds the table of the value at `start`. Returns it with the offset of the value's end.
+    /// Builds the table of the value at `start`. Returns it with the offset of the value's end. That of an array has no
+    /// elements yet; see [`Tables::extend`].
     pub(super) fn build(&mut self, text: &[u8], start: usize, wanted: Wanted, scanner: &mut Scanner) -> (Table, usize) {
         match text.get(start) {
             Some(b'{') => self.build_object(text, start, wanted, scanner),
-            Some(b'[') => self.build_array(text, start, wanted, scanner),
+            Some(b'[') => (Table { array: true, ..self.table(self.entries.len()) }, value_end(text, start, scanner)),
             _ => (self.table(self.entries.len()), value_end(text, start, scanner)),
         }
     }
@@ -172,19 +168,36 @@ impl Tables {
         end
     }
 
-    /// Records the elements up to the last one that is wanted: an array may have millions.
-    fn build_array(&mut self, text: &[u8], start: usize, wanted: Wanted, scanner: &mut Scanner) -> (Table, usize) {
-        let first = self.entries.len();
-        let mut at = start + 1;
-        while at < text.len() && text[at] != b']' {
-            if self.entries.len() - first >= wanted.elements {
-                return (Table { array: true, ..self.table(first) }, value_end(text, start, scanner));
-            }
+    /// Records more elements of the array at `start`: up to that at `index`, if there are so many, or twice as many as
+    /// so far. Returns the new table.
+    pub(super) fn extend(
+        &mut self,
+        text: &[u8],
+        start: usize,
+        table: Table,
+        index: usize,
+        scanner: &mut Scanner,
+    ) -> Table {
+        let next = |end: usize| if text.get(end) == Some(&b',') { end + 1 } else { end };
+        let mut at = self.entries(table).last().map_or(start + 1, |last| next(last.value.end as usize));
+        let is_element = |at: usize| text.get(at).is_some_and(|byte| *byte != b']');
+        if !is_element(at) {
+            return table;
+        }
+        let (mut first, count) = (table.first as usize, table.elements());
+        if first + count < self.entries.len() {
+            // Other tables were built since. By doubling, each element is moved twice at most, on average.
+            let known = first..first + count;
+            first = self.entries.len();
+            self.entries.extend_from_within(known);
+        }
+        let wanted = index.saturating_add(1).max(2 * count);
+        while self.entries.len() - first < wanted && is_element(at) {
             let end = value_end(text, at, scanner);
             self.entries.push(Entry { hash: 0, next: NONE, name: 0, value: Span::new(at, end) });
-            at = if text.get(end) == Some(&b',') { end + 1 } else { end };
+            at = next(end);
         }
-        (Table { array: true, ..self.table(first) }, text.len().min(at + 1))
+        Table { array: true, ..self.table(first) }
     }
 
     /// Records the members before the one named `stop`. Returns the table with the offset of that member's value.
@@ -326,13 +339,26 @@ mod tests {
 
     #[test]
     fn elements_are_written_down_up_to_the_last_that_somebody_asks_for() {
-        let text = format!("[{}7]", "0,".repeat(10_000));
-        for (names, recorded) in [(&["0"][..], 1), (&["3", "2", "x"], 4), (&["x", "01"], 0), (&["20000"], 10_001)] {
-            let (mut tables, mut scanner, mut wanted) = (Tables::default(), Scanner::default(), Wanted::default());
-            names.iter().for_each(|name| wanted.add(name));
-            let (table, end) = tables.build(text.as_bytes(), 0, wanted, &mut scanner);
-            assert_eq!((table.elements(), tables.entries.len(), end), (recorded, recorded, text.len()), "{names:?}");
-            assert_eq!(tables.element(table, 3).is_some(), recorded > 3);
+        let text = format!("[{}[7]]", "0,".repeat(10_000));
+        let (mut tables, mut scanner) = (Tables::default(), Scanner::default());
+        let (mut table, end) = tables.build(text.as_bytes(), 0, Wanted::default(), &mut scanner);
+        assert_eq!((table.elements(), tables.entries.len(), end), (0, 0, text.len()));
+        let expected = [(0, 1), (1, 2), (2, 4), (20, 21), (5_000, 5_001), (5_001, 10_001), (10_001, 10_001)];
+        for (round, (index, recorded)) in expected.into_iter().enumerate() {
+            table = tables.extend(text.as_bytes(), 0, table, index, &mut scanner);
+            assert_eq!(table.elements(), recorded, "for {index}");
+            let value = tables.element(table, index).map(|span| span.of(text.as_bytes()));
+            let expected: Option<&[u8]> = if index < 10_000 { Some(b"0") } else { None };
+            assert_eq!(value, expected);
+            if round % 2 == 0 {
+                // The table of another object comes behind.
+                tables.build(b"{\"a\":1}", 0, Wanted::ALL, &mut Scanner::default());
+            }
         }
+        let last = tables.element(table, 10_000).map(|span| span.of(text.as_bytes()));
+        assert_eq!(last, Some(&b"[7]"[..]));
+        assert!(tables.entries.len() < 25_000, "{}", tables.entries.len());
+        let (empty, _) = tables.build(b"[]", 0, Wanted::ALL, &mut Scanner::default());
+        assert_eq!(tables.extend(b"[]", 0, empty, 7, &mut Scanner::default()).elements(), 0);
     }
 }

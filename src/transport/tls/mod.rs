@@ -22,6 +22,8 @@ use thiserror::Error;
 pub use reload::LiveTls;
 pub use self_signed::self_signed;
 
+use crate::files;
+
 /// The reason why TLS cannot be set up.
 #[derive(Debug, Error)]
 pub enum TlsError {
@@ -78,7 +80,7 @@ pub struct Loaded {
 pub fn from_files(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Loaded, TlsError> {
     let chain = read_chain(certificate)?;
     let expiry = chain.first().and_then(self_signed::expiry);
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| content(key, "private key", error))?;
+    let private = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| content(key, "private key", error))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let clients = client_verifier(client_ca, &provider)?;
     let configured = server_config(provider, clients, chain, private);
@@ -113,12 +115,17 @@ fn client_verifier(ca: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| content(path, "certificate", error))?;
+    let text = read(path)?;
+    let certificates = CertificateDer::pem_slice_iter(&text);
     let chain = certificates.collect::<Result<Vec<_>, _>>().map_err(|error| content(path, "certificate", error))?;
     if chain.is_empty() {
         return Err(TlsError::Content { path: path.to_owned(), reason: "it contains no certificate".to_owned() });
     }
     Ok(chain)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    files::read(path).map_err(|source| TlsError::File { path: path.to_owned(), source })
 }
 
 fn content(path: &Path, what: &str, error: pem::Error) -> TlsError {

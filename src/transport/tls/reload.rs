@@ -6,7 +6,8 @@
 //! that began with the replaced certificate continues.
 //!
 //! The files are watched like those of the users (`stat`, four times a second, see [`crate::files`]) and read when two
-//! checks agree. A failed change is retried at every check and reported once per reason.
+//! checks agree. A failed change is retried at every check and reported once per reason. Files whose file system does
+//! not answer for [`files::HANGS`] count as a change that is not in force, until it answers.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,7 +21,7 @@ use tokio::sync::watch;
 
 use super::{Loaded, TlsError};
 use crate::clock;
-use crate::files::{AGAIN, INTERVAL, Look, Looks, Marks, Refusal};
+use crate::files::{self, AGAIN, Hanging, INTERVAL, Look, Looks, Marks, Refusal};
 use crate::metrics::{Metrics, Reload};
 use crate::tasks;
 
@@ -34,6 +35,7 @@ pub struct LiveTls {
     build: Box<Build>,
     taken: Mutex<Taken>,
     refusal: Mutex<Option<Refusal>>,
+    hanging: Hanging,
 }
 
 /// The state of the files from which the current configuration was created.
@@ -68,7 +70,14 @@ impl LiveTls {
         let contents = contents(&files);
         let Loaded { config, expiry } = build()?;
         let taken = Mutex::new(Taken { looks, contents, expiry });
-        Ok(Self { current: ArcSwap::new(config), files, build: Box::new(build), taken, refusal: Mutex::default() })
+        Ok(Self {
+            current: ArcSwap::new(config),
+            files,
+            build: Box::new(build),
+            taken,
+            refusal: Mutex::default(),
+            hanging: Hanging::default(),
+        })
     }
 
     /// Returns the configuration for the next handshake.
@@ -95,9 +104,9 @@ impl LiveTls {
         Ok(true)
     }
 
-    /// Returns the change that could not be applied, if there is one.
+    /// Returns the change that could not be applied, if there is one, or that the files cannot be checked.
     pub fn refusal(&self) -> Option<Refusal> {
-        self.refusal.lock().clone()
+        self.hanging.refusal().or_else(|| self.refusal.lock().clone())
     }
 
     /// Reloads, and reports the outcome in the log and the metrics; does not repeat a reason already reported.
@@ -134,9 +143,13 @@ impl LiveTls {
                 _ = stop.changed() => return,
             }
             let (tls, metrics) = (Arc::clone(&self), Arc::clone(&metrics));
-            let looked = tasks::spawn_blocking(move || tls.look(&metrics));
+            let looking = tasks::spawn_blocking(move || tls.look(&metrics));
+            let looked = tokio::select! {
+                looked = self.hanging.watch(&self.files[0], clock::now(), looking) => looked,
+                _ = stop.changed() => return,
+            };
             // After a panic, or when the runtime ends, there is nothing left to follow.
-            let Ok(look) = looked.await else { return };
+            let Some(look) = looked else { return };
             pause = if look == Look::Unsettled { AGAIN } else { INTERVAL };
         }
     }
@@ -156,6 +169,6 @@ fn marks(files: &[PathBuf]) -> Marks {
 
 fn contents(files: &[PathBuf]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    files.iter().for_each(|path| std::fs::read(path).ok().hash(&mut hasher));
+    files.iter().for_each(|path| files::read(path).ok().hash(&mut hasher));
     hasher.finish()
 }

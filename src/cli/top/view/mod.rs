@@ -17,7 +17,8 @@ use ratatui_core::widgets::Widget;
 
 use self::columns::Table;
 pub(super) use self::style::Theme;
-use super::format::ago;
+use super::figures::{Registration, Status};
+use super::format::{ago, count};
 use super::state::{Link, List, State, Tab};
 use crate::cli::text::printable;
 use crate::client::RefusedError;
@@ -26,6 +27,9 @@ use crate::client::RefusedError;
 const TWO_COLUMNS: u16 = 130;
 /// Maximum number of connections requested from the server.
 pub(super) const MOST_ROWS: usize = 500;
+
+/// The number of registrations that a shard reports: fewer are all there are.
+const MOST_OF_SHARD: usize = 100;
 
 const KEYS: &str = "q quit  1 2 3 tabs  s sort  r reverse  space pause  ? help";
 
@@ -99,7 +103,7 @@ fn body(state: &State, theme: Theme, area: Rect, cells: &mut Buffer) {
     if state.tab != Tab::Overview {
         return table_body(state, theme, area, cells);
     }
-    let Some(status) = &state.status else { return };
+    let Some(status) = &state.status else { return waiting(state).render(area, cells) };
     let is_wide = area.width >= TWO_COLUMNS;
     let half = if is_wide { area.width / 2 } else { area.width };
     let (mut left, right) = overview::lines(state, status, usize::from(half), theme);
@@ -112,6 +116,11 @@ fn body(state: &State, theme: Theme, area: Rect, cells: &mut Buffer) {
         left.extend(right);
         stack(scrolled(left, state.scroll, area.height), area, cells);
     }
+}
+
+/// Returns what is shown in place of figures that have not come yet.
+fn waiting(state: &State) -> Line<'static> {
+    Line::styled(if state.is_paused { "not requested before the pause; space resumes" } else { "" }, Theme::quiet())
 }
 
 /// Returns the lines from the scroll position on, but never beyond the last page.
@@ -131,7 +140,7 @@ fn table_body(state: &State, theme: Theme, area: Rect, cells: &mut Buffer) {
     let Shown { note, missing, table } = match table(state, usize::from(area.width), theme) {
         Some(Ok(shown)) => shown,
         Some(Err(reason)) => return Line::styled(reason, theme.attention()).render(area, cells),
-        None => return,
+        None => return waiting(state).render(area, cells),
     };
     let row = |y: u16, height: u16| Rect { y: area.y + y, height, ..area };
     let note = match missing {
@@ -186,11 +195,20 @@ fn table(state: &State, room: usize, theme: Theme) -> Option<Result<Shown, Strin
             Shown::new(note, missing.as_deref(), connections::table(state, status, rows, room, theme))
         }),
         Tab::Registrations => state.registrations.as_ref()?.as_ref().map_err(hidden).map(|List { rows, missing }| {
-            let note = if rows.len() >= MOST_ROWS { "the first of " } else { "" };
-            let note = format!("{note}{} different registrations", rows.len());
+            let note = match left_out(rows, status) {
+                Some(all) => format!("the busiest {} of {} registrations", count(rows.len() as u64), count(all)),
+                None => format!("{} different registrations", rows.len()),
+            };
             Shown::new(note, missing.as_deref(), registrations::table(state, status, rows, room, theme))
         }),
     })
+}
+
+/// Returns the number of all registrations, including equal ones, if the server has not returned all that differ.
+fn left_out(rows: &[Registration], status: &Status) -> Option<u64> {
+    let all = u64::try_from(status.registrations).unwrap_or_default();
+    let held: u64 = rows.iter().map(|row| row.shared).sum();
+    (rows.len() >= MOST_OF_SHARD && held < all).then_some(all)
 }
 
 fn help(area: Rect, cells: &mut Buffer) {

@@ -127,7 +127,22 @@ fn losses(status: &Status, theme: Theme) -> Vec<Line<'static>> {
         let style = if is_bad { theme.attention() } else { Style::new() };
         Line::from(vec![Span::styled(format!("{label:LABEL$}"), theme.head()), Span::styled(text, style)])
     };
-    std::iter::once(Line::styled("Since the start", Theme::quiet())).chain(rows.map(row)).collect()
+    let rows = lost(status).into_iter().chain(rows).map(row);
+    std::iter::once(Line::styled("Since the start", Theme::quiet())).chain(rows).collect()
+}
+
+/// Returns the row of what was lost on the way from endpoints and between nodes, if there are any.
+fn lost(status: &Status) -> Option<(&'static str, String, bool)> {
+    if status.upstreams.is_empty() && status.nats.is_none() {
+        return None;
+    }
+    let gaps: u64 = status.upstreams.iter().map(|link| link.gaps).sum();
+    let [lost_in, lost_out] = status.nats.as_ref().map_or([0; 2], |nats| [nats.lost_in, nats.lost_out]);
+    let endpoints = (gaps > 0).then(|| format!("endpoints: {} gaps", count(gaps)));
+    let is_between = lost_in > 0 || lost_out > 0;
+    let nodes = is_between.then(|| format!("other nodes: {} events in, {} out", count(lost_in), count(lost_out)));
+    let text = endpoints.into_iter().chain(nodes).collect::<Vec<_>>().join("; ");
+    Some(if text.is_empty() { ("lost", "none".to_owned(), false) } else { ("lost", text, true) })
 }
 
 fn around(status: &Status, theme: Theme) -> Vec<Line<'static>> {

@@ -20,8 +20,8 @@ const STATUS: &str = r#"{"Version":"0.1.0","Id":"node-a","Started":"2026-01-01T0
 {"Events":12500,"BusySeconds":2.0,"LongestTurnMilliseconds":0.2}],
 "Latency":{"BoundsMicroseconds":[128,256,512],"Counts":[10,10,0,0]},
 "Upstreams":[{"Endpoint":"https://drp:8092","Connected":false,"Since":"2026-01-01T03:00:00Z",
-"Error":"refused\u001b[2J"}],
-"Nats":{"Connected":true,"Since":"2026-01-01T00:00:00Z",
+"Error":"refused\u001b[2J","Gaps":2}],
+"Nats":{"Connected":true,"LostIn":1005,"LostOut":3,"Since":"2026-01-01T00:00:00Z",
 "Stream":{"Name":"EVENTS","Usable":true,"Since":"2026-01-01T00:00:00Z"}},
 "Identity":{"Endpoint":"https://drp:8092","Readable":true,"Since":"2026-01-01T00:00:00Z","Error":""}}"#;
 
@@ -92,6 +92,7 @@ filters     1.2 ms of work per second
 clients     1,024 connections, 2,048 registrations
 
 Since the start
+lost        endpoints: 2 gaps; other nodes: 1,005 events in, 3 out
 dropped     slow_consumer 7
 slow        close 2
 conflated   5
@@ -102,7 +103,6 @@ endpoint    https://drp:8092 not connected for 2m 2s: refused\u{fffd}[2J
 nats        connected for 3h 2m
 stream      EVENTS usable for 3h 2m
 identity    https://drp:8092 readable for 3h 2m
-history     12m 2s back, at 18c5a3f2b1d00e47:12345
 q quit  1 2 3 tabs  s sort  r reverse  space pause  ? help";
     assert_eq!(lines(&full(), 80, 24).join("\n"), expected);
     let mut scrolled = full();
@@ -181,6 +181,37 @@ fn registrations_and_what_may_not_be_seen() {
     let refusal = RefusedError { status: 400, messages, retry_after: None, model: String::new() };
     state.looked(Look { status, registrations: Some(Err(refusal)), ..Look::default() });
     assert_eq!(lines(&state, 100, 24)[2], "the server answered 400 (Bad Request): a tenant sees");
+}
+
+#[test]
+fn registrations_that_are_left_out_are_counted() {
+    let mut state = full();
+    press(&mut state, KeyCode::Char('3'));
+    assert_eq!(lines(&state, 100, 24)[2], "3 different registrations");
+    let mut noted = |rows: u64, all: i64| {
+        let status = Status { registrations: all, ..state.status.clone().unwrap() };
+        let rows = (0..rows).map(registration).collect::<Vec<_>>().into();
+        state.looked(Look { status, registrations: Some(Ok(rows)), ..Look::default() });
+        lines(&state, 100, 24)[2].clone()
+    };
+    assert_eq!(noted(200, 10_000), "the busiest 200 of 10,000 registrations");
+    // Each row stands for three, and so many come from more than one shard.
+    assert_eq!(noted(200, 600), "200 different registrations");
+    // A shard has room for these: the others came later than the list.
+    assert_eq!(noted(99, 10_000), "99 different registrations");
+}
+
+#[test]
+fn a_tab_that_was_opened_after_the_pause_says_so() {
+    let mut state = full();
+    state.registrations = None;
+    press(&mut state, KeyCode::Char('3'));
+    assert_eq!(lines(&state, 100, 24)[2], "");
+    press(&mut state, KeyCode::Char(' '));
+    assert_eq!(lines(&state, 100, 24)[2], "not requested before the pause; space resumes");
+    let mut state = State::new(String::new());
+    press(&mut state, KeyCode::Char(' '));
+    assert_eq!(lines(&state, 100, 24)[2], "not requested before the pause; space resumes");
 }
 
 #[test]
