@@ -405,7 +405,7 @@ mod tests {
                 if self.trusts {
                     caller.trust();
                 }
-                Response::new(Either::Left(Full::from("done")))
+                Response::new(Either::Left(Slices::from(hyper::body::Bytes::from_static(b"done"))))
             })
         }
     }
