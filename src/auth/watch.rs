@@ -1,10 +1,10 @@
 //! Applies changes in the data directory while the server runs.
 //!
 //! Contract: every file is checked four times a second and read when two checks in a row see the same change. So a
-//! removed user is out within a second, and a half-written file is never used. Files are independent of each other: each
-//! is checked by a task of its own, so one whose file system does not answer holds up no other. After [`HANGS`] it
-//! counts as not in force, until it answers. A file that cannot be read is retried at every check. A file with a mistake
-//! is reported once, and its last good version stays in force.
+//! removed user is out within a second, and a half-written file is never used. Files are independent of each other:
+//! each is checked by a task of its own, so one whose file system does not answer holds up no other. After [`HANGS`] it
+//! counts as not in force, until it answers. A file that cannot be read is retried at every check. A file with a
+//! mistake is reported once, and its last good version stays in force.
 //!
 //! [`HANGS`]: crate::files::HANGS
 
@@ -81,11 +81,11 @@ mod tests {
         let authority = Arc::new(Authority::open(dir.path(), AuthOptions::default()).unwrap().0);
         // As if a thread were reading it, on a file system that does not answer.
         let (answer, answered) = std::sync::mpsc::channel::<()>();
-        let (begin, begun) = std::sync::mpsc::channel();
+        let (start, begun) = std::sync::mpsc::channel();
         let hanging = Arc::clone(&authority);
         let reader = std::thread::spawn(move || {
             let _reading = hanging.watched(AuthFile::Users).reading.lock();
-            begin.send(()).unwrap();
+            start.send(()).unwrap();
             let _ = answered.recv();
         });
         begun.recv().unwrap();

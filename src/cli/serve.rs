@@ -1,8 +1,9 @@
 //! `hydrant serve`: runs the broker with its listeners, until SIGTERM or SIGINT.
 //!
 //! Signals: SIGTERM and SIGINT drain and end with 0. A second one ends at once with 1, even while the server drains;
-//! one during startup ends with 0. SIGHUP reloads users, roles, keys and the certificate, on a thread of its own: a file
-//! that hangs delays neither a drain nor its end. Logs go to standard error and block nothing ([`crate::logging`]); standard output gets only what the user should try next.
+//! one during startup ends with 0. SIGHUP reloads users, roles, keys and the certificate, on a thread of its own: a
+//! file that hangs delays neither a drain nor its end. Logs go to standard error and block nothing
+//! ([`crate::logging`]); standard output gets only what the user should try next.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -269,19 +270,19 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc::unbounded_channel;
+    use tokio::sync::mpsc::channel;
     use tokio::sync::oneshot;
 
     use super::*;
 
     #[tokio::test]
     async fn a_reload_that_hangs_does_not_keep_the_server_from_ending() {
-        let (signal, mut signals) = unbounded_channel();
+        let (signal, mut signals) = channel(9);
         let (_never, hanging) = oneshot::channel::<()>();
         let mut hanging = Some(hanging);
-        signal.send(Asked::Reload).unwrap();
-        signal.send(Asked::Reload).unwrap();
-        signal.send(Asked::End).unwrap();
+        signal.try_send(Asked::Reload).unwrap();
+        signal.try_send(Asked::Reload).unwrap();
+        signal.try_send(Asked::End).unwrap();
         let reload = || {
             let file = hanging.take().expect("one at a time");
             tasks::spawn(async { drop(file.await) })
@@ -291,11 +292,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_asked_while_a_reload_runs_is_done_after_it() {
-        let (signal, mut signals) = unbounded_channel();
+        let (signal, mut signals) = channel(9);
         let (answer, hanging) = oneshot::channel::<()>();
         let (mut hanging, mut answer) = (Some(hanging), Some(answer));
-        signal.send(Asked::Reload).unwrap();
-        signal.send(Asked::Reload).unwrap();
+        signal.try_send(Asked::Reload).unwrap();
+        signal.try_send(Asked::Reload).unwrap();
         let (mut begun, mut asked) = (0, 0);
         let reload = || {
             begun += 1;
@@ -313,7 +314,7 @@ mod tests {
             }
             signals.recv().await.unwrap()
         };
-        until_end(next, reload, || signal.send(Asked::End).unwrap()).await;
+        until_end(next, reload, || signal.try_send(Asked::End).unwrap()).await;
         assert_eq!(begun, 2);
     }
 }

@@ -19,8 +19,8 @@
 //! Contract: pure and single-threaded, no I/O, no clock. Generic over a small `Copy` subscriber id; knows neither
 //! sockets nor claims. One call of [`Index::matches`] reports each subscriber at most once, in no particular order.
 //! Deregistering returns everything that registering took: the tables of a topic, a level of the trie, a group, a
-//! subscriber or an owner get smaller with what they hold (`filter/shrink.rs`); those that exist only once keep the room
-//! for the most that they have held, which the limits bound. Registering costs O(combinations) up to
+//! subscriber or an owner get smaller with what they hold (`filter/shrink.rs`); those that exist only once keep the
+//! room for the most that they have held, which the limits bound. Registering costs O(combinations) up to
 //! [`Limits::expanded`] and O(length) beyond, deregistering amortized the same, and matching O(groups hit + members +
 //! registrations that are not expanded, `wide.rs`); the number of other registrations does not matter.
 //!

@@ -431,11 +431,11 @@ mod tests {
         let (tcp, server) = listener.with_handler(handler);
         let mut client = TcpStream::connect(address).await.unwrap();
         let (stream, peer) = tcp.accept().await.unwrap();
-        let slot = server.room.enter(peer.ip()).unwrap().slot().await.unwrap();
-        let cut = slot.cut();
+        let place = server.room.enter(peer.ip()).unwrap().slot().await.unwrap();
+        let cut = place.cut();
         let serving = tokio::spawn(async move {
             let (_running, stop) = watch::channel(false);
-            server.connection(stream, peer, slot, stop).await;
+            server.connection(stream, peer, place, stop).await;
         });
         client.write_all(REQUEST).await.unwrap();
         slow.asked.notified().await;

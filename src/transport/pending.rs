@@ -6,10 +6,10 @@
 //! sockets costs its own members their slots and locks no other client out. Neither does a crowd that keeps its
 //! connections busy with requests: if nobody is idle and a network has more than a quarter of the slots, a newcomer
 //! from a network with fewer replaces one connection of the largest such network that is between two requests. A
-//! connection whose request is being processed, or whose response is being sent, is never closed for that. If its request
-//! has come since it was chosen, it closes after the response, unless its client has shown valid credentials by then. If
-//! there is none to close, the newcomer gets no slot and waits for one ([`super::waiting`]); slots that become free are given to
-//! those that wait.
+//! connection whose request is being processed, or whose response is being sent, is never closed for that. If its
+//! request has come since it was chosen, it closes after the response, unless its client has shown valid credentials by
+//! then. If there is none to close, the newcomer gets no slot and waits for one ([`super::waiting`]); slots that become
+//! free are given to those that wait.
 //!
 //! The search visits every slot, so it frees several idle ones at a time. After it found none it is not repeated
 //! immediately, except for a newcomer from a network with fewer slots, which may replace what the other could not. So a

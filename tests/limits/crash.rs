@@ -101,7 +101,7 @@ async fn child_whose_shard_panics() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "ends its process"]
 async fn child_whose_follower_panics() {
-    let (_server, dir) = serve("", "hydrant::auth::authority", LevelFilter::INFO).await;
+    let (_server, dir) = serve("", "hydrant::auth::reload", LevelFilter::INFO).await;
     let file = dir.path().join("data/auth.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{text}\n[roles.new]\nclaims = []\n")).unwrap();

@@ -43,7 +43,7 @@ const MODULES: [(&str, &[&str]); 29] = [
     ("index", &["event", "json"]),
     ("explain", &["auth", "event", "index"]),
     ("config", &["client", "clock", "overflow"]),
-    ("metrics", &["event", "logging", "overflow", "protocol", "stats"]),
+    ("metrics", &["clock", "event", "logging", "overflow", "protocol", "stats"]),
     ("transport", &["auth", "clock", "files", "logging", "metrics", "places", "tasks", "tls", "websocket"]),
     ("broker", &["clock", "event", "logging", "metrics", "protocol", "spans"]),
     ("demo", &["broker", "clock", "event", "json", "metrics"]),

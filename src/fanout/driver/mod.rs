@@ -1,14 +1,12 @@
 //! The event loop of a shard's thread: sockets on one side, a [`Shard`] on the other.
 //!
 //! A turn handles control requests, client commands, a batch of events, one vectored write for every connection with
-//! queued frames, and timers. Everything that is queued for a connection when its turn comes is sent in one write:
-//! under load hundreds of frames, at rest one. No timer delays it.
+//! queued frames, and timers. All that is queued for a connection when its turn comes is sent in one write.
 //!
 //! Contract: nothing here blocks except the poll, and everything that a client or a caller can cause has a budget per
 //! turn: client input ([`read`]), requests of the control plane, events and replays ([`intake`]); [`turn`] defines the
-//! limits. Work beyond the budget waits for the next turn, which begins immediately. After the events every connection
-//! is written to, at most once per round: the websockets, then the streams, each starting at another one
-//! ([`mod@write`]).
+//! limits. Work beyond it waits for the next turn, which begins immediately. After the events every connection is
+//! written to, at most once per round: websockets, then streams, each starting at another one ([`mod@write`]).
 
 mod closings;
 mod connections;
@@ -180,7 +178,6 @@ pub(crate) struct Driver<S: Socket = Link> {
     /// The number of messages being decoded or parsed, and the last ticket.
     pub(crate) parsing: usize,
     tickets: u64,
-    /// Requests about connections.
     errands: Errands,
     /// The round in progress in which rights are looked up again.
     reviewing: Option<Review>,
@@ -188,7 +185,6 @@ pub(crate) struct Driver<S: Socket = Link> {
     round: Option<Round>,
     /// What is left of the slice of the connection being read.
     slice: Slice,
-    /// Surveys in progress.
     surveys: VecDeque<Survey>,
     closings: Closings,
     incomplete: Incomplete,
@@ -205,7 +201,6 @@ pub(crate) struct Driver<S: Socket = Link> {
     /// Events about connections that are yet to be published.
     pub(crate) pending_events: VecDeque<Event>,
     turn: usize,
-    /// How much a turn publishes.
     batch_limit: BatchLimit,
     tick: Duration,
     next_tick: Instant,

@@ -7,8 +7,8 @@
 //! one lookup and one probe. Filters without such a field are evaluated one by one.
 //!
 //! Contract: inserting and removing are amortized O(1) in the number of pairs and of fields (and linear in the keys of
-//! the filter). Memory is in proportion to what is in the leaf, and not to what was. A filter must stay interned as long as it is in a leaf. Results are exact: filters found by hash are still
-//! evaluated completely.
+//! the filter). Memory is in proportion to what is in the leaf, and not to what was. A filter must stay interned as
+//! long as it is in a leaf. Results are exact: filters found by hash are still evaluated completely.
 
 use smallvec::SmallVec;
 

@@ -1,8 +1,9 @@
 //! The index of a leaf with more than a few filters: each is filed under the values that one of its fields must have.
 //!
 //! Contract: see [`leaf`](super::leaf). Filing a filter and removing it takes a step for each of its keys, whatever the
-//! leaf contains otherwise; removing takes amortized so many, since tables are made smaller ([`shrink`](super::shrink)).
-//! All memory is in proportion to the pairs and keys that are there, and not to those that were.
+//! leaf contains otherwise; removing takes amortized so many, since tables are made smaller
+//! ([`shrink`](super::shrink)). All memory is in proportion to the pairs and keys that are there, not to those
+//! that were.
 
 use std::hash::BuildHasher;
 
