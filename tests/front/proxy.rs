@@ -227,9 +227,16 @@ async fn an_answer_is_framed_by_hydrant() {
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
-                // A request is one segment. Whatever follows an answer is another connection's.
-                let _ = socket.read(&mut [0; 4096]).await;
-                let _ = socket.write_all(answer.as_bytes()).await;
+                tokio::spawn(async move {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") && socket.read_buf(&mut head).await.is_ok_and(|count| count > 0)
+                    {
+                    }
+                    let _ = socket.write_all(answer.as_bytes()).await;
+                    let _ = socket.shutdown().await;
+                    // A socket with something unread would be reset, and its answer with it.
+                    let _ = tokio::io::copy(&mut socket, &mut tokio::io::sink()).await;
+                });
             }
         });
         let upstream = format!("[upstream]\nurls = [\"http://{address}\"]\ntoken = \"t\"\n");
