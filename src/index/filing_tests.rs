@@ -19,14 +19,19 @@ fn event(key: &str, object: &str) -> Event {
     draft.seal(jiff::Timestamp::UNIX_EPOCH)
 }
 
-/// Returns the number of values that filters are filed under, in all leaves.
-fn postings(index: &mut Index<u32>) -> usize {
+/// Returns the sum of what all leaves with filters have of something.
+fn in_all_leaves(index: &mut Index<u32>, of_one: impl Fn(&filter::Leaf) -> usize) -> usize {
     let mut sum = 0;
     index.trie.each_leaf(|leaf| {
         let classes = leaf.filtered().into_iter().flat_map(by_class::ByClass::iter_mut);
-        sum += classes.map(|(_, leaf)| leaf.postings()).sum::<usize>();
+        sum += classes.map(|(_, leaf)| of_one(leaf)).sum::<usize>();
     });
     sum
+}
+
+/// Returns the number of values that filters are filed under.
+fn postings(index: &mut Index<u32>) -> usize {
+    in_all_leaves(index, filter::Leaf::postings)
 }
 
 #[test]
@@ -90,12 +95,7 @@ fn a_long_list_of_values_for_one_topic_is_filed_and_goes_by_parts() {
 
 /// Returns the number of entries for which leaves have room.
 fn room(index: &mut Index<u32>) -> usize {
-    let mut sum = 0;
-    index.trie.each_leaf(|leaf| {
-        let classes = leaf.filtered().into_iter().flat_map(by_class::ByClass::iter_mut);
-        sum += classes.map(|(_, leaf)| leaf.room()).sum::<usize>();
-    });
-    sum
+    in_all_leaves(index, filter::Leaf::room)
 }
 
 /// Limits are given back with what is deregistered. If its memory were not, it would have no bound: there are tables

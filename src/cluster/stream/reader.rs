@@ -382,5 +382,8 @@ impl Reader {
 pub(super) mod tests;
 
 #[cfg(test)]
+#[path = "clock_tests.rs"]
+mod clock_tests;
+#[cfg(test)]
 #[path = "whole_tests.rs"]
 mod whole_tests;
